@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from tune_bn.analysis import write_verdict
+from tune_bn.errors import RecordError, StudyError
+from tune_bn.records import write_json
+from tune_bn.report import write_report
+from tune_bn.report.markdown import render
+from tune_bn.report.study import load
+
+
+def tables(text):
+    """The rows of every table in a Markdown text, as lists of cells, by the heading above it."""
+    found, heading = {}, ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("|") and not set(line) <= set("|-: "):
+            found.setdefault(heading, []).append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return found
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Write a study with its verdict and return the text of its report, without drawing its plots."""
+
+    def write(study, name="digits-1"):
+        folder = study.write(tmp_path / name)
+        write_verdict(folder)
+        return render(load(folder))
+
+    return write
+
+
+def test_the_verdict_comes_first_with_its_numbers(synthetic_study, tmp_path):
+    folder = synthetic_study(effect=1.5).write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    text = render(load(folder))
+    assert text.split("\n\n")[1] == f"**Supported:** {verdict['reason']}"
+    assert f"tune_bn verify {folder.name}" in text
+
+
+def test_the_result_table_is_that_of_the_verdict(synthetic_study, tmp_path):
+    folder = synthetic_study(effect=1.5, searched=("gamma", "c", "lr")).write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    header, baseline, candidate = tables(render(load(folder)))["Result"]
+    assert header[:5] == ["arm", "γ", "c", "lr", "test accuracy, %"]
+    assert baseline[:4] == ["baseline", "1", "1", "0.1"]
+    arm = verdict["candidates"][0]
+    assert candidate[4] == f"**{arm['mean']:.2f} ± {arm['std']:.2f}**"
+    assert candidate[5] == f"**{arm['effect']:+.2f}**"
+    assert candidate[7] == f"**{arm['p_value']:.2g}**"
+
+
+def test_only_supported_candidates_are_bold(synthetic_study, tmp_path):
+    study = synthetic_study(candidates=2, effect=2.0)
+    baseline = {r.seed: r.scores["test_accuracy"] for r in study.confirm if r.arm == "baseline"}
+    weak = [
+        replace(r, scores={"test_accuracy": baseline[r.seed] + (-0.3 if r.seed % 2 else 0.2)})
+        if r.arm == "candidate-2"
+        else r
+        for r in study.records
+    ]
+    folder = study.with_records(weak).write(tmp_path / "digits-1")
+    write_verdict(folder)
+    _, base, first, second = tables(render(load(folder)))["Result"]
+    assert [any("**" in cell for cell in row) for row in (base, first, second)] == [False, True, False]
+
+
+def test_several_candidates_show_the_adjusted_p_value(synthetic_study, report):
+    assert "p, adjusted (Holm)" in tables(report(synthetic_study(candidates=3)))["Result"][0]
+    assert "p, adjusted (Holm)" not in tables(report(synthetic_study(), "other"))["Result"][0]
+
+
+def test_a_study_that_is_not_supported_says_so(synthetic_study, report):
+    text = report(synthetic_study(effect=-1.0))
+    assert text.split("\n\n")[1].startswith("**Not supported:** ")
+    assert "**" not in "".join(tables(text)["Result"][2])
+
+
+def test_an_invalid_study_lists_what_is_wrong_and_quotes_no_p_value(synthetic_study, tmp_path):
+    study = synthetic_study(effect=2.0)
+    broken = [
+        replace(r, commit=f"{r.seed:040x}", epochs=3) if r.stage == "confirm" and r.seed < 3 else r
+        for r in study.records
+    ]
+    folder = study.with_records(broken).write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    text = render(load(folder))
+    assert text.split("\n\n")[1].startswith("**Invalid:** ")
+    assert all(f"- {problem}" in text for problem in verdict["problems"])
+    header, _, candidate = tables(text)["Result"]
+    assert candidate[header.index("p")] == "–"
+    assert len(tables(text)["Scores by seed"]) == 16
+
+
+def test_stages_are_counted_by_outcome(synthetic_study, report):
+    study = synthetic_study()
+    header, search, select, confirm = tables(report(study))["Stages"]
+    counted = dict(zip(header, search, strict=True))
+    statuses = [r.status for r in study.records if r.stage == "search"]
+    for status in ("completed", "pruned", "diverged", "failed"):
+        assert int(counted[status]) == statuses.count(status) > 0
+    assert dict(zip(header, select, strict=True))["seeds"] == "201–203"
+    assert dict(zip(header, confirm, strict=True))["runs"] == "30"
+
+
+def test_a_retried_run_does_not_count_as_failed(synthetic_study, report):
+    study = synthetic_study()
+    failed = replace(study.records[0], status="failed", scores={})
+    header, search, *_ = tables(report(study.with_records([failed, *study.records])))["Stages"]
+    counted = dict(zip(header, search, strict=True))
+    assert (counted["failed"], counted["configurations"], counted["runs"]) == ("1", "24", "25")
+
+
+def test_the_luck_of_the_winner_can_be_seen(synthetic_study, report):
+    study = synthetic_study()
+    header, winner, *others = tables(report(study))["Finalists"]
+    row = dict(zip(header, winner, strict=True))
+    trial = study.plan["candidates"][0]["trial"]
+    for stage, n in (("search", 1), ("select", 3), ("confirm", 15)):
+        scores = [r.scores["val_accuracy"] for r in study.records if (r.stage, r.trial) == (stage, trial)]
+        assert row[stage] == f"{sum(scores) / n:.2f} (n = {n})"
+    assert row["arm"] == "candidate-1"
+    assert others[-1][0] == "baseline"
+    assert len(others) == 3
+
+
+def test_scores_by_seed_lie_beside_the_test(synthetic_study, report):
+    study = synthetic_study()
+    rows = tables(report(study))["Scores by seed"][1:]
+    by_place = {(r.arm, r.seed): r.scores["test_accuracy"] for r in study.confirm}
+    assert len(rows) == 15
+    for seed, before, after, difference in rows:
+        first, second = by_place["baseline", int(seed)], by_place["candidate-1", int(seed)]
+        assert (before, after, difference) == (f"{first:.2f}", f"{second:.2f}", f"{second - first:+.2f}")
+
+
+def test_where_it_came_from_is_written_down(synthetic_study, report):
+    study = synthetic_study()
+    text = report(study)
+    for words in (study.plan["plan_sha256"], study.plan["space_sha256"], study.plan["commit"], "torch 2.15.0", "cpu"):
+        assert words in text
+
+
+@pytest.mark.parametrize("stages", [(), ("search",), ("search", "select")])
+def test_a_study_without_a_plan_says_that_it_is_not_confirmed(synthetic_study, tmp_path, stages):
+    study = synthetic_study()
+    study = study.with_records([r for r in study.records if r.stage in stages])
+    folder = study.write(tmp_path / "young", plan=False, curves=False)
+    text = render(load(folder))
+    assert "**Not confirmed yet:**" in text
+    assert "Result" not in tables(text)
+
+
+def test_a_half_confirmed_study_says_how_far_it_is(synthetic_study, tmp_path):
+    study = synthetic_study()
+    folder = study.with_records(study.records[:-10]).write(tmp_path / "half")
+    assert "20 of 30 confirmation runs are done" in render(load(folder))
+
+
+def test_a_damaged_record_file_still_gives_a_report(synthetic_study, tmp_path):
+    folder = synthetic_study().write(tmp_path / "broken")
+    log = folder / "records.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"seed":3,', b'"seed":4,', 1))
+    write_verdict(folder)
+    text = write_report(folder)[0].read_text()
+    assert "**Invalid:** records.jsonl:" in text
+    assert "**Damaged file:** records.jsonl:" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_damaged_plan_still_gives_a_report(synthetic_study, tmp_path):
+    folder = synthetic_study().write(tmp_path / "broken")
+    (folder / "plan.json").write_text("{")
+    write_verdict(folder)
+    assert "**Damaged file:** plan.json:" in render(load(folder))
+
+
+@pytest.mark.parametrize("content", [b"search: [", b"name: \xff"])
+def test_a_damaged_space_file_still_gives_a_report(synthetic_study, tmp_path, content):
+    folder = synthetic_study().write(tmp_path / "broken")
+    (folder / "space.yaml").write_bytes(content)
+    write_verdict(folder)
+    assert "**Damaged file:** space.yaml:" in render(load(folder))
+
+
+def test_a_damaged_curve_is_named_and_the_rest_is_reported(synthetic_study, tmp_path):
+    folder = synthetic_study().write(tmp_path / "broken")
+    with (folder / "curves.jsonl").open("a") as handle:
+        handle.write("{}\n")
+    write_verdict(folder)
+    report, *plots = write_report(folder)
+    assert "**Damaged file:** curves.jsonl:" in report.read_text()
+    assert {path.name for path in plots} == {"landscape.png", "paired.png"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"verdict": "perhaps"}'])
+def test_a_damaged_verdict_is_refused_in_one_line(synthetic_study, tmp_path, text):
+    folder = synthetic_study().write(tmp_path / "broken")
+    (folder / "verdict.json").write_text(text)
+    with pytest.raises(RecordError, match=r"verdict\.json") as caught:
+        write_report(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_where_there_is_no_study_there_is_no_report(tmp_path):
+    with pytest.raises(StudyError, match="no study here"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_is_whole_and_linked(synthetic_study, tmp_path):
+    folder = synthetic_study().write(tmp_path / "digits-1")
+    write_verdict(folder)
+    report, *plots = write_report(folder)
+    linked = re.findall(r"!\[[^]]*\]\(([^)]+)\)", report.read_text())
+    assert sorted(linked) == sorted(f"plots/{path.name}" for path in plots)
+    assert {path.name for path in plots} == {"landscape.png", "paired.png", "curves.png"}
+    for path in plots:
+        with Image.open(path) as image:
+            image.load()
+            assert min(image.size) > 500
+    assert sorted(path.name for path in (folder / "plots").iterdir()) == sorted(path.name for path in plots)
+
+
+def test_text_of_a_configuration_cannot_break_a_table(synthetic_study, tmp_path):
+    study = synthetic_study()
+    folder = study.write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    verdict["candidates"][0]["config"] = {"gamma": 0.1, "c": 10.0, "note": "a|b\nc"}
+    write_json(folder / "verdict.json", verdict)
+    rows = tables(render(load(folder)))["Result"]
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_writing_a_report_loads_neither_adapters_nor_pyplot(synthetic_study, tmp_path):
+    folder = synthetic_study().write(tmp_path / "digits-1")
+    write_verdict(folder)
+    code = (
+        "import json, sys; from pathlib import Path; from tune_bn.report import write_report\n"
+        "write_report(Path(sys.argv[1]))\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pydantic', 'matplotlib.pyplot'}\n"
+        "print(json.dumps(sorted(heavy & set(sys.modules))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+    assert done.stderr == ""

@@ -1,0 +1,3 @@
+from tune_bn.cli import main
+
+main()

@@ -1,0 +1,174 @@
+"""What the confirmation records amount to under a plan: one score per arm and seed, or the reasons why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_bn.analysis.plan import arms_of
+from tune_bn.records import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, canonical_json
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scores, events and problems, in the order of the plan's arms and seeds."""
+
+    scores: Mapping[str, Mapping[int, float]]
+    """Arm → seed → score in percent; only scores that could be used."""
+    diverged: tuple[str, ...] = ()
+    """Keys of runs that diverged and were scored by the plan's rule."""
+    retried: tuple[str, ...] = ()
+    """Keys of runs that failed before they succeeded."""
+    problems: tuple[str, ...] = ()
+    """Every rule that is broken, one sentence each."""
+
+
+class _Problems:
+    """Problems in the order in which they were first met; runs with the same problem share one sentence."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, list[str]] = {}
+
+    def add(self, sentence: str) -> None:
+        self._runs.setdefault(sentence, [])
+
+    def add_run(self, what: str, key: str) -> None:
+        self._runs.setdefault(what, []).append(key)
+
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(f"{what}: {listed(runs)}" if runs else what for what, runs in self._runs.items())
+
+
+def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
+    """Check the records against the plan, which must be of sound structure, and take the score of each run."""
+    problems = _Problems()
+    for sentence in _seed_problems(plan, records):
+        problems.add(sentence)
+    confirm = [record for record in records if record.stage == CONFIRM]
+    scored: dict[tuple[str, int], Record] = {}
+    failed: set[tuple[str, int]] = set()
+    scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms_of(plan)}
+    for record in confirm:
+        for problem in _identity_problems(plan, record):
+            problems.add_run(problem, record.key)
+        if record.arm not in scores or record.seed not in plan["seeds"]:
+            continue
+        place = (record.arm, record.seed)
+        if place in scored:
+            problems.add_run("a run was repeated although it had a score", record.key)
+        elif record.status == FAILED:
+            failed.add(place)
+        elif record.status not in (COMPLETED, DIVERGED):
+            problems.add_run(f"a confirmation run was stopped early (status {record.status!r})", record.key)
+        else:
+            scored[place] = record
+            refusal = _score_problem(plan, record)
+            if refusal is None:
+                scores[record.arm][record.seed] = float(record.scores[plan["metric"]])
+            else:
+                problems.add_run(refusal, record.key)
+    for arm in scores:
+        missing = [seed for seed in plan["seeds"] if (arm, seed) not in scored]
+        if missing:
+            problems.add(f"{arm} has no finished run for seed {listed(missing)}, so the arms are not paired")
+    for sentence in _mixture_problems(plan, list(scored.values())):
+        problems.add(sentence)
+    planned = [(arm, seed) for arm in scores for seed in plan["seeds"] if (arm, seed) in scored]
+    return Evidence(
+        scores={arm: {seed: got[seed] for seed in plan["seeds"] if seed in got} for arm, got in scores.items()},
+        diverged=tuple(scored[place].key for place in planned if scored[place].status == DIVERGED),
+        retried=tuple(scored[place].key for place in planned if place in failed),
+        problems=problems.sentences(),
+    )
+
+
+def _seed_problems(plan: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
+    seeds: list[int] = plan["seeds"]
+    found = []
+    if len(set(seeds)) < 2:
+        found.append(f"the plan has fewer than two different seeds ({seeds})")
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        found.append(f"the plan names seed {listed(twice)} more than once")
+    used = {stage: set(earlier) for stage, earlier in plan["used_seeds"].items()}
+    for record in records:
+        if record.stage != CONFIRM:
+            used.setdefault(record.stage, set()).add(record.seed)
+    for stage, earlier in used.items():
+        overlap = sorted(earlier.intersection(seeds))
+        if overlap:
+            found.append(f"confirmation seed {listed(overlap)} was already used in {stage}; fresh seeds are needed")
+    return found
+
+
+def _identity_problems(plan: Mapping[str, Any], record: Record) -> list[str]:
+    """Is this the run of a planned arm and seed, in this study, under this plan?"""
+    found = []
+    arm = next((arm for arm in arms_of(plan) if arm["arm"] == record.arm), None)
+    if arm is None:
+        found.append(f"the plan has no arm {record.arm!r}")
+    elif record.trial != arm["trial"] or record.config != arm["config"]:
+        found.append(f"the configuration differs from the plan's {record.arm}")
+    if record.seed not in plan["seeds"]:
+        found.append("a confirmation run has a seed that the plan does not name")
+    for name in ("study", "space_sha256", "plan_sha256"):
+        if getattr(record, name) != plan[name]:
+            found.append(f"{name} differs from the plan's")
+    return found
+
+
+def _score_problem(plan: Mapping[str, Any], record: Record) -> str | None:
+    """Why a finished run gives no score that can be used."""
+    metric = plan["metric"]
+    if record.status == COMPLETED and not (type(record.epochs) is int and record.epochs == record.epochs_planned > 0):
+        return "a confirmation run is not of full length"
+    if metric not in record.scores:
+        return f"the score {metric!r} is missing"
+    score = record.scores[metric]
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
+        return f"the score {metric!r} is not a number from 0 to 100"
+    declared = plan["diverged"]["score"]
+    if record.status == DIVERGED and score != declared:
+        return f"a diverged run does not have the score {declared:g} that the plan declares"
+    return None
+
+
+def _mixture_problems(plan: Mapping[str, Any], scored: Sequence[Record]) -> list[str]:
+    """Runs that are compared must come from the same code, the same libraries and the same length of training."""
+    found = []
+    for name in sorted({str(name) for record in scored for name in record.versions}):
+        versions = _distinct(record.versions.get(name) for record in scored)
+        if len(versions) > 1:
+            found.append(f"the confirmation runs mix versions of {name} ({listed(versions)})")
+    commits = _distinct(record.commit for record in scored)
+    if len(commits) > 1:
+        found.append(f"the confirmation runs mix commits ({listed(commits)})")
+    configs = {arm["arm"]: arm["config"] for arm in arms_of(plan)}
+    lengths: dict[str, list[Any]] = {}
+    for record in scored:
+        # Arms may differ in length only where the number of epochs is part of their configuration.
+        lengths.setdefault(canonical_json(configs[record.arm].get("epochs")), []).append(record.epochs_planned)
+    for planned in map(_distinct, lengths.values()):
+        if len(planned) > 1:
+            found.append(f"the confirmation runs mix numbers of planned epochs ({listed(planned)})")
+    return found
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def listed(values: Sequence[Any], *, limit: int = 5) -> str:
+    """``a, b, c and 27 more``; text is quoted only where it holds more than a name does."""
+    words = [
+        value if isinstance(value, str) and value.isprintable() and value else json.dumps(value, default=repr)
+        for value in values[:limit]
+    ]
+    more = f" and {len(values) - limit} more" if len(values) > limit else ""
+    return ", ".join(words) + more

@@ -1,0 +1,171 @@
+"""The plan of a confirmation: what will be compared, on which seeds, by which test. Sealed before its first run.
+
+``plan_sha256`` is the hash of everything else in the plan. Each confirmation record carries it, so a plan that was
+changed afterwards no longer fits its records.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tune_bn.errors import RecordError, StudyError
+from tune_bn.records import BASELINE, SCHEMA_VERSION, canonical_json, sha256_of
+
+PLAN_FILE = "plan.json"
+HASH = "plan_sha256"
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def seal(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan as it will be read back from JSON, with its ``plan_sha256``.
+
+    Raises:
+        RecordError: a key is missing, unknown, or holds a value that is not acceptable.
+    """
+    try:
+        content = json.loads(canonical_json({key: value for key, value in plan.items() if key != HASH}))
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"plan: {error}; accepted: what JSON can hold") from None
+    sealed: dict[str, Any] = content | {HASH: sha256_of(content)}
+    problem = structure_problem(sealed)
+    if problem is not None:
+        raise RecordError(f"plan: {problem}")
+    return sealed
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Read a plan and check its structure; whether its hash fits is :func:`plan_problem`'s to say.
+
+    Raises:
+        StudyError: there is no such file.
+        RecordError: it cannot be read, or a key is missing, unknown, or holds a value that is not acceptable.
+    """
+    try:
+        plan: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StudyError(f"{path}: missing; accepted: a study whose confirmation was started") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read ({error}); accepted: the plan as it was written") from None
+    problem = structure_problem(plan)
+    if problem is not None:
+        raise RecordError(f"{path}: {problem}")
+    return plan
+
+
+def plan_problem(plan: Mapping[str, Any]) -> str | None:
+    """Why the plan's hash does not fit its content, in one sentence; None where it fits."""
+    actual = sha256_of({key: value for key, value in plan.items() if key != HASH})
+    if plan[HASH] == actual:
+        return None
+    return f"the plan was changed after it was sealed (its {HASH} says {plan[HASH][:12]}…, its content {actual[:12]}…)"
+
+
+def arms_of(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The arms of a plan: the baseline first, then the candidates in their order."""
+    return [plan["baseline"], *plan["candidates"]]
+
+
+def structure_problem(plan: object) -> str | None:
+    """What is wrong with the shape of a plan, as ``key: got …; accepted: …``; None where nothing is."""
+    if not isinstance(plan, Mapping):
+        return f"got {reprlib.repr(plan)}; accepted: a JSON object"
+    try:
+        canonical_json(dict(plan)).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"cannot be written as JSON ({error}); accepted: what JSON can hold"
+    problem = _object_problem(plan, _PLAN)
+    if problem is not None:
+        return problem
+    for place, arm, checks in (
+        # A baseline with nuisance parameters was selected too.
+        ("baseline", plan["baseline"], _CANDIDATE if "selection" in plan["baseline"] else _ARM),
+        *((f"candidates[{index}]", arm, _CANDIDATE) for index, arm in enumerate(plan["candidates"])),
+    ):
+        problem = _object_problem(arm, checks)
+        if problem is not None:
+            return f"{place}.{problem}"
+    names = [arm["arm"] for arm in arms_of(plan)]
+    if names[0] != BASELINE or len(set(names)) != len(names):
+        return f"arm: got {reprlib.repr(names)}; accepted: {BASELINE!r}, then a name of its own for each candidate"
+    problem = _object_problem(plan["diverged"], _DIVERGED)
+    return None if problem is None else f"diverged.{problem}"
+
+
+def _object_problem(value: Mapping[str, Any], checks: Mapping[str, Check]) -> str | None:
+    odd = sorted(set(value) ^ set(checks))
+    if odd:
+        return f"{odd[0]}: missing or unknown key; accepted: exactly {', '.join(checks)}"
+    for key, (check, accepted) in checks.items():
+        if not check(value[key]):
+            return f"{key}: got {reprlib.repr(value[key])}; accepted: {accepted}"
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_number_in(low: float, high: float, value: Any) -> bool:
+    return type(value) in (int, float) and low <= value <= high
+
+
+def _are_integers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int for item in value)
+
+
+def _one(word: Any) -> Check:
+    # True == 1 in Python, but not in a plan.
+    return lambda value: type(value) is type(word) and value == word, repr(word)
+
+
+_TEXT: Check = (_is_text, "text")
+_OBJECT: Check = (_is_object, "an object")
+
+_ARM: Mapping[str, Check] = {
+    "arm": _TEXT,
+    "trial": (lambda value: value is None or type(value) is int, "an integer or null"),
+    "config": _OBJECT,
+}
+_CANDIDATE: Mapping[str, Check] = {**_ARM, "selection": _OBJECT}
+_DIVERGED: Mapping[str, Check] = {
+    "rule": _TEXT,
+    "score": (lambda value: _is_number_in(0, 100, value), "a score in percent, 0 to 100"),
+}
+_PLAN: Mapping[str, Check] = {
+    "schema_version": _one(SCHEMA_VERSION),
+    "study": _TEXT,
+    "space_sha256": _TEXT,
+    "created_at": _TEXT,
+    "baseline": _OBJECT,
+    "candidates": (
+        lambda value: isinstance(value, list) and bool(value) and all(map(_is_object, value)),
+        "a list of one or more objects",
+    ),
+    "metric": _TEXT,
+    "direction": _one("maximize"),
+    "test": _one("paired_t_greater"),
+    "alpha": (
+        lambda value: _is_number_in(0, 1, value) and 0 < value < 1,
+        "a number between 0 and 1",
+    ),
+    "correction": _one("holm"),
+    "stopping": _one("fixed"),
+    "seeds": (_are_integers, "a list of integers"),
+    "used_seeds": (
+        lambda value: _is_object(value) and all(map(_are_integers, value.values())),
+        "an object with a list of integers for each earlier stage",
+    ),
+    "diverged": _OBJECT,
+    "commit": (lambda value: value is None or _is_text(value), "text or null"),
+    "versions": _OBJECT,
+    HASH: _TEXT,
+}

@@ -1,0 +1,75 @@
+"""How configurations, numbers and comparisons are put into words, the same in the verdict and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SYMBOLS = {"gamma": "γ"}
+
+
+def number_words(value: float) -> str:
+    """A number to three significant digits, without an exponent where it is of everyday size."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def value_words(value: Any) -> str:
+    """A value of a configuration; numbers that are not whole are shortened."""
+    return number_words(value) if isinstance(value, float) else str(value)
+
+
+def config_words(config: Mapping[str, Any]) -> str:
+    """A configuration as ``γ = 0.16, c = 43, lr = 0.1``: gamma and c first, the rest by name."""
+    return ", ".join(f"{SYMBOLS.get(key, key)} = {value_words(config[key])}" for key in config_keys([config]))
+
+
+def config_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every key of the configurations: gamma and c first, the rest by name."""
+    first = {"gamma": 0, "c": 1}
+    return sorted({key for config in configs for key in config}, key=lambda key: (first.get(key, 2), key))
+
+
+def metric_words(metric: str) -> str:
+    """``test_accuracy`` as ``test accuracy``."""
+    return metric.replace("_", " ")
+
+
+def p_words(p_value: float, alpha: float) -> str:
+    """``0.006 ≤ 0.05``, with as many digits as it takes for what is printed to be true."""
+    below = p_value <= alpha
+    digits = 2
+    while (float(f"{p_value:.{digits}g}") <= alpha) != below and digits < 17:
+        digits += 1
+    return f"{p_value:.{digits}g} {'≤' if below else '>'} {alpha:g}"
+
+
+def spread_words(mean: float, std: float) -> str:
+    """``97.16 ± 0.71``."""
+    return f"{mean:.2f} ± {std:.2f}"
+
+
+def comparison_sentence(verdict: Mapping[str, Any]) -> str:
+    """The outcome for the strongest candidate of a valid verdict, with its numbers, as one sentence."""
+    baseline, candidates, alpha = verdict["baseline"], verdict["candidates"], verdict["alpha"]
+    best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
+    metric, effect = metric_words(verdict["metric"]), best["effect"]
+    against = config_words(baseline["config"])
+    if best["supported"]:
+        claim = f"raises {metric} by {effect:.2f} percentage points over {against}"
+    else:
+        claim = f"shows no significant gain in {metric} over {against}: {effect:+.2f} percentage points"
+    scores = f"{spread_words(best['mean'], best['std'])} against {spread_words(baseline['mean'], baseline['std'])} %"
+    if len(candidates) == 1:
+        p_value = f"p = {p_words(best['p_value'], alpha)}"
+    else:
+        supported = sum(arm["supported"] for arm in candidates)
+        p_value = (
+            f"p = {best['p_value']:.2g}, adjusted for {len(candidates)} candidates "
+            f"p = {p_words(best['p_adjusted'], alpha)}; {supported} of {len(candidates)} supported"
+        )
+    diverged = len(verdict["diverged"])
+    note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
+    return (
+        f"{config_words(best['config'])} {claim} "
+        f"({scores}, n = {verdict['n']} seeds, one-sided paired t-test {p_value}{note})."
+    )

@@ -1,0 +1,70 @@
+"""``curves.jsonl``: the learning curve of every finished run, for plots and for the tracker to catch up from.
+
+One JSON line per run, ``{"run": KEY, "curve": [POINT, …]}``. The last line of a key wins, a torn last line is ignored.
+No verdict depends on this file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tune_bn.errors import RecordError
+from tune_bn.training.result import EpochPoint
+
+
+class CurveLog:
+    """Append to and read the curves of a study. One writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, key: str, curve: Sequence[EpochPoint]) -> None:
+        """Append the curve of a run. A line that a crash tore before is closed first."""
+        points = [{name: _finite_or_null(value) for name, value in asdict(point).items()} for point in curve]
+        line = json.dumps({"run": key, "curve": points}, separators=(",", ":"), allow_nan=False) + "\n"
+        with self.path.open("a+b") as handle:
+            end = handle.seek(0, 2)
+            if end:
+                handle.seek(end - 1)
+                if handle.read(1) != b"\n":
+                    handle.truncate(self._last_line_start(end))
+            handle.write(line.encode())
+
+    def _last_line_start(self, end: int) -> int:
+        with self.path.open("rb") as handle:
+            return handle.read(end).rfind(b"\n") + 1
+
+    def read(self) -> dict[str, tuple[EpochPoint, ...]]:
+        """Curves by run key; a missing file has none.
+
+        Raises:
+            RecordError: a whole line is not a curve.
+        """
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return {}
+        curves = {}
+        for number, line in enumerate(text.split("\n")[:-1], start=1):
+            try:
+                content = json.loads(line)
+                curves[str(content["run"])] = tuple(_point(point) for point in content["curve"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise RecordError(
+                    f'{self.path}:{number}: not a curve ({error}); accepted: {{"run": KEY, "curve": [POINT, …]}}'
+                ) from None
+        return curves
+
+
+def _finite_or_null(value: float) -> float | None:
+    # JSON has no NaN: a loss that was not finite is null.
+    return value if math.isfinite(value) else None
+
+
+def _point(content: Mapping[str, Any]) -> EpochPoint:
+    return EpochPoint(**{name: math.nan if value is None else value for name, value in content.items()})

@@ -1,0 +1,79 @@
+"""Distributions of searched keys, as the space file states them; samplers translate them for their library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tune_bn.errors import ConfigError
+
+KINDS = "{log_uniform: [low, high]}, {uniform: [low, high]}, {int: [low, high]}, {log_int: [low, high]} or {choice: [a, b, …]}"
+
+
+@dataclass(frozen=True)
+class Range:
+    """All numbers from ``low`` to ``high``, both included; ``log`` proposes uniformly in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+    @property
+    def corners(self) -> tuple[Any, ...]:
+        """Both ends: a key's own rule that holds at both holds between them."""
+        return (self.low, self.high)
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` lies in the range."""
+        if type(value) not in (int, float) or (self.integer and value != int(value)):
+            return False
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the given values, without order."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def corners(self) -> tuple[Any, ...]:
+        """All values."""
+        return self.values
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` is one of the values."""
+        return value in self.values
+
+
+Distribution = Range | Choice
+
+
+def parse_distribution(place: str, spec: Any) -> Distribution:
+    """Read ``{kind: …}``. Raises :class:`ConfigError` with ``place`` where it is not a distribution."""
+    if not isinstance(spec, Mapping) or len(spec) != 1:
+        raise ConfigError(place, spec, KINDS)
+    ((kind, body),) = spec.items()
+    place = f"{place}.{kind}"
+    if kind == "choice":
+        if not isinstance(body, list) or not body or any(isinstance(v, list | Mapping) or v is None for v in body):
+            raise ConfigError(place, body, "a list of one or more plain values")
+        if len({repr(v) for v in body}) != len(body):
+            raise ConfigError(place, body, "values that differ")
+        return Choice(tuple(body))
+    if kind not in ("log_uniform", "uniform", "int", "log_int"):
+        raise ConfigError(place, body, KINDS)
+    log, integer = kind.startswith("log"), kind.endswith("int")
+    accepted = "[low, high] with " + ("0 < low < high" if log else "low < high") + (", integers" if integer else "")
+    if not isinstance(body, list) or len(body) != 2:
+        raise ConfigError(place, body, accepted)
+    low, high = body
+    kinds = (int,) if integer else (int, float)
+    if type(low) not in kinds or type(high) not in kinds or not (math.isfinite(low) and math.isfinite(high)):
+        raise ConfigError(place, body, accepted)
+    if not low < high or (log and low <= 0):
+        raise ConfigError(place, body, accepted)
+    return Range(low, high, log, integer) if integer else Range(float(low), float(high), log)

@@ -1,0 +1,58 @@
+"""Errors that a user can act on.
+
+Every message is one line with the place, the value and what would be accepted. The command line prints it and exits with
+status 2; no traceback reaches the user.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TuneBNError(Exception):
+    """Base class of every error that tune_bn raises on purpose."""
+
+
+class SpecError(TuneBNError):
+    """The space file, or an override of it, is not acceptable."""
+
+
+class ConfigError(TuneBNError, ValueError):
+    """One key of a configuration holds a value that is not acceptable.
+
+    It is a ``ValueError`` too, so that pydantic collects it and adds the section it was found in.
+    """
+
+    def __init__(self, key: str, value: Any, accepted: str) -> None:
+        super().__init__(f"{key}: got {value!r}; accepted: {accepted}")
+        self.key = key
+        self.value = value
+        self.accepted = accepted
+
+
+class DataError(TuneBNError):
+    """The training data is missing, incomplete or unreadable."""
+
+
+class MethodError(TuneBNError, ValueError):
+    """The network cannot be treated as asked (for example, it has no batch normalization)."""
+
+
+class RecordError(TuneBNError):
+    """A record file or a plan cannot be read, or was changed."""
+
+
+class StudyError(TuneBNError):
+    """A study cannot be started, resumed or found."""
+
+
+class RunnerError(TuneBNError):
+    """The work cannot be run where it was asked to run."""
+
+
+class TrackingError(TuneBNError):
+    """The tracking store does not take what was asked of it."""
+
+
+class Interrupted(TuneBNError):
+    """The user stopped the work; what had finished is kept."""

@@ -1,0 +1,174 @@
+"""Where a runner's work comes from in each stage, and where its results go."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from tune_bn.errors import StudyError
+from tune_bn.records import BASELINE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.runners.base import RunResult, Task
+from tune_bn.samplers.base import Outcome, Sampler
+from tune_bn.spec import Space
+from tune_bn.study_folder import StudyFolder
+from tune_bn.tracking.base import Observer, StudyInfo
+from tune_bn.training.checkpoint import CheckpointStore
+
+
+class Recorder:
+    """Turns results into records on disk, and remembers which runs are done.
+
+    A run that failed is not done: a resume runs it again, and both records stay.
+    """
+
+    def __init__(self, folder: StudyFolder, info: StudyInfo, observer: Observer) -> None:
+        self.folder = folder
+        self.info = info
+        self.observer = observer
+        self.plan_sha256: str | None = None
+        self.records = folder.records.read()
+        self._done = {record.key: record for record in self.records if record.status != FAILED}
+
+    def get(self, stage: str, arm: str, trial: int | None, seed: int) -> Record | None:
+        """The record of a run that is done, or None."""
+        return self._done.get(run_key(stage, arm, trial, seed))
+
+    def find(self, stage: str, arm: str, trial: int | None, seed: int) -> Record:
+        """The record of a run that is known to be done."""
+        record = self.get(stage, arm, trial, seed)
+        if record is None:
+            raise StudyError(f"{self.folder.records.path}: {run_key(stage, arm, trial, seed)} is not recorded")
+        return record
+
+    def record(self, task: Task, results: Sequence[RunResult]) -> None:
+        """Append what became of a task, one record per seed, then drop its checkpoints."""
+        for result in results:
+            key = task.run_key(result.seed)
+            # A crash between two seeds of a task leaves the first one recorded; the task was run again as a whole.
+            if key in self._done:
+                continue
+            self.folder.curves.append(key, result.curve)
+            record = self.folder.records.append(self._make(task, result))
+            self.records.append(record)
+            if record.status != FAILED:
+                self._done[key] = record
+            self.observer.run_recorded(record, result.curve)
+        CheckpointStore(self.folder.checkpoints / task.key).discard()
+
+    def _make(self, task: Task, result: RunResult) -> Record:
+        return Record(
+            study=self.info.name,
+            stage=task.stage,
+            arm=task.arm,
+            trial=task.trial,
+            seed=result.seed,
+            config=dict(task.overrides),
+            status=result.status,
+            reason=result.reason,
+            epochs=result.epochs,
+            epochs_planned=task.config.train.epochs,
+            scores=dict(result.scores),
+            attempts=result.attempts,
+            started_at=result.started_at,
+            duration_seconds=result.duration_seconds,
+            device=result.device,
+            versions=dict(result.versions),
+            commit=self.info.commit,
+            space_sha256=self.info.space_sha256,
+            plan_sha256=self.plan_sha256,
+        )
+
+
+def trial_outcome(runs: Sequence[Any]) -> Outcome:
+    """What the runs of one trial, records or results, say of it: failed if one failed, pruned if one was stopped early."""
+    statuses = {run.status for run in runs}
+    epoch = max(run.epochs for run in runs)
+    if FAILED in statuses:
+        return Outcome(FAILED, None, epoch)
+    objective = fmean(run.scores["val_accuracy"] for run in runs)
+    return Outcome(PRUNED if PRUNED in statuses else COMPLETED, objective, epoch)
+
+
+def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int]) -> dict[int, Outcome]:
+    """Outcomes by trial number of the search trials of an arm whose every seed is recorded."""
+    trials: dict[int, dict[int, Record]] = {}
+    for record in records:
+        if record.stage == SEARCH and record.arm == arm and record.trial is not None:
+            trials.setdefault(record.trial, {})[record.seed] = record
+    return {
+        trial: trial_outcome(list(runs.values())) for trial, runs in sorted(trials.items()) if set(runs) == set(seeds)
+    }
+
+
+class SearchFeed:
+    """A :class:`tune_bn.runners.base.Feed` of proposals, until each arm has its trials or the hours are over.
+
+    The arms take turns, so that an interrupted search has spent equally on both.
+    """
+
+    reads_test = False
+
+    def __init__(
+        self, space: Space, samplers: Mapping[str, Sampler], quota: Mapping[str, int], recorder: Recorder
+    ) -> None:
+        self.space = space
+        self.samplers = samplers
+        self.quota = quota
+        self.recorder = recorder
+        hours = space.budget.hours
+        self.deadline = None if hours is None else time.monotonic() + 3600.0 * hours
+
+    @property
+    def exhausted(self) -> bool:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return late or all(sampler.proposed >= self.quota[arm] for arm, sampler in self.samplers.items())
+
+    def next(self) -> Task | None:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        if self.exhausted:
+            return None
+        arm = min(
+            (arm for arm, sampler in self.samplers.items() if sampler.proposed < self.quota[arm]),
+            key=lambda arm: self.samplers[arm].proposed / self.quota[arm],
+        )
+        proposal = self.samplers[arm].propose()
+        # gamma and c are stated in every record, searched or not.
+        fixed = self.space.baseline if arm == BASELINE else self.space.fixed_scientific
+        overrides = self.space.normalized({**fixed, **proposal.overrides})
+        config = self.space.run_config(overrides)
+        return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search))
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        """See :class:`tune_bn.runners.base.Feed`. The record comes first: it is what Optuna's journal is checked against."""
+        self.recorder.record(task, results)
+        outcome = trial_outcome(results)
+        if task.trial is None:
+            raise StudyError(f"{task.key}: a task of the search must have a trial number")
+        self.samplers[task.arm].tell(task.trial, outcome.status, outcome.objective, outcome.epoch)
+
+
+class TaskList:
+    """A :class:`tune_bn.runners.base.Feed` of tasks that are known beforehand, in their order."""
+
+    def __init__(self, tasks: Sequence[Task], recorder: Recorder) -> None:
+        self._left = deque(tasks)
+        self.recorder = recorder
+        self.reads_test = any(task.test_metric is not None for task in tasks)
+
+    @property
+    def exhausted(self) -> bool:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        return not self._left
+
+    def next(self) -> Task | None:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        return self._left.popleft() if self._left else None
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        self.recorder.record(task, results)
+

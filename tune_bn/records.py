@@ -1,0 +1,246 @@
+"""Run records: the single source of truth of a study.
+
+``records.jsonl`` holds one JSON object per finished run (configuration × seed), whatever became of it. Lines are only
+ever appended. Each line carries ``sha256``, the hash of its own content, and ``previous_sha256``, the hash of the line
+before it, so that an edited, removed or reordered line is noticed. A last line that was torn by a crash is cut off
+before the next append; its run is simply run again.
+
+Only the standard library is needed to read and check records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tune_bn.errors import RecordError
+
+SCHEMA_VERSION = 1
+GENESIS = "0" * 64
+
+SEARCH, SELECT, CONFIRM = "search", "select", "confirm"
+STAGES = (SEARCH, SELECT, CONFIRM)
+
+COMPLETED, PRUNED, DIVERGED, FAILED = "completed", "pruned", "diverged", "failed"
+STATUSES = (COMPLETED, PRUNED, DIVERGED, FAILED)
+
+BASELINE, CANDIDATE = "baseline", "candidate"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run.
+
+    Accuracies are in percent (0 to 100), durations in seconds, times in UTC (ISO 8601).
+    """
+
+    study: str
+    stage: str
+    """``search``, ``select`` or ``confirm``."""
+    arm: str
+    """``baseline`` or ``candidate`` while searching and selecting; ``baseline``, ``candidate-1``, … in confirm."""
+    trial: int | None
+    """Number of the configuration in the search; None for a configuration that was not searched."""
+    seed: int
+    config: Mapping[str, Any]
+    """The keys in which this run differs from the fixed part of the space: ``gamma``, ``c`` and searched keys."""
+    status: str
+    """``completed`` (full length), ``pruned`` (stopped early), ``diverged`` (loss not finite) or ``failed`` (an error)."""
+    reason: str
+    """Why the run stopped, in words."""
+    epochs: int
+    epochs_planned: int
+    scores: Mapping[str, float]
+    """``val_accuracy`` (best over epochs), ``best_epoch``; in confirm also the planned metric. Empty for failed runs."""
+    attempts: int
+    started_at: str
+    duration_seconds: float
+    device: str
+    versions: Mapping[str, str]
+    commit: str | None
+    space_sha256: str
+    plan_sha256: str | None = None
+    schema_version: int = SCHEMA_VERSION
+    previous_sha256: str = field(default=GENESIS)
+    sha256: str = field(default="")
+
+    @property
+    def key(self) -> str:
+        """Name of the run, unique among the runs of a study that did not fail."""
+        return run_key(self.stage, self.arm, self.trial, self.seed)
+
+
+def run_key(stage: str, arm: str, trial: int | None, seed: int) -> str:
+    """Name of a run; safe as a file name."""
+    middle = "" if trial is None else f"-t{trial:05d}"
+    return f"{stage}-{arm}{middle}-s{seed}"
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal bytes. Raises ``ValueError`` on NaN and infinity."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def sha256_of(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: aside first, flushed to disk, then renamed over ``path``."""
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+class RecordLog:
+    """Append to and read ``records.jsonl``. One writer at a time; readers may come whenever they like."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def recover(self) -> str | None:
+        """Cut off a torn last line. Returns what was cut, or None. Call it once, as the only writer, before appending."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if not data or data.endswith(b"\n"):
+            return None
+        whole = data.rfind(b"\n") + 1
+        with self.path.open("r+b") as handle:
+            handle.truncate(whole)
+            handle.flush()
+            os.fsync(handle.fileno())
+        return data[whole:].decode("utf-8", "replace")
+
+    def append(self, record: Record) -> Record:
+        """Append one record and return it as written, with its hashes. It is on disk when this returns."""
+        content = asdict(record) | {"previous_sha256": self._last_sha256()}
+        del content["sha256"]
+        content["sha256"] = sha256_of(content)
+        line = canonical_json(content) + "\n"
+        with self.path.open("ab") as handle:
+            before = handle.tell()
+            try:
+                handle.write(line.encode())
+                handle.flush()
+                os.fsync(handle.fileno())
+            except OSError:
+                # A full disk may have taken half a line; the file must stay readable for the resume.
+                os.truncate(self.path, before)
+                raise
+        return Record(**content)
+
+    def _last_sha256(self) -> str:
+        try:
+            with self.path.open("rb") as handle:
+                end = handle.seek(0, os.SEEK_END)
+                if end == 0:
+                    return GENESIS
+                # Records are far smaller than this window, so the last line is whole in it.
+                handle.seek(max(0, end - 262_144))
+                last = handle.read().rstrip(b"\n").rsplit(b"\n", 1)[-1]
+        except FileNotFoundError:
+            return GENESIS
+        return str(json.loads(last)["sha256"])
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.read())
+
+    def read(self) -> list[Record]:
+        """All whole records, checked line by line.
+
+        Raises:
+            RecordError: a line is not a record, was edited, or does not follow the line before it.
+        """
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        lines = data.split(b"\n")
+        # What follows the last newline is empty, or the torn line of a writer that died.
+        records, previous = [], GENESIS
+        for number, line in enumerate(lines[:-1], start=1):
+            record = _parse(line, f"{self.path}:{number}")
+            if record.previous_sha256 != previous:
+                raise RecordError(
+                    f"{self.path}:{number}: this record does not follow the one before it (a line was removed, moved or "
+                    "inserted); accepted: the file as it was written"
+                )
+            previous = record.sha256
+            records.append(record)
+        return records
+
+
+_NAMES = frozenset(f.name for f in fields(Record))
+
+
+def _parse(line: bytes, place: str) -> Record:
+    try:
+        content = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{place}: not a JSON record ({error}); accepted: one object per line") from None
+    if not isinstance(content, dict):
+        raise RecordError(f"{place}: got {type(content).__name__}; accepted: a JSON object")
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{place}: schema_version: got {version!r}; accepted: {SCHEMA_VERSION}")
+    if set(content) != _NAMES:
+        odd = sorted(set(content) ^ _NAMES)
+        raise RecordError(f"{place}: missing or unknown keys {odd}; accepted: exactly {sorted(_NAMES)}")
+    stated = content.pop("sha256")
+    try:
+        actual = sha256_of(content)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{place}: not a JSON record ({error}); accepted: finite numbers and UTF-8 text") from None
+    if stated != actual:
+        raise RecordError(f"{place}: the record was edited (its sha256 is off); accepted: the line as it was written")
+    record = Record(**content, sha256=stated)
+    _check(record, place)
+    return record
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check(record: Record, place: str) -> None:
+    def refuse(key: str, value: Any, accepted: str) -> RecordError:
+        return RecordError(f"{place}: {key}: got {value!r}; accepted: {accepted}")
+
+    if record.stage not in STAGES:
+        raise refuse("stage", record.stage, ", ".join(STAGES))
+    if record.status not in STATUSES:
+        raise refuse("status", record.status, ", ".join(STATUSES))
+    if not isinstance(record.arm, str):
+        raise refuse("arm", record.arm, "text")
+    if type(record.seed) is not int:
+        raise refuse("seed", record.seed, "an integer")
+    if not (record.trial is None or type(record.trial) is int):
+        raise refuse("trial", record.trial, "an integer or null")
+    for key in ("config", "scores", "versions"):
+        if not isinstance(getattr(record, key), dict):
+            raise refuse(key, getattr(record, key), "an object")
+    for name, score in record.scores.items():
+        if type(score) not in (int, float) or not -1e308 < score < 1e308:
+            raise refuse(f"scores.{name}", score, "a finite number")

@@ -1,0 +1,168 @@
+"""The landscape of a search: where its trials lay and how well they did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from tune_bn.analysis.wording import metric_words, number_words
+from tune_bn.records import CANDIDATE, DIVERGED, PRUNED, SEARCH
+from tune_bn.report.canvas import BLUE, GREEN, GREY, PURPLE, VERMILION, new_figure, tidy
+from tune_bn.report.study import StudyFiles, Trial, trials_of
+
+LABELS = {"gamma": r"initial BN scale $\gamma$", "c": r"$c$, divisor of the learning rate of $\gamma$"}
+SCORE_LABEL = "validation accuracy, % (best epoch)"
+RINGS = (VERMILION, GREEN, PURPLE)
+_STOPPED: Mapping[str, dict[str, Any]] = {
+    PRUNED: {"facecolors": "none", "edgecolors": GREY, "linewidths": 1.2},
+    DIVERGED: {"color": "black", "marker": "x", "linewidths": 1.2},
+}
+
+
+def landscape(study: StudyFiles) -> Figure | None:
+    """Trials over γ and c, coloured by validation accuracy; over one of them where the other was not searched.
+
+    Returns None where no trial has a score.
+    """
+    trials = [trial for trial in trials_of(study.records, SEARCH) if trial.arm == CANDIDATE]
+    scored = [trial for trial in trials if trial.val_accuracy is not None]
+    if not scored:
+        return None
+    axes_keys = _axes_keys(scored)
+    figure = new_figure(7.0, 5.0)
+    axes = figure.add_subplot()
+    if len(axes_keys) == 2:
+        _landscape_2d(figure, axes, study, scored, axes_keys)
+    else:
+        _landscape_1d(axes, study, scored, axes_keys[0] if axes_keys else None)
+    axes.set_title(f"Search: {len(trials)} trials", loc="left")
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+        fontsize=9,
+        markerscale=0.8,
+        labelspacing=0.9,
+    )
+    return figure
+
+
+def _axes_keys(trials: Sequence[Trial]) -> list[str]:
+    """γ and c where they were searched; else one other number that was; else none."""
+
+    def varies(key: str) -> bool:
+        values = [trial.config.get(key) for trial in trials]
+        return all(map(_is_number, values)) and len(set(values)) > 1
+
+    main = [key for key in ("gamma", "c") if varies(key)]
+    others = sorted({key for trial in trials for key in trial.config} - {"gamma", "c"})
+    return main or [key for key in others if varies(key)][:1]
+
+
+def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequence[Trial], keys: list[str]) -> None:
+    first, second = keys
+    completed = [trial for trial in trials if trial.status not in _STOPPED]
+    # The best are drawn last, on top.
+    completed.sort(key=lambda trial: trial.val_accuracy or 0.0)
+    if completed:
+        colours = np.array([trial.val_accuracy for trial in completed], dtype=float)
+        # One bad trial must not flatten the colours of all the others.
+        floor = max(colours.min(), np.median(colours) - 3 * (colours.max() - np.median(colours)) - 0.5)
+        points = axes.scatter(
+            [trial.config[first] for trial in completed],
+            [trial.config[second] for trial in completed],
+            c=colours,
+            cmap="cividis",
+            vmin=floor,
+            s=75,
+            edgecolors="black",
+            linewidths=0.6,
+            label="completed",
+            zorder=3,
+        )
+        extend = "min" if colours.min() < floor else "neither"
+        bar = figure.colorbar(points, ax=axes, extend=extend, pad=0.02)
+        bar.set_label(SCORE_LABEL)
+        bar.outline.set_visible(False)
+    for status, style in _STOPPED.items():
+        some = [trial for trial in trials if trial.status == status]
+        if some:
+            x, y = [trial.config[first] for trial in some], [trial.config[second] for trial in some]
+            axes.scatter(x, y, s=45, label=status, zorder=2, **style)
+    _mark_arms(axes, study, keys)
+    for axis, key in (("x", first), ("y", second)):
+        _scale(axes, axis, key, study, trials)
+
+
+def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: str | None) -> None:
+    def places(some: Sequence[Trial]) -> list[float]:
+        return [float(trial.config[key] if key else trial.number or 0) for trial in some]
+
+    completed = [trial for trial in trials if trial.status not in _STOPPED]
+    accuracies = [trial.val_accuracy or 0.0 for trial in completed]
+    axes.scatter(
+        places(completed), accuracies, s=60, color=BLUE, edgecolors="black", linewidths=0.6, label="completed", zorder=3
+    )
+    for status, style in _STOPPED.items():
+        some = [trial for trial in trials if trial.status == status]
+        if some:
+            # Their scores are not comparable, so only their place on the axis is shown.
+            floor = axes.get_xaxis_transform()
+            axes.scatter(places(some), [0.03] * len(some), transform=floor, s=45, label=status, zorder=2, **style)
+    axes.set_ylabel(SCORE_LABEL)
+    axes.margins(y=0.15)
+    if key is None:
+        axes.set_xlabel("trial")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        tidy(axes)
+        return
+    for index, (name, config) in enumerate(_arms(study)):
+        if _is_number(config.get(key)):
+            colour, dashes = ("black", "--") if index == 0 else (RINGS[(index - 1) % len(RINGS)], "-")
+            axes.axvline(float(config[key]), color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1)
+    _scale(axes, "x", key, study, trials)
+
+
+def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:
+    for index, (name, config) in enumerate(_arms(study)):
+        if not all(_is_number(config.get(key)) for key in keys):
+            continue
+        x, y = (float(config[key]) for key in keys)
+        if index == 0:
+            axes.scatter(x, y, s=80, marker="D", facecolors="white", edgecolors="black", label=name, zorder=4)
+            continue
+        colour = RINGS[(index - 1) % len(RINGS)]
+        axes.scatter(x, y, s=230, facecolors="none", edgecolors=colour, linewidths=2.2, label=name, zorder=4)
+        axes.annotate(str(index), (x, y), xytext=(9, 9), textcoords="offset points", fontweight="bold", zorder=5)
+
+
+def _arms(study: StudyFiles) -> list[tuple[str, Mapping[str, Any]]]:
+    """The arms to mark, with their configurations: the baseline, then the planned candidates."""
+    candidates = [] if study.plan is None else study.plan["candidates"]
+    return [("baseline", study.baseline_config), *((arm["arm"], arm["config"]) for arm in candidates)]
+
+
+def _scale(axes: Axes, axis: str, key: str, study: StudyFiles, trials: Sequence[Trial]) -> None:
+    """Label and scale of the axis of a searched key: logarithmic for γ and c, and where the space says so."""
+    values = [trial.config[key] for trial in trials]
+    search = study.space.get("search")
+    declared = search.get(key) if isinstance(search, dict) else None
+    logarithmic = key in LABELS or (isinstance(declared, dict) and "log_uniform" in declared)
+    target = axes.xaxis if axis == "x" else axes.yaxis
+    target.set_label_text(LABELS.get(key, metric_words(key)))
+    if logarithmic and min(values) > 0:
+        (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
+        target.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) < 200 * min(values) else (1.0,)))
+        target.set_major_formatter(FuncFormatter(lambda value, _: number_words(value)))
+        target.set_minor_formatter(NullFormatter())
+    tidy(axes)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,148 @@
+"""What the report knows of a study: the files in its folder, and its trials summed up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeVar
+
+import yaml
+
+from tune_bn.analysis.plan import PLAN_FILE, read_plan
+from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
+from tune_bn.curves import CurveLog
+from tune_bn.errors import RecordError, StudyError
+from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, Record, RecordLog
+from tune_bn.training.result import EpochPoint
+
+SPACE_FILE = "space.yaml"
+CURVES_FILE = "curves.jsonl"
+
+Curve = Sequence[EpochPoint]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """The content of a study folder; what is not there yet is None or empty."""
+
+    folder: Path
+    space: Mapping[str, Any]
+    records: Sequence[Record]
+    plan: Mapping[str, Any] | None
+    verdict: Mapping[str, Any] | None
+    curves: Mapping[str, Curve]
+    problems: Sequence[str] = ()
+    """Files that could not be read, one line each."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def metric(self) -> str:
+        """The planned metric, or what it will be called."""
+        return str((self.plan or self.verdict or {}).get("metric") or "test_accuracy")
+
+    @property
+    def baseline_config(self) -> Mapping[str, Any]:
+        """Configuration of the baseline: the planned one, else the one in the space file's claim."""
+        if self.plan is not None:
+            config: Mapping[str, Any] = self.plan["baseline"]["config"]
+            return config
+        claim = self.space.get("claim")
+        declared = claim.get("baseline") if isinstance(claim, dict) else None
+        return declared if isinstance(declared, dict) else {}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration in one stage, over its seeds."""
+
+    stage: str
+    arm: str
+    number: int | None
+    config: Mapping[str, Any]
+    status: str
+    """The worst of its runs: failed, diverged, pruned, completed."""
+    val_accuracies: tuple[float, ...] = field(default=())
+    """Best validation accuracy over epochs of each run, in percent."""
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Mean over the seeds, in percent; None where a run has no score."""
+        return fmean(self.val_accuracies) if self.val_accuracies else None
+
+
+def load(folder: Path) -> StudyFiles:
+    """Read a study folder. A damaged file is named in ``problems``; the report is written from the others.
+
+    Raises:
+        StudyError: there is no such folder, or it holds no study.
+    """
+    if not any((folder / name).is_file() for name in (SPACE_FILE, RECORDS_FILE)):
+        raise StudyError(f"{folder}: no study here; accepted: a folder with {SPACE_FILE} and {RECORDS_FILE}")
+    problems: list[str] = []
+
+    def attempt(read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except RecordError as error:
+            problems.append(str(error).replace(f"{folder}/", ""))
+            return otherwise
+
+    plan_file = folder / PLAN_FILE
+    return StudyFiles(
+        folder=folder,
+        space=attempt(lambda: _read_space(folder / SPACE_FILE), {}),
+        records=attempt(RecordLog(folder / RECORDS_FILE).read, []),
+        plan=attempt(lambda: read_plan(plan_file), None) if plan_file.is_file() else None,
+        verdict=_read_verdict(folder / VERDICT_FILE),
+        curves=attempt(CurveLog(folder / CURVES_FILE).read, {}),
+        problems=problems,
+    )
+
+
+def trials_of(records: Sequence[Record], stage: str) -> list[Trial]:
+    """The trials of a stage in the order of their first run. A run that was retried counts as its last attempt."""
+    runs: dict[tuple[str, int | None], dict[int, Record]] = {}
+    for record in records:
+        if record.stage == stage:
+            seeds = runs.setdefault((record.arm, record.trial), {})
+            if record.status != FAILED or record.seed not in seeds:
+                seeds[record.seed] = record
+    return [_trial(stage, arm, number, list(seeds.values())) for (arm, number), seeds in runs.items()]
+
+
+def _trial(stage: str, arm: str, number: int | None, runs: Sequence[Record]) -> Trial:
+    statuses = {run.status for run in runs}
+    worst = next(status for status in (FAILED, DIVERGED, PRUNED, COMPLETED) if status in statuses)
+    scores = [run.scores.get("val_accuracy") for run in runs]
+    known = tuple(float(score) for score in scores if score is not None)
+    return Trial(stage, arm, number, runs[0].config, worst, known if len(known) == len(scores) else ())
+
+
+def _read_space(path: Path) -> Mapping[str, Any]:
+    try:
+        space = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise RecordError(f"{path}: cannot be read; accepted: the YAML that the study was started with") from None
+    return space if isinstance(space, dict) else {}
+
+
+def _read_verdict(path: Path) -> Mapping[str, Any] | None:
+    try:
+        verdict = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RecordError(f"{path}: not JSON ({error}); accepted: the file that `tune_bn verify` writes") from None
+    outcome = verdict.get("verdict") if isinstance(verdict, dict) else None
+    if outcome not in (SUPPORTED, NOT_SUPPORTED, INVALID):
+        raise RecordError(f"{path}: verdict: got {outcome!r}; accepted: {SUPPORTED}, {NOT_SUPPORTED} or {INVALID}")
+    return dict(verdict)

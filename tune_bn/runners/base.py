@@ -1,0 +1,124 @@
+"""The contract between a study and whatever trains its runs.
+
+A study hands out :class:`Task` objects through a :class:`Feed`; a :class:`Runner` trains them, tells a :class:`Listener`
+what happens on the way, and returns each finished task to the feed. Nothing here loads Ray or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tune_bn.records import run_key
+from tune_bn.training.config import RunConfig
+from tune_bn.training.result import EpochPoint, RunResult
+
+__all__ = ["EpochPoint", "Feed", "History", "Listener", "RunResult", "Runner", "SchedulerConfig", "Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One configuration on one or more seeds: a trial of the search, or a single run of a later stage.
+
+    The seeds of a task are trained side by side, epoch by epoch, so that its objective is the mean over all of them.
+    """
+
+    stage: str
+    arm: str
+    trial: int | None
+    overrides: Mapping[str, Any]
+    """What distinguishes this configuration within its study: gamma, c and searched keys."""
+    config: RunConfig
+    seeds: tuple[int, ...]
+    test_metric: str | None = None
+    """``test_accuracy`` or ``final_test_accuracy`` where the test set is to be read at the end; None: it is not touched."""
+
+    @property
+    def key(self) -> str:
+        """Name of the task, unique within its study."""
+        return run_key(self.stage, self.arm, self.trial, self.seeds[0])
+
+    def run_key(self, seed: int) -> str:
+        """Name of the run of one seed of this task; equals the key of its record."""
+        return run_key(self.stage, self.arm, self.trial, seed)
+
+
+History = Sequence[Sequence[tuple[int, float]]]
+"""One sequence of (epoch, objective) per finished trial of the search."""
+
+
+class Feed(Protocol):
+    """Where a runner gets its work."""
+
+    def next(self) -> Task | None:
+        """The next task, or None where there is nothing to hand out now (see :attr:`exhausted`)."""
+
+    @property
+    def reads_test(self) -> bool:
+        """Whether its tasks read the test images; workers of other feeds are given none."""
+
+    @property
+    def exhausted(self) -> bool:
+        """True once no further task will come, whatever finishes."""
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        """Take back a task with one result per seed. Not called for a task that was interrupted."""
+
+
+class Listener(Protocol):
+    """Who is told what happens during the work. No method may raise, block for long, or change anything of the study."""
+
+    def task_started(self, task: Task) -> None:
+        """The task was handed to a worker. It may come twice for one task: an interrupted task starts again."""
+
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+        """New points of the learning curves, by seed."""
+
+    def task_killed(self, task: Task) -> None:
+        """The task was running when the work was interrupted; it will be run again by a resume."""
+
+
+class Runner(Protocol):
+    """Trains tasks."""
+
+    def run(
+        self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
+    ) -> None:
+        """Work until the feed is exhausted and every task came back.
+
+        A task that raises is tried again, from its last checkpoint, up to ``max_failures`` times; then it comes back with
+        status ``failed``. Tasks that the scheduler stops come back as ``pruned``; it compares them with the finished
+        trials of an earlier process too, given as ``history``.
+
+        Raises:
+            Interrupted: on Ctrl-C, after the running tasks were stopped and reported as killed.
+            RunnerError: the work cannot be run here.
+        """
+
+    def close(self) -> None:
+        """Give back what the runner holds. May be called twice."""
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """Early stopping in the search stage."""
+
+    name: str
+    """``asha`` or ``median``."""
+    grace: int
+    """Epochs before a trial may be stopped."""
+    reduction: int
+    """ASHA keeps one in so many at each rung."""
+    max_epochs: int
+
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """Epochs at which a decision may fall: ASHA's rungs, or every ``grace`` epochs for the median rule."""
+        if self.name == "median":
+            return tuple(range(self.grace, self.max_epochs, self.grace))
+        rungs, epoch = [], self.grace
+        while epoch < self.max_epochs:
+            rungs.append(epoch)
+            epoch *= self.reduction
+        return tuple(rungs)

@@ -1,0 +1,86 @@
+"""Trains in this process, one task after the other: for debugging, small studies and machines without Ray."""
+
+from __future__ import annotations
+
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from tune_bn.errors import Interrupted, RunnerError
+from tune_bn.runners.base import Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.worker import CurveBook, TaskWorker, WorkerOptions, failed_results, final_results
+from tune_bn.training.data import Dataset
+from tune_bn.training.loop import DeviceData
+
+
+class LocalRunner:
+    """A :class:`tune_bn.runners.base.Runner` without other processes.
+
+    It stops nothing early, since a trial cannot be compared with trials that have not begun.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        device: torch.device | str = "cpu",
+        checkpoints: Path | None = None,
+        checkpoint_seconds: float = 60.0,
+        max_failures: int = 0,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dataset = dataset
+        self.options = WorkerOptions(checkpoints, checkpoint_seconds)
+        self.max_failures = max_failures
+        self._data: dict[bool, DeviceData] = {}
+
+    def run(
+        self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
+    ) -> None:
+        """See :meth:`tune_bn.runners.base.Runner.run`."""
+        if scheduler is not None:
+            raise RunnerError(f"scheduler.name: got {scheduler.name!r}; accepted in one process: none")
+        while not feed.exhausted:
+            task = feed.next()
+            if task is None:
+                if feed.exhausted:
+                    break
+                raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
+            feed.finished(task, self._train(task, listener))
+
+    def _train(self, task: Task, listener: Listener) -> list[RunResult]:
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        curves = CurveBook()
+        attempt = 0
+        while True:
+            attempt += 1
+            listener.task_started(task)
+            try:
+                worker = TaskWorker(task, self._device_data(task), self.options)
+                while True:
+                    report = worker.step()
+                    curves.add(report.curves)
+                    listener.task_progress(task, report.curves)
+                    if report.done:
+                        return final_results(report.results, curves, pruned_by=None, attempts=attempt)
+            except KeyboardInterrupt:
+                listener.task_killed(task)
+                raise Interrupted("interrupted") from None
+            except Exception:
+                # Any error of a run is an outcome of that run; the others must go on.
+                if attempt > self.max_failures:
+                    error = traceback.format_exc()
+                    return failed_results(task, error, curves, attempts=attempt, started_at=started_at)
+
+    def _device_data(self, task: Task) -> DeviceData:
+        with_test = task.test_metric is not None
+        if with_test not in self._data:
+            dataset = self.dataset if with_test else self.dataset.without_test()
+            self._data[with_test] = DeviceData(dataset, self.device)
+        return self._data[with_test]
+
+    def close(self) -> None:
+        """See :meth:`tune_bn.runners.base.Runner.close`."""
+        self._data.clear()

@@ -1,0 +1,144 @@
+"""What a worker does with a task, in whichever process it lives: train its seeds side by side, report, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tune_bn.runners.base import EpochPoint, RunResult, Task
+from tune_bn.training.checkpoint import CheckpointStore
+from tune_bn.training.loop import DeviceData, TrainingRun
+from tune_bn.training.result import COMPLETED, FAILED, PRUNED
+from tune_bn.training.versions import library_versions
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a worker reports and checkpoints."""
+
+    checkpoints: Path | None
+    """Folder of all checkpoints of the study; None: no checkpoints."""
+    checkpoint_seconds: float = 60.0
+    report_seconds: float = 1.0
+    """Least time between two reports, unless a milestone falls between them."""
+    milestones: tuple[int, ...] = ()
+    """Epochs that must be reported on their own, because a scheduler decides there."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The state of a task between two epochs."""
+
+    epoch: int
+    objective: float
+    """Mean over the task's seeds of the best validation accuracy so far, in percent."""
+    done: bool
+    curves: Mapping[int, Sequence[EpochPoint]]
+    """New points by seed; all points again after a restore."""
+    results: Sequence[RunResult]
+    """What would be recorded if the task ended here, without curves; final where ``done``."""
+
+
+class TaskWorker:
+    """Trains one task. Call :meth:`step` until a report says ``done``."""
+
+    def __init__(self, task: Task, data: DeviceData, options: WorkerOptions) -> None:
+        self.task = task
+        self.options = options
+        self.store = None if options.checkpoints is None else CheckpointStore(options.checkpoints / task.key)
+        self.runs = [TrainingRun(task.config, data, seed, task.test_metric) for seed in task.seeds]
+        self.reported = [0] * len(self.runs)
+        self.saved_at = time.monotonic()
+        state = self.store.load(data.device) if self.store is not None else None
+        if state is not None:
+            for run, run_state in zip(self.runs, state["runs"], strict=True):
+                run.load_state_dict(run_state)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of the task: those of its longest run, since diverged runs stop before the others."""
+        return max(run.epochs for run in self.runs)
+
+    @property
+    def done(self) -> bool:
+        """Whether every seed is done."""
+        return all(run.done for run in self.runs)
+
+    def step(self) -> Report:
+        """Train until a report is due."""
+        start = time.monotonic()
+        while not self.done:
+            for run in self.runs:
+                if not run.done:
+                    run.train_epoch()
+            now = time.monotonic()
+            if self.store is not None and not self.done and now - self.saved_at >= self.options.checkpoint_seconds:
+                self.store.save({"runs": [run.state_dict() for run in self.runs]})
+                self.saved_at = time.monotonic()
+            if self.epoch in self.options.milestones or now - start >= self.options.report_seconds:
+                break
+        return self._report()
+
+    def _report(self) -> Report:
+        curves = {run.seed: tuple(run.curve[n:]) for run, n in zip(self.runs, self.reported, strict=True)}
+        self.reported = [run.epochs for run in self.runs]
+        # The test images are read by the final report alone.
+        results = [run.result() if self.done else run.interim_result() for run in self.runs]
+        objective = sum(run.val_accuracy for run in self.runs) / len(self.runs)
+        bare = tuple(replace(result, curve=()) for result in results)
+        return Report(self.epoch, objective, self.done, curves, bare)
+
+
+class CurveBook:
+    """The curve points of one task as they come in; a point that comes again replaces itself."""
+
+    def __init__(self) -> None:
+        self._points: dict[int, dict[int, EpochPoint]] = {}
+
+    def add(self, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+        """Take new points, by seed."""
+        for seed, points in curves.items():
+            self._points.setdefault(seed, {}).update({point.epoch: point for point in points})
+
+    def curve(self, seed: int) -> tuple[EpochPoint, ...]:
+        """All points of a seed in order."""
+        points = self._points.get(seed, {})
+        return tuple(points[epoch] for epoch in sorted(points))
+
+
+def final_results(
+    results: Sequence[RunResult], curves: CurveBook, *, pruned_by: str | None, attempts: int
+) -> list[RunResult]:
+    """The results of a task's last report, completed with what the driver knows: curves, attempts, early stopping."""
+    final = []
+    for result in results:
+        if pruned_by is not None and result.status == COMPLETED:
+            reason = f"stopped by {pruned_by} after epoch {result.epochs}"
+            result = replace(result, status=PRUNED, reason=reason)
+        final.append(replace(result, curve=curves.curve(result.seed), attempts=attempts))
+    return final
+
+
+def failed_results(task: Task, error: str, curves: CurveBook, *, attempts: int, started_at: str) -> list[RunResult]:
+    """One failed result per seed of a task that could not be trained."""
+    lines = [line.strip() for line in error.strip().splitlines() if line.strip()]
+    reason = lines[-1][:500] if lines else "unknown error"
+    return [
+        RunResult(
+            seed=seed,
+            status=FAILED,
+            reason=reason,
+            epochs=len(curves.curve(seed)),
+            scores={},
+            curve=curves.curve(seed),
+            attempts=attempts,
+            started_at=started_at,
+            duration_seconds=0.0,
+            device="unknown",
+            versions=library_versions(),
+        )
+        for seed in task.seeds
+    ]
+

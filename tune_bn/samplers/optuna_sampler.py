@@ -1,0 +1,158 @@
+"""Optuna as the sampler of a study, on journal storage in the study's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from tune_bn.distributions import Choice, Distribution
+from tune_bn.errors import StudyError
+from tune_bn.records import FAILED, PRUNED
+from tune_bn.samplers.base import Outcome, Proposal
+
+
+def to_optuna(distribution: Distribution) -> BaseDistribution:
+    """A searched key's distribution as Optuna's; both ends stay included."""
+    if isinstance(distribution, Choice):
+        return CategoricalDistribution(distribution.values)
+    if distribution.integer:
+        return IntDistribution(int(distribution.low), int(distribution.high), log=distribution.log)
+    return FloatDistribution(distribution.low, distribution.high, log=distribution.log)
+
+
+def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
+    """Optuna's sampler for one trial.
+
+    Its random numbers follow from the seed and the trial's number, not from what this process drew before, so that a
+    resumed search proposes what the uninterrupted one would have proposed from the same results. QMC counts its own
+    position in the sequence and keeps one seed.
+    """
+    digest = hashlib.sha256(f"{seed}/{trial}".encode()).digest()
+    own = int.from_bytes(digest[:4], "big")
+    with warnings.catch_warnings():
+        # These options and samplers are marked experimental; the versions are pinned.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "tpe":
+            # constant_liar keeps parallel workers from proposing the same point twice.
+            return TPESampler(seed=own, multivariate=True, constant_liar=True)
+        if name == "gp":
+            return GPSampler(seed=own)
+        if name == "qmc":
+            return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+        if name == "random":
+            return RandomSampler(seed=own)
+    raise ValueError(f"name must be one of tpe, gp, qmc, random, but got {name!r}")
+
+
+class OptunaSampler:
+    """A :class:`tune_bn.samplers.base.Sampler`; one Optuna study per arm, maximizing.
+
+    Args:
+        storage: path of the journal file; several arms share it.
+        study: name of the Optuna study.
+        distributions: the searched keys.
+        name, seed: which sampler.
+        points: configurations to try first; keys that a point leaves out are sampled.
+        finished: trials that the records hold, by number. Where Optuna did not hear of one
+            before a crash, it is told now; other trials that are still open are handed out again.
+
+    Raises:
+        StudyError: the journal lacks trials that the records hold.
+    """
+
+    def __init__(
+        self,
+        storage: Path,
+        study: str,
+        distributions: Mapping[str, Distribution],
+        *,
+        name: str = "tpe",
+        seed: int = 0,
+        points: Sequence[Mapping[str, Any]] = (),
+        finished: Mapping[int, Outcome] | None = None,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.name = name
+        self.seed = seed
+        self.space = {key: to_optuna(distribution) for key, distribution in distributions.items()}
+        self.study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(storage))),
+            study_name=study,
+            direction="maximize",
+            load_if_exists=True,
+        )
+        trials = self.study.get_trials(deepcopy=False)
+        if not trials:
+            for point in points:
+                self.study.enqueue_trial(dict(point))
+        self._waiting: deque[Proposal] = deque()
+        self._told = 0
+        self._proposed = 0
+        self._reconcile(trials, dict(finished or {}), storage)
+
+    def _reconcile(
+        self, trials: Sequence[Any], finished: dict[int, Outcome], storage: Path
+    ) -> None:
+        for trial in trials:
+            if trial.state == TrialState.WAITING:
+                continue
+            known = finished.pop(trial.number, None)
+            if trial.state.is_finished():
+                self._told += 1
+                self._proposed += 1
+            elif known is not None:
+                self._proposed += 1
+                self.tell(trial.number, known.status, known.objective, known.epoch)
+            else:
+                # Its parameters are in the journal: the same configuration is run again, or goes on from its checkpoint.
+                self._waiting.append(Proposal(trial.number, dict(trial.params)))
+        if finished:
+            raise StudyError(
+                f"{storage}: lacks the trials {sorted(finished)} that records.jsonl holds; accepted: the journal that was "
+                "written with these records"
+            )
+
+    def propose(self) -> Proposal:
+        """See :meth:`tune_bn.samplers.base.Sampler.propose`."""
+        self._proposed += 1
+        if self._waiting:
+            return self._waiting.popleft()
+        self.study.sampler = make_sampler(self.name, self.seed, self._proposed - 1)
+        trial = self.study.ask(self.space)
+        return Proposal(trial.number, dict(trial.params))
+
+    def tell(self, trial: int, status: str, objective: float | None, epoch: int) -> None:
+        """See :meth:`tune_bn.samplers.base.Sampler.tell`. A trial stopped early is PRUNED with the value it reached."""
+        self._told += 1
+        if status == FAILED or objective is None or not math.isfinite(objective):
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif status == PRUNED:
+            optuna.trial.Trial(self.study, self._trial_id(trial)).report(objective, epoch)
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, objective)
+
+    def _trial_id(self, number: int) -> int:
+        return int(self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
+
+    @property
+    def told(self) -> int:
+        """See :attr:`tune_bn.samplers.base.Sampler.told`."""
+        return self._told
+
+    @property
+    def proposed(self) -> int:
+        """See :attr:`tune_bn.samplers.base.Sampler.proposed`."""
+        return self._proposed

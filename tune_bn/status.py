@@ -1,0 +1,96 @@
+"""``tune_bn status``: what the folders of the studies say. Reads files alone; the studies may be running."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+
+from tune_bn.analysis.wording import config_words
+from tune_bn.errors import TuneBNError
+from tune_bn.records import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, Record
+from tune_bn.study_folder import StudyFolder
+from tune_bn.validate import planned
+
+
+def describe_study(folder: StudyFolder) -> dict[str, Any]:
+    """One study as plain values: state, stage, runs done and planned by stage, best so far, verdict, hours."""
+    row: dict[str, Any] = {"study": folder.name}
+    try:
+        space, records = folder.space(), folder.records.read()
+    except TuneBNError as error:
+        return row | {"state": "unreadable", "problem": str(error)}
+    done = [record for record in records if record.status != FAILED]
+    counts, plan = Counter(record.stage for record in done), planned(space)
+    verdict = _verdict(folder)
+    best = _best(done)
+    return row | {
+        "space": space.name,
+        "state": "running" if _locked(folder) else "finished" if verdict is not None else "stopped",
+        "stage": next((stage for stage in (CONFIRM, SELECT, SEARCH) if counts[stage]), SEARCH),
+        "runs": {
+            stage: {"done": counts[stage], "planned": total}
+            for stage, total in ((SEARCH, plan.search), (SELECT, plan.select), (CONFIRM, plan.confirm))
+        },
+        "failed": sum(record.status == FAILED for record in records),
+        "best": None if best is None else {"config": dict(best.config), "val_accuracy": best.scores["val_accuracy"]},
+        "hours": round(sum(record.duration_seconds for record in records) / 3600, 4),
+        "verdict": verdict,
+    }
+
+
+def _best(records: Sequence[Record]) -> Record | None:
+    search = [record for record in records if record.stage == SEARCH and record.status == COMPLETED]
+    return max(search, key=lambda record: record.scores["val_accuracy"], default=None)
+
+
+def _verdict(folder: StudyFolder) -> str | None:
+    try:
+        return str(json.loads(folder.verdict_file.read_text())["verdict"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _locked(folder: StudyFolder) -> bool:
+    path = folder.path / ".lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def table(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
+    """Print the studies for people."""
+    if not rows:
+        print(f"no studies in {output}")
+        return
+    # Into a pipe every column keeps its whole text; a terminal has a width of its own.
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    shown = Table(box=None, pad_edge=False)
+    for name in ("study", "state", "search", "select", "confirm", "best so far (validation)", "hours", "verdict"):
+        shown.add_column(name)
+    for row in rows:
+        if row["state"] == "unreadable":
+            shown.add_row(row["study"], "unreadable", "", "", "", row["problem"], "", "")
+            continue
+        best = row["best"]
+        shown.add_row(
+            row["study"],
+            row["state"],
+            *(f"{row['runs'][stage]['done']}/{row['runs'][stage]['planned']}" for stage in (SEARCH, SELECT, CONFIRM)),
+            "" if best is None else f"{best['val_accuracy']:.2f} % with {config_words(best['config'])}",
+            f"{row['hours']:.2f}",
+            row["verdict"] or "",
+        )
+    console.print(shown)

@@ -1,0 +1,256 @@
+"""The stages of a study: search, select, plan, confirm.
+
+This module knows contracts alone: a runner that trains tasks, a sampler per arm that proposes configurations, an observer
+that follows. What a study decides, it decides from its records, so a resumed study goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Any
+
+from tune_bn.analysis.plan import plan_problem, read_plan, seal
+from tune_bn.errors import StudyError
+from tune_bn.feeds import Recorder, SearchFeed, TaskList, search_outcomes
+from tune_bn.records import (
+    BASELINE,
+    CANDIDATE,
+    COMPLETED,
+    CONFIRM,
+    FAILED,
+    SCHEMA_VERSION,
+    SEARCH,
+    SELECT,
+    Record,
+    write_json,
+)
+from tune_bn.runners.base import History, Runner, Task
+from tune_bn.samplers.base import Outcome, Sampler
+from tune_bn.spec import SCIENTIFIC, Space
+from tune_bn.study_folder import StudyFolder
+from tune_bn.tracking.base import Observer, StudyInfo
+from tune_bn.training.versions import commit, library_versions
+
+SamplerFactory = Callable[[str, Mapping[int, Outcome]], Sampler]
+"""Makes the sampler of an arm, given what the records say of its trials."""
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A configuration of the search that goes on to the selection seeds."""
+
+    arm: str
+    trial: int | None
+    overrides: Mapping[str, Any]
+    objective: float
+
+
+class Study:
+    """One study in its folder.
+
+    Args:
+        folder: where it lives; locked by the caller.
+        space: its space.
+        runner: trains.
+        make_sampler: makes the sampler of an arm.
+        observer: follows.
+        num_classes: classes of the data; chance is the score of a diverged run.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        space: Space,
+        *,
+        runner: Runner,
+        make_sampler: SamplerFactory,
+        observer: Observer,
+        num_classes: int,
+    ) -> None:
+        self.folder = folder
+        self.space = space
+        self.runner = runner
+        self.make_sampler = make_sampler
+        self.observer = observer
+        self.num_classes = num_classes
+        folder.records.recover()
+        self.info = StudyInfo(
+            name=folder.name,
+            space_name=space.name,
+            folder=folder.path,
+            space_sha256=space.sha256,
+            commit=commit(),
+            versions=library_versions(),
+        )
+        self.recorder = Recorder(folder, self.info, observer)
+
+    def run(self) -> None:
+        """All stages up to the last confirmation run; what is already done is not repeated."""
+        if not self.folder.plan_file.exists():
+            self.search()
+        self.confirm()
+
+    def search(self) -> None:
+        """Propose and train until the budget of trials or hours is used up."""
+        space, records = self.space, self.recorder.records
+        quota = {arm: space.trials_of(arm) for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)}
+        samplers = {arm: self.make_sampler(arm, search_outcomes(records, arm, space.seeds.search)) for arm in quota}
+        feed = SearchFeed(space, samplers, quota, self.recorder)
+        done = sum(sampler.told for sampler in samplers.values()) * len(space.seeds.search)
+        self.observer.stage_started(SEARCH, sum(quota.values()) * len(space.seeds.search), done)
+        self.runner.run(feed, self.observer, scheduler=space.scheduler_config, history=self._history())
+
+    def _history(self) -> History:
+        """Objective by epoch of the finished search trials: mean over seeds of the best validation accuracy so far."""
+        curves, trials = self.folder.curves.read(), dict[tuple[str, int | None], list[Record]]()
+        for record in self.recorder.records:
+            if record.stage == SEARCH and record.status != FAILED:
+                trials.setdefault((record.arm, record.trial), []).append(record)
+        history = []
+        for records in trials.values():
+            runs = [curves.get(record.key, ()) for record in records]
+            best, points = [0.0] * len(runs), []
+            for step in zip(*runs, strict=False):
+                best = [max(b, point.val_accuracy) for b, point in zip(best, step, strict=True)]
+                points.append((step[0].epoch, fmean(best)))
+            history.append(points)
+        return history
+
+    def finalists(self, arm: str) -> list[Finalist]:
+        """The best trials of an arm that ran to their end, best first; a trial that was stopped early never wins.
+
+        A candidate that is the baseline itself is left out: an arm cannot be better than itself.
+        """
+        seeds, baseline = self.space.seeds.search, self.space.baseline
+        found: dict[str, Finalist] = {}
+        for trial, outcome in search_outcomes(self.recorder.records, arm, seeds).items():
+            if outcome.status != COMPLETED or outcome.objective is None:
+                continue
+            overrides = self.recorder.find(SEARCH, arm, trial, seeds[0]).config
+            is_baseline = not self.space.nuisance and all(overrides[key] == baseline[key] for key in SCIENTIFIC)
+            if arm == CANDIDATE and is_baseline:
+                continue
+            finalist = Finalist(arm, trial, overrides, outcome.objective)
+            rival = found.get(repr(sorted(overrides.items())))
+            if rival is None or finalist.objective > rival.objective:
+                found[repr(sorted(overrides.items()))] = finalist
+        return sorted(found.values(), key=lambda f: (-f.objective, f.trial))[: self.space.budget.finalists]
+
+    def select(self) -> dict[str, list[tuple[Finalist, dict[str, Any]]]]:
+        """Train the finalists of each arm on the selection seeds; returns them best first, with their selection scores."""
+        arms = {arm: self.finalists(arm) for arm in (CANDIDATE, BASELINE) if self.space.trials_of(arm)}
+        for arm, finalists in arms.items():
+            if not finalists:
+                raise StudyError(
+                    f"{self.folder.path}: no {arm} trial of the search ran to its end; accepted: more budget.trials, "
+                    "or a scheduler that stops fewer"
+                )
+        seeds = self.space.seeds.select
+        tasks = [self._task(SELECT, f.arm, f.trial, f.overrides, seed) for fs in arms.values() for f in fs for seed in seeds]
+        self._run_tasks(SELECT, tasks)
+        ranked = {arm: self._rank(finalists) for arm, finalists in arms.items()}
+        for arm, finalists in ranked.items():
+            if not finalists:
+                raise StudyError(
+                    f"{self.folder.path}: every finalist of the {arm} arm failed on a selection seed; accepted: --resume "
+                    "once the cause is mended"
+                )
+        return ranked
+
+    def _rank(self, finalists: Sequence[Finalist]) -> list[tuple[Finalist, dict[str, Any]]]:
+        ranked = []
+        for finalist in finalists:
+            runs = [self.recorder.get(SELECT, finalist.arm, finalist.trial, seed) for seed in self.space.seeds.select]
+            # A failed run is no score: the mean of the others would flatter.
+            scores = [run.scores["val_accuracy"] for run in runs if run is not None]
+            if len(scores) == len(runs):
+                ranked.append((finalist, {"val_accuracy_mean": fmean(scores), "n": len(scores)}))
+        return sorted(ranked, key=lambda pair: (-pair[1]["val_accuracy_mean"], -pair[0].objective))
+
+    def plan(self) -> dict[str, Any]:
+        """The locked plan; made from the selection where there is none yet.
+
+        Raises:
+            RecordError, StudyError: the plan was changed, or belongs to another space.
+        """
+        if self.folder.plan_file.exists():
+            plan = read_plan(self.folder.plan_file)
+            problem = plan_problem(plan)
+            if problem is None and plan["space_sha256"] != self.space.sha256:
+                problem = "space_sha256: it was made for another space"
+            if problem is not None:
+                raise StudyError(f"{self.folder.plan_file}: {problem}; accepted: the plan as it was locked")
+            return plan
+        ranked = self.select()
+        claim = self.space.claim
+        winners = ranked[CANDIDATE][: claim.candidates]
+        baseline: dict[str, Any] = {"arm": BASELINE, "trial": None, "config": self.space.baseline}
+        if BASELINE in ranked:
+            best, scores = ranked[BASELINE][0]
+            baseline |= {"trial": best.trial, "config": dict(best.overrides), "selection": scores}
+        plan = seal(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "study": self.folder.name,
+                "space_sha256": self.space.sha256,
+                "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "baseline": baseline,
+                "candidates": [
+                    {
+                        "arm": f"{CANDIDATE}-{place}",
+                        "trial": finalist.trial,
+                        "config": dict(finalist.overrides),
+                        "selection": scores,
+                    }
+                    for place, (finalist, scores) in enumerate(winners, start=1)
+                ],
+                "metric": claim.metric,
+                "direction": "maximize",
+                "test": "paired_t_greater",
+                "alpha": claim.alpha,
+                "correction": "holm",
+                "stopping": "fixed",
+                "seeds": self.space.seeds.confirm,
+                "used_seeds": {"search": self.space.seeds.search, "select": self.space.seeds.select},
+                "diverged": {"rule": claim.diverged, "score": 100.0 / self.num_classes},
+                "commit": self.info.commit,
+                "versions": dict(self.info.versions),
+            }
+        )
+        write_json(self.folder.plan_file, plan)
+        self.folder.plan_file.chmod(0o444)
+        return plan
+
+    def confirm(self) -> None:
+        """Train every arm of the plan on every confirmation seed, pair by pair; the test images are read here."""
+        plan = self.plan()
+        self.observer.artifacts_changed(self.folder.artifacts())
+        self.recorder.plan_sha256 = plan["plan_sha256"]
+        arms = [plan["baseline"], *plan["candidates"]]
+        tasks = [
+            self._task(CONFIRM, arm["arm"], arm["trial"], arm["config"], seed, test_metric=plan["metric"])
+            for seed in plan["seeds"]
+            for arm in arms
+        ]
+        self._run_tasks(CONFIRM, tasks)
+
+    def _task(
+        self,
+        stage: str,
+        arm: str,
+        trial: int | None,
+        overrides: Mapping[str, Any],
+        seed: int,
+        *,
+        test_metric: str | None = None,
+    ) -> Task:
+        config = self.space.run_config(overrides)
+        return Task(stage, arm, trial, dict(overrides), config, (seed,), test_metric)
+
+    def _run_tasks(self, stage: str, tasks: Sequence[Task]) -> None:
+        left = [task for task in tasks if self.recorder.get(stage, task.arm, task.trial, task.seeds[0]) is None]
+        self.observer.stage_started(stage, len(tasks), len(tasks) - len(left))
+        self.runner.run(TaskList(left, self.recorder), self.observer)

@@ -1,0 +1,49 @@
+"""The contract between a study and whoever follows it: the console, and the experiment tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tune_bn.records import Record
+from tune_bn.runners.base import EpochPoint, Listener
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """What identifies a study to those who follow it."""
+
+    name: str
+    space_name: str
+    folder: Path
+    space_sha256: str
+    commit: str | None
+    versions: Mapping[str, str]
+
+
+class Observer(Listener, Protocol):
+    """Follows a study from its start to its verdict.
+
+    An observer mirrors; it decides nothing. It must not raise, and must not hold the study up: slow work goes to a thread
+    of its own, and what could not be delivered is caught up from ``records.jsonl`` and ``curves.jsonl``.
+    """
+
+    def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
+        """The study begins, or goes on with these records already in its folder."""
+
+    def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
+        """A stage begins: so many runs are planned (an upper bound), so many of them done before."""
+
+    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+        """One run is finished and on disk."""
+
+    def artifacts_changed(self, paths: Sequence[Path]) -> None:
+        """Files of the study folder are new or changed: space, plan, records, verdict, report, plots."""
+
+    def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
+        """The study ends: ``FINISHED``, ``KILLED`` (interrupted by the user) or ``FAILED``; flush, then let go.
+
+        ``summary`` holds the verdict in flat keys: ``verdict`` (text), ``effect``, ``p_value``, … where they exist.
+        """

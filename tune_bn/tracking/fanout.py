@@ -1,0 +1,57 @@
+"""Several observers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tune_bn.records import Record
+from tune_bn.runners.base import EpochPoint, Task
+from tune_bn.tracking.base import Observer, StudyInfo
+
+
+class Observers:
+    """An :class:`tune_bn.tracking.base.Observer` that passes everything on, in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self.observers = observers
+
+    def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.study_started(info, records)
+
+    def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.stage_started(stage, planned_runs, done_runs)
+
+    def task_started(self, task: Task) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.task_started(task)
+
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.task_progress(task, curves)
+
+    def task_killed(self, task: Task) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.task_killed(task)
+
+    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.run_recorded(record, curve)
+
+    def artifacts_changed(self, paths: Sequence[Path]) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.artifacts_changed(paths)
+
+    def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.study_finished(status, summary)

@@ -1,0 +1,42 @@
+"""``tune_bn train``: one run in this process, for debugging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tune_bn.errors import ConfigError, SpecError
+from tune_bn.spec import Space
+
+
+def train_once(space: Space, given: Mapping[str, Any], seed: int, source: str) -> Iterator[str]:
+    """Train one configuration with one seed; yields a line per epoch and one with the outcome.
+
+    Raises:
+        SpecError: a given value is not acceptable.
+        DataError: the data is not usable.
+    """
+    try:
+        config = space.run_config(given)
+    except ConfigError as error:
+        raise SpecError(f"{source}: --{error}") from None
+
+    import torch
+
+    from tune_bn.training.data import load_dataset
+    from tune_bn.training.loop import DeviceData, TrainingRun
+
+    device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
+    run = TrainingRun(config, DeviceData(load_dataset(space.data).without_test(), device), seed)
+    yield f"{config.model.arch}  gamma={config.model.gamma:g} c={config.train.c:g} seed {seed} on {device}"
+    while not run.done:
+        point = run.train_epoch()
+        yield (
+            f"epoch {point.epoch:>3}/{config.train.epochs}  lr {point.lr:.3g}  train loss {point.train_loss:.4f}  "
+            f"train {point.train_accuracy:.2f} %  val loss {point.val_loss:.4f}  val {point.val_accuracy:.2f} %"
+        )
+    result = run.result()
+    yield (
+        f"{result.status}: {result.reason}; best validation accuracy {result.scores['val_accuracy']:.2f} % in epoch "
+        f"{result.scores['best_epoch']:g}; {result.duration_seconds:.1f} s"
+    )

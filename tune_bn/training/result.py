@@ -1,0 +1,40 @@
+"""What a run reports: points of its learning curve, and what became of it. Loads nothing but the standard library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
+
+__all__ = ["COMPLETED", "DIVERGED", "FAILED", "PRUNED", "EpochPoint", "RunResult"]
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """One point of a learning curve. Accuracies in percent, learning rate that of the weights."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of one seed of a task."""
+
+    seed: int
+    status: str
+    """As in :class:`tune_bn.records.Record`."""
+    reason: str
+    epochs: int
+    scores: Mapping[str, float]
+    curve: tuple[EpochPoint, ...]
+    attempts: int
+    started_at: str
+    duration_seconds: float
+    device: str
+    versions: Mapping[str, str]

@@ -1,0 +1,112 @@
+"""``tune_bn validate``: what a search would do and cost. Starts nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune_bn.records import BASELINE, CANDIDATE
+from tune_bn.spec import Space
+
+# Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these on
+# a data-centre GPU and on a core of a server, whatever the peak on the data sheet says.
+GPU_RATE = 30e12
+CORE_RATE = 60e9
+STEP_SECONDS = {"gpu": 0.004, "cpu": 0.010}
+"""Least time of a step, however small the network: launching its kernels."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many runs a search makes at most, by stage."""
+
+    trials: int
+    search: int
+    select: int
+    confirm: int
+
+    @property
+    def runs(self) -> int:
+        """All runs."""
+        return self.search + self.select + self.confirm
+
+
+def planned(space: Space) -> Plan:
+    """The runs of a space, if nothing is stopped early."""
+    arms = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+    trials = sum(space.trials_of(arm) for arm in arms)
+    finalists = sum(min(space.budget.finalists, space.trials_of(arm)) for arm in arms)
+    return Plan(
+        trials=trials,
+        search=trials * len(space.seeds.search),
+        select=finalists * len(space.seeds.select),
+        confirm=(1 + space.claim.candidates) * len(space.seeds.confirm),
+    )
+
+
+def run_seconds(space: Space) -> float:
+    """Estimated seconds of one full run on the resources of one trial."""
+    from tune_bn.training.cost import BACKWARD, forward_flops
+    from tune_bn.training.data import describe_data
+
+    data = describe_data(space.data)
+    forward = forward_flops(space.model, data.image_shape, data.num_classes)
+    train, config = data.train_size, space.train
+    flops = config.epochs * forward * ((1 + BACKWARD) * train + data.val_size) + forward * data.test_size
+    steps = config.epochs * -(-train // config.batch_size)
+    kind = "gpu" if space.resources.gpu else "cpu"
+    rate = GPU_RATE * space.resources.gpu if kind == "gpu" else CORE_RATE * space.resources.cpu
+    return max(flops / rate, steps * STEP_SECONDS[kind])
+
+
+def describe(space: Space, path: Path) -> str:
+    """The answer of ``tune_bn validate``, in lines.
+
+    Raises:
+        DataError: the data is missing or does not fit.
+        TrackingError: the tracking URI is not one that MLflow takes.
+    """
+    from tune_bn.tracking.mlflow_uri import check_tracking_uri
+    from tune_bn.training.data import describe_data
+
+    if space.tracking.uri is not None:
+        check_tracking_uri(space.tracking.uri)
+    data, plan = describe_data(space.data), planned(space)
+    seconds = run_seconds(space)
+    gpus, cpus = space.resources.gpu, space.resources.cpu
+    holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
+    hours = plan.runs * seconds / 3600 * (gpus or cpus)
+    shape = "×".join(str(side) for side in data.image_shape)
+    searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
+    stopping = "none" if space.scheduler.name == "none" else f"{space.scheduler.name} after {space.scheduler.grace} epochs"
+    lines = [
+        f"{path}: valid (space {space.sha256[:12]})",
+        f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
+        f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} test "
+        f"images of {shape}, {data.num_classes} classes",
+        f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
+        f"about {_duration(seconds)} each on {holding}",
+        f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "
+        f"{space.sampler.name}, early stopping {stopping}",
+        f"select     {plan.select} runs, confirm {plan.confirm} runs ({len(space.seeds.confirm)} seeds, "
+        f"{space.claim.candidates} candidate{'s' if space.claim.candidates > 1 else ''} against gamma="
+        f"{space.baseline['gamma']:g} c={space.baseline['c']:g} on {space.claim.metric})",
+        f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early stopping "
+        f"(an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
+        f"{os.cpu_count()} cores)",
+    ]
+    return "\n".join(lines)
+
+
+def _words(spec: object) -> str:
+    if isinstance(spec, dict) and len(spec) == 1:
+        ((kind, body),) = spec.items()
+        return f"{kind} {body}"
+    return str(spec)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.2g} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"

@@ -1,0 +1,142 @@
+"""Wires the adapters to a study: Ray Tune, Optuna, MLflow and the console. Only the command line imports this module."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tune_bn.analysis.verdict import write_verdict
+from tune_bn.console import ConsoleObserver
+from tune_bn.errors import Interrupted
+from tune_bn.records import BASELINE
+from tune_bn.report.markdown import write_report
+from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
+from tune_bn.samplers.base import Outcome
+from tune_bn.samplers.optuna_sampler import OptunaSampler
+from tune_bn.spec import Space
+from tune_bn.study import Study
+from tune_bn.study_folder import StudyFolder
+from tune_bn.tracking.fanout import Observers
+from tune_bn.tracking.mlflow_observer import MlflowObserver
+from tune_bn.tracking.mlflow_uri import default_tracking_uri
+from tune_bn.training.data import load_dataset
+
+
+def tracking_uri(space: Space, output: Path) -> str:
+    """Where runs are tracked: as the space says, else SQLite beside the studies."""
+    return space.tracking.uri or default_tracking_uri(output)
+
+
+def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome]) -> OptunaSampler:
+    """The Optuna sampler of an arm. The baseline searches the nuisance keys alone."""
+    distributions = space.distributions
+    points = space.start_points()
+    if arm == BASELINE:
+        distributions = {key: distributions[key] for key in space.nuisance}
+        points = []
+    return OptunaSampler(
+        folder.journal,
+        f"{folder.name}/{arm}",
+        distributions,
+        name=space.sampler.name,
+        seed=space.sampler.seed,
+        points=points,
+        finished=outcomes,
+    )
+
+
+def run_study(
+    open_folder: Callable[[], StudyFolder],
+    space: Space,
+    *,
+    address: str | None,
+    console: ConsoleObserver,
+    stages: Callable[[Study], None] = Study.run,
+    ray_init: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run a study's stages, then verify and report. Returns the verdict.
+
+    ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
+    bad input leaves nothing behind.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM; what had finished is kept.
+        TuneBNError: the study cannot be run.
+    """
+    dataset = load_dataset(space.data, progress=console.decoding)
+    resources = space.resources
+    options = RayOptions(
+        address=address,
+        cpu=resources.cpu,
+        gpu=resources.gpu,
+        max_concurrent=resources.max_concurrent,
+        elastic=resources.elastic,
+        max_failures=space.budget.max_failures,
+        checkpoint_seconds=resources.checkpoint_seconds,
+        init=ray_init or {},
+    )
+    connect(options)
+    folder = open_folder()
+    output = folder.path.parent
+    with folder.locked(), _sigterm_as_interrupt():
+        runner = RayTuneRunner(dataset, options, folder.checkpoints)
+        mlflow = MlflowObserver(
+            tracking_uri(space, output), artifact_root=output.absolute() / "mlartifacts", warn=console.warn
+        )
+        observer = Observers(console, mlflow)
+        status, summary = "FAILED", dict[str, float | str]()
+        try:
+            study = Study(
+                folder,
+                space,
+                runner=runner,
+                make_sampler=lambda arm, outcomes: sampler_of(space, folder, arm, outcomes),
+                observer=observer,
+                num_classes=dataset.num_classes,
+            )
+            observer.study_started(study.info, study.recorder.records)
+            observer.artifacts_changed(folder.artifacts())
+            stages(study)
+            verdict = conclude(folder)
+            observer.artifacts_changed(folder.artifacts())
+            status, summary = "FINISHED", _summary(verdict)
+            return verdict
+        except (Interrupted, KeyboardInterrupt):
+            status = "KILLED"
+            raise Interrupted("interrupted") from None
+        finally:
+            runner.close()
+            observer.study_finished(status, summary)
+
+
+def conclude(folder: StudyFolder) -> dict[str, Any]:
+    """Verify the study and write its report, from its folder alone."""
+    verdict = write_verdict(folder.path)
+    write_report(folder.path)
+    return verdict
+
+
+def _summary(verdict: Mapping[str, Any]) -> dict[str, float | str]:
+    summary: dict[str, float | str] = {"verdict": verdict["verdict"], "reason": verdict["reason"]}
+    for candidate in verdict["candidates"]:
+        for key in ("effect", "ci_low", "p_value", "p_adjusted", "d_z", "mean"):
+            if candidate.get(key) is not None:
+                summary[f"{candidate['arm']}.{key}"] = candidate[key]
+    return summary
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """A batch system ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
