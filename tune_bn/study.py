@@ -120,7 +120,7 @@ class Study:
         return history
 
     def finalists(self, arm: str) -> list[Finalist]:
-        """The best trials of an arm that ran to their end, best first; a trial that was stopped early never wins.
+        """The best trials of an arm, best first. One that was stopped early, failed or diverged on any seed never wins.
 
         A candidate that is the baseline itself is left out: an arm cannot be better than itself.
         """
@@ -129,7 +129,10 @@ class Study:
         for trial, outcome in search_outcomes(self.recorder.records, arm, seeds).items():
             if outcome.status != COMPLETED or outcome.objective is None:
                 continue
-            overrides = self.recorder.find(SEARCH, arm, trial, seeds[0]).config
+            runs = [self.recorder.find(SEARCH, arm, trial, seed) for seed in seeds]
+            if any(run.status != COMPLETED for run in runs):
+                continue
+            overrides = runs[0].config
             is_baseline = not self.space.nuisance and all(overrides[key] == baseline[key] for key in SCIENTIFIC)
             if arm == CANDIDATE and is_baseline:
                 continue
@@ -183,6 +186,7 @@ class Study:
                 problem = "space_sha256: it was made for another space"
             if problem is not None:
                 raise StudyError(f"{self.folder.plan_file}: {problem}; accepted: the plan as it was locked")
+            self._require_same_code(plan)
             return plan
         ranked = self.select()
         claim = self.space.claim
@@ -223,6 +227,17 @@ class Study:
         write_json(self.folder.plan_file, plan)
         self.folder.plan_file.chmod(0o444)
         return plan
+
+    def _require_same_code(self, plan: Mapping[str, Any]) -> None:
+        """Arms that ran under different code cannot be paired, so nothing is spent on a confirmation that would mix."""
+        now = dict(self.info.versions) | {"commit": self.info.commit or "none"}
+        then = dict(plan["versions"]) | {"commit": plan["commit"] or "none"}
+        changed = [f"{key} {then.get(key)} (now {now.get(key)})" for key in sorted(now | then) if now.get(key) != then.get(key)]
+        if changed:
+            raise StudyError(
+                f"{self.folder.plan_file}: it was locked under {', '.join(changed)}; accepted: the same code and libraries, "
+                "or a new study"
+            )
 
     def confirm(self) -> None:
         """Train every arm of the plan on every confirmation seed, pair by pair; the test images are read here."""

@@ -10,7 +10,9 @@ import logging
 import math
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -285,10 +287,15 @@ class RayTuneRunner:
                 verbose=0,
             ),
         )
+        # Tune takes over Ctrl-C and does not give it back when it ends, which would swallow the next one.
+        handler = signal.getsignal(signal.SIGINT)
         try:
             tuner.fit()
         except KeyboardInterrupt:
             self._killed(callback, listener)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, handler)
         # After Ctrl-C Tune returns as if all were well.
         if callback.running() or not feed.exhausted:
             self._killed(callback, listener)

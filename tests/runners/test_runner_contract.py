@@ -1,0 +1,269 @@
+"""One contract, two runners: whatever holds for the one holds for the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from tune_bn.errors import Interrupted, RunnerError
+from tune_bn.method.config import ModelConfig
+from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
+from tune_bn.runners.base import EpochPoint, Runner, RunResult, SchedulerConfig, Task
+from tune_bn.runners.local import LocalRunner
+from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
+from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
+from tune_bn.training.data import Dataset, load_dataset
+from tune_bn.training.loop import DeviceData, train
+
+DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)
+CONFIG = RunConfig(ModelConfig(arch="resnet8", gamma=0.2), DATA, TrainConfig(epochs=3, batch_size=32, c=100))
+
+MakeRunner = Callable[..., Runner]
+
+
+class Events:
+    """A listener that keeps what it is told."""
+
+    def __init__(self, on_progress: Callable[[Task], None] | None = None) -> None:
+        self.started: list[str] = []
+        self.killed: list[str] = []
+        self.points: dict[tuple[str, int], list[EpochPoint]] = {}
+        self.on_progress = on_progress
+
+    def task_started(self, task: Task) -> None:
+        self.started.append(task.key)
+
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+        for seed, points in curves.items():
+            self.points.setdefault((task.key, seed), []).extend(points)
+        if self.on_progress is not None:
+            self.on_progress(task)
+
+    def task_killed(self, task: Task) -> None:
+        self.killed.append(task.key)
+
+
+class Tasks:
+    """A feed of given tasks that keeps their results."""
+
+    def __init__(self, *tasks: Task) -> None:
+        self.left = list(tasks)
+        self.results: dict[str, list[RunResult]] = {}
+        self.reads_test = any(task.test_metric for task in tasks)
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.left
+
+    def next(self) -> Task | None:
+        return self.left.pop(0) if self.left else None
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        assert task.key not in self.results, "a task came back twice"
+        self.results[task.key] = list(results)
+
+
+def task(trial: int, *seeds: int, config: RunConfig = CONFIG, test_metric: str | None = None) -> Task:
+    return Task("search", "candidate", trial, {"gamma": config.model.gamma}, config, seeds or (1,), test_metric)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load_dataset(DATA)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    # Workers inherit this: the same number of threads everywhere, or float sums differ in their last bits.
+    torch.set_num_threads(1)
+    connect(RayOptions(init={"num_cpus": 2}))
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=["local", "ray"])
+def make_runner(request: pytest.FixtureRequest, dataset: Dataset, cluster: None) -> MakeRunner:
+    def make(checkpoints: Path | None = None, checkpoint_seconds: float = 60.0, max_failures: int = 0) -> Runner:
+        if request.param == "local":
+            return LocalRunner(
+                dataset, checkpoints=checkpoints, checkpoint_seconds=checkpoint_seconds, max_failures=max_failures
+            )
+        options = RayOptions(max_failures=max_failures, checkpoint_seconds=checkpoint_seconds)
+        return RayTuneRunner(dataset, options, checkpoints)
+
+    return make
+
+
+def alone(dataset: Dataset, a_task: Task, seed: int) -> RunResult:
+    """The same run without any runner."""
+    data = DeviceData(dataset, torch.device("cpu"))
+    return train(a_task.config, data, seed, test_metric=a_task.test_metric)
+
+
+def test_every_task_comes_back_once_with_the_result_of_a_run_alone(make_runner: MakeRunner, dataset: Dataset) -> None:
+    tasks = [task(0, 1), task(1, 2, 3), task(2, 4, config=replace(CONFIG, model=ModelConfig(arch="resnet8")))]
+    feed, events = Tasks(*tasks), Events()
+    make_runner().run(feed, events)
+    assert set(feed.results) == {t.key for t in tasks}
+    assert sorted(events.started) == sorted(t.key for t in tasks)
+    for a_task in tasks:
+        assert [result.seed for result in feed.results[a_task.key]] == list(a_task.seeds)
+        for result in feed.results[a_task.key]:
+            expected = alone(dataset, a_task, result.seed)
+            assert result.status == COMPLETED
+            assert result.scores == expected.scores
+            assert result.curve == expected.curve
+            assert tuple(events.points[a_task.key, result.seed]) == expected.curve
+            assert result.attempts == 1
+
+
+@pytest.mark.parametrize("metric", ["test_accuracy", "final_test_accuracy"])
+def test_the_test_images_are_read_where_a_task_asks_for_it(
+    make_runner: MakeRunner, dataset: Dataset, metric: str
+) -> None:
+    a_task = task(0, 1, test_metric=metric)
+    feed = Tasks(a_task)
+    make_runner().run(feed, Events())
+    (result,) = feed.results[a_task.key]
+    assert result.scores == alone(dataset, a_task, 1).scores
+    assert metric in result.scores
+
+
+def test_a_diverged_run_is_an_outcome_and_the_others_go_on(make_runner: MakeRunner) -> None:
+    wild = replace(CONFIG, train=replace(CONFIG.train, lr=1e30))
+    feed = Tasks(task(0, 1, config=wild, test_metric="test_accuracy"), task(1, 1, test_metric="test_accuracy"))
+    make_runner().run(feed, Events())
+    first, second = (results[0] for _, results in sorted(feed.results.items()))
+    assert first.status == DIVERGED
+    assert first.scores["test_accuracy"] == first.scores["val_accuracy"] == 10.0
+    assert first.epochs < CONFIG.train.epochs
+    assert second.status == COMPLETED
+
+
+def test_a_task_that_keeps_raising_fails_alone(make_runner: MakeRunner, tmp_path: Path) -> None:
+    bad, good = task(0, 1, 2), task(1, 1)
+    # Its folder of checkpoints is a file, so that every checkpoint of this one task raises.
+    (tmp_path / bad.key).touch()
+    feed = Tasks(bad, good)
+    make_runner(tmp_path, checkpoint_seconds=1e-9, max_failures=1).run(feed, Events())
+    assert [result.status for result in feed.results[bad.key]] == [FAILED, FAILED]
+    for result in feed.results[bad.key]:
+        assert result.attempts == 2
+        assert result.scores == {}
+        assert "FileExistsError" in result.reason
+        assert "\n" not in result.reason
+    assert [result.status for result in feed.results[good.key]] == [COMPLETED]
+
+
+def test_a_retry_goes_on_from_the_checkpoint_and_ends_as_if_nothing_had_happened(
+    make_runner: MakeRunner, dataset: Dataset, tmp_path: Path
+) -> None:
+    long = replace(CONFIG, train=replace(CONFIG.train, epochs=120))
+    a_task = task(0, 1, 2, config=long)
+
+    def break_once(_: Task) -> None:
+        """Damage the run from outside: kill its process on Ray, raise in this process otherwise."""
+        if broken.is_set():
+            return
+        broken.set()
+        workers = ray_workers()
+        if not workers or isinstance(runner, LocalRunner):
+            raise OSError("a disk hiccup")
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+
+    broken = threading.Event()
+    runner = make_runner(tmp_path, checkpoint_seconds=1e-9, max_failures=2)
+    feed, events = Tasks(a_task), Events(break_once)
+    runner.run(feed, events)
+    assert broken.is_set(), "the task ended before it could be broken"
+    for result in feed.results[a_task.key]:
+        expected = alone(dataset, a_task, result.seed)
+        assert (result.status, result.attempts) == (COMPLETED, 2)
+        assert result.curve == expected.curve
+        assert result.scores == expected.scores
+
+
+def ray_workers() -> list[int]:
+    """Processes below this one that run a trainable."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat, command = (entry / "stat").read_text(), (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+            names[int(entry.name)] = command
+    mine = {os.getpid()}
+    while grown := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= grown
+    return [pid for pid in mine if b"Trainable" in names.get(pid, b"")]
+
+
+def test_ray_stops_hopeless_trials_and_says_how_far_they_came(cluster: None, dataset: Dataset) -> None:
+    scheduler = SchedulerConfig("asha", grace=2, reduction=2, max_epochs=8)
+    config = replace(CONFIG, train=replace(CONFIG.train, epochs=8))
+    # Without learning there is no progress: below the history's trial at every rung.
+    hopeless = replace(config, train=replace(config.train, lr=1e-12))
+    feed = Tasks(task(0, 1, config=hopeless))
+    history = [[(epoch, 99.0) for epoch in range(1, 9)]] * 4
+    RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler, history=history)
+    ((result,),) = feed.results.values()
+    assert result.status == PRUNED
+    assert result.epochs == 2
+    assert len(result.curve) == 2
+    assert result.reason == "stopped by asha after epoch 2"
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_ray_lets_the_only_trial_run_to_its_end(cluster: None, dataset: Dataset, name: str) -> None:
+    feed = Tasks(task(0, 1))
+    scheduler = SchedulerConfig(name, grace=1, reduction=2, max_epochs=3)
+    RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler)
+    ((result,),) = feed.results.values()
+    assert (result.status, result.epochs) == (COMPLETED, 3)
+
+
+def test_the_local_runner_refuses_to_stop_early(dataset: Dataset) -> None:
+    with pytest.raises(RunnerError, match=r"scheduler\.name: got 'asha'"):
+        LocalRunner(dataset).run(Tasks(task(0)), Events(), scheduler=SchedulerConfig("asha", 1, 2, 3))
+
+
+def test_ctrl_c_kills_what_runs_and_keeps_what_finished(make_runner: MakeRunner) -> None:
+    long = replace(CONFIG, train=replace(CONFIG.train, epochs=100_000))
+    feed = Tasks(task(0), task(1, config=long))
+    main = threading.main_thread().ident
+    assert main is not None
+    sent = threading.Event()
+
+    def interrupt(running: Task) -> None:
+        if running.trial == 1 and task(0).key in feed.results and not sent.is_set():
+            sent.set()
+            # From another thread, as from a terminal: not inside a callback of the runner.
+            threading.Thread(target=lambda: (time.sleep(0.1), signal.pthread_kill(main, signal.SIGINT))).start()
+
+    events = Events(interrupt)
+    with pytest.raises(Interrupted):
+        make_runner().run(feed, events)
+    assert list(feed.results) == [task(0).key]
+    assert events.killed == [task(1).key]
+
+
+def test_more_than_the_cluster_has_is_refused_with_what_it_has(cluster: None) -> None:
+    from tune_bn.runners.ray_tune import _require_resources
+
+    with pytest.raises(RunnerError, match=r"resources\.gpu: got 8 per trial, but the cluster has 0 GPUs now"):
+        _require_resources(RayOptions(gpu=8))
+    with pytest.raises(RunnerError, match=r"resources\.cpu: got 64 per trial, but the cluster has 2 CPUs now"):
+        _require_resources(RayOptions(cpu=64))
+    _require_resources(RayOptions(gpu=8, elastic=True))

@@ -1,0 +1,150 @@
+"""Optuna as a sampler: what it proposes, what it is told, and what a new process finds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from tune_bn.distributions import Choice, Distribution, Range
+from tune_bn.errors import StudyError
+from tune_bn.records import COMPLETED, FAILED, PRUNED
+from tune_bn.samplers.base import Outcome
+from tune_bn.samplers.optuna_sampler import OptunaSampler, make_sampler, to_optuna
+
+SPACE: dict[str, Distribution] = {
+    "gamma": Range(0.01, 1.0, log=True),
+    "c": Range(1.0, 1000.0, log=True),
+    "epochs": Range(2, 9, integer=True),
+    "lr": Choice((0.1, 0.01)),
+}
+NAMES = ("tpe", "random", "qmc", "gp")
+
+
+def open_sampler(folder: Path, name: str = "tpe", **options: Any) -> OptunaSampler:
+    options.setdefault("seed", 0)
+    return OptunaSampler(folder / "optuna.journal", "study/candidate", SPACE, name=name, **options)
+
+
+def score(overrides: Mapping[str, Any]) -> float:
+    return 100 - abs(overrides["gamma"] - 0.2) * 30 + overrides["lr"]
+
+
+def stored(folder: Path) -> list[Any]:
+    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    return optuna.load_study(study_name="study/candidate", storage=storage).get_trials()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_proposals_lie_in_the_space_and_are_numbered(tmp_path: Path, name: str) -> None:
+    sampler = open_sampler(tmp_path, name)
+    for number in range(14):
+        proposal = sampler.propose()
+        assert proposal.trial == number
+        assert set(proposal.overrides) == set(SPACE)
+        for key, distribution in SPACE.items():
+            assert distribution.contains(proposal.overrides[key]), (key, proposal.overrides[key])
+        sampler.tell(number, COMPLETED, score(proposal.overrides), 9)
+    assert (sampler.proposed, sampler.told) == (14, 14)
+
+
+@pytest.mark.parametrize("distribution", list(SPACE.values()))
+def test_both_ends_of_a_distribution_survive_the_translation(distribution: Distribution) -> None:
+    translated = to_optuna(distribution)
+    for value in distribution.corners:
+        assert translated._contains(translated.to_internal_repr(value))
+        assert translated.to_external_repr(translated.to_internal_repr(value)) == value
+    if isinstance(distribution, Range):
+        outside = distribution.high * 1.01 + 1
+        assert not translated._contains(outside)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path: Path, name: str) -> None:
+    def search(folder: Path, processes: tuple[int, ...]) -> list[dict[str, Any]]:
+        folder.mkdir()
+        proposals, outcomes = [], dict[int, Outcome]()
+        for trials in processes:
+            sampler = open_sampler(folder, name, points=[{"gamma": 0.1, "c": 100.0}], finished=outcomes)
+            for _ in range(trials):
+                proposal = sampler.propose()
+                proposals.append(dict(proposal.overrides))
+                outcomes[proposal.trial] = Outcome(COMPLETED, score(proposal.overrides), 9)
+                sampler.tell(proposal.trial, COMPLETED, score(proposal.overrides), 9)
+        return proposals
+
+    whole = search(tmp_path / "whole", (15,))
+    assert search(tmp_path / "parts", (1, 5, 9)) == whole
+    assert len({tuple(sorted(p.items())) for p in whole}) == 15
+
+
+def test_the_seed_decides_the_proposals(tmp_path: Path) -> None:
+    proposals = []
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        proposals.append(open_sampler(tmp_path / str(seed), seed=seed).propose().overrides)
+    assert proposals[0] != proposals[1]
+
+
+def test_start_points_come_first_and_once(tmp_path: Path) -> None:
+    points = [{"gamma": 0.05, "c": 100.0}, {"gamma": 1.0, "c": 100.0}]
+    sampler = open_sampler(tmp_path, points=points)
+    first = sampler.propose()
+    again = open_sampler(tmp_path, points=points)
+    assert {k: first.overrides[k] for k in ("gamma", "c")} == points[0]
+    assert again.propose() == first, "an unfinished proposal is handed out again"
+    second = again.propose().overrides
+    assert {k: second[k] for k in ("gamma", "c")} == points[1]
+    assert again.propose().overrides["gamma"] not in (0.05, 1.0)
+
+
+def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
+    sampler = open_sampler(tmp_path)
+    for _ in range(4):
+        sampler.propose()
+    sampler.tell(0, COMPLETED, 97.0, 9)
+    sampler.tell(1, PRUNED, 55.0, 3)
+    sampler.tell(2, FAILED, None, 0)
+    sampler.tell(3, COMPLETED, float("nan"), 9)
+    complete, pruned, failed, not_finite = stored(tmp_path)
+    assert (complete.state, complete.value) == (TrialState.COMPLETE, 97.0)
+    assert (pruned.state, pruned.intermediate_values) == (TrialState.PRUNED, {3: 55.0})
+    assert failed.state == TrialState.FAIL
+    assert not_finite.state == TrialState.FAIL
+
+
+def test_the_best_trial_is_never_one_that_was_stopped_early(tmp_path: Path) -> None:
+    sampler = open_sampler(tmp_path)
+    for number, (status, objective) in enumerate([(PRUNED, 99.0), (COMPLETED, 90.0)]):
+        sampler.propose()
+        sampler.tell(number, status, objective, 3)
+    assert sampler.study.best_trial.number == 1
+
+
+def test_what_was_recorded_but_not_told_is_told_on_opening(tmp_path: Path) -> None:
+    sampler = open_sampler(tmp_path)
+    for _ in range(3):
+        sampler.propose()
+    finished = {0: Outcome(COMPLETED, 90.0, 9), 2: Outcome(PRUNED, 40.0, 3)}
+    again = open_sampler(tmp_path, finished=finished)
+    states = [trial.state for trial in stored(tmp_path)]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED]
+    assert (again.told, again.proposed) == (2, 2)
+    assert again.propose().trial == 1
+    assert again.propose().trial == 3
+
+
+def test_a_journal_that_lacks_recorded_trials_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"lacks the trials \[0\]"):
+        open_sampler(tmp_path, finished={0: Outcome(COMPLETED, 90.0, 9)})
+
+
+def test_an_unknown_sampler_is_refused() -> None:
+    with pytest.raises(ValueError, match="tpe, gp, qmc, random"):
+        make_sampler("annealing", 0, 0)

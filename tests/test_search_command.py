@@ -1,0 +1,135 @@
+"""The main job as a user types it: real Ray, real Optuna, real MLflow on SQLite, killed and interrupted from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from tune_bn.records import CONFIRM, SEARCH, SELECT, RecordLog
+
+SPACE: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"arch": "resnet8"},
+    "data": {"source": "digits", "train_size": 40, "val_size": 40, "test_size": 40},
+    "train": {"epochs": 3, "batch_size": 20},
+    "search": {"gamma": {"log_uniform": [0.05, 1.0]}, "c": {"log_uniform": [1, 100]}},
+    # One trial at a time and none stopped early: what is proposed then depends on nothing but the seed.
+    "scheduler": {"name": "none"},
+    "budget": {"trials": 6, "finalists": 2},
+    "seeds": {"search": [101], "select": [201, 202], "confirm": [1, 2, 3, 4]},
+    "resources": {"max_concurrent": 1},
+}
+RUNS = 6 + 2 * 2 + 2 * 4
+COMMAND = [sys.executable, "-m", "tune_bn", "search", "--space", "tiny.yaml", "--study", "one"]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
+    return tmp_path
+
+
+def search(workplace: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *options], cwd=workplace, capture_output=True, text=True, timeout=240, check=False)
+
+
+def start(workplace: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *options], cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+
+
+def wait_for_records(workplace: Path, count: int, process: subprocess.Popen[str]) -> None:
+    path, deadline = workplace / "studies/one/records.jsonl", time.monotonic() + 120
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, f"ended too early: {process.communicate()}"
+        assert time.monotonic() < deadline, "no progress"
+        time.sleep(0.01)
+
+
+def essence(workplace: Path) -> dict[str, Any]:
+    records = RecordLog(workplace / "studies/one/records.jsonl").read()
+    assert len({record.key for record in records}) == len(records), "a run was recorded twice"
+    return {record.key: (record.status, record.config, record.scores, record.epochs) for record in records}
+
+
+def mlflow_runs(workplace: Path) -> list[Any]:
+    client = MlflowClient(f"sqlite:///{workplace / 'studies/mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "tiny"]
+    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+
+
+def check_mlflow(workplace: Path) -> None:
+    """One parent, one finished child per record, all with curves."""
+    runs = mlflow_runs(workplace)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert [parent.info.status for parent in parents] == ["FINISHED"]
+    assert Counter(child.info.run_name for child in children) == Counter(essence(workplace).keys())
+    assert {child.info.status for child in children} == {"FINISHED"}
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parents[0].info.run_id}
+    assert all("train_loss" in child.data.metrics for child in children)
+
+
+def test_killed_in_search_and_in_confirm_it_resumes_to_the_records_of_the_undisturbed_study(
+    workplace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    calm = tmp_path_factory.mktemp("calm")
+    (calm / "tiny.yaml").write_text((workplace / "tiny.yaml").read_text())
+    undisturbed = search(calm)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert "verdict: " in undisturbed.stdout
+    assert "\x1b" not in undisturbed.stdout + undisturbed.stderr, "escape codes in a pipe"
+    expected = essence(calm)
+    assert Counter(key.split("-")[0] for key in expected) == {SEARCH: 6, SELECT: 4, CONFIRM: 8}
+    check_mlflow(calm)
+    verdict = json.loads((calm / "studies/one/verdict.json").read_text())
+    assert verdict["verdict"] in ("supported", "not_supported")
+    assert (calm / "studies/one/report.md").read_text().startswith("# one")
+
+    for records, options in ((3, ()), (12, ("--resume",))):
+        process = start(workplace, *options)
+        wait_for_records(workplace, records, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finished = search(workplace, "--resume")
+    assert finished.returncode == 0, finished.stderr
+    assert essence(workplace) == expected
+    check_mlflow(workplace)
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(workplace: Path) -> None:
+    process = start(workplace)
+    wait_for_records(workplace, 2, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err
+    (line,) = [line for line in err.splitlines() if "To go on:" in line]
+    before = essence(workplace)
+    statuses = Counter(run.info.status for run in mlflow_runs(workplace))
+    assert statuses["RUNNING"] == 0
+    assert statuses["KILLED"] >= 1, statuses
+    assert statuses["FINISHED"] == len(before)
+
+    resume = line.partition("To go on: ")[2].split()
+    assert resume[0] == "tune_bn"
+    done = subprocess.run(
+        [sys.executable, "-m", *resume], cwd=workplace, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    after = essence(workplace)
+    assert len(after) == RUNS
+    assert {key: after[key] for key in before} == before
+    check_mlflow(workplace)

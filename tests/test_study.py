@@ -1,0 +1,259 @@
+"""The stages of a study, in this process: real training, real Optuna, real records; only Ray is left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tune_bn.analysis.verdict import verify_study
+from tune_bn.errors import Interrupted, StudyError
+from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, Record
+from tune_bn.runners.base import EpochPoint, Task
+from tune_bn.runners.local import LocalRunner
+from tune_bn.spec import Space, parse_space
+from tune_bn.study import Study
+from tune_bn.study_folder import StudyFolder
+from tune_bn.training.data import Dataset, load_dataset
+from tune_bn.wiring import sampler_of
+
+CONTENT: dict[str, Any] = {
+    "name": "tiny",
+    "model": {"arch": "resnet8"},
+    "data": {"source": "digits", "train_size": 40, "val_size": 40, "test_size": 40},
+    "train": {"epochs": 2, "batch_size": 20},
+    "search": {"gamma": {"log_uniform": [0.05, 1.0]}, "c": {"log_uniform": [1, 100]}},
+    "sampler": {"points": "none"},
+    "scheduler": {"name": "none"},
+    "budget": {"trials": 4, "finalists": 2},
+    "seeds": {"search": [101, 102], "select": [201, 202], "confirm": [1, 2, 3]},
+}
+
+
+class Follower:
+    """An observer that can pull the plug after a number of records."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.left = stop_after
+        self.stages: list[tuple[str, int, int]] = []
+        self.recorded: list[Record] = []
+
+    def study_started(self, info: Any, records: Sequence[Record]) -> None: ...
+
+    def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
+        self.stages.append((stage, planned_runs, done_runs))
+
+    def task_started(self, task: Task) -> None: ...
+
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None: ...
+
+    def task_killed(self, task: Task) -> None: ...
+
+    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+        self.recorded.append(record)
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                raise Interrupted("the power went out")
+
+    def artifacts_changed(self, paths: Sequence[Path]) -> None: ...
+
+    def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    torch.set_num_threads(1)
+    return load_dataset(parse_space(CONTENT, "tiny").data)
+
+
+def space_with(**sections: Any) -> Space:
+    return parse_space({**CONTENT, **sections}, "tiny")
+
+
+def study_in(folder: Path, dataset: Dataset, space: Space, follower: Follower | None = None) -> Study:
+    where = StudyFolder(folder)
+    where.resumed(space) if where.exists else where.created(space)
+    return Study(
+        where,
+        space,
+        runner=LocalRunner(dataset, checkpoints=where.checkpoints),
+        make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
+        observer=follower or Follower(),
+        num_classes=dataset.num_classes,
+    )
+
+
+def essence(study: Study) -> dict[str, tuple[Any, ...]]:
+    """What must not depend on how often the study was interrupted."""
+    return {r.key: (r.status, r.config, r.scores, r.epochs, r.space_sha256) for r in study.folder.records}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = study_in(tmp_path_factory.mktemp("studies") / "tiny-1", dataset, space_with())
+    study.run()
+    return study
+
+
+def test_a_study_trains_what_its_space_says(undisturbed: Study) -> None:
+    records = undisturbed.folder.records.read()
+    assert Counter(record.stage for record in records) == {SEARCH: 4 * 2, SELECT: 2 * 2, CONFIRM: 2 * 3}
+    assert {record.seed for record in records if record.stage == CONFIRM} == {1, 2, 3}
+    for record in records:
+        assert record.status == COMPLETED
+        assert record.space_sha256 == undisturbed.space.sha256
+        # The test images are read in the confirmation, and nowhere else.
+        assert ("test_accuracy" in record.scores) == (record.stage == CONFIRM)
+
+
+def test_the_best_of_the_search_meet_again_and_the_best_of_them_is_confirmed(undisturbed: Study) -> None:
+    records = undisturbed.folder.records.read()
+
+    def means(stage: str) -> dict[int, float]:
+        scores: dict[int, list[float]] = {}
+        for record in records:
+            if record.stage == stage and record.trial is not None:
+                scores.setdefault(record.trial, []).append(record.scores["val_accuracy"])
+        return {trial: sum(values) / len(values) for trial, values in scores.items()}
+
+    search, select = means(SEARCH), means(SELECT)
+    worst_finalist = min(search[trial] for trial in select)
+    assert len(select) == 2
+    assert all(search[trial] <= worst_finalist for trial in set(search) - set(select))
+    plan = json.loads(undisturbed.folder.plan_file.read_text())
+    winner = plan["candidates"][0]
+    assert select[winner["trial"]] == max(select.values())
+    assert winner["selection"] == {"val_accuracy_mean": pytest.approx(select[winner["trial"]]), "n": 2}
+    confirmed = {record.arm: record for record in records if record.stage == CONFIRM}
+    assert confirmed["candidate-1"].config == winner["config"]
+    assert confirmed[BASELINE].config == {"gamma": 1.0, "c": 1.0}
+    assert {record.plan_sha256 for record in records if record.stage == CONFIRM} == {plan["plan_sha256"]}
+    assert {record.plan_sha256 for record in records if record.stage != CONFIRM} == {None}
+
+
+def test_the_folder_alone_gives_a_valid_verdict(undisturbed: Study) -> None:
+    verdict = verify_study(undisturbed.folder.path)
+    assert verdict["verdict"] in ("supported", "not_supported")
+    assert verdict["n"] == 3
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 7, 8, 10, 12, 13, 17])
+def test_a_study_interrupted_anywhere_ends_like_the_undisturbed_one(
+    tmp_path: Path, dataset: Dataset, undisturbed: Study, stop_after: int
+) -> None:
+    with pytest.raises(Interrupted):
+        study_in(tmp_path / "tiny-1", dataset, space_with(), Follower(stop_after)).run()
+    follower = Follower()
+    resumed = study_in(tmp_path / "tiny-1", dataset, space_with(), follower)
+    resumed.run()
+    assert essence(resumed) == essence(undisturbed)
+    assert len(resumed.folder.records.read()) == len(undisturbed.folder.records.read()), "a run was repeated"
+    assert follower.stages[-1] == (CONFIRM, 6, max(0, stop_after - 12))
+
+
+def test_a_torn_record_is_run_again(tmp_path: Path, dataset: Dataset, undisturbed: Study) -> None:
+    with pytest.raises(Interrupted):
+        study_in(tmp_path / "tiny-1", dataset, space_with(), Follower(14)).run()
+    path = tmp_path / "tiny-1" / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    resumed = study_in(tmp_path / "tiny-1", dataset, space_with())
+    resumed.run()
+    assert essence(resumed) == essence(undisturbed)
+
+
+def test_a_finished_study_runs_nothing_again(undisturbed: Study, dataset: Dataset) -> None:
+    before = undisturbed.folder.records.path.read_bytes()
+    again = study_in(undisturbed.folder.path, dataset, space_with())
+    again.run()
+    assert undisturbed.folder.records.path.read_bytes() == before
+
+
+def test_a_run_that_failed_is_run_again_by_a_resume_and_stays_on_record(tmp_path: Path, dataset: Dataset) -> None:
+    space = space_with(resources={"checkpoint_seconds": 1e-9})
+    folder = tmp_path / "tiny-1"
+    study = study_in(folder, dataset, space)
+    study.search()
+    # The folder of this run's checkpoints is a file: every attempt of this one run raises.
+    study.runner.options = type(study.runner.options)(study.folder.checkpoints, 1e-9)  # type: ignore[attr-defined]
+    study.folder.checkpoints.mkdir(exist_ok=True)
+    blocked = study.folder.checkpoints / "confirm-baseline-s2"
+    blocked.touch()
+    study.confirm()
+    assert [r.key for r in study.folder.records if r.status == FAILED] == ["confirm-baseline-s2"]
+    assert verify_study(folder)["verdict"] == "invalid"
+    blocked.unlink(missing_ok=True)
+    study_in(folder, dataset, space).run()
+    verdict = verify_study(folder)
+    assert verdict["verdict"] in ("supported", "not_supported")
+    assert verdict["retried"] == ["confirm-baseline-s2"]
+
+
+def test_a_searched_nuisance_parameter_is_tuned_for_the_baseline_too(tmp_path: Path, dataset: Dataset) -> None:
+    search = {**CONTENT["search"], "lr": {"choice": [0.1, 0.01]}}
+    space = space_with(search=search, budget={"trials": 5, "finalists": 1}, seeds={**CONTENT["seeds"], "search": [101]})
+    study = study_in(tmp_path / "tiny-1", dataset, space)
+    study.run()
+    records = study.folder.records.read()
+    trials = Counter(record.arm for record in records if record.stage == SEARCH)
+    assert trials == {BASELINE: 3, CANDIDATE: 2}
+    for record in records:
+        assert set(record.config) == {"gamma", "c", "lr"}
+        if record.arm == BASELINE:
+            assert (record.config["gamma"], record.config["c"]) == (1.0, 1.0)
+    plan = json.loads(study.folder.plan_file.read_text())
+    best = max(
+        (r for r in records if r.stage == SEARCH and r.arm == BASELINE), key=lambda r: r.scores["val_accuracy"]
+    )
+    assert plan["baseline"]["config"]["lr"] == best.config["lr"]
+    assert verify_study(study.folder.path)["verdict"] in ("supported", "not_supported")
+
+
+def test_the_baseline_itself_is_no_candidate(tmp_path: Path, dataset: Dataset) -> None:
+    points = [{"gamma": 1.0, "c": 1.0}, {"gamma": 0.3, "c": 10.0}]
+    space = space_with(sampler={"points": points}, budget={"trials": 2, "finalists": 1})
+    study = study_in(tmp_path / "tiny-1", dataset, space)
+    study.search()
+    assert [finalist.overrides for finalist in study.finalists(CANDIDATE)] == [{"gamma": 0.3, "c": 10.0}]
+
+
+def test_a_plan_that_was_changed_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    study = study_in(tmp_path / "tiny-1", dataset, space_with())
+    study.search()
+    plan = study.plan()
+    study.folder.plan_file.chmod(0o644)
+    study.folder.plan_file.write_text(json.dumps(plan | {"alpha": 0.4}))
+    with pytest.raises(StudyError, match="plan"):
+        study.confirm()
+
+
+def test_a_confirmation_does_not_go_on_under_other_code(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_in(tmp_path / "tiny-1", dataset, space_with())
+    study.search()
+    study.plan()
+    monkeypatch.setattr("tune_bn.study.library_versions", lambda: dict(study.info.versions) | {"code": "0" * 16})
+    later = study_in(tmp_path / "tiny-1", dataset, space_with())
+    with pytest.raises(StudyError, match="it was locked under code"):
+        later.confirm()
+    assert not [record for record in later.folder.records if record.stage == CONFIRM]
+
+
+def test_no_trial_at_full_length_is_an_error_that_says_so(tmp_path: Path, dataset: Dataset) -> None:
+    study = study_in(tmp_path / "tiny-1", dataset, space_with(train={**CONTENT["train"], "lr": 1e30}))
+    study.search()
+    with pytest.raises(StudyError, match="no candidate trial of the search ran to its end"):
+        study.confirm()
+
+
+def test_the_hours_of_the_budget_end_the_search(tmp_path: Path, dataset: Dataset) -> None:
+    space = space_with(budget={"trials": 1000, "finalists": 1, "hours": 1e-9})
+    study = study_in(tmp_path / "tiny-1", dataset, space)
+    study.search()
+    assert study.folder.records.read() == []
