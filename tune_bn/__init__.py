@@ -1,3 +1,34 @@
-"""Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better."""
+"""Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.
+
+In a training script of your own::
+
+    model = tune_bn.scale_batchnorm(model, gamma=0.1)
+    optimizer = torch.optim.SGD(tune_bn.parameter_groups(model, lr=0.1, c=100), momentum=0.9)
+
+Importing the package loads nothing but this file: torch comes with the first use of a function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tune_bn.method.batchnorm import parameter_groups, scale_batchnorm
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "parameter_groups", "scale_batchnorm"]
+
+# Hidden from type checkers: to them it would make every misspelt name a valid attribute.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            from tune_bn.method import batchnorm
+
+            return getattr(batchnorm, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -124,10 +124,19 @@ class Resources(_Section):
     max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
         None, description="trials at the same time; null: what fits the cluster at the start of a stage"
     )
-    elastic: bool = Field(False, description="the cluster may grow: do not refuse work that does not fit it now")
+    elastic: bool = Field(
+        False, description="the cluster may grow: do not refuse work that does not fit it now; needs `max_concurrent`"
+    )
     checkpoint_seconds: Annotated[float, Field(gt=0)] = Field(
         60, description="least time between two checkpoints of a trial"
     )
+
+    @model_validator(mode="after")
+    def _growth_has_an_end(self) -> Self:
+        # What fits a cluster before it has grown says nothing; often that is not even one trial.
+        if self.elastic and self.max_concurrent is None:
+            raise ConfigError("max_concurrent", None, "with elastic: true, how many trials the grown cluster runs at once")
+        return self
 
 
 class Tracking(_Section):

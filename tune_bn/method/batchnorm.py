@@ -7,11 +7,12 @@ learning rate. Neither BN parameters nor biases get weight decay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 from torch.nn.modules.conv import _ConvNd
 
@@ -20,7 +21,7 @@ from tune_bn.errors import MethodError
 SIGMA_ACT = 0.58
 """Standard deviation of ReLU(z) for z ~ N(0, 1), √(1/2 − 1/(2π)) = 0.5838, rounded as in the paper (section 4.1)."""
 
-NORMALIZATION = (nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+NORMALIZATION = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -44,7 +45,7 @@ def batchnorm_layers(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
     ``BatchNorm1d/2d/3d``, ``SyncBatchNorm`` and their subclasses count; layers with ``affine=False`` have no γ.
     """
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.affine:
+        if isinstance(module, _BatchNorm) and module.weight is not None:
             yield name, module
 
 
@@ -58,9 +59,14 @@ def _require_batchnorm(model: nn.Module) -> list[_BatchNorm]:
             "accepted: a network with at least one BatchNorm layer that has affine=True"
         )
     for layer in layers:
-        if isinstance(layer, _LazyNormBase) and layer.has_uninitialized_params():  # type: ignore[misc]
+        if isinstance(layer, _LazyNormBase) and layer.has_uninitialized_params():
             raise MethodError(
                 f"model: got an uninitialized {type(layer).__name__}; accepted: a network after its first forward pass"
+            )
+        if not isinstance(layer.weight, nn.Parameter):
+            raise MethodError(
+                f"model: got a {type(layer).__name__} whose γ is computed from other tensors (a parametrization); "
+                "accepted: layers whose γ is a parameter of their own"
             )
     return layers
 
@@ -81,11 +87,24 @@ def scale_batchnorm(model: M, gamma: float = 0.1) -> M:
 
     Source: Davis & Frank (2022), section 3.
     """
-    if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma <= 1:
+    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 < gamma <= 1:
         raise MethodError(f"gamma: got {gamma!r}; accepted: a number in (0, 1]")
     for layer in _require_batchnorm(model):
         layer.weight.fill_(SIGMA_ACT * gamma if isinstance(layer, InputBatchNorm2d) else gamma)
     return model
+
+
+def _biases(module: nn.Module) -> Sequence[Tensor | None]:
+    """The biases that a module of a known type owns itself."""
+    if isinstance(module, _ConvNd | nn.Linear | nn.Bilinear):
+        return [module.bias]
+    if isinstance(module, nn.MultiheadAttention):
+        return [module.in_proj_bias]
+    if isinstance(module, nn.RNNCellBase):
+        return [module.bias_ih, module.bias_hh]
+    if isinstance(module, nn.RNNBase) and module.bias:
+        return [bias for layer in module.all_weights for bias in layer[2:4]]
+    return []
 
 
 def parameter_groups(
@@ -97,13 +116,14 @@ def parameter_groups(
     name       parameters                                            lr         weight decay
     ========== ===================================================== ========== ================
     weights    all that the other two do not hold                    ``lr``     ``weight_decay``
-    shifts     β, biases of convolutions and linear layers, and the  ``lr``     0
-               parameters of other normalization layers
+    shifts     β, biases of convolutional, linear, recurrent and     ``lr``     0
+               attention layers, and the parameters of other
+               normalization layers
     gamma      γ of every BN layer                                   ``lr / c`` 0
     ========== ===================================================== ========== ================
 
-    The groups are chosen by the type of the module that owns a parameter and hold every parameter exactly once. An empty
-    group is left out. With ``c=1`` this is plain SGD without decay on BN parameters and biases.
+    The groups are chosen by the type of the module that owns a parameter and hold every parameter exactly once. An
+    empty group is left out. With ``c=1`` this is plain SGD without decay on BN parameters and biases.
 
     Raises:
         MethodError: no BN layer with a γ; ``lr`` or ``c`` not positive; ``weight_decay`` negative; a γ that another
@@ -123,13 +143,12 @@ def parameter_groups(
             shifts |= own - gammas
         elif isinstance(module, NORMALIZATION):
             shifts |= own
-        elif isinstance(module, _ConvNd | nn.Linear | nn.Bilinear):
-            shifts |= {id(module.bias)} & own
-            others |= own - shifts
         else:
-            others |= own
+            biases = {id(bias) for bias in _biases(module)} & own
+            shifts |= biases
+            others |= own - biases
     if gammas & (shifts | others):
-        raise MethodError("model: a batch-norm scale is shared with another layer; accepted: a γ that only BN layers use")
+        raise MethodError("model: a BN layer shares its γ with another layer; accepted: a γ that only BN layers use")
     groups: dict[str, list[nn.Parameter]] = {"weights": [], "shifts": [], "gamma": []}
     for parameter in model.parameters():
         key = "gamma" if id(parameter) in gammas else "shifts" if id(parameter) in shifts else "weights"

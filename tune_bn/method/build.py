@@ -14,7 +14,7 @@ from tune_bn.method.resnet import build_network, initialize
 
 
 class Standardize(nn.Module):
-    """``(x − mean) / std`` per channel with fixed statistics of the data set.
+    """``(x − mean) / std`` per channel with fixed statistics of the data set; a constant channel is only centred.
 
     Shapes: (N, C, H, W) → (N, C, H, W).
     """
@@ -25,7 +25,8 @@ class Standardize(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        scale = torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1)
+        self.register_buffer("std", scale.where(scale > 0, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

@@ -22,7 +22,8 @@ class ModelConfig(Options):
         "none",
         "dataset",
         "bn",
-        doc="`dataset`: mean and std of the training images; `bn`: a BN layer before the network, γ = 0.58·gamma, β frozen",
+        doc="`dataset`: mean and std of the training images; `bn`: a BN layer before the network, γ = 0.58·gamma, "
+        "β frozen",
     )
     gamma: float = option(
         1.0, doc="initial γ of every BN layer", accepted="a number in (0, 1]", check=lambda v: 0 < v <= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from tune_bn.method.config import CIFAR_RESNETS, TORCHVISION_RESNETS
@@ -37,7 +36,9 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of depth 6n+2 for small images: three stages of n blocks, 16-32-64 channels (He et al., 2016, section 4.2).
+    """ResNet of depth 6n+2 for small images: three stages of n blocks with 16, 32 and 64 channels.
+
+    Source: He et al. (2016), section 4.2.
 
     Shapes: (N, in_channels, H, W) → (N, num_classes).
     """
@@ -63,12 +64,16 @@ class CifarResNet(nn.Module):
         """See the class."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.stages(x)
-        return self.fc(x.mean(dim=(2, 3)))
+        logits: Tensor = self.fc(x.mean(dim=(2, 3)))
+        return logits
 
 
 def small_image_resnet(arch: str, in_channels: int, num_classes: int) -> nn.Module:
     """torchvision's ResNet with the stem of the paper's CIFAR code: 3×3 convolution, stride 1, no max-pooling."""
-    model: nn.Module = getattr(torchvision.models, arch)(weights=None, num_classes=num_classes)
+    # Importing torchvision takes longer than training a small network, which does not need it.
+    from torchvision import models
+
+    model: nn.Module = getattr(models, arch)(weights=None, num_classes=num_classes)
     model.conv1 = nn.Conv2d(in_channels, 64, 3, stride=1, padding=1, bias=False)
     model.maxpool = nn.Identity()
     return model

@@ -52,7 +52,10 @@ class RayOptions:
     cpu: float = 1.0
     gpu: float = 0.0
     max_concurrent: int | None = None
+    """Trials at the same time; None: what fits the cluster at the start of a stage."""
     elastic: bool = False
+    """The cluster grows when trials wait, so work that does not fit it now is not refused. As many trials wait as
+    ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
     max_failures: int = 3
     checkpoint_seconds: float = 60.0
     init: Mapping[str, Any] = field(default_factory=dict)

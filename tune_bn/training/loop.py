@@ -25,8 +25,11 @@ from tune_bn.training.result import COMPLETED, DIVERGED, EpochPoint, RunResult
 from tune_bn.training.seeds import make_generators
 from tune_bn.training.versions import library_versions
 
+EVALUATION_PIXELS = 2**20
+"""Pixels of an evaluation batch: 1024 images of 32×32. It bounds the memory that large images take."""
 EVALUATION_BATCH = 1024
 COSINE_END = 1e-8
+TEST_ACCURACY, FINAL_TEST_ACCURACY = "test_accuracy", "final_test_accuracy"
 
 
 class DeviceSplit:
@@ -71,18 +74,26 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torc
 class TrainingRun:
     """One configuration with one seed.
 
-    Call :meth:`train_epoch` until :attr:`done`, then :meth:`result`. :meth:`state_dict` between two epochs holds all that
-    a later process needs to go on; on the CPU in fp32 the resumed run equals the uninterrupted one bit for bit.
+    Call :meth:`train_epoch` until :attr:`done`, then :meth:`result`. :meth:`state_dict` between two epochs holds all
+    that a later process needs to go on; on the CPU in fp32 the resumed run equals the uninterrupted one bit for bit.
 
     Args:
         config: everything but the seed.
         data: the images on the device.
         seed: the run's seed, before :func:`tune_bn.training.seeds.run_seed`.
-        test_metric: ``test_accuracy`` (weights of the best validation epoch, the first on a tie), ``final_test_accuracy``
-            (weights of the last epoch), or None: the test images are not read.
+        test_metric: ``test_accuracy`` (weights of the best validation epoch, the first on a tie),
+            ``final_test_accuracy`` (weights of the last epoch), or None: the test images are not read.
+
+    Raises:
+        ValueError: no such test metric, or one is asked for and ``data`` has no test images.
     """
 
     def __init__(self, config: RunConfig, data: DeviceData, seed: int, test_metric: str | None = None) -> None:
+        if test_metric not in (None, TEST_ACCURACY, FINAL_TEST_ACCURACY):
+            accepted = f"{TEST_ACCURACY}, {FINAL_TEST_ACCURACY} or None"
+            raise ValueError(f"test_metric must be {accepted}, but got {test_metric!r}")
+        if test_metric is not None and data.test is None:
+            raise ValueError(f"the test images must be on the device for {test_metric}, but this stage was given none")
         self.config = config
         self.data = data
         self.seed = seed
@@ -95,7 +106,7 @@ class TrainingRun:
             generator=self.generators.init,
             channel_statistics=data.channel_statistics,
         )
-        self.model = model.to(data.device, memory_format=torch.channels_last)
+        self.model = model.to(data.device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.model, config.train)
         self.schedule = make_schedule(self.optimizer, config.train)
         self.curve: list[EpochPoint] = []
@@ -145,7 +156,7 @@ class TrainingRun:
                 logits = self.model(to_input(images))
                 loss = F.cross_entropy(logits, labels)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             totals += count(loss.detach(), logits.detach(), labels)
         self.schedule.step()
@@ -157,7 +168,7 @@ class TrainingRun:
             self.diverged = True
         elif val_accuracy > self.best_val_accuracy:
             self.best_val_accuracy, self.best_epoch = val_accuracy, self.epochs
-            if self.test_metric == "test_accuracy":
+            if self.test_metric == TEST_ACCURACY:
                 self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.seconds += time.monotonic() - start
         return point
@@ -165,19 +176,20 @@ class TrainingRun:
     def evaluate(self, split: DeviceSplit) -> tuple[float, float]:
         """Mean cross-entropy and accuracy in percent on a split, with running statistics."""
         self.model.eval()
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // split.images[0, 0].numel()))
         totals = torch.zeros(2, dtype=torch.float64, device=self.data.device)
         with torch.inference_mode(), self._autocast():
-            for first in range(0, len(split), EVALUATION_BATCH):
-                labels = split.labels[first : first + EVALUATION_BATCH]
-                logits = self.model(to_input(split.images[first : first + EVALUATION_BATCH]))
+            for first in range(0, len(split), size):
+                labels = split.labels[first : first + size]
+                logits = self.model(to_input(split.images[first : first + size]))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
         return mean_scores(totals, len(split))
 
     def result(self) -> RunResult:
         """What became of the run. Reads the test images, once, where a test metric was asked for."""
         scores = {}
-        if self.test_metric is not None:
-            scores[self.test_metric] = self.chance if self.diverged else self._test_accuracy()
+        if self.test_metric is not None and self.data.test is not None:
+            scores[self.test_metric] = self.chance if self.diverged else self._test_accuracy(self.data.test)
         return self.interim_result(scores)
 
     def interim_result(self, test_scores: Mapping[str, float] | None = None) -> RunResult:
@@ -197,14 +209,12 @@ class TrainingRun:
             versions=library_versions(),
         )
 
-    def _test_accuracy(self) -> float:
-        if self.data.test is None:
-            raise ValueError("the test images must be on the device, but this stage was given none")
+    def _test_accuracy(self, test: DeviceSplit) -> float:
         last = None
         if self.best_weights is not None:
             last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
             self.model.load_state_dict(self.best_weights)
-        _, accuracy = self.evaluate(self.data.test)
+        _, accuracy = self.evaluate(test)
         if last is not None:
             self.model.load_state_dict(last)
         return accuracy

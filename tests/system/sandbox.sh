@@ -1,0 +1,21 @@
+# Sourced first by a script that conftest.py runs in pid, mount and network namespaces of its own. There `ray stop` sees no
+# other Ray, every port is free, and what is still running when the script ends dies with it.
+#
+# SCRATCH   an empty folder; it becomes /run, with the user's home in /run/home and a log of each step in /run/logs
+# BIN       the folder of python and ray
+# USER_NAME who runs the test
+set -euo pipefail
+
+mount --bind "$SCRATCH" /run
+mkdir /run/home /run/logs /run/ray /run/tmp
+ip link set lo up
+
+# Shells must find the right python, and their home must be no real one.
+awk -F: -v OFS=: -v user="$USER_NAME" '$1 == user { $2 = "*"; $6 = "/run/home"; $7 = "/bin/bash" } 1' /etc/passwd > /run/passwd
+mount --bind /run/passwd /etc/passwd
+cat > /run/home/.bashrc <<EOF
+export PATH="$BIN:\$PATH" RAY_TMPDIR=/run/ray TMPDIR=/run/tmp RAY_USAGE_STATS_ENABLED=0
+EOF
+export HOME=/run/home
+source /run/home/.bashrc
+cd /run/home
