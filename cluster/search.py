@@ -2,8 +2,9 @@
 
     ray submit cluster/config.yaml cluster/search.py -- --space resnet.yaml
 
-It takes the options of ``tune_bn search``, runs on the cluster around it (``--address auto``) and writes to ``~/studies`` of
-the head. Ray copies this file alone, so all else comes from the ``tune_bn`` that the cluster's setup commands install.
+It takes the options of ``tune_bn search``, runs on the cluster around it (``--address auto``) and writes to
+``~/studies`` of the head. Ray copies this file alone, so all else comes from the ``tune_bn`` that the cluster's setup
+commands install.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def search_arguments(given: Sequence[str], bootstrap: Path) -> list[str]:
 
 
 def _growth(space: str | None, overrides: list[str], bootstrap: Path) -> list[str]:
-    """Options that let a search begin before the autoscaler has brought a node, unless the space decides that itself."""
+    """Options with which a search begins before the autoscaler has brought a node, unless the space has its own."""
     import yaml
 
     from tune_bn.cli import DEFAULT_SPACE
@@ -68,7 +69,8 @@ def _trials_at_full_size(cluster: dict[str, Any], cpu: float, gpu: float) -> int
 
 
 def _hung_up(*_: object) -> None:
-    """A lost connection ends the search as Ctrl-C does, so that it can be resumed; the shell may send the signal twice."""
+    """A lost connection ends the search as Ctrl-C does, so that it can be resumed."""
+    # The shell passes on what it gets, so the signal may come twice; a second Ctrl-C would be less clean.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.raise_signal(signal.SIGINT)
 

@@ -225,6 +225,7 @@ def test_the_baseline_itself_is_no_candidate(tmp_path: Path, dataset: Dataset) -
 def test_a_plan_that_was_changed_is_refused(tmp_path: Path, dataset: Dataset) -> None:
     study = study_in(tmp_path / "tiny-1", dataset, space_with())
     study.search()
+    study.select()
     plan = study.plan()
     study.folder.plan_file.chmod(0o644)
     study.folder.plan_file.write_text(json.dumps(plan | {"alpha": 0.4}))
@@ -237,6 +238,7 @@ def test_a_confirmation_does_not_go_on_under_other_code(
 ) -> None:
     study = study_in(tmp_path / "tiny-1", dataset, space_with())
     study.search()
+    study.select()
     study.plan()
     monkeypatch.setattr("tune_bn.study.library_versions", lambda: dict(study.info.versions) | {"code": "0" * 16})
     later = study_in(tmp_path / "tiny-1", dataset, space_with())

@@ -1,7 +1,7 @@
 """Typed options with their checks, shared by the rooms that must run without pydantic.
 
-A configuration is a frozen dataclass; each field is declared with :func:`option`, which keeps the words that describe it
-and the check of its value in one place: the error message, the reference table and the validation all read it there.
+A configuration is a frozen dataclass; each field is declared with :func:`option`, which keeps the words that describe
+it and the check of its value in one place: the error message, the reference table and the validation all read it there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, Field, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from tune_bn.errors import ConfigError
 
@@ -28,7 +28,7 @@ class Options:
     """Base of the configuration dataclasses: checks every field that was declared with :func:`option`."""
 
     # pydantic reads this when such a class is part of the space file; the class itself does not need pydantic.
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]

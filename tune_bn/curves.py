@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class CurveLog:
             try:
                 content = json.loads(line)
                 curves[str(content["run"])] = tuple(_point(point) for point in content["curve"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise RecordError(
                     f'{self.path}:{number}: not a curve ({error}); accepted: {{"run": KEY, "curve": [POINT, …]}}'
                 ) from None
@@ -66,5 +66,12 @@ def _finite_or_null(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _point(content: Mapping[str, Any]) -> EpochPoint:
-    return EpochPoint(**{name: math.nan if value is None else value for name, value in content.items()})
+def _point(content: Any) -> EpochPoint:
+    if not isinstance(content, dict):
+        raise TypeError(f"got {type(content).__name__} for a point")
+    values: dict[str, Any] = {name: math.nan if value is None else value for name, value in content.items()}
+    point = EpochPoint(**values)
+    for name, value in asdict(point).items():
+        if type(value) not in ((int,) if name == "epoch" else (int, float)):
+            raise TypeError(f"{name}: got {value!r}")
+    return point

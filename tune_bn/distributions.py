@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tune_bn.errors import ConfigError
 
-KINDS = "{log_uniform: [low, high]}, {uniform: [low, high]}, {int: [low, high]}, {log_int: [low, high]} or {choice: [a, b, …]}"
+KINDS = (
+    "{log_uniform: [low, high]}, {uniform: [low, high]}, {int: [low, high]}, {log_int: [low, high]} or "
+    "{choice: [a, b, …]}"
+)
+
+LARGEST = 2.0**53
+"""Bounds lie within ±2⁵³, where a float still holds every integer."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,9 @@ class Range:
 
     def contains(self, value: Any) -> bool:
         """Whether ``value`` lies in the range."""
-        if type(value) not in (int, float) or (self.integer and value != int(value)):
+        if type(value) not in (int, float) or not self.low <= value <= self.high:
             return False
-        return self.low <= value <= self.high
+        return not self.integer or value == int(value)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def parse_distribution(place: str, spec: Any) -> Distribution:
     if kind == "choice":
         if not isinstance(body, list) or not body or any(isinstance(v, list | Mapping) or v is None for v in body):
             raise ConfigError(place, body, "a list of one or more plain values")
-        if len({repr(v) for v in body}) != len(body):
+        if any(value in body[:index] for index, value in enumerate(body)):
             raise ConfigError(place, body, "values that differ")
         return Choice(tuple(body))
     if kind not in ("log_uniform", "uniform", "int", "log_int"):
@@ -72,8 +77,11 @@ def parse_distribution(place: str, spec: Any) -> Distribution:
         raise ConfigError(place, body, accepted)
     low, high = body
     kinds = (int,) if integer else (int, float)
-    if type(low) not in kinds or type(high) not in kinds or not (math.isfinite(low) and math.isfinite(high)):
+    if type(low) not in kinds or type(high) not in kinds:
         raise ConfigError(place, body, accepted)
+    # Not "low >= high": NaN fails every comparison.
     if not low < high or (log and low <= 0):
         raise ConfigError(place, body, accepted)
+    if low < -LARGEST or high > LARGEST:
+        raise ConfigError(place, body, f"{accepted}, within ±2^53")
     return Range(low, high, log, integer) if integer else Range(float(low), float(high), log)

@@ -1,16 +1,25 @@
 """Errors that a user can act on.
 
-Every message is one line with the place, the value and what would be accepted. The command line prints it and exits with
-status 2; no traceback reaches the user.
+Every message is one line with the place, the value and what would be accepted. The command line prints it and exits
+with status 2; no traceback reaches the user.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_LINE_BREAKS_AND_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class TuneBNError(Exception):
-    """Base class of every error that tune_bn raises on purpose."""
+    """Base class of every error that tune_bn raises on purpose.
+
+    Line breaks and control characters, which a quoted key or a library's own message may hold, are escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_LINE_BREAKS_AND_CONTROLS.sub(lambda found: repr(found[0])[1:-1], message))
 
 
 class SpecError(TuneBNError):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from tune_bn.errors import StudyError
+from tune_bn.errors import StudyError, TuneBNError
 from tune_bn.records import BASELINE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
-from tune_bn.runners.base import RunResult, Task
+from tune_bn.runners.base import Feed, RunResult, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -109,8 +109,6 @@ class SearchFeed:
     The arms take turns, so that an interrupted search has spent equally on both.
     """
 
-    reads_test = False
-
     def __init__(
         self, space: Space, samplers: Mapping[str, Sampler], quota: Mapping[str, int], recorder: Recorder
     ) -> None:
@@ -140,7 +138,7 @@ class SearchFeed:
         fixed = self.space.baseline if arm == BASELINE else self.space.fixed_scientific
         overrides = self.space.normalized({**fixed, **proposal.overrides})
         config = self.space.run_config(overrides)
-        return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search))
+        return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search), may_stop=True)
 
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         """See :class:`tune_bn.runners.base.Feed`. The record comes first: it is what Optuna's journal is checked against."""
@@ -157,7 +155,6 @@ class TaskList:
     def __init__(self, tasks: Sequence[Task], recorder: Recorder) -> None:
         self._left = deque(tasks)
         self.recorder = recorder
-        self.reads_test = any(task.test_metric is not None for task in tasks)
 
     @property
     def exhausted(self) -> bool:
@@ -172,3 +169,47 @@ class TaskList:
         """See :class:`tune_bn.runners.base.Feed`."""
         self.recorder.record(task, results)
 
+
+
+class Stages:
+    """A :class:`tune_bn.runners.base.Feed` of feeds: each stage begins when every task of the one before came back.
+
+    They pass through one runner without a break, so that its workers stay warm from the first trial to the last run.
+
+    Args:
+        stages: each makes the feed of its stage, from the records of the stages before.
+    """
+
+    def __init__(self, stages: Sequence[Callable[[], Feed]]) -> None:
+        self._stages = deque(stages)
+        self._feed: Feed | None = None
+        self._running = 0
+        self.error: TuneBNError | None = None
+        """Why no further stage could begin. The runner must come to its end before it is raised."""
+
+    def _begin_next(self) -> None:
+        while self._stages and self.error is None and not self._running and (self._feed is None or self._feed.exhausted):
+            try:
+                self._feed = self._stages.popleft()()
+            except TuneBNError as error:
+                self.error = error
+
+    @property
+    def exhausted(self) -> bool:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        self._begin_next()
+        return self.error is not None or (not self._stages and (self._feed is None or self._feed.exhausted))
+
+    def next(self) -> Task | None:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        if self.exhausted or self._feed is None:
+            return None
+        task = self._feed.next()
+        self._running += task is not None
+        return task
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        if self._feed is not None:
+            self._feed.finished(task, results)
+            self._running -= 1

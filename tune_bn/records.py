@@ -2,7 +2,7 @@
 
 ``records.jsonl`` holds one JSON object per finished run (configuration × seed), whatever became of it. Lines are only
 ever appended. Each line carries ``sha256``, the hash of its own content, and ``previous_sha256``, the hash of the line
-before it, so that an edited, removed or reordered line is noticed. A last line that was torn by a crash is cut off
+before it, so that a line that was edited, removed or moved is noticed. A last line that was torn by a crash is cut off
 before the next append; its run is simply run again.
 
 Only the standard library is needed to read and check records.
@@ -49,15 +49,15 @@ class Record:
     """Number of the configuration in the search; None for a configuration that was not searched."""
     seed: int
     config: Mapping[str, Any]
-    """The keys in which this run differs from the fixed part of the space: ``gamma``, ``c`` and searched keys."""
+    """The keys in which this run may differ from the fixed part of the space: ``gamma``, ``c`` and searched keys."""
     status: str
-    """``completed`` (full length), ``pruned`` (stopped early), ``diverged`` (loss not finite) or ``failed`` (an error)."""
+    """``completed`` (full length), ``pruned`` (stopped early), ``diverged`` (loss not finite) or ``failed`` (error)."""
     reason: str
     """Why the run stopped, in words."""
     epochs: int
     epochs_planned: int
     scores: Mapping[str, float]
-    """``val_accuracy`` (best over epochs), ``best_epoch``; in confirm also the planned metric. Empty for failed runs."""
+    """``val_accuracy`` (best over epochs), ``best_epoch``; in confirm the planned metric too. Empty for failed runs."""
     attempts: int
     started_at: str
     duration_seconds: float
@@ -119,7 +119,7 @@ class RecordLog:
         self.path = path
 
     def recover(self) -> str | None:
-        """Cut off a torn last line. Returns what was cut, or None. Call it once, as the only writer, before appending."""
+        """Cut off a torn last line and return it, or None. Call it once, as the only writer, before appending."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -135,19 +135,23 @@ class RecordLog:
 
     def append(self, record: Record) -> Record:
         """Append one record and return it as written, with its hashes. It is on disk when this returns."""
-        content = asdict(record) | {"previous_sha256": self._last_sha256()}
+        # The message of an error may quote bytes that are no text.
+        reason = record.reason.encode("utf-8", "backslashreplace").decode()
+        content = asdict(record) | {"reason": reason, "previous_sha256": self._last_sha256()}
         del content["sha256"]
         content["sha256"] = sha256_of(content)
-        line = canonical_json(content) + "\n"
-        with self.path.open("ab") as handle:
+        line = canonical_json(content).encode() + b"\n"
+        # Unbuffered: a buffer would write the rest of a line when it is closed, after the line was cut off below.
+        with self.path.open("ab", buffering=0) as handle:
             before = handle.tell()
             try:
-                handle.write(line.encode())
-                handle.flush()
+                written = 0
+                while written < len(line):
+                    written += handle.write(line[written:])
                 os.fsync(handle.fileno())
             except OSError:
                 # A full disk may have taken half a line; the file must stay readable for the resume.
-                os.truncate(self.path, before)
+                handle.truncate(before)
                 raise
         return Record(**content)
 
@@ -155,14 +159,16 @@ class RecordLog:
         try:
             with self.path.open("rb") as handle:
                 end = handle.seek(0, os.SEEK_END)
-                if end == 0:
-                    return GENESIS
-                # Records are far smaller than this window, so the last line is whole in it.
-                handle.seek(max(0, end - 262_144))
-                last = handle.read().rstrip(b"\n").rsplit(b"\n", 1)[-1]
+                last, window = b"", 65_536
+                # Failed runs may carry long reasons; the last line is whole where the line break before it is seen too.
+                while last.count(b"\n") < 2 and len(last) < end:
+                    handle.seek(max(0, end - window))
+                    last, window = handle.read(), 4 * window
         except FileNotFoundError:
             return GENESIS
-        return str(json.loads(last)["sha256"])
+        if not last:
+            return GENESIS
+        return _parse(last.removesuffix(b"\n").rsplit(b"\n", 1)[-1], f"{self.path}: the last line").sha256
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.read())
@@ -184,8 +190,8 @@ class RecordLog:
             record = _parse(line, f"{self.path}:{number}")
             if record.previous_sha256 != previous:
                 raise RecordError(
-                    f"{self.path}:{number}: this record does not follow the one before it (a line was removed, moved or "
-                    "inserted); accepted: the file as it was written"
+                    f"{self.path}:{number}: this record does not follow the one before it (a line was removed, moved "
+                    "or inserted); accepted: the file as it was written"
                 )
             previous = record.sha256
             records.append(record)
@@ -211,9 +217,11 @@ def _parse(line: bytes, place: str) -> Record:
     stated = content.pop("sha256")
     try:
         actual = sha256_of(content)
+        written = canonical_json(content | {"sha256": stated}).encode()
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{place}: not a JSON record ({error}); accepted: finite numbers and UTF-8 text") from None
-    if stated != actual:
+    # Other bytes, such as a key given twice, may hold the same content.
+    if stated != actual or line != written:
         raise RecordError(f"{place}: the record was edited (its sha256 is off); accepted: the line as it was written")
     record = Record(**content, sha256=stated)
     _check(record, place)
@@ -224,23 +232,43 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "study": (str,),
+    "stage": (str,),
+    "arm": (str,),
+    "trial": (int, type(None)),
+    "seed": (int,),
+    "config": (dict,),
+    "status": (str,),
+    "reason": (str,),
+    "epochs": (int,),
+    "epochs_planned": (int,),
+    "scores": (dict,),
+    "attempts": (int,),
+    "started_at": (str,),
+    "duration_seconds": (int, float),
+    "device": (str,),
+    "versions": (dict,),
+    "commit": (str, type(None)),
+    "space_sha256": (str,),
+    "plan_sha256": (str, type(None)),
+    "previous_sha256": (str,),
+}
+
+
 def _check(record: Record, place: str) -> None:
     def refuse(key: str, value: Any, accepted: str) -> RecordError:
         return RecordError(f"{place}: {key}: got {value!r}; accepted: {accepted}")
 
+    for key, types in _TYPES.items():
+        # Not isinstance: true is no number.
+        if type(getattr(record, key)) not in types:
+            names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+            raise refuse(key, getattr(record, key), names)
     if record.stage not in STAGES:
         raise refuse("stage", record.stage, ", ".join(STAGES))
     if record.status not in STATUSES:
         raise refuse("status", record.status, ", ".join(STATUSES))
-    if not isinstance(record.arm, str):
-        raise refuse("arm", record.arm, "text")
-    if type(record.seed) is not int:
-        raise refuse("seed", record.seed, "an integer")
-    if not (record.trial is None or type(record.trial) is int):
-        raise refuse("trial", record.trial, "an integer or null")
-    for key in ("config", "scores", "versions"):
-        if not isinstance(getattr(record, key), dict):
-            raise refuse(key, getattr(record, key), "an object")
     for name, score in record.scores.items():
         if type(score) not in (int, float) or not -1e308 < score < 1e308:
             raise refuse(f"scores.{name}", score, "a finite number")

@@ -18,9 +18,19 @@ def shipped_spaces() -> Path:
 
 def find_space(name: str) -> Path:
     """The space file of that name. Raises :class:`SpecError` with what there is."""
-    places = [Path(name), Path(FOLDER) / name, shipped_spaces() / name]
+    path, folders = Path(name), (Path(FOLDER), shipped_spaces())
+    # A name with folders in it is a path, and nothing else.
+    places = [path, *(folder / name for folder in folders)] if path.name == name else [path]
     for place in places:
-        if place.is_file():
+        if _is_file(place):
             return place
-    there = sorted({path.name for folder in places[1:] for path in folder.parent.glob("*.yaml")})
-    raise SpecError(f"--space: got {name}, which is not found; accepted: a path, or one of {', '.join(there) or 'none'}")
+    there = sorted({shipped.name for folder in folders for shipped in folder.glob("*.yaml")})
+    problem = "is a folder" if path.is_dir() else "is not found"
+    raise SpecError(f"--space: got {name!r}, which {problem}; accepted: a path, or one of {', '.join(there) or 'none'}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise SpecError(f"--space: got {str(path)!r} ({error.strerror}); accepted: a path, or a name") from None

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +31,7 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     best = _best(done)
     return row | {
         "space": space.name,
-        "state": "running" if _locked(folder) else "finished" if verdict is not None else "stopped",
+        "state": "running" if folder.is_locked else "finished" if verdict is not None else "stopped",
         "stage": next((stage for stage in (CONFIRM, SELECT, SEARCH) if counts[stage]), SEARCH),
         "runs": {
             stage: {"done": counts[stage], "planned": total}
@@ -47,25 +46,15 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
 
 def _best(records: Sequence[Record]) -> Record | None:
     search = [record for record in records if record.stage == SEARCH and record.status == COMPLETED]
-    return max(search, key=lambda record: record.scores["val_accuracy"], default=None)
+    scored = [record for record in search if "val_accuracy" in record.scores]
+    return max(scored, key=lambda record: record.scores["val_accuracy"], default=None)
 
 
 def _verdict(folder: StudyFolder) -> str | None:
     try:
-        return str(json.loads(folder.verdict_file.read_text())["verdict"])
+        return str(json.loads(folder.verdict_file.read_text(encoding="utf-8"))["verdict"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _locked(folder: StudyFolder) -> bool:
-    path = folder.path / ".lock"
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
 
 
 def table(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
@@ -73,10 +62,10 @@ def table(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
     if not rows:
         print(f"no studies in {output}")
         return
-    # Into a pipe every column keeps its whole text; a terminal has a width of its own.
-    console = Console()
+    # No markup: the words of an error hold brackets. Into a pipe every column keeps its whole text.
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console = Console(width=200)
+        console.width = 10_000
     shown = Table(box=None, pad_edge=False)
     for name in ("study", "state", "search", "select", "confirm", "best so far (validation)", "hours", "verdict"):
         shown.add_column(name)

@@ -14,7 +14,7 @@ from typing import Any
 
 from tune_bn.analysis.plan import plan_problem, read_plan, seal
 from tune_bn.errors import StudyError
-from tune_bn.feeds import Recorder, SearchFeed, TaskList, search_outcomes
+from tune_bn.feeds import Recorder, SearchFeed, Stages, TaskList, search_outcomes
 from tune_bn.records import (
     BASELINE,
     CANDIDATE,
@@ -27,7 +27,7 @@ from tune_bn.records import (
     Record,
     write_json,
 )
-from tune_bn.runners.base import History, Runner, Task
+from tune_bn.runners.base import Feed, History, Runner, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.spec import SCIENTIFIC, Space
 from tune_bn.study_folder import StudyFolder
@@ -88,20 +88,37 @@ class Study:
         self.recorder = Recorder(folder, self.info, observer)
 
     def run(self) -> None:
-        """All stages up to the last confirmation run; what is already done is not repeated."""
-        if not self.folder.plan_file.exists():
-            self.search()
-        self.confirm()
+        """All stages; what is already done is not repeated."""
+        self._run(self._search, self._select, self._confirm)
 
     def search(self) -> None:
         """Propose and train until the budget of trials or hours is used up."""
+        self._run(self._search)
+
+    def select(self) -> None:
+        """Train the finalists of each arm on the selection seeds."""
+        self._run(self._select)
+
+    def confirm(self) -> None:
+        """Select and confirm with the trials that the search has so far."""
+        self._run(self._select, self._confirm)
+
+    def _run(self, *stages: Callable[[], Feed]) -> None:
+        # Nothing before a locked plan can move any more.
+        if self.folder.plan_file.exists():
+            stages = (self._confirm,)
+        feed = Stages(stages)
+        self.runner.run(feed, self.observer, scheduler=self.space.scheduler_config, history=self._history())
+        if feed.error is not None:
+            raise feed.error
+
+    def _search(self) -> Feed:
         space, records = self.space, self.recorder.records
         quota = {arm: space.trials_of(arm) for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)}
         samplers = {arm: self.make_sampler(arm, search_outcomes(records, arm, space.seeds.search)) for arm in quota}
-        feed = SearchFeed(space, samplers, quota, self.recorder)
         done = sum(sampler.told for sampler in samplers.values()) * len(space.seeds.search)
         self.observer.stage_started(SEARCH, sum(quota.values()) * len(space.seeds.search), done)
-        self.runner.run(feed, self.observer, scheduler=space.scheduler_config, history=self._history())
+        return SearchFeed(space, samplers, quota, self.recorder)
 
     def _history(self) -> History:
         """Objective by epoch of the finished search trials: mean over seeds of the best validation accuracy so far."""
@@ -142,8 +159,7 @@ class Study:
                 found[repr(sorted(overrides.items()))] = finalist
         return sorted(found.values(), key=lambda f: (-f.objective, f.trial))[: self.space.budget.finalists]
 
-    def select(self) -> dict[str, list[tuple[Finalist, dict[str, Any]]]]:
-        """Train the finalists of each arm on the selection seeds; returns them best first, with their selection scores."""
+    def _finalists_by_arm(self) -> dict[str, list[Finalist]]:
         arms = {arm: self.finalists(arm) for arm in (CANDIDATE, BASELINE) if self.space.trials_of(arm)}
         for arm, finalists in arms.items():
             if not finalists:
@@ -151,15 +167,21 @@ class Study:
                     f"{self.folder.path}: no {arm} trial of the search ran to its end; accepted: more budget.trials, "
                     "or a scheduler that stops fewer"
                 )
+        return arms
+
+    def _select(self) -> Feed:
+        finalists = [finalist for arm in self._finalists_by_arm().values() for finalist in arm]
         seeds = self.space.seeds.select
-        tasks = [self._task(SELECT, f.arm, f.trial, f.overrides, seed) for fs in arms.values() for f in fs for seed in seeds]
-        self._run_tasks(SELECT, tasks)
-        ranked = {arm: self._rank(finalists) for arm, finalists in arms.items()}
+        return self._task_list(SELECT, [self._task(SELECT, f.arm, f.trial, f.overrides, s) for f in finalists for s in seeds])
+
+    def ranked(self) -> dict[str, list[tuple[Finalist, dict[str, Any]]]]:
+        """The finalists of each arm, best first, with their mean validation accuracy over the selection seeds."""
+        ranked = {arm: self._rank(finalists) for arm, finalists in self._finalists_by_arm().items()}
         for arm, finalists in ranked.items():
             if not finalists:
                 raise StudyError(
-                    f"{self.folder.path}: every finalist of the {arm} arm failed on a selection seed; accepted: --resume "
-                    "once the cause is mended"
+                    f"{self.folder.path}: no finalist of the {arm} arm has a score on every selection seed; accepted: "
+                    "--resume once the cause is mended"
                 )
         return ranked
 
@@ -188,7 +210,7 @@ class Study:
                 raise StudyError(f"{self.folder.plan_file}: {problem}; accepted: the plan as it was locked")
             self._require_same_code(plan)
             return plan
-        ranked = self.select()
+        ranked = self.ranked()
         claim = self.space.claim
         winners = ranked[CANDIDATE][: claim.candidates]
         baseline: dict[str, Any] = {"arm": BASELINE, "trial": None, "config": self.space.baseline}
@@ -239,8 +261,8 @@ class Study:
                 "or a new study"
             )
 
-    def confirm(self) -> None:
-        """Train every arm of the plan on every confirmation seed, pair by pair; the test images are read here."""
+    def _confirm(self) -> Feed:
+        """Every arm of the plan on every confirmation seed, pair by pair; the test images are read here."""
         plan = self.plan()
         self.observer.artifacts_changed(self.folder.artifacts())
         self.recorder.plan_sha256 = plan["plan_sha256"]
@@ -250,7 +272,7 @@ class Study:
             for seed in plan["seeds"]
             for arm in arms
         ]
-        self._run_tasks(CONFIRM, tasks)
+        return self._task_list(CONFIRM, tasks)
 
     def _task(
         self,
@@ -265,7 +287,7 @@ class Study:
         config = self.space.run_config(overrides)
         return Task(stage, arm, trial, dict(overrides), config, (seed,), test_metric)
 
-    def _run_tasks(self, stage: str, tasks: Sequence[Task]) -> None:
+    def _task_list(self, stage: str, tasks: Sequence[Task]) -> Feed:
         left = [task for task in tasks if self.recorder.get(stage, task.arm, task.trial, task.seeds[0]) is None]
         self.observer.stage_started(stage, len(tasks), len(tasks) - len(left))
-        self.runner.run(TaskList(left, self.recorder), self.observer)
+        return TaskList(left, self.recorder)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from tune_bn.curves import CurveLog
 from tune_bn.errors import StudyError
 from tune_bn.records import RecordLog, write_text
+from tune_bn.space_file import dump_yaml
 from tune_bn.spec import Space, load_space
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -24,7 +25,8 @@ class StudyFolder:
     """``studies/NAME``: the space, the records, and everything that is derived from them."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        # Not only absolute: the name of `studies/x/..` is not "..".
+        self.path = Path(os.path.abspath(path))
         self.space_file = self.path / "space.yaml"
         self.records = RecordLog(self.path / "records.jsonl")
         self.curves = CurveLog(self.path / "curves.jsonl")
@@ -34,6 +36,7 @@ class StudyFolder:
         self.plots = self.path / "plots"
         self.journal = self.path / "optuna.journal"
         self.checkpoints = self.path / "checkpoints"
+        self._lock_file = self.path / ".lock"
 
     @property
     def name(self) -> str:
@@ -46,17 +49,29 @@ class StudyFolder:
         return self.space_file.exists()
 
     def check_new(self) -> None:
-        """Raise :class:`StudyError` where there is a study of this name."""
+        """Raise :class:`StudyError` where there is a study of this name, or anything else that is not ours."""
         if self.exists:
             raise StudyError(
                 f"--study: got {self.name}, which exists in {self.path.parent}; accepted: --resume to go on with it, "
                 "or another name"
             )
+        if self.path.exists() and not (self.path.is_dir() and self._is_bare()):
+            raise StudyError(f"--study: got {self.name}, but {self.path} is no study; accepted: another name")
+
+    def _is_bare(self) -> bool:
+        # A crash right after the start leaves a lock, or a space file that was not yet renamed.
+        return all(entry.name.startswith(".") for entry in self.path.iterdir())
 
     def created(self, space: Space) -> StudyFolder:
         """Begin a study here. Raises :class:`StudyError` where there is one, or where the folder cannot be written."""
         self.check_new()
-        return self._with_space(space)
+        try:
+            return self._with_space(space, self.check_new)
+        except StudyError:
+            # Where nothing could be written, nothing is left behind.
+            if self.path.is_dir() and self._is_bare() and not self.is_locked:
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def check_resume(self, space: Space) -> None:
         """Raise :class:`StudyError` where there is no such study, or where it was made from another space."""
@@ -70,13 +85,15 @@ class StudyFolder:
 
     def resumed(self, space: Space) -> StudyFolder:
         """Go on with a study. Budget, resources and tracking may have changed, nothing that a result depends on."""
-        self.check_resume(space)
-        return self._with_space(space)
+        return self._with_space(space, lambda: self.check_resume(space))
 
-    def _with_space(self, space: Space) -> StudyFolder:
+    def _with_space(self, space: Space, check: Callable[[], None]) -> StudyFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.space_file, yaml.safe_dump(space.to_dict(), sort_keys=False, allow_unicode=True))
+            # Another process may work here, or have begun a study of this name in the meantime.
+            with self.locked():
+                check()
+                write_text(self.space_file, dump_yaml(space.to_dict()))
         except OSError as error:
             raise _unwritable(self.path, error) from None
         return self
@@ -95,9 +112,10 @@ class StudyFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only writer. The lock of a process that died is free again; it is the system that holds it."""
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self._lock_file)
         try:
-            lock.acquire(timeout=0)
+            # `is_locked` of another process holds the lock for a moment too.
+            lock.acquire(timeout=1, poll_interval=0.05)
         except Timeout:
             raise StudyError(
                 f"{self.path}: another process works on this study; accepted: one at a time (tune_bn status shows it)"
@@ -109,6 +127,19 @@ class StudyFolder:
         finally:
             lock.release()
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process works on the study now; False too where this user may not know."""
+        if not self._lock_file.exists():
+            return False
+        try:
+            with FileLock(self._lock_file, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
     def artifacts(self) -> list[Path]:
         """The files that the tracker mirrors, as far as they exist."""
         files = [self.space_file, self.records.path, self.plan_file, self.verdict_file, self.report_file]
@@ -116,11 +147,18 @@ class StudyFolder:
 
 
 def list_studies(output: Path) -> list[StudyFolder]:
-    """The studies below ``output``, oldest first."""
-    if not output.is_dir():
-        return []
-    folders = [StudyFolder(path) for path in output.iterdir() if (path / "space.yaml").is_file()]
-    return sorted(folders, key=lambda folder: (_begun(folder), folder.name))
+    """The studies below ``output``, the one that was worked on last at the end.
+
+    Raises:
+        StudyError: the folder cannot be read.
+    """
+    try:
+        if not output.is_dir():
+            return []
+        folders = [StudyFolder(path) for path in output.iterdir() if (path / "space.yaml").is_file()]
+        return sorted(folders, key=lambda folder: (_last_written(folder), folder.name))
+    except OSError as error:
+        raise StudyError(f"--output: {output} cannot be read ({error.strerror}); accepted: a folder that can") from None
 
 
 def new_study(output: Path, space_name: str) -> StudyFolder:
@@ -144,11 +182,10 @@ def new_study(output: Path, space_name: str) -> StudyFolder:
 def require_writable(folder: Path) -> None:
     """Raise :class:`StudyError` where nothing can be written below ``folder``, which need not exist yet."""
     place = folder.absolute()
-    while not place.exists():
-        place = place.parent
     try:
-        if not place.is_dir():
-            raise NotADirectoryError(20, "not a folder")
+        while not place.exists():
+            place = place.parent
+        # Fails in a file too, which is no folder.
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         raise _unwritable(folder, error) from None
@@ -158,9 +195,9 @@ def _unwritable(path: Path, error: OSError) -> StudyError:
     return StudyError(f"--output: {path} cannot be written ({error.strerror}); accepted: a folder that can")
 
 
-def _begun(folder: StudyFolder) -> float:
-    # The space file is rewritten by a resume; the folder's own first file is the best witness that every system keeps.
-    return os.stat(folder.path / ".lock" if (folder.path / ".lock").exists() else folder.space_file).st_mtime
+def _last_written(folder: StudyFolder) -> float:
+    # Not the lock: asking whether it is held touches it.
+    return max(path.stat().st_mtime for path in (folder.space_file, folder.records.path) if path.exists())
 
 
 def _differences(former: Any, latter: Any, place: str = "") -> list[str]:

@@ -58,7 +58,6 @@ class Tasks:
     def __init__(self, *tasks: Task) -> None:
         self.left = list(tasks)
         self.results: dict[str, list[RunResult]] = {}
-        self.reads_test = any(task.test_metric for task in tasks)
 
     @property
     def exhausted(self) -> bool:
@@ -72,8 +71,11 @@ class Tasks:
         self.results[task.key] = list(results)
 
 
-def task(trial: int, *seeds: int, config: RunConfig = CONFIG, test_metric: str | None = None) -> Task:
-    return Task("search", "candidate", trial, {"gamma": config.model.gamma}, config, seeds or (1,), test_metric)
+def task(
+    trial: int, *seeds: int, config: RunConfig = CONFIG, test_metric: str | None = None, may_stop: bool = True
+) -> Task:
+    overrides = {"gamma": config.model.gamma}
+    return Task("search", "candidate", trial, overrides, config, seeds or (1,), test_metric, may_stop)
 
 
 @pytest.fixture(scope="module")
@@ -215,10 +217,11 @@ def test_ray_stops_hopeless_trials_and_says_how_far_they_came(cluster: None, dat
     config = replace(CONFIG, train=replace(CONFIG.train, epochs=8))
     # Without learning there is no progress: below the history's trial at every rung.
     hopeless = replace(config, train=replace(config.train, lr=1e-12))
-    feed = Tasks(task(0, 1, config=hopeless))
+    feed = Tasks(task(0, 1, config=hopeless), task(1, 1, config=hopeless, may_stop=False))
     history = [[(epoch, 99.0) for epoch in range(1, 9)]] * 4
     RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler, history=history)
-    ((result,),) = feed.results.values()
+    (result,), (spared,) = (results for _, results in sorted(feed.results.items()))
+    assert (spared.status, spared.epochs) == (COMPLETED, 8)
     assert result.status == PRUNED
     assert result.epochs == 2
     assert len(result.curve) == 2

@@ -20,7 +20,7 @@ RunSandboxed = Callable[..., Path]
 
 @pytest.fixture
 def run_sandboxed(tmp_path: Path) -> RunSandboxed:
-    """``run_sandboxed("x.sh", tools=[…], NAME="value", …)`` runs ``tests/system/x.sh`` and returns what it saw as /run."""
+    """``run_sandboxed("x.sh", tools=[…], NAME="value")`` runs ``tests/system/x.sh``; returns what it saw as /run."""
 
     def run(script: str, *, tools: list[str], timeout: float = 170, **variables: str) -> Path:
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -39,16 +39,19 @@ def run_sandboxed(tmp_path: Path) -> RunSandboxed:
             "USER_NAME": getpass.getuser(),
             **variables,
         }
-        done = subprocess.run(
-            [*ISOLATED, "bash", str(HERE / script)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-        )
-        assert done.returncode == 0, "\n".join([done.stdout, *(_tail(log) for log in sorted(scratch.glob("logs/*")))])
+        try:
+            subprocess.run(
+                [*ISOLATED, "bash", str(HERE / script)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+                check=True,
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            said = (error.stdout or b"").decode(errors="replace")
+            pytest.fail("\n".join([str(error), said, *map(_tail, sorted(scratch.glob("logs/*")))]), pytrace=False)
         return scratch
 
     return run

@@ -11,7 +11,8 @@ mkdir /run/home /run/logs /run/ray /run/tmp
 ip link set lo up
 
 # Shells must find the right python, and their home must be no real one.
-awk -F: -v OFS=: -v user="$USER_NAME" '$1 == user { $2 = "*"; $6 = "/run/home"; $7 = "/bin/bash" } 1' /etc/passwd > /run/passwd
+awk -F: -v OFS=: -v user="$USER_NAME" \
+  '$1 == user { $2 = "*"; $6 = "/run/home"; $7 = "/bin/bash" } 1' /etc/passwd > /run/passwd
 mount --bind /run/passwd /etc/passwd
 cat > /run/home/.bashrc <<EOF
 export PATH="$BIN:\$PATH" RAY_TMPDIR=/run/ray TMPDIR=/run/tmp RAY_USAGE_STATS_ENABLED=0

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from ray.autoscaler._private.util import prepare_config
 
 REPOSITORY = Path(__file__).parents[2]
 HEAD_TYPE = "ray.head.default"  # the only head type that Ray's provider of nodes on one machine knows
 HEAD_ID = "f" * 51 + "00000"
 
 
-def _cluster_of_this_machine() -> dict[str, object]:
+def _cluster_of_this_machine() -> dict[str, Any]:
     """cluster/config.yaml as ``ray up`` leaves it on the head, with raylets of this machine for Amazon's instances."""
-    cluster = yaml.safe_load((REPOSITORY / "cluster" / "config.yaml").read_text(encoding="utf-8"))
+    cluster: dict[str, Any] = prepare_config(
+        yaml.safe_load((REPOSITORY / "cluster" / "config.yaml").read_text(encoding="utf-8"))
+    )
     cluster["provider"] = {
         "type": "external",
         "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
@@ -27,12 +31,13 @@ def _cluster_of_this_machine() -> dict[str, object]:
     }
     head, worker = cluster["available_node_types"]["head"], cluster["available_node_types"]["gpu_worker"]
     cluster["available_node_types"] = {
-        HEAD_TYPE: {**head, "node_config": {}, "max_workers": 0},
+        HEAD_TYPE: {**head, "node_config": {}},
         "gpu_worker": {**worker, "node_config": {}, "resources": {"CPU": 1, "GPU": 1}, "max_workers": 2},
     }
     cluster["head_node_type"] = HEAD_TYPE
     cluster["idle_timeout_minutes"] = 0.1
-    return cluster | {"file_mounts": {}, "setup_commands": [], "docker": {}}
+    cluster["file_mounts"] = {}
+    return cluster
 
 
 @pytest.mark.system

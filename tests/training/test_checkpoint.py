@@ -112,22 +112,20 @@ def test_garbage_falls_back(store: CheckpointStore, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_code_in_a_checkpoint_is_never_run(
-    store: CheckpointStore, tmp_path: Path, wrapped: bool, protocol: int
-) -> None:
-    mark = tmp_path / "mark"
+def test_code_in_a_checkpoint_is_never_run(store: CheckpointStore, tmp_path: Path, wrapped: bool) -> None:
+    mark, path = tmp_path / "mark", store.folder / LATEST
     content = {"epoch": 9, "weights": Trap(mark)}
-    path = store.folder / LATEST
     if wrapped:
-        torch.save(content, path, pickle_protocol=protocol)
+        torch.save(content, path)
     else:
-        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        path.write_bytes(pickle.dumps(content))
     assert epoch(store) == 1
     assert not mark.exists()
     if wrapped:
         torch.load(path, weights_only=False)
-        assert mark.exists(), "the trap would not have caught anything"
+    else:
+        pickle.loads(path.read_bytes())
+    assert mark.exists(), "the trap would not have caught anything"
 
 
 def test_a_zip_of_something_else_falls_back(store: CheckpointStore) -> None:

@@ -33,6 +33,8 @@ class Task:
     seeds: tuple[int, ...]
     test_metric: str | None = None
     """``test_accuracy`` or ``final_test_accuracy`` where the test set is to be read at the end; None: it is not touched."""
+    may_stop: bool = False
+    """Whether a scheduler may stop it early."""
 
     @property
     def key(self) -> str:
@@ -52,11 +54,7 @@ class Feed(Protocol):
     """Where a runner gets its work."""
 
     def next(self) -> Task | None:
-        """The next task, or None where there is nothing to hand out now (see :attr:`exhausted`)."""
-
-    @property
-    def reads_test(self) -> bool:
-        """Whether its tasks read the test images; workers of other feeds are given none."""
+        """The next task, or None where there is none before others have finished (see :attr:`exhausted`)."""
 
     @property
     def exhausted(self) -> bool:
@@ -88,8 +86,8 @@ class Runner(Protocol):
         """Work until the feed is exhausted and every task came back.
 
         A task that raises is tried again, from its last checkpoint, up to ``max_failures`` times; then it comes back with
-        status ``failed``. Tasks that the scheduler stops come back as ``pruned``; it compares them with the finished
-        trials of an earlier process too, given as ``history``.
+        status ``failed``. Tasks that the scheduler stops, of those that ``may_stop``, come back as ``pruned``; it compares
+        them with the finished trials of an earlier process too, given as ``history``.
 
         Raises:
             Interrupted: on Ctrl-C, after the running tasks were stopped and reported as killed.

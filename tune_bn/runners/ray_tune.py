@@ -1,4 +1,4 @@
-"""Trains on Ray: one Tune experiment per stage, warm actors, the data once in the object store.
+"""Trains on Ray: one Tune experiment for all stages, warm actors, the data once in the object store.
 
 Tune schedules, stops early and retries. It does not keep the study: records, proposals and checkpoints are the project's
 own, so nothing is ever restored from Tune's files, and they go to a temporary folder.
@@ -7,14 +7,13 @@ own, so nothing is ever restored from Tune's files, and they go to a temporary f
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,9 @@ from typing import Any
 import ray
 import torch
 from ray import ObjectRef, tune
+from ray.exceptions import RayError
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
@@ -30,7 +31,7 @@ from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.schedulers import METRIC, TIME, make_scheduler
 from tune_bn.runners.worker import CurveBook, Report, TaskWorker, WorkerOptions, failed_results, final_results
-from tune_bn.training.data import Dataset, Split
+from tune_bn.training.data import Dataset
 from tune_bn.training.loop import DeviceData
 
 # Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
@@ -40,7 +41,13 @@ _TUNE_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "auto",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Tasks that no scheduler may stop do not report its metric.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+
+
+# Keys of a trial's configuration.
+TASK, TEST = "task", "test"
 
 
 @dataclass(frozen=True)
@@ -68,15 +75,14 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
     def setup(
         self,
         config: dict[str, Any],
-        dataset: Dataset | None = None,
-        test: Split | None = None,
-        options: WorkerOptions | None = None,
-        threads: int = 1,
+        dataset: Dataset,
+        options: WorkerOptions,
+        threads: int,
     ) -> None:
-        """Called once per actor; the arrays of ``dataset`` and ``test`` are views of the object store."""
+        """Called once per actor; the arrays of ``dataset`` are views of the object store."""
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
-        self.dataset = replace(dataset, test=test)
+        self.dataset = dataset
         self.options = options
         self.data: DeviceData | None = None
         self.worker: TaskWorker | None = None
@@ -88,14 +94,20 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train until a report is due."""
+        task: Task = self.config[TASK]
         if self.worker is None:
-            self.worker = TaskWorker(self.config["task"], self._device_data(), self.options)
+            self.worker = TaskWorker(task, self._device_data(), self.options)
         report = self.worker.step()
-        return {TIME: report.epoch, METRIC: report.objective, "done": report.done, "report": report}
+        result = {TIME: report.epoch, "done": report.done, "report": report}
+        # A scheduler leaves a trial alone that does not report its metric.
+        return result | {METRIC: report.objective} if task.may_stop else result
 
     def _device_data(self) -> DeviceData:
         if self.data is None:
             self.data = DeviceData(self.dataset, self.device)
+        # The test images are not even on this machine's device before a task that may read them.
+        if TEST in self.config and self.data.test is None:
+            self.data.add_test(ray.get(self.config[TEST]))
         return self.data
 
 
@@ -109,17 +121,21 @@ class _DriverOnly:
 class _FeedSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
     """Hands the tasks of a feed to Tune; :class:`_FeedCallback`, which sees the trials, tells what becomes of them."""
 
-    def __init__(self, feed: Feed, tasks: dict[str, Task]) -> None:
+    def __init__(self, feed: Feed, tasks: dict[str, Task], test: Callable[[], ObjectRef]) -> None:
         super().__init__(metric=METRIC, mode="max")
         self.feed = feed
         self.tasks = tasks
+        self.test = test
+        self.finished = False
 
     def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration, None to wait for others, or FINISHED."""
         task = self.feed.next()
         if task is not None:
             self.tasks[trial_id] = task
-            return {"task": task}
-        return Searcher.FINISHED if self.feed.exhausted else None
+            return {TASK: task} if task.test_metric is None else {TASK: task, TEST: self.test()}
+        self.finished = self.feed.exhausted
+        return Searcher.FINISHED if self.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Left to the callback."""
@@ -160,7 +176,8 @@ class _FeedCallback(_DriverOnly, Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if trial.trial_id in self.reports:
             report = self.reports[trial.trial_id]
-            pruned_by = None if report.done or self.scheduler is None else self.scheduler.name
+            task = self.tasks[trial.trial_id]
+            pruned_by = self.scheduler.name if self.scheduler and task.may_stop and not report.done else None
             if report.done or pruned_by is not None:
                 results = final_results(
                     report.results,
@@ -246,9 +263,9 @@ class RayTuneRunner:
         self.options = options
         self.checkpoints = checkpoints
         self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-ray-"))
+        self._dataset = dataset
         self._base = ray.put(dataset.without_test())
         self._test: ObjectRef | None = None
-        self._test_split: Split | None = dataset.test
 
     @property
     def max_concurrent(self) -> int:
@@ -261,7 +278,7 @@ class RayTuneRunner:
             for kind, needed in (("CPU", self.options.cpu), ("GPU", self.options.gpu))
             if needed > 0
         ]
-        return max(1, math.floor(min(fits) + 1e-9))
+        return max(1, int(min(fits) + 1e-9))
 
     def run(
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
@@ -269,12 +286,13 @@ class RayTuneRunner:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
         tasks: dict[str, Task] = {}
         callback = _FeedCallback(feed, listener, tasks, scheduler)
+        searcher = _FeedSearcher(feed, tasks, self._test_ref)
         if feed.exhausted:
             return
         tuner = Tuner(
-            self._trainable(feed, scheduler),
+            self._trainable(scheduler),
             tune_config=TuneConfig(
-                search_alg=_FeedSearcher(feed, tasks),
+                search_alg=searcher,
                 scheduler=None if scheduler is None else make_scheduler(scheduler, history),
                 num_samples=-1,
                 max_concurrent_trials=self.max_concurrent,
@@ -296,11 +314,16 @@ class RayTuneRunner:
             tuner.fit()
         except KeyboardInterrupt:
             self._killed(callback, listener)
+        except (TuneError, RayError) as error:
+            for task in callback.running():
+                listener.task_killed(task)
+            reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+            raise RunnerError(f"Ray Tune ended early ({reason.strip()}); what finished is kept, --resume goes on") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, handler)
         # After Ctrl-C Tune returns as if all were well.
-        if callback.running() or not feed.exhausted:
+        if callback.running() or not searcher.finished:
             self._killed(callback, listener)
 
     @staticmethod
@@ -309,20 +332,22 @@ class RayTuneRunner:
             listener.task_killed(task)
         raise Interrupted("interrupted")
 
-    def _trainable(self, feed: Feed, scheduler: SchedulerConfig | None) -> Any:
-        if feed.reads_test and self._test is None and self._test_split is not None:
-            self._test = ray.put(self._test_split)
+    def _test_ref(self) -> ObjectRef:
+        """The test images in the object store; they come there with the first task that may read them."""
+        if self._test is None:
+            if self._dataset.test is None:
+                raise RunnerError("the data has no test images, but a task is to read them; accepted: data with a test split")
+            self._test = ray.put(self._dataset.test)
+        return self._test
+
+    def _trainable(self, scheduler: SchedulerConfig | None) -> Any:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
             milestones=() if scheduler is None else scheduler.milestones,
         )
         trainable = tune.with_parameters(
-            TaskTrainable,
-            dataset=self._base,
-            test=self._test if feed.reads_test else None,
-            options=worker,
-            threads=max(1, int(self.options.cpu)),
+            TaskTrainable, dataset=self._base, options=worker, threads=max(1, int(self.options.cpu))
         )
         return tune.with_resources(trainable, {"cpu": self.options.cpu, "gpu": self.options.gpu})
 

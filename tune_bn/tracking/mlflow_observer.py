@@ -22,10 +22,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from tune_bn.curves import CurveLog
 from tune_bn.records import Record, RecordLog, write_json
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import StudyInfo
-from tune_bn.tracking.curves import read_curves
 from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class MlflowObserver:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
         store = MlflowStore(self._uri, info, _study_id(info.folder), self._artifact_root)
         records = {record.key: record for record in RecordLog(info.folder / "records.jsonl")}
-        curves = read_curves(info.folder / "curves.jsonl")
+        curves = CurveLog(info.folder / "curves.jsonl").read()
         backlog = {
             key: (record, curves.get(key, ()))
             for key, record in records.items()

@@ -57,6 +57,10 @@ class DeviceData:
         mean, std = dataset.channel_statistics()
         self.channel_statistics = ([float(v) for v in mean], [float(v) for v in std])
 
+    def add_test(self, split: Split) -> None:
+        """Bring the test images to the device, where they were withheld until now."""
+        self.test = DeviceSplit(split, self.device)
+
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     """SGD with the method's parameter groups: momentum without Nesterov."""

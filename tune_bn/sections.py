@@ -1,0 +1,183 @@
+"""The sections of the space file that no training run needs.
+
+``model``, ``data`` and ``train`` are declared in the rooms :mod:`tune_bn.method` and :mod:`tune_bn.training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from tune_bn.errors import ConfigError
+
+LARGEST_COUNT = 10**9
+"""Counts without an end would outgrow the floats that are computed from them."""
+
+
+def entry(default: Any = ..., *, doc: str, accepted: str, **checks: Any) -> Any:
+    """A key of a section, with the words that describe it: errors and the reference table read them here."""
+    return Field(default, description=doc, json_schema_extra={"accepted": accepted}, **checks)
+
+
+def _count(default: int | None, least: int, *, doc: str) -> Any:
+    return entry(default, doc=doc, accepted=f"an integer ≥ {least}", ge=least, le=LARGEST_COUNT)
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, strict in its types, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class Sampler(Section):
+    """Who proposes configurations."""
+
+    name: Literal["tpe", "random", "qmc", "gp"] = entry("tpe", doc="Optuna sampler", accepted="tpe | random | qmc | gp")
+    seed: int = entry(
+        0,
+        doc="seed of the proposals; trial n of a seed is reproducible",
+        accepted="an integer from 0 to 2^32 − 1",
+        ge=0,
+        lt=2**32,
+    )
+    points: Literal["none", "paper_grid"] | list[dict[str, Any]] = entry(
+        "paper_grid",
+        doc="configurations tried first; `paper_grid` is the paper's γ grid at c = 100, as far as it is searched",
+        accepted="paper_grid | none | a list of points such as {gamma: 0.1, c: 100}",
+    )
+
+
+class Scheduler(Section):
+    """Who stops hopeless trials of the search early."""
+
+    name: Literal["asha", "median", "none"] = entry(
+        "asha", doc="Ray Tune's ASHA, its median stopping rule, or none", accepted="asha | median | none"
+    )
+    grace: int = _count(10, 1, doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is")
+    reduction: int = _count(3, 2, doc="ASHA keeps one trial in so many at each rung")
+
+
+class Budget(Section):
+    """How much may be spent."""
+
+    trials: int = _count(24, 1, doc="configurations of the search, start points included")
+    hours: float | None = entry(
+        None,
+        doc="wall-clock limit of the search stage; running trials finish",
+        accepted="null or a number > 0",
+        gt=0,
+        le=LARGEST_COUNT,
+    )
+    finalists: int = _count(3, 1, doc="best trials of the search that meet on the selection seeds")
+    max_failures: int = _count(3, 0, doc="retries of a run that raises, from its checkpoint, with the same seed")
+
+
+def _seed_list(value: Any) -> Any:
+    """``{from: 1, to: 15}`` is short for the list of all seeds from 1 to 15."""
+    if isinstance(value, Mapping) and set(value) == {"from", "to"}:
+        first, last = value["from"], value["to"]
+        if type(first) is int and type(last) is int and 0 <= first <= last and last - first < 100_000:
+            return list(range(first, last + 1))
+    return value
+
+
+SeedList = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_seed_list)]
+
+
+def _seeds(default: list[int], least: int, *, doc: str) -> Any:
+    accepted = f"a list of at least {least} different integers ≥ 0, or {{from: 1, to: 15}} (at most 100,000 seeds)"
+    return entry(default, doc=doc, accepted=accepted, min_length=least)
+
+
+class Seeds(Section):
+    """Which seeds each stage uses. The stages never share one."""
+
+    search: SeedList = _seeds([101], 1, doc="every trial of the search runs on all of these")
+    select: SeedList = _seeds([201, 202, 203], 1, doc="the finalists run on all of these")
+    confirm: SeedList = _seeds(list(range(1, 16)), 2, doc="baseline and candidates run on all of these")
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        stages = {"search": self.search, "select": self.select, "confirm": self.confirm}
+        seen: dict[int, str] = {}
+        for stage, seeds in stages.items():
+            for seed in seeds:
+                if seed in seen:
+                    raise ConfigError(stage, seed, f"a seed used once; {seed} is already a seed of {seen[seed]}")
+                seen[seed] = stage
+        return self
+
+
+class Claim(Section):
+    """What the confirmation is to show. It is copied into the plan and locked there."""
+
+    baseline: dict[str, Any] = entry(
+        {"gamma": 1.0, "c": 1.0},
+        doc="the configuration to beat; keys not named here keep the space's own values",
+        accepted="a mapping from keys of `model` and `train` that are no searched nuisance parameter to values",
+    )
+    metric: Literal["test_accuracy", "final_test_accuracy"] = entry(
+        "test_accuracy",
+        doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch",
+        accepted="test_accuracy | final_test_accuracy",
+    )
+    alpha: float = entry(
+        0.05,
+        doc="level of the one-sided test, over all candidates together",
+        accepted="a number in (0, 0.5)",
+        gt=0,
+        lt=0.5,
+    )
+    candidates: int = entry(
+        1,
+        doc="configurations that are confirmed, best of the selection first; at most `budget.finalists`",
+        accepted="an integer from 1 to 20",
+        ge=1,
+        le=20,
+    )
+    diverged: Literal["chance"] = entry(
+        "chance", doc="score of a run whose loss is not finite: `chance` is 100 / classes", accepted="chance"
+    )
+
+
+class Resources(Section):
+    """What one trial holds, and where it may find it."""
+
+    cpu: float = entry(1, doc="CPU cores per trial; also its threads", accepted="a number > 0", gt=0, le=LARGEST_COUNT)
+    gpu: float = entry(
+        0, doc="GPUs per trial; a fraction lets trials share one", accepted="a number ≥ 0", ge=0, le=LARGEST_COUNT
+    )
+    max_concurrent: int | None = entry(
+        None,
+        doc="trials at the same time; null: what fits the cluster at the start of a stage",
+        accepted="null or an integer ≥ 1",
+        ge=1,
+        le=LARGEST_COUNT,
+    )
+    elastic: bool = entry(
+        False,
+        doc="the cluster may grow: do not refuse work that does not fit it now; needs `max_concurrent`",
+        accepted="true or false",
+    )
+    checkpoint_seconds: float = entry(
+        60, doc="least time between two checkpoints of a trial", accepted="a number > 0", gt=0, le=LARGEST_COUNT
+    )
+
+    @model_validator(mode="after")
+    def _growth_has_an_end(self) -> Self:
+        # What fits a cluster before it has grown says nothing; often that is not even one trial.
+        if self.elastic and self.max_concurrent is None:
+            raise ConfigError(
+                "max_concurrent", None, "with elastic: true, the trials that the grown cluster runs at once"
+            )
+        return self
+
+
+class Tracking(Section):
+    """Where runs are tracked."""
+
+    uri: str | None = entry(
+        None, doc="MLflow tracking URI; null: SQLite beside the studies", accepted="null or a URI that MLflow takes"
+    )
