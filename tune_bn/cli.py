@@ -5,17 +5,22 @@ Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from tune_bn import __version__
-from tune_bn.errors import Interrupted, TuneBNError
-from tune_bn.study_folder import StudyFolder, list_studies, new_study
+from tune_bn.errors import DataError, Interrupted, RunnerError, StudyError, TrackingError, TuneBNError
+from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, new_study, require_writable
 
 app = typer.Typer(
     help="Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.",
@@ -32,7 +37,7 @@ SetOption = Annotated[
 ]
 OutputOption = Annotated[Path, typer.Option("--output", help="Folder of all studies.")]
 AddressOption = Annotated[
-    str | None, typer.Option("--address", help="Ray cluster to run on: auto, or HOST:PORT. Default: this machine.")
+    str | None, typer.Option("--address", help="Ray cluster to run on: auto, or HOST[:PORT]. Default: this machine.")
 ]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -49,7 +54,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """See the application's help."""
 
@@ -58,11 +65,13 @@ def _root(
 def validate(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None) -> None:
     """Check a space file and its data; say what a search would cost. Starts nothing."""
     from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space
+    from tune_bn.spec import load_space, source_words
     from tune_bn.validate import describe
 
     path = find_space(space)
-    typer.echo(describe(load_space(path, set_ or []), path))
+    loaded = load_space(path, set_ or [])
+    with _naming(source_words(path, set_ or [])):
+        _say(describe(loaded, path))
 
 
 @app.command()
@@ -70,28 +79,31 @@ def search(
     space: SpaceOption = DEFAULT_SPACE,
     trials: Annotated[int | None, typer.Option(help="Trials of the search; short for --set budget.trials=N.")] = None,
     set_: SetOption = None,
-    study: Annotated[str | None, typer.Option(help="Name of the study. Default: the space's name and a number.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study. Default: the space's name and a number.")
+    ] = None,
     output: OutputOption = STUDIES,
     address: AddressOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was interrupted.")] = False,
 ) -> None:
     """Search, select, confirm, verify and report: the whole way from a space file to a verdict."""
     from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space
+    from tune_bn.spec import load_space, source_words
 
     path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
-    loaded = load_space(path, overrides)
+    loaded, source = load_space(path, overrides), source_words(path, overrides)
     if resume:
         folder = _study(study, output) if study is not None else _latest(output, loaded.name)
         folder.check_resume(loaded)
-        _run(lambda: folder.resumed(loaded), loaded, address, folder.path)
+        _run(lambda: folder.resumed(loaded), loaded, source, address, folder.path)
     elif study is not None:
         folder = StudyFolder(output / _study_name(study))
+        require_writable(output)
         folder.check_new()
-        _run(lambda: folder.created(loaded), loaded, address, folder.path)
+        _run(lambda: folder.created(loaded), loaded, source, address, folder.path)
     else:
-        _run(lambda: new_study(output, loaded.name).created(loaded), loaded, address, output / f"{loaded.name}-N")
+        _run(lambda: new_study(output, loaded.name).created(loaded), loaded, source, address, output)
 
 
 @app.command()
@@ -100,19 +112,19 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
     from tune_bn.study import Study
 
     folder = _study(study, output)
-    _run(lambda: folder, folder.space(), address, folder.path, stages=Study.confirm)
+    _run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, stages=Study.confirm)
 
 
-def _run(open_folder: Any, space: Any, address: str | None, path: Path, **stages: Any) -> None:
+def _run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
     """Check at the door, run, and print the verdict; on Ctrl-C print how to go on."""
-    from tune_bn.study_folder import require_writable
     from tune_bn.tracking.mlflow_uri import check_tracking_uri
     from tune_bn.training.data import describe_data
 
-    require_writable(path.parent)
-    if space.tracking.uri is not None:
-        check_tracking_uri(space.tracking.uri)
-    describe_data(space.data)
+    require_writable(place)
+    with _naming(source):
+        if space.tracking.uri is not None:
+            check_tracking_uri(space.tracking.uri)
+        describe_data(space.data)
 
     from tune_bn.console import ConsoleObserver
     from tune_bn.wiring import run_study
@@ -125,25 +137,45 @@ def _run(open_folder: Any, space: Any, address: str | None, path: Path, **stages
 
     console = ConsoleObserver()
     try:
-        verdict = run_study(opening, space, address=address, console=console, **stages)
+        with _naming(source):
+            verdict = run_study(opening, space, address=address, console=console, **stages)
     except (Interrupted, KeyboardInterrupt):
         console.close()
         if opened:
-            folder = opened[0].path
-            typer.echo(f"interrupted; nothing that finished is lost. To go on: {_resume_line(folder, address)}", err=True)
+            resume = _resume_line(opened[0].path, address)
+            typer.echo(f"interrupted; nothing that finished is lost. To go on: {resume}", err=True)
         raise typer.Exit(130) from None
     finally:
         console.close()
     _print_verdict(opened[0], verdict)
 
 
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Name the space file in errors about its keys: who finds a value wrong does not know where it was written."""
+    try:
+        yield
+    except (DataError, RunnerError, TrackingError) as error:
+        if str(error).startswith(("data.", "resources.", "tracking.")):
+            raise type(error)(f"{source}: {error}") from None
+        raise
+
+
+def _say(text: str) -> None:
+    """Print; where the reader of a pipe has gone (``| head``) nothing is wrong, and the exit status stays as it is."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _resume_line(folder: Path, address: str | None) -> str:
-    words = ["tune_bn search", f"--space {_shown(folder / 'space.yaml')}", f"--study {folder.name}"]
+    words = ["tune_bn", "search", "--space", _shown(folder / "space.yaml"), "--study", folder.name]
     if folder.parent != STUDIES.absolute():
-        words.append(f"--output {_shown(folder.parent)}")
+        words += ["--output", _shown(folder.parent)]
     if address is not None:
-        words.append(f"--address {address}")
-    return " ".join([*words, "--resume"])
+        words += ["--address", address]
+    return shlex.join([*words, "--resume"])
 
 
 def _shown(path: Path) -> str:
@@ -154,9 +186,9 @@ def _shown(path: Path) -> str:
 
 
 def _print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
-    typer.echo(f"verdict: {verdict['verdict']}")
-    typer.echo(verdict["reason"])
-    typer.echo(f"report:  {_shown(folder.report_file)}")
+    _say(f"verdict: {verdict['verdict']}")
+    _say(verdict["reason"])
+    _say(f"report:  {_shown(folder.report_file)}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)
 
@@ -169,7 +201,7 @@ def verify(study: StudyArgument, output: OutputOption = STUDIES, as_json: JsonOp
     folder = _study(study, output)
     verdict = write_verdict(folder.path)
     if as_json:
-        typer.echo(json.dumps(verdict, indent=2, ensure_ascii=False))
+        _say(json.dumps(verdict, indent=2, ensure_ascii=False))
         if verdict["verdict"] == "invalid":
             raise typer.Exit(1)
     else:
@@ -182,7 +214,7 @@ def report(study: StudyArgument, output: OutputOption = STUDIES) -> None:
     from tune_bn.report.markdown import write_report
 
     for path in write_report(_study(study, output).path):
-        typer.echo(_shown(path))
+        _say(_shown(path))
 
 
 @app.command()
@@ -197,9 +229,9 @@ def status(
     folders = [_study(study, output)] if study is not None else list_studies(output)
     rows = [describe_study(folder) for folder in folders]
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        _say(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        table(rows, output)
+        _say(table(rows, output))
 
 
 @app.command()
@@ -212,14 +244,15 @@ def train(
 ) -> None:
     """Train one run in this process and print its curve, on validation data. For debugging; nothing is recorded."""
     from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space
+    from tune_bn.spec import load_space, source_words
     from tune_bn.train_command import train_once
 
     path = find_space(space)
     loaded = load_space(path, set_ or [])
     given = {key: value for key, value in (("gamma", gamma), ("c", c)) if value is not None}
-    for line in train_once(loaded, given, seed, str(path)):
-        typer.echo(line)
+    with _naming(source_words(path, set_ or [])):
+        for line in train_once(loaded, given, seed):
+            _say(line)
 
 
 @app.command()
@@ -227,59 +260,62 @@ def ui(
     output: OutputOption = STUDIES,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
-    uri: Annotated[str | None, typer.Option(help="Tracking store to show; default: the one beside the studies.")] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="Tracking store to show; default: the one beside the studies.")
+    ] = None,
 ) -> None:
     """Open the MLflow UI on the store of the studies. Ends with Ctrl-C."""
     from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri
 
-    store = uri or default_tracking_uri(output)
-    check_tracking_uri(store)
+    store = default_tracking_uri(output) if uri is None else uri
+    with _naming("--uri"):
+        check_tracking_uri(store)
     if uri is None and not (output / "mlflow.db").exists():
-        raise TuneBNError(f"--output: {output} has no mlflow.db; accepted: a folder in which a study has run, or --uri")
+        raise TrackingError(f"--output: {output} has no mlflow.db; accepted: a folder of studies that ran, or --uri")
     typer.echo(f"MLflow UI of {store} on http://{host}:{port} (Ctrl-C ends it)", err=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--host", host, "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
     command += ["--artifacts-destination", (output.absolute() / "mlartifacts").as_uri(), "--workers", "1"]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
 
 
 def _study_name(name: str) -> str:
-    import re
-
-    from tune_bn.study_folder import STUDY_NAME
-
     if not re.fullmatch(STUDY_NAME, name):
-        raise TuneBNError(f"--study: got {name!r}; accepted: letters, digits, '.', '_' and '-', at most 80, no path")
+        raise StudyError(f"--study: got {name!r}; accepted: letters, digits, '.', '_' and '-', at most 80, no path")
     return name
 
 
 def _study(name: str, output: Path) -> StudyFolder:
     """An existing study: by name in ``output``, or by its folder."""
-    if ("/" in name or name in (".", "..")) and (Path(name) / "space.yaml").is_file():
-        return StudyFolder(Path(name))
-    folder = StudyFolder(output / _study_name(name))
+    is_path = "/" in name or name in (".", "..")
+    folder = StudyFolder(Path(name) if is_path else output / _study_name(name))
     folder.require()
     return folder
 
 
 def _latest(output: Path, space_name: str) -> StudyFolder:
     """The newest study of that space, for ``--resume`` without ``--study``."""
-    found = [folder for folder in list_studies(output) if folder.space().name == space_name]
+    found = [folder for folder in list_studies(output) if _space_name(folder) == space_name]
     if not found:
-        raise TuneBNError(f"--resume: {output} has no study of the space {space_name}; accepted: --study NAME")
+        raise StudyError(f"--resume: {output} has no study of the space {space_name}; accepted: --study NAME")
     return found[-1]
+
+
+def _space_name(folder: StudyFolder) -> str | None:
+    try:
+        return folder.space().name
+    except TuneBNError:
+        return None  # another study, whose file was spoilt, is no concern of this one
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: errors that tune_bn raises on purpose become one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # γ and ± are no reason to end with a traceback on a terminal that lacks them.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(args=arguments, prog_name="tune_bn", standalone_mode=True)
+        app(args=arguments, prog_name="tune_bn")
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe went away (| head); nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     sys.exit(0)

@@ -282,7 +282,12 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> Space:
     content = parse_yaml(path)
     for override in overrides:
         content = _apply({} if content is None else content, override)
-    return parse_space(content, str(path) if not overrides else f"{path} with {' '.join(overrides)}")
+    return parse_space(content, source_words(path, overrides))
+
+
+def source_words(path: Path, overrides: Sequence[str] = ()) -> str:
+    """What an error calls a space file that was read with these overrides."""
+    return f"{path} with {' '.join(overrides)}" if overrides else str(path)
 
 
 def _apply(content: Any, override: str) -> Any:

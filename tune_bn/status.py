@@ -57,11 +57,10 @@ def _verdict(folder: StudyFolder) -> str | None:
         return None
 
 
-def table(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Print the studies for people."""
+def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
+    """The studies for people, as wide as the terminal."""
     if not rows:
-        print(f"no studies in {output}")
-        return
+        return f"no studies in {output}"
     # No markup: the words of an error hold brackets. Into a pipe every column keeps its whole text.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
@@ -82,4 +81,6 @@ def table(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
             f"{row['hours']:.2f}",
             row["verdict"] or "",
         )
-    console.print(shown)
+    with console.capture() as text:
+        console.print(shown)
+    return text.get().rstrip("\n")

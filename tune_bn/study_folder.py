@@ -46,7 +46,8 @@ class StudyFolder:
     @property
     def exists(self) -> bool:
         """Whether a study was begun here."""
-        return self.space_file.exists()
+        # Unlike Path.exists this is no error where the name is too long or the folder may not be entered.
+        return os.path.exists(self.space_file)
 
     def check_new(self) -> None:
         """Raise :class:`StudyError` where there is a study of this name, or anything else that is not ours."""

@@ -9,7 +9,7 @@ from tune_bn.errors import ConfigError, SpecError
 from tune_bn.spec import Space
 
 
-def train_once(space: Space, given: Mapping[str, Any], seed: int, source: str) -> Iterator[str]:
+def train_once(space: Space, given: Mapping[str, Any], seed: int) -> Iterator[str]:
     """Train one configuration with one seed; yields a line per epoch and one with the outcome.
 
     Raises:
@@ -19,7 +19,7 @@ def train_once(space: Space, given: Mapping[str, Any], seed: int, source: str) -
     try:
         config = space.run_config(given)
     except ConfigError as error:
-        raise SpecError(f"{source}: --{error}") from None
+        raise SpecError(f"--{error}") from None
 
     import torch
 

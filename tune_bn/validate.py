@@ -9,8 +9,8 @@ from pathlib import Path
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
 
-# Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these on
-# a data-centre GPU and on a core of a server, whatever the peak on the data sheet says.
+# Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these
+# on a data-centre GPU and on a core of a server, whatever the peak on the data sheet says.
 GPU_RATE = 30e12
 CORE_RATE = 60e9
 STEP_SECONDS = {"gpu": 0.004, "cpu": 0.010}
@@ -79,12 +79,13 @@ def describe(space: Space, path: Path) -> str:
     hours = plan.runs * seconds / 3600 * (gpus or cpus)
     shape = "×".join(str(side) for side in data.image_shape)
     searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
-    stopping = "none" if space.scheduler.name == "none" else f"{space.scheduler.name} after {space.scheduler.grace} epochs"
+    scheduler = space.scheduler_config
+    stopping = "none" if scheduler is None else f"{scheduler.name} after {scheduler.grace} epochs"
     lines = [
         f"{path}: valid (space {space.sha256[:12]})",
         f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
-        f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} test "
-        f"images of {shape}, {data.num_classes} classes",
+        f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} "
+        f"test images of {shape}, {data.num_classes} classes",
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
         f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "
@@ -92,8 +93,8 @@ def describe(space: Space, path: Path) -> str:
         f"select     {plan.select} runs, confirm {plan.confirm} runs ({len(space.seeds.confirm)} seeds, "
         f"{space.claim.candidates} candidate{'s' if space.claim.candidates > 1 else ''} against gamma="
         f"{space.baseline['gamma']:g} c={space.baseline['c']:g} on {space.claim.metric})",
-        f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early stopping "
-        f"(an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
+        f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
+        f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
         f"{os.cpu_count()} cores)",
     ]
     return "\n".join(lines)

@@ -32,7 +32,7 @@ class LocalRunner:
     ) -> None:
         self.device = torch.device(device)
         self.dataset = dataset
-        self.options = WorkerOptions(checkpoints, checkpoint_seconds)
+        self.options = WorkerOptions(checkpoints, checkpoint_seconds, fingerprint=dataset.sha256)
         self.max_failures = max_failures
         self._data: dict[bool, DeviceData] = {}
 

@@ -29,6 +29,7 @@ from ray.tune.search import Searcher
 
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
+from tune_bn.runners.ray_address import reachable_address, unreachable
 from tune_bn.runners.schedulers import METRIC, TIME, make_scheduler
 from tune_bn.runners.worker import CurveBook, Report, TaskWorker, WorkerOptions, failed_results, final_results
 from tune_bn.training.data import Dataset
@@ -59,7 +60,7 @@ class RayOptions:
     cpu: float = 1.0
     gpu: float = 0.0
     max_concurrent: int | None = None
-    """Trials at the same time; None: what fits the cluster at the start of a stage."""
+    """Trials at the same time; None: what fits the cluster at the start."""
     elastic: bool = False
     """The cluster grows when trials wait, so work that does not fit it now is not refused. As many trials wait as
     ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
@@ -226,18 +227,17 @@ def connect(options: RayOptions) -> None:
     os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_SETTINGS.items()})
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Without an address Ray joins whatever cluster this machine last knew, also a dead one.
-    arguments = {"address": options.address or "local", "log_to_driver": False, "logging_level": logging.ERROR}
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if options.address is None:
-        arguments["include_dashboard"] = False
+        # Without an address Ray joins whatever cluster this machine last knew, also a dead one.
+        arguments |= {"address": "local", "include_dashboard": False}
+    else:
+        arguments["address"] = reachable_address(options.address)
     try:
         ray.init(**arguments, **options.init)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RunnerError(
-            f"--address: got {options.address or 'this machine'}, which cannot be reached ({reason}); accepted: the "
-            "address of a running Ray cluster, auto, or no --address for this machine"
-        ) from None
+        raise unreachable(options.address or "this machine", reason) from None
     try:
         _require_resources(options)
     except RunnerError:
@@ -252,7 +252,7 @@ def _require_resources(options: RayOptions) -> None:
         if needed > has and not options.elastic:
             raise RunnerError(
                 f"resources.{key}: got {needed:g} per trial, but the cluster has {has:g} {kind}s now; accepted: at most "
-                f"{has:g}, or resources.elastic: true for a cluster that grows on demand"
+                f"{has:g}, or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
             )
 
 
@@ -264,6 +264,7 @@ class RayTuneRunner:
         self.checkpoints = checkpoints
         self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-ray-"))
         self._dataset = dataset
+        self._fingerprint = dataset.sha256
         self._base = ray.put(dataset.without_test())
         self._test: ObjectRef | None = None
 
@@ -344,6 +345,7 @@ class RayTuneRunner:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
+            fingerprint=self._fingerprint,
             milestones=() if scheduler is None else scheduler.milestones,
         )
         trainable = tune.with_parameters(

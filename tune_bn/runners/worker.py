@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tune_bn.records import sha256_of
 from tune_bn.runners.base import EpochPoint, RunResult, Task
 from tune_bn.training.checkpoint import CheckpointStore
 from tune_bn.training.loop import DeviceData, TrainingRun
@@ -23,6 +24,8 @@ class WorkerOptions:
     checkpoint_seconds: float = 60.0
     report_seconds: float = 1.0
     """Least time between two reports, unless a milestone falls between them."""
+    fingerprint: str = ""
+    """Hash of the images. A checkpoint is taken up by a task of the same configuration, seeds, images and code alone."""
     milestones: tuple[int, ...] = ()
     """Epochs that must be reported on their own, because a scheduler decides there."""
 
@@ -48,11 +51,21 @@ class TaskWorker:
         self.task = task
         self.options = options
         self.store = None if options.checkpoints is None else CheckpointStore(options.checkpoints / task.key)
+        self.identity = sha256_of(
+            {
+                "config": asdict(task.config),
+                "seeds": task.seeds,
+                "test_metric": task.test_metric,
+                "images": options.fingerprint,
+                "versions": library_versions(),
+            }
+        )
         self.runs = [TrainingRun(task.config, data, seed, task.test_metric) for seed in task.seeds]
         self.reported = [0] * len(self.runs)
         self.saved_at = time.monotonic()
         state = self.store.load(data.device) if self.store is not None else None
-        if state is not None:
+        # A disk of its own keeps a worker's checkpoints; a later study of the same name must not go on from them.
+        if state is not None and state.get("identity") == self.identity:
             for run, run_state in zip(self.runs, state["runs"], strict=True):
                 run.load_state_dict(run_state)
 
@@ -75,7 +88,7 @@ class TaskWorker:
                     run.train_epoch()
             now = time.monotonic()
             if self.store is not None and not self.done and now - self.saved_at >= self.options.checkpoint_seconds:
-                self.store.save({"runs": [run.state_dict() for run in self.runs]})
+                self.store.save({"identity": self.identity, "runs": [run.state_dict() for run in self.runs]})
                 self.saved_at = time.monotonic()
             if self.epoch in self.options.milestones or now - start >= self.options.report_seconds:
                 break
