@@ -28,7 +28,7 @@ KNOWN_TO = {
     "matplotlib": {"report"},
     "rich": {"console", "status"},
     "typer": {"cli"},
-    "pydantic": {"spec"},
+    "pydantic": {"spec", "sections", "spec_errors"},
     "torch": {"method", "training", "runners", "train_command"},
     "torchvision": {"method", "training"},
     "scipy": {"analysis"},

@@ -1,4 +1,4 @@
-"""The main job as a user types it: real Ray, real Optuna, real MLflow on SQLite, killed and interrupted from outside."""
+"""The main job as a user types it: Ray, Optuna and MLflow on SQLite, all real, killed and interrupted from outside."""
 
 from __future__ import annotations
 

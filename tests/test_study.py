@@ -207,9 +207,7 @@ def test_a_searched_nuisance_parameter_is_tuned_for_the_baseline_too(tmp_path: P
         if record.arm == BASELINE:
             assert (record.config["gamma"], record.config["c"]) == (1.0, 1.0)
     plan = json.loads(study.folder.plan_file.read_text())
-    best = max(
-        (r for r in records if r.stage == SEARCH and r.arm == BASELINE), key=lambda r: r.scores["val_accuracy"]
-    )
+    best = max((r for r in records if r.stage == SEARCH and r.arm == BASELINE), key=lambda r: r.scores["val_accuracy"])
     assert plan["baseline"]["config"]["lr"] == best.config["lr"]
     assert verify_study(study.folder.path)["verdict"] in ("supported", "not_supported")
 

@@ -265,14 +265,18 @@ def ui(
     ] = None,
 ) -> None:
     """Open the MLflow UI on the store of the studies. Ends with Ctrl-C."""
-    from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri
+    from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown
 
     store = default_tracking_uri(output) if uri is None else uri
     with _naming("--uri"):
         check_tracking_uri(store)
     if uri is None and not (output / "mlflow.db").exists():
         raise TrackingError(f"--output: {output} has no mlflow.db; accepted: a folder of studies that ran, or --uri")
-    typer.echo(f"MLflow UI of {store} on http://{host}:{port} (Ctrl-C ends it)", err=True)
+    # MLflow opens on its view of language-model traces; experiments with training runs are one page further.
+    page = f"http://{host}:{port}/#/experiments"
+    typer.echo(f"MLflow UI of {shown(store)} on {page} (Ctrl-C ends it)", err=True)
+    # Its job service would start a pool of processes that nothing here uses.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
     command += ["--artifacts-destination", (output.absolute() / "mlartifacts").as_uri(), "--workers", "1"]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])

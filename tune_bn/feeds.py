@@ -83,7 +83,7 @@ class Recorder:
 
 
 def trial_outcome(runs: Sequence[Any]) -> Outcome:
-    """What the runs of one trial, records or results, say of it: failed if one failed, pruned if one was stopped early."""
+    """What the runs of a trial, records or results, say of it: failed if one failed, pruned if one was stopped."""
     statuses = {run.status for run in runs}
     epoch = max(run.epochs for run in runs)
     if FAILED in statuses:
@@ -141,7 +141,8 @@ class SearchFeed:
         return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search), may_stop=True)
 
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-        """See :class:`tune_bn.runners.base.Feed`. The record comes first: it is what Optuna's journal is checked against."""
+        """See :class:`tune_bn.runners.base.Feed`."""
+        # The record comes first: it is what a resume checks Optuna's journal against.
         self.recorder.record(task, results)
         outcome = trial_outcome(results)
         if task.trial is None:
@@ -170,7 +171,6 @@ class TaskList:
         self.recorder.record(task, results)
 
 
-
 class Stages:
     """A :class:`tune_bn.runners.base.Feed` of feeds: each stage begins when every task of the one before came back.
 
@@ -188,7 +188,9 @@ class Stages:
         """Why no further stage could begin. The runner must come to its end before it is raised."""
 
     def _begin_next(self) -> None:
-        while self._stages and self.error is None and not self._running and (self._feed is None or self._feed.exhausted):
+        while (
+            self._stages and self.error is None and not self._running and (self._feed is None or self._feed.exhausted)
+        ):
             try:
                 self._feed = self._stages.popleft()()
             except TuneBNError as error:

@@ -62,7 +62,9 @@ class Scheduler(Section):
 class Budget(Section):
     """How much may be spent."""
 
-    trials: int = _count(24, 1, doc="configurations of the search, start points included")
+    trials: int = _count(
+        24, 1, doc="configurations of the search, start points included; with nuisance keys half are for the baseline"
+    )
     hours: float | None = entry(
         None,
         doc="wall-clock limit of the search stage; running trials finish",
@@ -75,7 +77,7 @@ class Budget(Section):
 
 
 def _seed_list(value: Any) -> Any:
-    """``{from: 1, to: 15}`` is short for the list of all seeds from 1 to 15."""
+    """``{from: 1, to: 15}`` is short for the list of all seeds from 1 to 15; there is no use for 100,000 of them."""
     if isinstance(value, Mapping) and set(value) == {"from", "to"}:
         first, last = value["from"], value["to"]
         if type(first) is int and type(last) is int and 0 <= first <= last and last - first < 100_000:
@@ -87,7 +89,8 @@ SeedList = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidato
 
 
 def _seeds(default: list[int], least: int, *, doc: str) -> Any:
-    accepted = f"a list of at least {least} different integers ≥ 0, or {{from: 1, to: 15}} (at most 100,000 seeds)"
+    number = "one or more" if least == 1 else "at least two"
+    accepted = f"a list of {number} integers ≥ 0, all different, or {{from: 1, to: 15}}"
     return entry(default, doc=doc, accepted=accepted, min_length=least)
 
 

@@ -1,7 +1,7 @@
 """The stages of a study: search, select, plan, confirm.
 
-This module knows contracts alone: a runner that trains tasks, a sampler per arm that proposes configurations, an observer
-that follows. What a study decides, it decides from its records, so a resumed study goes on as if nothing had happened.
+This module knows contracts alone: a runner that trains tasks, a sampler per arm that proposes configurations, an
+observer that follows. What a study decides, it decides from its records, so a resumed study goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -172,7 +172,9 @@ class Study:
     def _select(self) -> Feed:
         finalists = [finalist for arm in self._finalists_by_arm().values() for finalist in arm]
         seeds = self.space.seeds.select
-        return self._task_list(SELECT, [self._task(SELECT, f.arm, f.trial, f.overrides, s) for f in finalists for s in seeds])
+        return self._task_list(
+            SELECT, [self._task(SELECT, f.arm, f.trial, f.overrides, s) for f in finalists for s in seeds]
+        )
 
     def ranked(self) -> dict[str, list[tuple[Finalist, dict[str, Any]]]]:
         """The finalists of each arm, best first, with their mean validation accuracy over the selection seeds."""
@@ -254,11 +256,13 @@ class Study:
         """Arms that ran under different code cannot be paired, so nothing is spent on a confirmation that would mix."""
         now = dict(self.info.versions) | {"commit": self.info.commit or "none"}
         then = dict(plan["versions"]) | {"commit": plan["commit"] or "none"}
-        changed = [f"{key} {then.get(key)} (now {now.get(key)})" for key in sorted(now | then) if now.get(key) != then.get(key)]
+        changed = [
+            f"{key} {then.get(key)} (now {now.get(key)})" for key in sorted(now | then) if now.get(key) != then.get(key)
+        ]
         if changed:
             raise StudyError(
-                f"{self.folder.plan_file}: it was locked under {', '.join(changed)}; accepted: the same code and libraries, "
-                "or a new study"
+                f"{self.folder.plan_file}: it was locked under {', '.join(changed)}; accepted: the same code and "
+                "libraries, or a new study"
             )
 
     def _confirm(self) -> Feed:

@@ -1,4 +1,4 @@
-"""Wires the adapters to a study: Ray Tune, Optuna, MLflow and the console. Only the command line imports this module."""
+"""Wires the adapters to a study: Ray Tune, Optuna, MLflow and the console. Only the command line imports it."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
 from tune_bn.runners.base import EpochPoint, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, load_dataset
 from tune_bn.training.loop import DeviceData, train
@@ -210,6 +211,29 @@ def ray_workers() -> list[int]:
     while grown := {pid for pid, parent in parents.items() if parent in mine} - mine:
         mine |= grown
     return [pid for pid in mine if b"Trainable" in names.get(pid, b"")]
+
+
+@pytest.mark.parametrize("changed", ["configuration", "images"])
+def test_a_checkpoint_of_another_task_by_the_same_name_is_not_taken_up(
+    make_runner: MakeRunner, dataset: Dataset, tmp_path: Path, changed: str
+) -> None:
+    a_task = task(0, 1)
+    others = {
+        "configuration": (replace(CONFIG, model=ModelConfig(arch="resnet8", gamma=0.7)), dataset.sha256),
+        "images": (CONFIG, "of other images"),
+    }
+    config, fingerprint = others[changed]
+    stale = TaskWorker(
+        replace(a_task, config=config),
+        DeviceData(dataset, torch.device("cpu")),
+        WorkerOptions(tmp_path, checkpoint_seconds=1e-9, fingerprint=fingerprint, report_seconds=1e-9),
+    )
+    stale.step()
+    assert (tmp_path / a_task.key).is_dir()
+    feed = Tasks(a_task)
+    make_runner(tmp_path).run(feed, Events())
+    (result,) = feed.results[a_task.key]
+    assert result.curve == alone(dataset, a_task, 1).curve
 
 
 def test_ray_stops_hopeless_trials_and_says_how_far_they_came(cluster: None, dataset: Dataset) -> None:

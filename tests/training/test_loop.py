@@ -212,6 +212,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(uninterrupted: Any, boundary
     first = TrainingRun(LONG, device_data(), 11, "test_accuracy")
     for _ in range(boundary):
         first.train_epoch()
+    first.started_at = "2020-02-02T20:20:20+00:00"
     CheckpointStore(tmp_path).save(first.state_dict())
     torch.manual_seed(boundary)
     second = TrainingRun(LONG, device_data(), 11, "test_accuracy")
@@ -260,8 +261,10 @@ def test_the_state_of_another_seed_is_refused() -> None:
 def test_bf16_trains_in_fp32_weights_and_resumes(tmp_path: Path) -> None:
     config, store = run_config(epochs=3, precision="bf16"), CheckpointStore(tmp_path)
     whole = finish(TrainingRun(config, device_data(), 1))
-    run = TrainingRun(config, device_data(), 1)
+    run, computed = TrainingRun(config, device_data(), 1), set()
+    run.model.register_forward_hook(lambda module, _x, y: computed.add((module.training, y.dtype)))
     run.train_epoch()
+    assert computed == {(True, torch.bfloat16), (False, torch.bfloat16)}
     store.save(run.state_dict())
     resumed = TrainingRun(config, device_data(), 1)
     resumed.load_state_dict(store.load(CPU) or {})

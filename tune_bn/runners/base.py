@@ -1,7 +1,7 @@
 """The contract between a study and whatever trains its runs.
 
-A study hands out :class:`Task` objects through a :class:`Feed`; a :class:`Runner` trains them, tells a :class:`Listener`
-what happens on the way, and returns each finished task to the feed. Nothing here loads Ray or torch.
+A study hands out :class:`Task` objects through a :class:`Feed`; a :class:`Runner` trains them, tells a
+:class:`Listener` what happens on the way, and returns each finished task to the feed. Nothing here loads Ray or torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Task:
     config: RunConfig
     seeds: tuple[int, ...]
     test_metric: str | None = None
-    """``test_accuracy`` or ``final_test_accuracy`` where the test set is to be read at the end; None: it is not touched."""
+    """``test_accuracy`` or ``final_test_accuracy`` where the test set is read at the end; None: it is not touched."""
     may_stop: bool = False
     """Whether a scheduler may stop it early."""
 
@@ -65,7 +65,7 @@ class Feed(Protocol):
 
 
 class Listener(Protocol):
-    """Who is told what happens during the work. No method may raise, block for long, or change anything of the study."""
+    """Who is told what happens during the work. No method may raise, block for long, or change the study."""
 
     def task_started(self, task: Task) -> None:
         """The task was handed to a worker. It may come twice for one task: an interrupted task starts again."""
@@ -85,9 +85,9 @@ class Runner(Protocol):
     ) -> None:
         """Work until the feed is exhausted and every task came back.
 
-        A task that raises is tried again, from its last checkpoint, up to ``max_failures`` times; then it comes back with
-        status ``failed``. Tasks that the scheduler stops, of those that ``may_stop``, come back as ``pruned``; it compares
-        them with the finished trials of an earlier process too, given as ``history``.
+        A task that raises is tried again, from its last checkpoint, up to ``max_failures`` times; then it comes back
+        with status ``failed``. Tasks that the scheduler stops, of those that ``may_stop``, come back as ``pruned``; it
+        compares them with the finished trials of an earlier process too, given as ``history``.
 
         Raises:
             Interrupted: on Ctrl-C, after the running tasks were stopped and reported as killed.

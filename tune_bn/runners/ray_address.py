@@ -11,9 +11,6 @@ DEFAULT_PORT = 6379
 """Where ``ray start --head`` listens."""
 TIMEOUT_SECONDS = 10.0
 
-# Where something answers that is no Ray: one attempt, and no account of it on the terminal.
-_ONE_ATTEMPT = {"RAY_gcs_server_port_wait_time_s": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-
 
 def reachable_address(address: str) -> str:
     """The address as Ray takes it, ``HOST`` with its default port, once something answers there.
@@ -26,7 +23,7 @@ def reachable_address(address: str) -> str:
     if not address.strip():
         raise unreachable(address, "it is empty")
     if address == "auto" or "://" in address:
-        _prepare()
+        _one_attempt()
         return address
     host, colon, port = address.rpartition(":")
     if not colon:
@@ -37,7 +34,7 @@ def reachable_address(address: str) -> str:
         socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT_SECONDS).close()
     except (OSError, UnicodeError) as error:
         raise unreachable(address, str(error)) from None
-    _prepare()
+    _one_attempt()
     return f"{host}:{port}"
 
 
@@ -49,6 +46,6 @@ def unreachable(address: str, reason: str) -> RunnerError:
     )
 
 
-def _prepare() -> None:
-    for key, value in _ONE_ATTEMPT.items():
-        os.environ.setdefault(key, value)
+def _one_attempt() -> None:
+    # Where something answers that is no Ray, twenty attempts of forty seconds would follow.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")

@@ -1,7 +1,7 @@
 """Trains on Ray: one Tune experiment for all stages, warm actors, the data once in the object store.
 
-Tune schedules, stops early and retries. It does not keep the study: records, proposals and checkpoints are the project's
-own, so nothing is ever restored from Tune's files, and they go to a temporary folder.
+Tune schedules, stops early and retries. It does not keep the study: records, proposals and checkpoints are the
+project's own, so nothing is ever restored from Tune's files, and they go to a temporary folder.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ class _FeedSearcher(_DriverOnly, Searcher):  # type: ignore[misc]
 class _FeedCallback(_DriverOnly, Callback):  # type: ignore[misc]
     """Follows Tune's trials and gives finished tasks back to the feed."""
 
-    def __init__(self, feed: Feed, listener: Listener, tasks: dict[str, Task], scheduler: SchedulerConfig | None) -> None:
+    def __init__(
+        self, feed: Feed, listener: Listener, tasks: dict[str, Task], scheduler: SchedulerConfig | None
+    ) -> None:
         self.feed = feed
         self.listener = listener
         self.tasks = tasks
@@ -251,8 +253,8 @@ def _require_resources(options: RayOptions) -> None:
         has = available.get(kind, 0.0)
         if needed > has and not options.elastic:
             raise RunnerError(
-                f"resources.{key}: got {needed:g} per trial, but the cluster has {has:g} {kind}s now; accepted: at most "
-                f"{has:g}, or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
+                f"resources.{key}: got {needed:g} per trial, but the cluster has {has:g} {kind}s now; accepted: at "
+                f"most {has:g}, or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
             )
 
 
@@ -319,7 +321,9 @@ class RayTuneRunner:
             for task in callback.running():
                 listener.task_killed(task)
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-            raise RunnerError(f"Ray Tune ended early ({reason.strip()}); what finished is kept, --resume goes on") from error
+            raise RunnerError(
+                f"Ray Tune ended early ({reason.strip()}); what finished is kept, --resume goes on"
+            ) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, handler)
@@ -337,7 +341,9 @@ class RayTuneRunner:
         """The test images in the object store; they come there with the first task that may read them."""
         if self._test is None:
             if self._dataset.test is None:
-                raise RunnerError("the data has no test images, but a task is to read them; accepted: data with a test split")
+                raise RunnerError(
+                    "the data has no test images, but a task is to read them; accepted: data with a test split"
+                )
             self._test = ray.put(self._dataset.test)
         return self._test
 

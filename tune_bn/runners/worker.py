@@ -25,7 +25,7 @@ class WorkerOptions:
     report_seconds: float = 1.0
     """Least time between two reports, unless a milestone falls between them."""
     fingerprint: str = ""
-    """Hash of the images. A checkpoint is taken up by a task of the same configuration, seeds, images and code alone."""
+    """Hash of the images. Only a task of the same configuration, seeds, images and code takes up a checkpoint."""
     milestones: tuple[int, ...] = ()
     """Epochs that must be reported on their own, because a scheduler decides there."""
 
@@ -154,4 +154,3 @@ def failed_results(task: Task, error: str, curves: CurveBook, *, attempts: int, 
         )
         for seed in task.seeds
     ]
-

@@ -48,4 +48,4 @@ class Sampler(Protocol):
 
     @property
     def proposed(self) -> int:
-        """Number of trials begun in this or an earlier process, without those that :meth:`propose` will hand out again."""
+        """Number of trials begun in this or an earlier process, without those that will be handed out again."""

@@ -102,9 +102,7 @@ class OptunaSampler:
         self._proposed = 0
         self._reconcile(trials, dict(finished or {}), storage)
 
-    def _reconcile(
-        self, trials: Sequence[Any], finished: dict[int, Outcome], storage: Path
-    ) -> None:
+    def _reconcile(self, trials: Sequence[Any], finished: dict[int, Outcome], storage: Path) -> None:
         for trial in trials:
             if trial.state == TrialState.WAITING:
                 continue
@@ -116,12 +114,12 @@ class OptunaSampler:
                 self._proposed += 1
                 self.tell(trial.number, known.status, known.objective, known.epoch)
             else:
-                # Its parameters are in the journal: the same configuration is run again, or goes on from its checkpoint.
+                # Its parameters are in the journal: the same configuration runs again, or goes on from its checkpoint.
                 self._waiting.append(Proposal(trial.number, dict(trial.params)))
         if finished:
             raise StudyError(
-                f"{storage}: lacks the trials {sorted(finished)} that records.jsonl holds; accepted: the journal that was "
-                "written with these records"
+                f"{storage}: lacks the trials {sorted(finished)} that records.jsonl holds; accepted: the journal that "
+                "was written with these records"
             )
 
     def propose(self) -> Proposal:

@@ -26,8 +26,8 @@ class StudyInfo:
 class Observer(Listener, Protocol):
     """Follows a study from its start to its verdict.
 
-    An observer mirrors; it decides nothing. It must not raise, and must not hold the study up: slow work goes to a thread
-    of its own, and what could not be delivered is caught up from ``records.jsonl`` and ``curves.jsonl``.
+    An observer mirrors; it decides nothing. It must not raise, and must not hold the study up: slow work goes to a
+    thread of its own, and what could not be delivered is caught up from ``records.jsonl`` and ``curves.jsonl``.
     """
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:

@@ -23,7 +23,7 @@ class DataConfig(Options):
         None,
         doc="folder of the data: for `folder` it holds train/<class>/… and test/<class>/…; for `cifar10` the download "
         "(default: the user's cache folder)",
-        accepted="a path",
+        accepted="null or a path",
     )
     train_size: int | None = option(
         None,
