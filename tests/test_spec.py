@@ -140,7 +140,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"claim": {"baseline": {"gamma": 2}}}, "claim.baseline.gamma: got 2.0", "a number in (0, 1]"),
     ({"resources": {"cpu": 0}}, "resources.cpu: got 0", "a number > 0"),
     ({"resources": {"gpu": -1}}, "resources.gpu: got -1", "a number ≥ 0"),
-    ({"resources": {"elastic": True}}, "resources.max_concurrent: got None", "how many trials the grown cluster"),
+    ({"resources": {"elastic": True}}, "resources.max_concurrent: got None", "with elastic: true, the trials"),
     ({"tracking": {"uri": 3}}, "tracking.uri: got 3", "null or a URI"),
     # Keys and values that would break the line, or fill the screen.
     ({"a\nb": 1}, r"a\nb: got 1", "one of name, model"),
@@ -260,7 +260,7 @@ def test_overrides_reach_every_section(tmp_path: Path) -> None:
         ("train.epochs.x=3", "train.epochs: got {'x': 3}; accepted: an integer ≥ 1"),
         ("tarin.epochs=3", "x.yaml with tarin.epochs=3: tarin: got {'epochs': 3}; accepted: train (did you mean it?)"),
         ("train=3", "train: got 3; accepted: a mapping with the keys"),
-        ("train.epochs=3\nx", r"--set train.epochs=3\nx"),
+        ("train.epochs=3\nx", r"x.yaml with train.epochs=3\nx: train.epochs: got '3 x'"),
     ],
 )
 def test_overrides_that_cannot_be_applied_are_named(tmp_path: Path, override: str, problem: str) -> None:
@@ -268,7 +268,7 @@ def test_overrides_that_cannot_be_applied_are_named(tmp_path: Path, override: st
     path.write_text(dump_yaml(LEAST | {"train": {"epochs": 3}} if override.startswith("tarin") else LEAST))
     with pytest.raises(SpecError) as caught:
         load_space(path, [override])
-    assert problem in str(caught.value).replace(f"{tmp_path}/", "") or problem in str(caught.value)
+    assert problem in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -117,14 +117,11 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
 
 def _run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
     """Check at the door, run, and print the verdict; on Ctrl-C print how to go on."""
-    from tune_bn.tracking.mlflow_uri import check_tracking_uri
-    from tune_bn.training.data import describe_data
+    from tune_bn.validate import check_surroundings
 
     require_writable(place)
     with _naming(source):
-        if space.tracking.uri is not None:
-            check_tracking_uri(space.tracking.uri)
-        describe_data(space.data)
+        check_surroundings(space)
 
     from tune_bn.console import ConsoleObserver
     from tune_bn.wiring import run_study
@@ -156,7 +153,7 @@ def _naming(source: str) -> Iterator[None]:
     try:
         yield
     except (DataError, RunnerError, TrackingError) as error:
-        if str(error).startswith(("data.", "resources.", "tracking.")):
+        if str(error).startswith(("data.", "train.", "resources.", "tracking.")):
             raise type(error)(f"{source}: {error}") from None
         raise
 

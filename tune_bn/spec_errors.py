@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from tune_bn.errors import ConfigError
 
 _LONGEST_QUOTE = 120
-_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument", "invalid_key")
 
 
 def keys_of(section: Any) -> list[str]:

@@ -1,7 +1,8 @@
 """The stages of a study: search, select, plan, confirm.
 
 This module knows contracts alone: a runner that trains tasks, a sampler per arm that proposes configurations, an
-observer that follows. What a study decides, it decides from its records, so a resumed study goes on as if nothing had happened.
+observer that follows. What a study decides, it decides from its records, so a resumed study goes on as if nothing had
+happened.
 """
 
 from __future__ import annotations

@@ -67,12 +67,14 @@ class StudyFolder:
         """Begin a study here. Raises :class:`StudyError` where there is one, or where the folder cannot be written."""
         self.check_new()
         try:
-            return self._with_space(space, self.check_new)
-        except StudyError:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_space(space, self.check_new)
+        except (OSError, StudyError) as error:
             # Where nothing could be written, nothing is left behind.
             if self.path.is_dir() and self._is_bare() and not self.is_locked:
                 shutil.rmtree(self.path, ignore_errors=True)
-            raise
+            raise (_unwritable(self.path, error) if isinstance(error, OSError) else error) from None
+        return self
 
     def check_resume(self, space: Space) -> None:
         """Raise :class:`StudyError` where there is no such study, or where it was made from another space."""
@@ -86,18 +88,18 @@ class StudyFolder:
 
     def resumed(self, space: Space) -> StudyFolder:
         """Go on with a study. Budget, resources and tracking may have changed, nothing that a result depends on."""
-        return self._with_space(space, lambda: self.check_resume(space))
-
-    def _with_space(self, space: Space, check: Callable[[], None]) -> StudyFolder:
+        self.require()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # Another process may work here, or have begun a study of this name in the meantime.
-            with self.locked():
-                check()
-                write_text(self.space_file, dump_yaml(space.to_dict()))
+            self._write_space(space, lambda: self.check_resume(space))
         except OSError as error:
             raise _unwritable(self.path, error) from None
         return self
+
+    def _write_space(self, space: Space, check: Callable[[], None]) -> None:
+        # Another process may work here, or have begun a study of this name in the meantime.
+        with self.locked():
+            check()
+            write_text(self.space_file, dump_yaml(space.to_dict()))
 
     def require(self) -> None:
         """Raise :class:`StudyError` where no study was begun here."""

@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tune_bn.errors import DataError
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
+from tune_bn.training.data import DataSummary
 
 # Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these
 # on a data-centre GPU and on a core of a server, whatever the peak on the data sheet says.
@@ -45,12 +47,10 @@ def planned(space: Space) -> Plan:
     )
 
 
-def run_seconds(space: Space) -> float:
+def run_seconds(space: Space, data: DataSummary) -> float:
     """Estimated seconds of one full run on the resources of one trial."""
     from tune_bn.training.cost import BACKWARD, forward_flops
-    from tune_bn.training.data import describe_data
 
-    data = describe_data(space.data)
     forward = forward_flops(space.model, data.image_shape, data.num_classes)
     train, config = data.train_size, space.train
     flops = config.epochs * forward * ((1 + BACKWARD) * train + data.val_size) + forward * data.test_size
@@ -60,8 +60,8 @@ def run_seconds(space: Space) -> float:
     return max(flops / rate, steps * STEP_SECONDS[kind])
 
 
-def describe(space: Space, path: Path) -> str:
-    """The answer of ``tune_bn validate``, in lines.
+def check_surroundings(space: Space) -> DataSummary:
+    """Check what the space names outside itself, its data and its tracking store, without starting anything.
 
     Raises:
         DataError: the data is missing or does not fit.
@@ -72,8 +72,21 @@ def describe(space: Space, path: Path) -> str:
 
     if space.tracking.uri is not None:
         check_tracking_uri(space.tracking.uri)
-    data, plan = describe_data(space.data), planned(space)
-    seconds = run_seconds(space)
+    data = describe_data(space.data)
+    searched = space.distributions.get("batch_size")
+    for size in [space.train.batch_size] if searched is None else searched.corners:
+        if data.train_size % size == 1:
+            raise DataError(
+                f"train.batch_size: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: "
+                "a size that leaves none or more, since batch norm cannot normalize one image"
+            )
+    return data
+
+
+def describe(space: Space, path: Path) -> str:
+    """The answer of ``tune_bn validate``, in lines. Raises what :func:`check_surroundings` raises."""
+    data, plan = check_surroundings(space), planned(space)
+    seconds = run_seconds(space, data)
     gpus, cpus = space.resources.gpu, space.resources.cpu
     holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
     hours = plan.runs * seconds / 3600 * (gpus or cpus)

@@ -253,8 +253,8 @@ def _require_resources(options: RayOptions) -> None:
         has = available.get(kind, 0.0)
         if needed > has and not options.elastic:
             raise RunnerError(
-                f"resources.{key}: got {needed:g} per trial, but the cluster has {has:g} {kind}s now; accepted: at "
-                f"most {has:g}, or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
+                f"resources.{key}: got {needed:g} per trial, but the cluster has {has:g} {kind}s; accepted: at most "
+                f"{has:g}, or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
             )
 
 
