@@ -109,9 +109,10 @@ def search(
 @app.command()
 def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: AddressOption = None) -> None:
     """Select and confirm with the trials that the search has so far, then verify and report."""
+    folder = _study(study, output)
+
     from tune_bn.study import Study
 
-    folder = _study(study, output)
     _run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, stages=Study.confirm)
 
 

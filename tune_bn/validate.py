@@ -77,8 +77,8 @@ def check_surroundings(space: Space) -> DataSummary:
     for size in [space.train.batch_size] if searched is None else searched.corners:
         if data.train_size % size == 1:
             raise DataError(
-                f"train.batch_size: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: "
-                "a size that leaves none or more, since batch norm cannot normalize one image"
+                f"train.batch_size: got {size}, which leaves a last batch of one of {data.train_size} images; "
+                "accepted: a size that leaves none or more, since batch norm cannot normalize one image"
             )
     return data
 
