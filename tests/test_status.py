@@ -1,0 +1,51 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tune_bn.status import describe_study, table
+from tune_bn.study_folder import StudyFolder
+
+
+def test_a_study_that_was_stopped_and_one_that_runs(tmp_path: Path, synthetic_study: Callable[..., Any]) -> None:
+    folder = StudyFolder(synthetic_study(n=5).write(tmp_path / "one"))
+    row = describe_study(folder)
+    assert (row["study"], row["space"], row["state"], row["stage"]) == ("one", "digits", "stopped", "confirm")
+    assert row["runs"]["search"] == {"done": 23, "planned": 24}
+    assert row["runs"]["select"] == {"done": 9, "planned": 9}
+    assert row["runs"]["confirm"]["done"] == 10
+    assert row["failed"] == 1
+    assert row["verdict"] is None
+    best = max(
+        record.scores["val_accuracy"]
+        for record in folder.records
+        if record.stage == "search" and record.status == "completed"
+    )
+    assert row["best"]["val_accuracy"] == best
+    with folder.locked():
+        assert describe_study(folder)["state"] == "running"
+    folder.verdict_file.write_text('{"verdict": "supported"}')
+    assert describe_study(folder)["state"] == "finished"
+    assert describe_study(folder)["verdict"] == "supported"
+    assert f"{best:.2f} %" in table([describe_study(folder)], tmp_path)
+
+
+def test_a_study_that_cannot_be_read_is_shown_with_its_whole_problem(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "spoilt")
+    folder.path.mkdir()
+    folder.space_file.write_text("name: x\nsearch: {gamma: {log_uniform: [1, 0]}}\n")
+    row = describe_study(folder)
+    assert row["state"] == "unreadable"
+    problem = "search.gamma.log_uniform: got [1, 0]; accepted: [low, high] with 0 < low < high"
+    assert row["problem"].endswith(problem)
+    assert problem in table([row], tmp_path)
+
+
+def test_a_spoilt_verdict_is_none(tmp_path: Path, synthetic_study: Callable[..., Any]) -> None:
+    folder = StudyFolder(synthetic_study(n=3).write(tmp_path / "one"))
+    for spoilt in (b"{", b"[]", b"{}", b"\xff", b"3"):
+        folder.verdict_file.write_bytes(spoilt)
+        assert describe_study(folder)["verdict"] is None
+
+
+def test_no_studies(tmp_path: Path) -> None:
+    assert table([], tmp_path) == f"no studies in {tmp_path}"
