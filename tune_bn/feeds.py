@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from tune_bn.errors import StudyError, TuneBNError
+from tune_bn.errors import StudyError
 from tune_bn.records import BASELINE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
-from tune_bn.runners.base import Feed, RunResult, Task
+from tune_bn.runners.base import RunResult, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -169,49 +169,3 @@ class TaskList:
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         """See :class:`tune_bn.runners.base.Feed`."""
         self.recorder.record(task, results)
-
-
-class Stages:
-    """A :class:`tune_bn.runners.base.Feed` of feeds: each stage begins when every task of the one before came back.
-
-    They pass through one runner without a break, so that its workers stay warm from the first trial to the last run.
-
-    Args:
-        stages: each makes the feed of its stage, from the records of the stages before.
-    """
-
-    def __init__(self, stages: Sequence[Callable[[], Feed]]) -> None:
-        self._stages = deque(stages)
-        self._feed: Feed | None = None
-        self._running = 0
-        self.error: TuneBNError | None = None
-        """Why no further stage could begin. The runner must come to its end before it is raised."""
-
-    def _begin_next(self) -> None:
-        while (
-            self._stages and self.error is None and not self._running and (self._feed is None or self._feed.exhausted)
-        ):
-            try:
-                self._feed = self._stages.popleft()()
-            except TuneBNError as error:
-                self.error = error
-
-    @property
-    def exhausted(self) -> bool:
-        """See :class:`tune_bn.runners.base.Feed`."""
-        self._begin_next()
-        return self.error is not None or (not self._stages and (self._feed is None or self._feed.exhausted))
-
-    def next(self) -> Task | None:
-        """See :class:`tune_bn.runners.base.Feed`."""
-        if self.exhausted or self._feed is None:
-            return None
-        task = self._feed.next()
-        self._running += task is not None
-        return task
-
-    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-        """See :class:`tune_bn.runners.base.Feed`."""
-        if self._feed is not None:
-            self._feed.finished(task, results)
-            self._running -= 1

@@ -15,7 +15,7 @@ from typing import Any
 
 from tune_bn.analysis.plan import plan_problem, read_plan, seal
 from tune_bn.errors import StudyError
-from tune_bn.feeds import Recorder, SearchFeed, Stages, TaskList, search_outcomes
+from tune_bn.feeds import Recorder, SearchFeed, TaskList, search_outcomes
 from tune_bn.records import (
     BASELINE,
     CANDIDATE,
@@ -108,10 +108,8 @@ class Study:
         # Nothing before a locked plan can move any more.
         if self.folder.plan_file.exists():
             stages = (self._confirm,)
-        feed = Stages(stages)
-        self.runner.run(feed, self.observer, scheduler=self.space.scheduler_config, history=self._history())
-        if feed.error is not None:
-            raise feed.error
+        for stage in stages:
+            self.runner.run(stage(), self.observer, scheduler=self.space.scheduler_config, history=self._history())
 
     def _search(self) -> Feed:
         space, records = self.space, self.recorder.records

@@ -1,4 +1,4 @@
-"""Trains on Ray: one Tune experiment for all stages, warm actors, the data once in the object store.
+"""Trains on Ray: one Tune experiment per stage, warm actors, the data once in the object store.
 
 Tune schedules, stops early and retries. It does not keep the study: records, proposals and checkpoints are the
 project's own, so nothing is ever restored from Tune's files, and they go to a temporary folder.
