@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
 from tune_bn.analysis.plan import seal
 from tune_bn.records import Record, RecordLog, write_json, write_text
+
+# The same examples in every run, so that a failure can be seen again; HYPOTHESIS_PROFILE=explore draws new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("explore", derandomize=False)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 SPACE_SHA256 = "5" * 64
 EPOCHS = 40

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tune_bn.errors import SpecError
@@ -114,6 +114,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(CONTENT)
+@example({"\x85": None})
 def test_what_is_written_is_read_back(content: Any) -> None:
     assert parse_value(dump_yaml(content), "text") == content
 

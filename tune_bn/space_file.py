@@ -91,8 +91,11 @@ def parse_value(text: str, source: str) -> Any:
 
 
 def dump_yaml(content: Any) -> str:
-    """YAML that :func:`parse_yaml` reads back as an equal value."""
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """YAML that :func:`parse_yaml` reads back as an equal value.
+
+    Pure ASCII: written bare, characters such as U+0085 would be read back as line breaks.
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
 
 
 def _load(text: str, source: str, accepted: str) -> Any:
