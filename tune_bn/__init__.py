@@ -13,9 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tune_bn.method.batchnorm import parameter_groups, scale_batchnorm
+    from tune_bn.method.batchnorm import scale_batchnorm
+    from tune_bn.method.groups import parameter_groups
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "parameter_groups": "tune_bn.method.groups",
+    "scale_batchnorm": "tune_bn.method.batchnorm",
+}
 
 __all__ = ["__version__", "parameter_groups", "scale_batchnorm"]
 
@@ -23,10 +29,10 @@ __all__ = ["__version__", "parameter_groups", "scale_batchnorm"]
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name in __all__:
-            from tune_bn.method import batchnorm
+        if name in _HOMES:
+            from importlib import import_module
 
-            return getattr(batchnorm, name)
+            return getattr(import_module(_HOMES[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

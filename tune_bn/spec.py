@@ -253,7 +253,7 @@ def _as_declared(owner: type[Options], key: str, value: Any) -> Any:
     kind, _, optional = str(item.type).partition(" | ")
     if value is None and optional:
         return None
-    if kind == "float" and type(value) in (int, float) and abs(value) <= sys.float_info.max:
+    if kind in ("float", "Gamma") and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     if kind == "int" and type(value) is int and abs(value) <= LARGEST_COUNT:
         return value

@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 
 from tune_bn.errors import MethodError
-from tune_bn.method.batchnorm import InputBatchNorm2d, parameter_groups
+from tune_bn.method.batchnorm import InputBatchNorm2d
+from tune_bn.method.groups import parameter_groups
 from tune_bn.method.resnet import build_network
 
 LR, C, DECAY = 0.2, 50.0, 0.01

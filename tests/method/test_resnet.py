@@ -10,7 +10,7 @@ import torchvision
 from scipy import stats
 from torch import nn
 
-from tune_bn.method.config import ARCHITECTURES, CIFAR_RESNETS
+from tune_bn.method.config import BUILT_IN, CIFAR_RESNETS
 from tune_bn.method.resnet import BasicBlock, CifarResNet, build_network, initialize
 
 
@@ -131,5 +131,5 @@ def test_layers_that_draw_nothing_do_not_shift_the_others() -> None:
 
 def test_every_architecture_of_the_table_can_be_built() -> None:
     with torch.device("meta"):
-        sizes = [parameters(build_network(arch, 3, 10)) for arch in ARCHITECTURES]
+        sizes = [parameters(build_network(arch, 3, 10)) for arch in BUILT_IN]
     assert sizes == sorted(sizes)

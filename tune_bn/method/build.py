@@ -53,11 +53,11 @@ def build_model(
     network = build_network(config.arch, in_channels, num_classes)
     initialize(network, generator)
     if config.input_norm == "none":
-        return scale_batchnorm(network, config.gamma)
+        return scale_batchnorm(network, config.gamma)  # type: ignore[arg-type]
     if config.input_norm == "bn":
         front: nn.Module = InputBatchNorm2d(in_channels)
     else:
         if channel_statistics is None:
             raise ValueError("channel_statistics must be given for input_norm='dataset', but got None")
         front = Standardize(*channel_statistics)
-    return scale_batchnorm(nn.Sequential(OrderedDict(input_norm=front, network=network)), config.gamma)
+    return scale_batchnorm(nn.Sequential(OrderedDict(input_norm=front, network=network)), config.gamma)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tune_bn.config import Options, choice, option
+from tune_bn.errors import ConfigError
 from tune_bn.method.config import ModelConfig
 
 
@@ -16,13 +17,18 @@ class DataConfig(Options):
         "digits",
         "digits",
         "cifar10",
+        "cifar100",
+        "cub200",
+        "cars",
         "folder",
-        doc="scikit-learn's 8×8 scans, CIFAR-10 through torchvision, or a folder",
+        doc="scikit-learn's 8×8 scans; CIFAR through torchvision; CUB-200-2011 and Stanford Cars as their authors "
+        "publish them; a folder of images",
     )
     root: str | None = option(
         None,
-        doc="folder of the data: for `folder` it holds train/<class>/… and test/<class>/…; for `cifar10` the download "
-        "(default: the user's cache folder)",
+        doc="folder of the data: for `folder` it holds train/<class>/… and test/<class>/…; for `cub200` the unpacked "
+        "CUB_200_2011, for `cars` the devkit and the images, or class folders; for CIFAR the download (default: the "
+        "user's cache folder)",
         accepted="null or a path",
     )
     train_size: int | None = option(
@@ -45,8 +51,22 @@ class DataConfig(Options):
     )
     image_size: int | None = option(
         None,
-        doc="side in pixels to which `folder` images are resized; null: as they are, all of one size",
+        doc="side in pixels to which image files are resized when they are decoded; null: 256 for `cub200` and "
+        "`cars` (our choice, the paper's is not known), else as they are, all of one size",
         accepted="null or an integer from 4 to 1024",
+        check=lambda v: v is None or 4 <= v <= 1024,
+    )
+    resize: str = choice(
+        "stretch",
+        "stretch",
+        "crop",
+        doc="how image files become squares: `stretch` both sides, or resize the shorter side and `crop` the centre",
+    )
+    crop_size: int | None = option(
+        None,
+        doc="side of a random crop while training and of the centre crop in evaluation; null: 224 for `cub200` and "
+        "`cars` at their own image_size (our choice), else the whole image",
+        accepted="null or an integer from 4 to 1024, at most the side of the images",
         check=lambda v: v is None or 4 <= v <= 1024,
     )
     flip: bool = option(False, doc="random horizontal flips", accepted="true or false")
@@ -67,10 +87,15 @@ class TrainConfig(Options):
     c: float = option(
         1.0, doc="divisor of γ's learning rate: γ learns at lr / c", accepted="a number > 0", check=lambda v: v > 0
     )
+    c_beta: float = option(
+        1.0, doc="divisor of β's learning rate; the paper keeps it at 1", accepted="a number > 0", check=lambda v: v > 0
+    )
+    freeze_gamma: bool = option(False, doc="γ keeps its initial value; `c` is not used then", accepted="true or false")
     momentum: float = option(0.9, doc="SGD momentum", accepted="a number in [0, 1)", check=lambda v: 0 <= v < 1)
     weight_decay: float = option(
         1e-4,
-        doc="weight decay of convolution and linear weights; BN parameters and biases get none",
+        doc="weight decay of convolution and linear weights; BN parameters and biases get none, except with norm `rbn` "
+        "and `iebn`",
         accepted="a number ≥ 0",
         check=lambda v: v >= 0,
     )
@@ -85,3 +110,11 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if self.model.norm == "base" and self.train.c != 1:
+            raise ConfigError("c", self.train.c, "1 with norm: base; norm: scaled takes others")
+        for key in ("c_beta", "freeze_gamma"):
+            if self.model.norm == "base" and getattr(self.train, key) != TrainConfig.__dataclass_fields__[key].default:
+                value = getattr(self.train, key)
+                raise ConfigError(key, value, "its default with norm: base; norm: scaled takes others")

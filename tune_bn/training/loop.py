@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tune_bn.method.batchnorm import parameter_groups
 from tune_bn.method.build import build_model
+from tune_bn.method.groups import parameter_groups
 from tune_bn.training.augment import Augmentation
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, Split

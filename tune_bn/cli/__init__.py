@@ -1,0 +1,48 @@
+"""The command line. Verbs only; :mod:`tune_bn.wiring` puts the parts together.
+
+Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from tune_bn import __version__
+from tune_bn.cli import studies, tools
+from tune_bn.cli.common import DEFAULT_SPACE, app
+from tune_bn.errors import TuneBNError
+
+__all__ = ["DEFAULT_SPACE", "app", "main", "studies", "tools"]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"tune_bn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """See the application's help."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point: errors that tune_bn raises on purpose become one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # γ and ± are no reason to end with a traceback on a terminal that lacks them.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(args=arguments, prog_name="tune_bn")
+    except TuneBNError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)

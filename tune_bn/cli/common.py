@@ -1,0 +1,144 @@
+"""What the verbs share: the application, options that mean the same everywhere, and how a study is run and shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tune_bn.errors import DataError, Interrupted, RunnerError, StudyError, TrackingError, TuneBNError
+from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+
+app = typer.Typer(
+    help="Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpaceOption = Annotated[
+    str, typer.Option("--space", help="Space file: a path, or a name in search_spaces/ or in the package.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.epochs=5.")
+]
+OutputOption = Annotated[Path, typer.Option("--output", help="Folder of all studies.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to run on: auto, or HOST[:PORT]. Default: this machine.")
+]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+STUDIES = Path("studies")
+DEFAULT_SPACE = "digits.yaml"
+
+
+def run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
+    """Check at the door, run, and print the verdict; on Ctrl-C print how to go on."""
+    from tune_bn.validate import check_surroundings
+
+    require_writable(place)
+    with naming(source):
+        check_surroundings(space)
+
+    from tune_bn.console import ConsoleObserver
+    from tune_bn.wiring import run_study
+
+    opened: list[StudyFolder] = []
+
+    def opening() -> StudyFolder:
+        opened.append(open_folder())
+        return opened[-1]
+
+    console = ConsoleObserver()
+    try:
+        with naming(source):
+            verdict = run_study(opening, space, address=address, console=console, **stages)
+    except (Interrupted, KeyboardInterrupt):
+        console.close()
+        if opened:
+            resume = resume_line(opened[0].path, address)
+            typer.echo(f"interrupted; nothing that finished is lost. To go on: {resume}", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        console.close()
+    print_verdict(opened[0], verdict)
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Name the space file in errors about its keys: who finds a value wrong does not know where it was written."""
+    try:
+        yield
+    except (DataError, RunnerError, TrackingError) as error:
+        if str(error).startswith(("data.", "train.", "resources.", "tracking.")):
+            raise type(error)(f"{source}: {error}") from None
+        raise
+
+
+def say(text: str) -> None:
+    """Print; where the reader of a pipe has gone (``| head``) nothing is wrong, and the exit status stays as it is."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def resume_line(folder: Path, address: str | None) -> str:
+    words = ["tune_bn", "search", "--space", shown(folder / "space.yaml"), "--study", folder.name]
+    if folder.parent != STUDIES.absolute():
+        words += ["--output", shown(folder.parent)]
+    if address is not None:
+        words += ["--address", address]
+    return shlex.join([*words, "--resume"])
+
+
+def shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
+    say(f"verdict: {verdict['verdict']}")
+    say(verdict["reason"])
+    say(f"report:  {shown(folder.report_file)}")
+    if verdict["verdict"] == "invalid":
+        raise typer.Exit(1)
+
+
+def study_name(name: str) -> str:
+    if not re.fullmatch(STUDY_NAME, name):
+        raise StudyError(f"--study: got {name!r}; accepted: letters, digits, '.', '_' and '-', at most 80, no path")
+    return name
+
+
+def existing_study(name: str, output: Path) -> StudyFolder:
+    """An existing study: by name in ``output``, or by its folder."""
+    is_path = "/" in name or name in (".", "..")
+    folder = StudyFolder(Path(name) if is_path else output / study_name(name))
+    folder.require()
+    return folder
+
+
+def latest_study(output: Path, space_name: str) -> StudyFolder:
+    """The newest study of that space, for ``--resume`` without ``--study``."""
+    found = [folder for folder in list_studies(output) if _space_name(folder) == space_name]
+    if not found:
+        raise StudyError(f"--resume: {output} has no study of the space {space_name}; accepted: --study NAME")
+    return found[-1]
+
+
+def _space_name(folder: StudyFolder) -> str | None:
+    try:
+        return folder.space().name
+    except TuneBNError:
+        return None  # another study, whose file was spoilt, is no concern of this one

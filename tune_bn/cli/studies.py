@@ -1,0 +1,125 @@
+"""The verbs of a study: validate, search, confirm, verify, report, status."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tune_bn.cli.common import (
+    DEFAULT_SPACE,
+    STUDIES,
+    AddressOption,
+    JsonOption,
+    OutputOption,
+    SetOption,
+    SpaceOption,
+    StudyArgument,
+    app,
+    existing_study,
+    latest_study,
+    naming,
+    print_verdict,
+    run,
+    say,
+    shown,
+    study_name,
+)
+from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
+
+
+@app.command()
+def validate(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None) -> None:
+    """Check a space file and its data; say what a search would cost. Starts nothing."""
+    from tune_bn.spaces import find_space
+    from tune_bn.spec import load_space, source_words
+    from tune_bn.validate import describe
+
+    path = find_space(space)
+    loaded = load_space(path, set_ or [])
+    with naming(source_words(path, set_ or [])):
+        say(describe(loaded, path))
+
+
+@app.command()
+def search(
+    space: SpaceOption = DEFAULT_SPACE,
+    trials: Annotated[int | None, typer.Option(help="Trials of the search; short for --set budget.trials=N.")] = None,
+    set_: SetOption = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study. Default: the space's name and a number.")
+    ] = None,
+    output: OutputOption = STUDIES,
+    address: AddressOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was interrupted.")] = False,
+) -> None:
+    """Search, select, confirm, verify and report: the whole way from a space file to a verdict."""
+    from tune_bn.spaces import find_space
+    from tune_bn.spec import load_space, source_words
+
+    path = find_space(space)
+    overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
+    loaded, source = load_space(path, overrides), source_words(path, overrides)
+    if resume:
+        folder = existing_study(study, output) if study is not None else latest_study(output, loaded.name)
+        folder.check_resume(loaded)
+        run(lambda: folder.resumed(loaded), loaded, source, address, folder.path)
+    elif study is not None:
+        folder = StudyFolder(output / study_name(study))
+        require_writable(output)
+        folder.check_new()
+        run(lambda: folder.created(loaded), loaded, source, address, folder.path)
+    else:
+        run(lambda: new_study(output, loaded.name).created(loaded), loaded, source, address, output)
+
+
+@app.command()
+def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: AddressOption = None) -> None:
+    """Select and confirm with the trials that the search has so far, then verify and report."""
+    folder = existing_study(study, output)
+
+    from tune_bn.study import Study
+
+    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, stages=Study.confirm)
+
+
+@app.command()
+def verify(study: StudyArgument, output: OutputOption = STUDIES, as_json: JsonOption = False) -> None:
+    """Compute the verdict again, from the plan and the records alone."""
+    from tune_bn.analysis.verdict import write_verdict
+
+    folder = existing_study(study, output)
+    verdict = write_verdict(folder.path)
+    if as_json:
+        say(json.dumps(verdict, indent=2, ensure_ascii=False))
+        if verdict["verdict"] == "invalid":
+            raise typer.Exit(1)
+    else:
+        print_verdict(folder, verdict)
+
+
+@app.command()
+def report(study: StudyArgument, output: OutputOption = STUDIES) -> None:
+    """Write report.md and its plots again, from the study's folder."""
+    from tune_bn.report.markdown import write_report
+
+    for path in write_report(existing_study(study, output).path):
+        say(shown(path))
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; default: all.")] = None,
+    output: OutputOption = STUDIES,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the studies: stage, progress, best so far, verdict."""
+    from tune_bn.status import describe_study, table
+
+    folders = [existing_study(study, output)] if study is not None else list_studies(output)
+    rows = [describe_study(folder) for folder in folders]
+    if as_json:
+        say(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        say(table(rows, output))

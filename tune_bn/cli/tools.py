@@ -1,0 +1,60 @@
+"""The verbs beside studies: train one run, open the MLflow UI."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, SpaceOption, app, naming, say
+from tune_bn.errors import TrackingError
+
+
+@app.command()
+def train(
+    space: SpaceOption = DEFAULT_SPACE,
+    gamma: Annotated[float | None, typer.Option(help="Initial γ; default: the space's.")] = None,
+    c: Annotated[float | None, typer.Option(help="Divisor of γ's learning rate; default: the space's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    set_: SetOption = None,
+) -> None:
+    """Train one run in this process and print its curve, on validation data. For debugging; nothing is recorded."""
+    from tune_bn.spaces import find_space
+    from tune_bn.spec import load_space, source_words
+    from tune_bn.train_command import train_once
+
+    path = find_space(space)
+    loaded = load_space(path, set_ or [])
+    given = {key: value for key, value in (("gamma", gamma), ("c", c)) if value is not None}
+    with naming(source_words(path, set_ or [])):
+        for line in train_once(loaded, given, seed):
+            say(line)
+
+
+@app.command()
+def ui(
+    output: OutputOption = STUDIES,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    uri: Annotated[
+        str | None, typer.Option(help="Tracking store to show; default: the one beside the studies.")
+    ] = None,
+) -> None:
+    """Open the MLflow UI on the store of the studies. Ends with Ctrl-C."""
+    from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown
+
+    store = default_tracking_uri(output) if uri is None else uri
+    with naming("--uri"):
+        check_tracking_uri(store)
+    if uri is None and not (output / "mlflow.db").exists():
+        raise TrackingError(f"--output: {output} has no mlflow.db; accepted: a folder of studies that ran, or --uri")
+    # MLflow opens on its view of language-model traces; experiments with training runs are one page further.
+    page = f"http://{host}:{port}/#/experiments"
+    typer.echo(f"MLflow UI of {shown(store)} on {page} (Ctrl-C ends it)", err=True)
+    # Its job service would start a pool of processes that nothing here uses.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+    command += ["--artifacts-destination", (output.absolute() / "mlartifacts").as_uri(), "--workers", "1"]
+    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
