@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_bn.distributions import Choice, Range, parse_distribution
+from tune_bn.distributions import Choice, Range, parse_distribution, parse_search
 from tune_bn.errors import ConfigError
 
 
@@ -96,3 +96,39 @@ def test_a_range_contains_its_corners(low: float, high: float) -> None:
     else:
         assert distribution.corners == (low, high)
         assert all(distribution.contains(corner) for corner in distribution.corners)
+
+
+D = {"log_uniform": [0.01, 1.0]}
+LOG = Range(0.01, 1.0, log=True)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "arch", "found"),
+    [
+        (D, "resnet18", {"gamma": LOG}),
+        ({"per_stage": [D, 0.5]}, "package.module:net", {"gamma.1": LOG, "gamma.2": Choice((0.5,))}),
+        ({"per_stage": D}, "resnet18", {f"gamma.{stage}": LOG for stage in (1, 2, 3, 4)}),
+        ({"per_stage": D}, "resnet8", {f"gamma.{stage}": LOG for stage in (1, 2, 3)}),
+        ({"linear": [D, 1]}, None, {"gamma.start": LOG, "gamma.end": Choice((1.0,))}),
+        ({"linear": D}, None, {"gamma.start": LOG, "gamma.end": LOG}),
+    ],
+)
+def test_a_gamma_by_place_is_searched_number_by_number(gamma, arch, found) -> None:
+    assert parse_search({"gamma": gamma, "c": D}, arch) == {**found, "c": LOG}
+
+
+@pytest.mark.parametrize(
+    ("gamma", "arch", "words"),
+    [
+        ({"per_stage": D}, None, "search.gamma.per_stage: got .*; accepted: .*how many a searched network has"),
+        ({"per_stage": D}, "torchvision/vgg11_bn", "how many torchvision/vgg11_bn has is not known here"),
+        ({"per_stage": [D, D]}, "resnet18", "one for each stage of the network, 4 in all"),
+        ({"per_stage": []}, "package.module:net", r"got \[\]; accepted: a list"),
+        ({"linear": [D, D, D]}, None, r"accepted: \[first, last\], 2 in all"),
+        ({"linear": [D, {"uniform": [2, 1]}]}, None, r"search.gamma.linear.1.uniform: got \[2, 1\]"),
+        ({"per_stage": [D, "x"]}, None, "search.gamma.per_stage.1: got 'x'"),
+    ],
+)
+def test_a_gamma_by_place_that_cannot_be_searched_is_refused(gamma, arch, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_search({"gamma": gamma}, arch)

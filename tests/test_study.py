@@ -4,94 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
 
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import Interrupted, StudyError
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, Record
-from tune_bn.runners.base import EpochPoint, Task
-from tune_bn.runners.local import LocalRunner
+from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT
 from tune_bn.spec import Space, parse_space
 from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
-from tune_bn.training.data import Dataset, load_dataset
-from tune_bn.wiring import sampler_of
-
-CONTENT: dict[str, Any] = {
-    "name": "tiny",
-    "model": {"arch": "resnet8"},
-    "data": {"source": "digits", "train_size": 40, "val_size": 40, "test_size": 40},
-    "train": {"epochs": 2, "batch_size": 20},
-    "search": {"gamma": {"log_uniform": [0.05, 1.0]}, "c": {"log_uniform": [1, 100]}},
-    "sampler": {"points": "none"},
-    "scheduler": {"name": "none"},
-    "budget": {"trials": 4, "finalists": 2},
-    "seeds": {"search": [101, 102], "select": [201, 202], "confirm": [1, 2, 3]},
-}
-
-
-class Follower:
-    """An observer that can pull the plug after a number of records."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.left = stop_after
-        self.stages: list[tuple[str, int, int]] = []
-        self.recorded: list[Record] = []
-
-    def study_started(self, info: Any, records: Sequence[Record]) -> None: ...
-
-    def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
-        self.stages.append((stage, planned_runs, done_runs))
-
-    def task_started(self, task: Task) -> None: ...
-
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None: ...
-
-    def task_killed(self, task: Task) -> None: ...
-
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
-        self.recorded.append(record)
-        if self.left is not None:
-            self.left -= 1
-            if self.left == 0:
-                raise Interrupted("the power went out")
-
-    def artifacts_changed(self, paths: Sequence[Path]) -> None: ...
-
-    def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None: ...
+from tune_bn.training.data import Dataset
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    torch.set_num_threads(1)
-    return load_dataset(parse_space(CONTENT, "tiny").data)
+    return tiny_dataset()
 
 
 def space_with(**sections: Any) -> Space:
     return parse_space({**CONTENT, **sections}, "tiny")
-
-
-def study_in(folder: Path, dataset: Dataset, space: Space, follower: Follower | None = None) -> Study:
-    where = StudyFolder(folder)
-    where.resumed(space) if where.exists else where.created(space)
-    return Study(
-        where,
-        space,
-        runner=LocalRunner(dataset, checkpoints=where.checkpoints),
-        make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
-        observer=follower or Follower(),
-        num_classes=dataset.num_classes,
-    )
-
-
-def essence(study: Study) -> dict[str, tuple[Any, ...]]:
-    """What must not depend on how often the study was interrupted."""
-    return {r.key: (r.status, r.config, r.scores, r.epochs, r.space_sha256) for r in study.folder.records}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_bn.errors import ConfigError
+from tune_bn.method.config import LINEAR, PER_STAGE, STAGES, gamma_parts
 
 KINDS = (
     "{log_uniform: [low, high]}, {uniform: [low, high]}, {int: [low, high]}, {log_int: [low, high]} or "
@@ -85,3 +86,44 @@ def parse_distribution(place: str, spec: Any) -> Distribution:
     if low < -LARGEST or high > LARGEST:
         raise ConfigError(place, body, f"{accepted}, within ±2^53")
     return Range(low, high, log, integer) if integer else Range(float(low), float(high), log)
+
+
+def parse_search(search: Mapping[str, Any], arch: str | None) -> dict[str, Distribution]:
+    """The searched keys with their distributions; a γ by stage or depth becomes one key for each of its numbers.
+
+    ``gamma: {per_stage: [D, …]}`` gives ``gamma.1``, ``gamma.2``, …; ``gamma: {linear: [D, D]}`` gives ``gamma.start``
+    and ``gamma.end``. A D is a distribution or a fixed number. One D in place of the list stands for every number;
+    per stage this takes a network whose number of stages is known beforehand.
+
+    Args:
+        search: the section of the space file.
+        arch: the network, or None where it is searched.
+
+    Raises:
+        ConfigError: what is there is not acceptable.
+    """
+    found: dict[str, Distribution] = {}
+    for key, spec in search.items():
+        if key == "gamma" and isinstance(spec, Mapping) and set(spec) in ({PER_STAGE}, {LINEAR}):
+            ((kind, parts),) = spec.items()
+            found |= _by_place(f"search.gamma.{kind}", kind, parts, arch)
+        else:
+            found[key] = parse_distribution(f"search.{key}", spec)
+    return found
+
+
+def _by_place(place: str, kind: str, parts: Any, arch: str | None) -> dict[str, Distribution]:
+    count = 2 if kind == LINEAR else STAGES.get(arch or "")
+    words = "[first, last]" if kind == LINEAR else "a list with one for each stage of the network"
+    if isinstance(parts, Mapping):
+        if count is None:
+            raise ConfigError(place, parts, f"{words}: how many {arch or 'a searched network'} has is not known here")
+        parts = [parts] * count
+    if not isinstance(parts, list) or not parts or (count is not None and len(parts) != count):
+        number = "" if count is None else f", {count} in all"
+        raise ConfigError(place, parts, f"{words}{number}; each a distribution or a number")
+    names = gamma_parts({kind: [1.0] * len(parts)})
+    return {
+        name: Choice((float(part),)) if type(part) in (int, float) else parse_distribution(f"{place}.{index}", part)
+        for index, (name, part) in enumerate(zip(names, parts, strict=True))
+    }

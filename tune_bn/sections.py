@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tune_bn.errors import ConfigError
+from tune_bn.records import BASELINE
 
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""Names of arms are parts of file names."""
 LARGEST_COUNT = 10**9
 """Counts without an end would outgrow the floats that are computed from them."""
 
@@ -140,9 +144,23 @@ class Claim(Section):
         ge=1,
         le=20,
     )
+    arms: dict[str, dict[str, Any]] = entry(
+        {},
+        doc="configurations that are confirmed as they stand, by name, without a search; then there is no `search`",
+        accepted="a mapping from names (letters, digits, '.', '_', '-'; not baseline) to mappings such as "
+        "{gamma: 0.1, c: 100}",
+    )
     diverged: Literal["chance"] = entry(
         "chance", doc="score of a run whose loss is not finite: `chance` is 100 / classes", accepted="chance"
     )
+
+    @model_validator(mode="after")
+    def _names_of_arms(self) -> Self:
+        for name in self.arms:
+            if name == BASELINE or not ARM_NAME.fullmatch(name):
+                accepted = "a name of up to 40 letters, digits, '.', '_' and '-', other than baseline"
+                raise ConfigError("arms", name, accepted)
+        return self
 
 
 class Resources(Section):

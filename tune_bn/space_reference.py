@@ -11,7 +11,7 @@ from typing import Any
 
 from tune_bn.sections import LARGEST_COUNT
 from tune_bn.space_file import MAX_BYTES
-from tune_bn.spec import Space
+from tune_bn.spec import SCIENTIFIC, Space
 from tune_bn.spec_errors import accepted_words
 
 _HEAD = f"""\
@@ -32,22 +32,43 @@ in `budget`, `resources` and `tracking` alone: no single result depends on these
 |---|---|---|---|
 """
 
-_TAIL = """
+_SCIENTIFIC = ", ".join(f"`{key}`" for key in sorted(SCIENTIFIC))
+
+_TAIL = f"""
 ## Distributions
 
-Any key of `model` and `train` can stand in `search`, with one of these. `gamma` and `c` are what the claim is about, so
-one of them is searched at least; any other searched key is a nuisance parameter, tuned for the baseline with as many
+Any key of `model` and `train` can stand in `search`, with one of these. A claim is about the layers and how they learn:
+{_SCIENTIFIC}.
+One of these is searched at least; any other searched key is a nuisance parameter, tuned for the baseline with as many
 trials as for the candidates.
 
 | distribution | proposes |
 |---|---|
-| `{log_uniform: [low, high]}` | numbers, uniformly in the logarithm; 0 < low < high |
-| `{uniform: [low, high]}` | numbers, uniformly; low < high |
-| `{log_int: [low, high]}` | integers, uniformly in the logarithm; 0 < low < high |
-| `{int: [low, high]}` | integers, uniformly; low < high |
-| `{choice: [a, b, …]}` | one of the values, without order |
+| `{{log_uniform: [low, high]}}` | numbers, uniformly in the logarithm; 0 < low < high |
+| `{{uniform: [low, high]}}` | numbers, uniformly; low < high |
+| `{{log_int: [low, high]}}` | integers, uniformly in the logarithm; 0 < low < high |
+| `{{int: [low, high]}}` | integers, uniformly; low < high |
+| `{{choice: [a, b, …]}}` | one of the values, without order |
 
 Both bounds belong to the range, and the key must accept both.
+
+## γ by place
+
+| in `search` | proposes |
+|---|---|
+| `gamma: {{per_stage: [D, D, 0.5, D]}}` | one γ for each stage; each D is a distribution or a fixed number |
+| `gamma: {{per_stage: D}}` | the same for every stage; for the built-in networks, whose number of stages is known |
+| `gamma: {{linear: [D, D]}}` | γ of the first and of the last BN layer; those between lie on a line |
+| `gamma_branch_end: D` | γ of the last BN of each residual branch, apart from the others |
+
+In `model` the same forms take numbers: `gamma: {{per_stage: [1, 0.5, 0.1, 0.1]}}`. The parts are recorded and tracked
+as `gamma.1`, `gamma.2`, … or `gamma.start` and `gamma.end`. A start point with one γ, such as those of the paper's
+grid, stands for the same γ everywhere.
+
+## Arms without a search
+
+With `claim.arms` nothing is searched or selected. The plan is locked at once, and every arm meets the baseline on
+`seeds.confirm`; Holm's procedure corrects for their number. `search_spaces/digits_methods.yaml` is an example.
 """
 
 

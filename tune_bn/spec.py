@@ -15,10 +15,10 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tune_bn.config import Options
-from tune_bn.distributions import Distribution, parse_distribution
+from tune_bn.distributions import Choice, Distribution, parse_search
 from tune_bn.errors import ConfigError, SpecError
-from tune_bn.method.config import ModelConfig
-from tune_bn.records import sha256_of
+from tune_bn.method.config import ModelConfig, gamma_of, gamma_parts, is_gamma
+from tune_bn.records import canonical_json, sha256_of
 from tune_bn.runners.base import SchedulerConfig
 from tune_bn.sections import (
     LARGEST_COUNT,
@@ -36,7 +36,12 @@ from tune_bn.space_file import parse_value, parse_yaml
 from tune_bn.spec_errors import did_you_mean, error_line, keys_of
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 
-SCIENTIFIC = ("gamma", "c")
+STATED = ("gamma", "c")
+"""What every configuration of a study states, searched or not."""
+SCIENTIFIC = frozenset(
+    ("norm", "unit_gate", "plain_shortcuts", "gamma", "gamma_branch_end", "c", "c_beta", "freeze_gamma")
+)
+"""What a claim may be about. Any other searched key is a nuisance parameter, tuned for the baseline as well."""
 PAPER_GAMMAS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 PAPER_C = 100.0
 
@@ -56,7 +61,8 @@ class Space(Section):
     data: DataConfig = Field(default_factory=DataConfig, description="the images")
     train: TrainConfig = Field(default_factory=TrainConfig, description="one run of SGD")
     search: dict[str, Any] = entry(
-        doc="what is searched: any keys of `model` and `train`, gamma or c among them",
+        {},
+        doc="what is searched: any keys of `model` and `train`, gamma or c among them; left out with `claim.arms`",
         accepted="a mapping from keys to distributions, such as {gamma: {log_uniform: [0.01, 1.0]}}",
     )
     sampler: Sampler = Field(default_factory=Sampler, description="who proposes")
@@ -84,15 +90,12 @@ class Space(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.search:
-            raise ConfigError("search", self.search, "at least one searched key, such as gamma or c")
-        for key, spec in self.search.items():
-            if key not in _RUN_KEYS:
-                raise ConfigError(f"search.{key}", spec, did_you_mean(key, _RUN_KEYS))
-            for value in parse_distribution(f"search.{key}", spec).corners:
-                self._checked({key: value}, f"search.{key}")
-        if not set(SCIENTIFIC) & set(self.search):
-            raise ConfigError("search", sorted(self.search), "gamma, c or both among the searched keys")
+        arms = self.claim.arms
+        if self.search and arms:
+            raise ConfigError("claim.arms", sorted(arms), "no arms in a space that searches")
+        if not self.search and not arms:
+            raise ConfigError("search", self.search, "at least one searched key, such as gamma or c; or claim.arms")
+        self._check_search()
         self._checked(self.claim.baseline, "claim.baseline")
         for key in self.nuisance:
             if key in self.claim.baseline:
@@ -101,9 +104,34 @@ class Space(Section):
                     self.claim.baseline[key],
                     f"nothing: {key} is searched, for the baseline too",
                 )
+        self._check_arms()
         self._check_points()
-        self._check_amounts()
+        if self.search:
+            self._check_amounts()
         return self
+
+    def _check_search(self) -> None:
+        for key, spec in self.search.items():
+            if key not in _RUN_KEYS:
+                raise ConfigError(f"search.{key}", spec, did_you_mean(key, _RUN_KEYS))
+        for key, distribution in self.distributions.items():
+            own = _owner(key)
+            for value in distribution.corners:
+                self._checked({own: value}, f"search.{own}")
+                # Whether a layer takes a value may depend on which layer it is.
+                for layer in _LAYER_KEYS & set(self.search) - {own}:
+                    for kind in self.distributions[layer].corners:
+                        self._checked({layer: kind, own: value}, "search")
+        if self.search and not SCIENTIFIC & set(self.search):
+            raise ConfigError("search", sorted(self.search), "gamma, c or both among the searched keys")
+
+    def _check_arms(self) -> None:
+        seen = {canonical_json(self.baseline): "baseline"}
+        for name, overrides in self.claim.arms.items():
+            self._checked({**self._stated, **overrides}, f"claim.arms.{name}")
+            twin = seen.setdefault(canonical_json(self.arm_config(name)), name)
+            if twin != name:
+                raise ConfigError(f"claim.arms.{name}", overrides, f"a configuration of its own; this one is {twin}'s")
 
     def _check_points(self) -> None:
         for index, point in enumerate(self.sampler.points if isinstance(self.sampler.points, list) else ()):
@@ -112,8 +140,22 @@ class Space(Section):
             for key, value in point.items():
                 if key not in self.search:
                     raise ConfigError(f"{place}.{key}", value, f"searched keys: {', '.join(self.search)}")
-                if not self.distributions[key].contains(value):
-                    raise ConfigError(f"{place}.{key}", value, f"a value of {self.search[key]}")
+            for key, value in self._searched_parts(point).items():
+                if key not in self.distributions or not self.distributions[key].contains(value):
+                    own = _owner(key)
+                    raise ConfigError(f"{place}.{own}", point[own], f"a value of {self.search[own]}")
+
+    def _searched_parts(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """A point by the names of the distributions; one γ stands for every stage."""
+        parts: dict[str, Any] = {}
+        for key, value in point.items():
+            if key != "gamma":
+                parts[key] = value
+            elif isinstance(value, Mapping) or "gamma" in self.distributions:
+                parts |= gamma_parts(value)
+            else:
+                parts |= {name: value for name in self.distributions if _owner(name) == "gamma"}
+        return parts
 
     def _check_amounts(self) -> None:
         budget, candidates = self.budget, self.claim.candidates
@@ -146,7 +188,7 @@ class Space(Section):
     @property
     def distributions(self) -> dict[str, Distribution]:
         """The searched keys, in the order of the file."""
-        return {key: parse_distribution(f"search.{key}", spec) for key, spec in self.search.items()}
+        return parse_search(self.search, None if "arch" in self.search else self.model.arch)
 
     @property
     def nuisance(self) -> tuple[str, ...]:
@@ -163,6 +205,8 @@ class Space(Section):
 
     def trials_of(self, arm: str) -> int:
         """Search trials of an arm. With nuisance keys the budget is split evenly; an odd trial goes to the baseline."""
+        if not self.search:
+            return 0
         if not self.nuisance:
             return self.budget.trials if arm == "candidate" else 0
         half = self.budget.trials // 2
@@ -179,33 +223,51 @@ class Space(Section):
             grid = [point for point in points if isinstance(point, Mapping)]
         kept, distributions = [], self.distributions
         for point in grid:
-            inside = {k: v for k, v in point.items() if k in distributions and distributions[k].contains(v)}
+            parts = {key: value for key, value in self._searched_parts(point).items() if key in distributions}
             # A grid point that lost a coordinate to a narrower range is no longer a point of the grid.
-            if inside and all(k in inside for k in point if k in distributions) and inside not in kept:
-                kept.append(inside)
+            inside = all(distributions[key].contains(value) for key, value in parts.items())
+            if parts and inside and parts not in kept:
+                kept.append(parts)
         return kept
 
     def run_config(self, overrides: Mapping[str, Any]) -> RunConfig:
         """The fixed part of the space with ``overrides`` on top. Raises ConfigError on a value that is refused."""
         values = self.normalized(overrides)
+        if parts := {key: values.pop(key) for key in list(values) if _owner(key) == "gamma"}:
+            values["gamma"] = gamma_of(parts)
         model = {k: v for k, v in values.items() if k in _MODEL_KEYS}
         train = {k: v for k, v in values.items() if k in _TRAIN_KEYS}
         return RunConfig(model=replace(self.model, **model), data=self.data, train=replace(self.train, **train))
 
     @property
+    def _stated(self) -> dict[str, Any]:
+        return {key: self._fixed(key) for key in STATED}
+
+    @property
     def fixed_scientific(self) -> dict[str, Any]:
         """gamma and c of the candidates as far as they are not searched."""
-        return {key: self._fixed(key) for key in SCIENTIFIC if key not in self.search}
+        return {key: value for key, value in self._stated.items() if key not in self.search}
 
     @property
     def baseline(self) -> dict[str, Any]:
         """The baseline as overrides; gamma and c are always stated."""
-        fixed = {key: self._fixed(key) for key in SCIENTIFIC}
-        return self.normalized(fixed | self.claim.baseline)
+        return self.normalized(self._stated | self.claim.baseline)
+
+    def arm_config(self, name: str) -> dict[str, Any]:
+        """An arm of ``claim.arms`` as overrides; gamma and c are always stated."""
+        return self.normalized(self._stated | self.claim.arms[name])
 
     def normalized(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """``overrides`` with each value in its key's type: ``1`` for a float key is ``1.0``; one value, one hash."""
-        return {k: _as_declared(ModelConfig if k in _MODEL_KEYS else TrainConfig, k, v) for k, v in overrides.items()}
+        """``overrides`` as they are recorded: each value in its key's type, so that one value has one hash.
+
+        ``1`` for a float key is ``1.0``; a γ by stage or depth becomes one key for each of its numbers.
+        """
+        values: dict[str, Any] = {}
+        for key, value in overrides.items():
+            own = _owner(key)
+            declared = _as_declared(ModelConfig if own in _MODEL_KEYS else TrainConfig, own, value)
+            values |= gamma_parts(declared) if key == "gamma" else {key: declared}
+        return values
 
     def to_dict(self) -> dict[str, Any]:
         """The whole space with every default written out; ``parse_space`` of it gives an equal space."""
@@ -230,11 +292,13 @@ class Space(Section):
         for key in ("budget", "resources", "tracking"):
             del content[key]
         content["search"] = {
-            key: {kind: [self.normalized({key: value})[key] for value in body] if kind != "int" else body}
-            for key, spec in self.search.items()
-            for kind, body in spec.items()
+            key: [self.normalized({key: value})[key] for value in found.values]
+            if isinstance(found, Choice)
+            else asdict(found)
+            for key, found in self.distributions.items()
         }
         content["claim"]["baseline"] = self.normalized(self.claim.baseline)
+        content["claim"]["arms"] = {name: self.arm_config(name) for name in self.claim.arms}
         if isinstance(self.sampler.points, list):
             content["sampler"]["points"] = [self.normalized(point) for point in self.sampler.points]
         return sha256_of(content)
@@ -246,6 +310,12 @@ _OPTIONS: dict[type[Options], dict[str, Any]] = {
 _MODEL_KEYS = frozenset(_OPTIONS[ModelConfig])
 _TRAIN_KEYS = frozenset(_OPTIONS[TrainConfig])
 _RUN_KEYS = sorted(_MODEL_KEYS | _TRAIN_KEYS)
+_LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
+
+
+def _owner(key: str) -> str:
+    """The declared key that a name of a distribution belongs to: ``gamma`` of ``gamma.2``."""
+    return key.partition(".")[0]
 
 
 def _as_declared(owner: type[Options], key: str, value: Any) -> Any:
@@ -253,6 +323,10 @@ def _as_declared(owner: type[Options], key: str, value: Any) -> Any:
     kind, _, optional = str(item.type).partition(" | ")
     if value is None and optional:
         return None
+    if kind == "Gamma" and isinstance(value, Mapping):
+        if not is_gamma(value):
+            raise ConfigError(key, value, item.metadata["accepted"])
+        return {name: [float(part) for part in parts] for name, parts in value.items()}
     if kind in ("float", "Gamma") and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     if kind == "int" and type(value) is int and abs(value) <= LARGEST_COUNT:

@@ -32,7 +32,9 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     return row | {
         "space": space.name,
         "state": "running" if folder.is_locked else "finished" if verdict is not None else "stopped",
-        "stage": next((stage for stage in (CONFIRM, SELECT, SEARCH) if counts[stage]), SEARCH),
+        "stage": next(
+            (stage for stage in (CONFIRM, SELECT, SEARCH) if counts[stage]), CONFIRM if space.claim.arms else SEARCH
+        ),
         "runs": {
             stage: {"done": counts[stage], "planned": total}
             for stage, total in ((SEARCH, plan.search), (SELECT, plan.select), (CONFIRM, plan.confirm))

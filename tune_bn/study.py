@@ -30,7 +30,7 @@ from tune_bn.records import (
 )
 from tune_bn.runners.base import Feed, History, Runner, Task
 from tune_bn.samplers.base import Outcome, Sampler
-from tune_bn.spec import SCIENTIFIC, Space
+from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.tracking.base import Observer, StudyInfo
 from tune_bn.training.versions import commit, library_versions
@@ -105,11 +105,15 @@ class Study:
         self._run(self._select, self._confirm)
 
     def _run(self, *stages: Callable[[], Feed]) -> None:
-        # Nothing before a locked plan can move any more.
-        if self.folder.plan_file.exists():
-            stages = (self._confirm,)
+        # Nothing before a locked plan can move any more, and arms that the space states need no search.
+        if self.folder.plan_file.exists() or self.space.claim.arms:
+            stages = tuple(stage for stage in stages if stage == self._confirm)
         for stage in stages:
-            self.runner.run(stage(), self.observer, scheduler=self.space.scheduler_config, history=self._history())
+            if stage == self._search:
+                scheduler, history = self.space.scheduler_config, self._history()
+                self.runner.run(stage(), self.observer, scheduler=scheduler, history=history)
+            else:
+                self.runner.run(stage(), self.observer)
 
     def _search(self) -> Feed:
         space, records = self.space, self.recorder.records
@@ -140,7 +144,7 @@ class Study:
 
         A candidate that is the baseline itself is left out: an arm cannot be better than itself.
         """
-        seeds, baseline = self.space.seeds.search, self.space.baseline
+        seeds, baseline = self.space.seeds.search, self.space.run_config(self.space.baseline)
         found: dict[str, Finalist] = {}
         for trial, outcome in search_outcomes(self.recorder.records, arm, seeds).items():
             if outcome.status != COMPLETED or outcome.objective is None:
@@ -149,7 +153,7 @@ class Study:
             if any(run.status != COMPLETED for run in runs):
                 continue
             overrides = runs[0].config
-            is_baseline = not self.space.nuisance and all(overrides[key] == baseline[key] for key in SCIENTIFIC)
+            is_baseline = not self.space.nuisance and self.space.run_config(overrides) == baseline
             if arm == CANDIDATE and is_baseline:
                 continue
             finalist = Finalist(arm, trial, overrides, outcome.objective)
@@ -211,13 +215,8 @@ class Study:
                 raise StudyError(f"{self.folder.plan_file}: {problem}; accepted: the plan as it was locked")
             self._require_same_code(plan)
             return plan
-        ranked = self.ranked()
-        claim = self.space.claim
-        winners = ranked[CANDIDATE][: claim.candidates]
-        baseline: dict[str, Any] = {"arm": BASELINE, "trial": None, "config": self.space.baseline}
-        if BASELINE in ranked:
-            best, scores = ranked[BASELINE][0]
-            baseline |= {"trial": best.trial, "config": dict(best.overrides), "selection": scores}
+        claim, seeds = self.space.claim, self.space.seeds
+        baseline, candidates = self._stated_arms() if claim.arms else self._selected_arms()
         plan = seal(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -225,23 +224,15 @@ class Study:
                 "space_sha256": self.space.sha256,
                 "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "baseline": baseline,
-                "candidates": [
-                    {
-                        "arm": f"{CANDIDATE}-{place}",
-                        "trial": finalist.trial,
-                        "config": dict(finalist.overrides),
-                        "selection": scores,
-                    }
-                    for place, (finalist, scores) in enumerate(winners, start=1)
-                ],
+                "candidates": candidates,
                 "metric": claim.metric,
                 "direction": "maximize",
                 "test": "paired_t_greater",
                 "alpha": claim.alpha,
                 "correction": "holm",
                 "stopping": "fixed",
-                "seeds": self.space.seeds.confirm,
-                "used_seeds": {"search": self.space.seeds.search, "select": self.space.seeds.select},
+                "seeds": seeds.confirm,
+                "used_seeds": {} if claim.arms else {"search": seeds.search, "select": seeds.select},
                 "diverged": {"rule": claim.diverged, "score": 100.0 / self.num_classes},
                 "commit": self.info.commit,
                 "versions": dict(self.info.versions),
@@ -250,6 +241,30 @@ class Study:
         write_json(self.folder.plan_file, plan)
         self.folder.plan_file.chmod(0o444)
         return plan
+
+    def _stated_arms(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Baseline and candidates as the space states them."""
+        baseline = {"arm": BASELINE, "trial": None, "config": self.space.baseline}
+        arms = self.space.claim.arms
+        return baseline, [{"arm": name, "trial": None, "config": self.space.arm_config(name)} for name in arms]
+
+    def _selected_arms(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Baseline and candidates as the selection ranks them; the baseline is tuned where anything is."""
+        ranked = self.ranked()
+        baseline: dict[str, Any] = {"arm": BASELINE, "trial": None, "config": self.space.baseline}
+        if BASELINE in ranked:
+            best, scores = ranked[BASELINE][0]
+            baseline |= {"trial": best.trial, "config": dict(best.overrides), "selection": scores}
+        winners = ranked[CANDIDATE][: self.space.claim.candidates]
+        return baseline, [
+            {
+                "arm": f"{CANDIDATE}-{place}",
+                "trial": finalist.trial,
+                "config": dict(finalist.overrides),
+                "selection": scores,
+            }
+            for place, (finalist, scores) in enumerate(winners, start=1)
+        ]
 
     def _require_same_code(self, plan: Mapping[str, Any]) -> None:
         """Arms that ran under different code cannot be paired, so nothing is spent on a confirmation that would mix."""

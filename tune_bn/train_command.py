@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tune_bn.analysis.wording import config_words
 from tune_bn.errors import ConfigError, SpecError
 from tune_bn.spec import Space
 
@@ -28,7 +29,8 @@ def train_once(space: Space, given: Mapping[str, Any], seed: int) -> Iterator[st
 
     device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
     run = TrainingRun(config, DeviceData(load_dataset(space.data).without_test(), device), seed)
-    yield f"{config.model.arch}  gamma={config.model.gamma:g} c={config.train.c:g} seed {seed} on {device}"
+    method = config_words(space.normalized({"gamma": config.model.gamma, "c": config.train.c}))
+    yield f"{config.model.arch}  norm {config.model.norm}, {method}, seed {seed} on {device}"
     while not run.done:
         point = run.train_epoch()
         yield (

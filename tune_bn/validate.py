@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tune_bn.analysis.wording import config_words
 from tune_bn.errors import DataError
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
@@ -43,7 +44,7 @@ def planned(space: Space) -> Plan:
         trials=trials,
         search=trials * len(space.seeds.search),
         select=finalists * len(space.seeds.select),
-        confirm=(1 + space.claim.candidates) * len(space.seeds.confirm),
+        confirm=(1 + (len(space.claim.arms) or space.claim.candidates)) * len(space.seeds.confirm),
     )
 
 
@@ -91,9 +92,6 @@ def describe(space: Space, path: Path) -> str:
     holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
     hours = plan.runs * seconds / 3600 * (gpus or cpus)
     shape = "×".join(str(side) for side in data.image_shape)
-    searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
-    scheduler = space.scheduler_config
-    stopping = "none" if scheduler is None else f"{scheduler.name} after {scheduler.grace} epochs"
     lines = [
         f"{path}: valid (space {space.sha256[:12]})",
         f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
@@ -101,11 +99,7 @@ def describe(space: Space, path: Path) -> str:
         f"test images of {shape}, {data.num_classes} classes",
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
-        f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "
-        f"{space.sampler.name}, early stopping {stopping}",
-        f"select     {plan.select} runs, confirm {plan.confirm} runs ({len(space.seeds.confirm)} seeds, "
-        f"{space.claim.candidates} candidate{'s' if space.claim.candidates > 1 else ''} against gamma="
-        f"{space.baseline['gamma']:g} c={space.baseline['c']:g} on {space.claim.metric})",
+        *_stages(space, plan),
         f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
         f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
         f"{os.cpu_count()} cores)",
@@ -113,11 +107,28 @@ def describe(space: Space, path: Path) -> str:
     return "\n".join(lines)
 
 
+def _stages(space: Space, plan: Plan) -> list[str]:
+    claim, seeds = space.claim, len(space.seeds.confirm)
+    against = f"against {config_words(space.baseline)} on {claim.metric}"
+    if claim.arms:
+        arms = f"{len(claim.arms)} arm{'s' if len(claim.arms) > 1 else ''} ({', '.join(claim.arms)})"
+        return [f"confirm    {plan.confirm} runs ({seeds} seeds, {arms} {against}); nothing is searched"]
+    searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
+    scheduler = space.scheduler_config
+    stopping = "none" if scheduler is None else f"{scheduler.name} after {scheduler.grace} epochs"
+    candidates = f"{claim.candidates} candidate{'s' if claim.candidates > 1 else ''}"
+    return [
+        f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "
+        f"{space.sampler.name}, early stopping {stopping}",
+        f"select     {plan.select} runs, confirm {plan.confirm} runs ({seeds} seeds, {candidates} {against})",
+    ]
+
+
 def _words(spec: object) -> str:
     if isinstance(spec, dict) and len(spec) == 1:
         ((kind, body),) = spec.items()
-        return f"{kind} {body}"
-    return str(spec)
+        return f"{kind} {_words(body)}"
+    return f"[{', '.join(map(_words, spec))}]" if isinstance(spec, list) else str(spec)
 
 
 def _duration(seconds: float) -> str:

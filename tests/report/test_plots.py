@@ -114,6 +114,16 @@ def test_every_pair_is_a_line(synthetic_study, candidates):
     assert labels == [f"{arm['effect']:+.2f}" for arm in verdict["candidates"]]
 
 
+def test_many_arms_have_a_row_each_instead_of_a_panel(synthetic_study):
+    study = synthetic_study(candidates=6)
+    verdict = judge(study.plan, study.records)
+    (axes,) = paired(verdict).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"candidate-{place}" for place in range(1, 7)]
+    assert sum(len(item.get_offsets()) for item in axes.collections) == 6 * len(verdict["seeds"])
+    shown = {text.get_text(): text.get_fontweight() for text in axes.texts}
+    assert shown == {f"{a['effect']:+.2f}": "bold" if a["supported"] else "normal" for a in verdict["candidates"]}
+
+
 def test_equal_scores_are_neither_better_nor_worse(synthetic_study):
     study = synthetic_study(n=4)
     baseline = {r.seed: r.scores["test_accuracy"] for r in study.confirm if r.arm == "baseline"}

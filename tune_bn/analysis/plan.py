@@ -81,12 +81,12 @@ def structure_problem(plan: object) -> str | None:
     problem = _object_problem(plan, _PLAN)
     if problem is not None:
         return problem
-    for place, arm, checks in (
-        # A baseline with nuisance parameters was selected too.
-        ("baseline", plan["baseline"], _CANDIDATE if "selection" in plan["baseline"] else _ARM),
-        *((f"candidates[{index}]", arm, _CANDIDATE) for index, arm in enumerate(plan["candidates"])),
+    for place, arm in (
+        ("baseline", plan["baseline"]),
+        *((f"candidates[{index}]", arm) for index, arm in enumerate(plan["candidates"])),
     ):
-        problem = _object_problem(arm, checks)
+        # An arm that was searched was also selected; one that the space states was not.
+        problem = _object_problem(arm, _SELECTED if "selection" in arm else _ARM)
         if problem is not None:
             return f"{place}.{problem}"
     names = [arm["arm"] for arm in arms_of(plan)]
@@ -135,7 +135,7 @@ _ARM: Mapping[str, Check] = {
     "trial": (lambda value: value is None or type(value) is int, "an integer or null"),
     "config": _OBJECT,
 }
-_CANDIDATE: Mapping[str, Check] = {**_ARM, "selection": _OBJECT}
+_SELECTED: Mapping[str, Check] = {**_ARM, "selection": _OBJECT}
 _DIVERGED: Mapping[str, Check] = {
     "rule": _TEXT,
     "score": (lambda value: _is_number_in(0, 100, value), "a score in percent, 0 to 100"),

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SYMBOLS = {"gamma": "γ"}
+
+def symbol(key: str) -> str:
+    """A key as it is printed: ``γ`` for ``gamma``, ``γ.2`` for ``gamma.2``, the key itself for the rest."""
+    name, dot, part = key.partition(".")
+    return f"γ{dot}{part}" if name == "gamma" else key
 
 
 def number_words(value: float) -> str:
@@ -20,13 +24,14 @@ def value_words(value: Any) -> str:
 
 def config_words(config: Mapping[str, Any]) -> str:
     """A configuration as ``γ = 0.16, c = 43, lr = 0.1``: gamma and c first, the rest by name."""
-    return ", ".join(f"{SYMBOLS.get(key, key)} = {value_words(config[key])}" for key in config_keys([config]))
+    return ", ".join(f"{symbol(key)} = {value_words(config[key])}" for key in config_keys([config]))
 
 
 def config_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Every key of the configurations: gamma and c first, the rest by name."""
     first = {"gamma": 0, "c": 1}
-    return sorted({key for config in configs for key in config}, key=lambda key: (first.get(key, 2), key))
+    keys = {key for config in configs for key in config}
+    return sorted(keys, key=lambda key: (first.get(key.partition(".")[0], 2), len(key), key))
 
 
 def metric_words(metric: str) -> str:

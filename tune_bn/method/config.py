@@ -12,6 +12,8 @@ from tune_bn.errors import ConfigError
 
 CIFAR_RESNETS = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 TORCHVISION_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+STAGES = dict.fromkeys(CIFAR_RESNETS, 3) | dict.fromkeys(TORCHVISION_RESNETS, 4)
+"""Number of stages of the networks that are known without building them."""
 BUILT_IN = CIFAR_RESNETS + TORCHVISION_RESNETS
 GATED_NORMS = ("rbn", "rbn_star", "iebn", "iebn_star")
 NORMS = ("base", "scaled", *GATED_NORMS)
@@ -60,7 +62,8 @@ def _is_scale(value: Any) -> bool:
     return type(value) in (int, float) and 0 < value <= 1
 
 
-def _is_gamma(value: Any) -> bool:
+def is_gamma(value: Any) -> bool:
+    """Whether ``value`` is a γ as the space file states it."""
     if not isinstance(value, Mapping):
         return _is_scale(value)
     if len(value) != 1:
@@ -120,7 +123,7 @@ class ModelConfig(Options):
         doc="initial γ of the BN layers: one for all; one per stage of the network; or on a line by depth, from the "
         "first layer to the last",
         accepted="a number in (0, 1], {per_stage: [γ, …]} or {linear: [first, last]}",
-        check=_is_gamma,
+        check=is_gamma,
     )
     gamma_branch_end: float | None = option(
         None,

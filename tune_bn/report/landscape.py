@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from tune_bn.analysis.wording import metric_words, number_words
+from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
 from tune_bn.records import CANDIDATE, DIVERGED, PRUNED, SEARCH
 from tune_bn.report.canvas import BLUE, GREEN, GREY, PURPLE, VERMILION, new_figure, tidy
 from tune_bn.report.study import StudyFiles, Trial, trials_of
@@ -54,15 +54,17 @@ def landscape(study: StudyFiles) -> Figure | None:
 
 
 def _axes_keys(trials: Sequence[Trial]) -> list[str]:
-    """γ and c where they were searched; else one other number that was; else none."""
+    """γ and c where they were searched, of a γ by stage or depth its two ends; else one other number; else none."""
 
     def varies(key: str) -> bool:
         values = [trial.config.get(key) for trial in trials]
         return all(map(_is_number, values)) and len(set(values)) > 1
 
-    main = [key for key in ("gamma", "c") if varies(key)]
-    others = sorted({key for trial in trials for key in trial.config} - {"gamma", "c"})
-    return main or [key for key in others if varies(key)][:1]
+    keys = [key for key in config_keys([trial.config for trial in trials]) if varies(key)]
+    gammas = [key for key in keys if _owner(key) == "gamma"]
+    if len(gammas) > 1:
+        return [gammas[0], gammas[-1]]
+    return [*gammas, *(key for key in keys if key == "c")] or keys[:1]
 
 
 def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequence[Trial], keys: list[str]) -> None:
@@ -123,17 +125,19 @@ def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: s
         tidy(axes)
         return
     for index, (name, config) in enumerate(_arms(study)):
-        if _is_number(config.get(key)):
+        if _is_number(_value(config, key)):
             colour, dashes = ("black", "--") if index == 0 else (RINGS[(index - 1) % len(RINGS)], "-")
-            axes.axvline(float(config[key]), color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1)
+            axes.axvline(
+                float(_value(config, key)), color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1
+            )
     _scale(axes, "x", key, study, trials)
 
 
 def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:
     for index, (name, config) in enumerate(_arms(study)):
-        if not all(_is_number(config.get(key)) for key in keys):
+        if not all(_is_number(_value(config, key)) for key in keys):
             continue
-        x, y = (float(config[key]) for key in keys)
+        x, y = (float(_value(config, key)) for key in keys)
         if index == 0:
             axes.scatter(x, y, s=80, marker="D", facecolors="white", edgecolors="black", label=name, zorder=4)
             continue
@@ -148,14 +152,23 @@ def _arms(study: StudyFiles) -> list[tuple[str, Mapping[str, Any]]]:
     return [("baseline", study.baseline_config), *((arm["arm"], arm["config"]) for arm in candidates)]
 
 
+def _owner(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a key; one γ for all stands for each of its parts."""
+    return config.get(key, config.get(_owner(key)))
+
+
 def _scale(axes: Axes, axis: str, key: str, study: StudyFiles, trials: Sequence[Trial]) -> None:
     """Label and scale of the axis of a searched key: logarithmic for γ and c, and where the space says so."""
     values = [trial.config[key] for trial in trials]
     search = study.space.get("search")
     declared = search.get(key) if isinstance(search, dict) else None
-    logarithmic = key in LABELS or (isinstance(declared, dict) and "log_uniform" in declared)
+    logarithmic = _owner(key) in LABELS or (isinstance(declared, dict) and "log_uniform" in declared)
     target = axes.xaxis if axis == "x" else axes.yaxis
-    target.set_label_text(LABELS.get(key, metric_words(key)))
+    target.set_label_text(LABELS.get(key, metric_words(symbol(key))))
     if logarithmic and min(values) > 0:
         (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
         target.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) < 200 * min(values) else (1.0,)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
-from tune_bn.analysis.wording import SYMBOLS, config_keys, metric_words, spread_words, value_words
+from tune_bn.analysis.wording import config_keys, metric_words, spread_words, symbol, value_words
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, STAGES, STATUSES, write_text
 from tune_bn.report.plots import write_plots
 from tune_bn.report.study import StudyFiles, Trial, load, trials_of
@@ -107,7 +107,7 @@ def _result(study: StudyFiles) -> list[str]:
     level = f"{100 * (1 - verdict['alpha']):g} %"
     header = [
         "arm",
-        *(SYMBOLS.get(key, key) for key in keys),
+        *(symbol(key) for key in keys),
         f"{metric_words(verdict['metric'])}, %",
         "effect, pp",
         f"{level} lower bound, pp",
@@ -186,7 +186,7 @@ def _finalists(study: StudyFiles) -> list[str]:
                 _accuracies(confirmed.get(BASELINE)),
             ]
         )
-    header = ["arm", "trial", *(SYMBOLS.get(key, key) for key in keys), *STAGES]
+    header = ["arm", "trial", *(symbol(key) for key in keys), *STAGES]
     return [
         "## Finalists",
         "Validation accuracy of the same configurations in each stage, in percent. What won the search was lucky "

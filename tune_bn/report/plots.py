@@ -19,7 +19,16 @@ from tune_bn.report.canvas import BLUE, GREEN, GREY, PURPLE, VERMILION, new_figu
 from tune_bn.report.landscape import landscape
 from tune_bn.report.study import Curve, StudyFiles
 
-ARM_STYLES = ((GREY, "--"), (BLUE, "-"), (VERMILION, "-."), (GREEN, ":"), (PURPLE, (0, (5, 1, 1, 1, 1, 1))))
+DASHES = ("--", "-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+COLOURS = (GREY, BLUE, VERMILION, GREEN, PURPLE)
+# The first five arms differ in both, all of the first 25 in one of them.
+ARM_STYLES = tuple(
+    (colour, DASHES[(index + shift) % len(DASHES)])
+    for shift in range(len(DASHES))
+    for index, colour in enumerate(COLOURS)
+)
+FEW_ARMS = 4
+"""With more candidates than these, a picture shows less of each."""
 CHANGES = {1: (BLUE, "-", "o"), 0: (GREY, ":", "D"), -1: (VERMILION, "--", "v")}
 """Colour, dashes and marker of a seed on which the candidate is better, equal, worse."""
 
@@ -47,6 +56,8 @@ def paired(verdict: Mapping[str, Any]) -> Figure | None:
     candidates = [arm for arm in verdict["candidates"] if _shared_seeds(baseline, arm)] if baseline else []
     if not candidates:
         return None
+    if len(candidates) > FEW_ARMS:
+        return _many_differences(baseline, candidates, verdict["alpha"])
     width = 2.6 * len(candidates)
     figure = new_figure(width + 1.8 + 1.1 * len(candidates), 4.6)
     ratios = [2.6] * len(candidates) + [0.8 + 1.1 * len(candidates)]
@@ -85,10 +96,13 @@ def curves(study: StudyFiles) -> Figure | None:
         epochs, (mean, std) = np.arange(1, stack.shape[1] + 1), _mean_and_std(stack)
         for axes in (whole, late):
             axes.plot(epochs, mean, color=colour, linestyle=dashes, linewidth=1.8, label=f"{arm} (n = {len(stack)})")
-            axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
-        low.append(np.min((mean - std)[half:], initial=100.0))
-        high.append(np.max((mean + std)[half:], initial=0.0))
-    whole.set_ylabel("validation accuracy, % (mean ± std)")
+            if len(arms) <= FEW_ARMS + 1:
+                axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+        band = std if len(arms) <= FEW_ARMS + 1 else np.zeros_like(std)
+        low.append(np.min((mean - band)[half:], initial=100.0))
+        high.append(np.max((mean + band)[half:], initial=0.0))
+    spread = "mean ± std" if len(arms) <= FEW_ARMS + 1 else "mean"
+    whole.set_ylabel(f"validation accuracy, % ({spread})")
     whole.set_xlim(1, last)
     whole.set_title("whole course", loc="left", fontsize=10)
     late.set_title("second half, enlarged", loc="left", fontsize=10)
@@ -99,7 +113,9 @@ def curves(study: StudyFiles) -> Figure | None:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(axes)
-    figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=len(arms), frameon=False)
+    figure.legend(
+        *whole.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(arms), 5), frameon=False
+    )
     return figure
 
 
@@ -149,6 +165,35 @@ def _differences(axes: Axes, baseline: Mapping[str, Any], candidates: Sequence[M
     axes.set_xticks(range(len(candidates)), [arm["arm"] for arm in candidates])
     axes.set_xlim(-0.5, len(candidates) - 0.25)
     axes.set_ylabel("difference from the baseline, percentage points")
+
+
+def _many_differences(baseline: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], alpha: float) -> Figure:
+    """One row per arm: its paired differences, their mean, and the one-sided lower bound."""
+    figure = new_figure(8.0, 1.2 + 0.42 * len(candidates))
+    axes = figure.add_subplot()
+    axes.axvline(0, color="black", linewidth=0.8)
+    for row, arm in enumerate(candidates):
+        values = np.array([arm["scores"][seed] - baseline["scores"][seed] for seed in _shared_seeds(baseline, arm)])
+        offsets = 0.16 * np.cos(2.4 * np.arange(len(values)))
+        for sign, (colour, _, marker) in CHANGES.items():
+            chosen = np.sign(values) == sign
+            axes.scatter(
+                values[chosen], row + offsets[chosen], s=20, marker=marker, color=colour, alpha=0.7, linewidths=0
+            )
+        mean = values.mean()
+        axes.plot([mean, mean], [row - 0.3, row + 0.3], color="black", linewidth=2.6)
+        if arm["ci_low"] is not None:
+            axes.plot([arm["ci_low"], mean], [row, row], color="black", linewidth=1.6)
+            axes.plot([arm["ci_low"]] * 2, [row - 0.12, row + 0.12], color="black", linewidth=1.6)
+        weight = "bold" if arm["supported"] else "normal"
+        place = axes.get_yaxis_transform()
+        axes.text(1.01, row, f"{mean:+.2f}", transform=place, va="center", fontweight=weight)
+    axes.set_yticks(range(len(candidates)), [arm["arm"] for arm in candidates])
+    axes.set_ylim(len(candidates) - 0.5, -0.5)
+    axes.set_xlabel("difference from the baseline, percentage points")
+    axes.set_title(f"each seed, mean, {100 * (1 - alpha):g} % lower bound; bold: supported", loc="left", fontsize=10)
+    tidy(axes)
+    return figure
 
 
 def _stack(runs: Sequence[Curve]) -> NDArray[np.float64]:

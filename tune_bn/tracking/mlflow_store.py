@@ -231,8 +231,7 @@ def _source(info: StudyInfo) -> dict[str, str]:
 
 
 def _task_tags(task: Task, seed: int) -> dict[str, str]:
-    method = {"gamma": task.config.model.gamma, "c": task.config.train.c}
-    return _run_tags(task.stage, task.arm, task.trial, seed, method | dict(task.overrides))
+    return _run_tags(task.stage, task.arm, task.trial, seed, task.overrides)
 
 
 def _record_tags(record: Record) -> dict[str, str]:
@@ -251,7 +250,7 @@ def _run_tags(stage: str, arm: str, trial: int | None, seed: int, config: Mappin
     tags = {"stage": stage, "arm": arm, "seed": str(seed)}
     if trial is not None:
         tags["trial"] = str(trial)
-    return tags | {name: str(config[name]) for name in ("gamma", "c") if name in config}
+    return tags | {name: str(value) for name, value in config.items() if name.partition(".")[0] in ("gamma", "c")}
 
 
 def _curve_metrics(points: Sequence[tuple[EpochPoint, int]]) -> list[Any]:
