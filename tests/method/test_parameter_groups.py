@@ -12,7 +12,8 @@ from torch import nn
 
 from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import InputBatchNorm2d
-from tune_bn.method.groups import parameter_groups
+from tune_bn.method.convert import convert
+from tune_bn.method.groups import freeze_gamma, parameter_groups
 from tune_bn.method.resnet import build_network
 
 LR, C, DECAY = 0.2, 50.0, 0.01
@@ -155,6 +156,65 @@ def test_gamma_moves_by_a_cth_of_the_step_of_beta() -> None:
     assert model[1].weight.tolist() == pytest.approx([1 - LR / C] * 4)
 
 
+def test_beta_has_a_group_of_its_own_where_its_rate_is_another() -> None:
+    model, lasting = Every(), named_groups(Every())
+    groups = named_groups(model, c_beta=7.0)
+    betas = {"bn1.bias", "bn3.bias", "sync.bias", "front.bias"}
+    assert groups == {
+        "weights": lasting["weights"],
+        "shifts": lasting["shifts"] - betas,
+        "beta": betas,
+        "gamma": lasting["gamma"],
+    }
+    settings = parameter_groups(model, lr=LR, c=C, c_beta=7.0, weight_decay=DECAY)
+    assert [(g["name"], g["lr"], g["weight_decay"]) for g in settings] == [
+        ("weights", LR, DECAY),
+        ("shifts", LR, 0.0),
+        ("beta", LR / 7, 0.0),
+        ("gamma", LR / C, 0.0),
+    ]
+
+
+@pytest.mark.parametrize("c_beta", [1.0, 7.0])
+def test_all_decay_on_demand_at_the_same_rates(c_beta: float) -> None:
+    options = {"lr": LR, "c": C, "c_beta": c_beta, "weight_decay": DECAY}
+    groups = parameter_groups(Every(), **options, decay="all")
+    assert [g["weight_decay"] for g in groups] == [DECAY] * (3 if c_beta == 1 else 4)
+    assert [(g["name"], g["lr"], len(g["params"])) for g in groups] == [
+        (g["name"], g["lr"], len(g["params"])) for g in parameter_groups(Every(), **options)
+    ]
+
+
+@pytest.mark.parametrize("norm", ["rbn", "iebn"])
+@pytest.mark.parametrize("c_beta", [1.0, 7.0])
+def test_what_the_rivals_add_learns_as_shifts_do(norm: str, c_beta: float) -> None:
+    plain, model = named_groups(build_network("resnet8", 3, 10), c_beta=c_beta), build_network("resnet8", 3, 10)
+    before = {name for name, _ in model.named_parameters()}
+    added = {name for name, _ in convert(model, norm).named_parameters()} - before
+    assert len(added) == 7 * (3 if norm == "rbn" else 2)
+    assert named_groups(model, c_beta=c_beta) == plain | {"shifts": plain["shifts"] | added}
+
+
+def test_every_gamma_is_frozen_and_nothing_else() -> None:
+    model = Every()
+    model.ln.weight.requires_grad_(False)
+    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert freeze_gamma(model) is model
+    frozen = {"bn1.weight", "bn3.weight", "sync.weight", "front.weight"}
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == learning - frozen
+    with pytest.raises(MethodError, match="without batch normalization"):
+        freeze_gamma(nn.Linear(2, 2))
+
+
+def test_a_frozen_gamma_does_not_decay() -> None:
+    model = freeze_gamma(convert(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), "rbn"))
+    optimizer = torch.optim.SGD(parameter_groups(model, lr=LR, weight_decay=DECAY, decay="all"), momentum=0.9)
+    model(torch.rand(4, 1, 2, 2)).square().sum().backward()
+    optimizer.step()
+    assert model[1].weight.tolist() == [1, 1]
+    assert (model[1].scale_bias != 1).all()
+
+
 def test_the_frozen_shift_of_the_input_layer_never_moves() -> None:
     model = nn.Sequential(InputBatchNorm2d(3), nn.Conv2d(3, 2, 1))
     optimizer = torch.optim.SGD(parameter_groups(model, lr=LR, c=C), momentum=0.9)
@@ -195,6 +255,16 @@ def test_a_gamma_that_another_kind_of_layer_uses_is_refused(other: nn.Module, fi
         parameter_groups(nn.Sequential(bn, other) if first else nn.Sequential(other, bn))
 
 
+@pytest.mark.parametrize("other", [nn.LayerNorm(4), nn.Linear(4, 4), nn.PReLU(4)])
+def test_a_beta_with_a_rate_of_its_own_that_another_kind_of_layer_uses_is_refused(other: nn.Module) -> None:
+    bn = nn.BatchNorm1d(4)
+    setattr(other, "weight" if isinstance(other, nn.PReLU) else "bias", bn.bias)
+    model = nn.Sequential(bn, other)
+    assert_partition(model)
+    with pytest.raises(MethodError, match="shares its β"):
+        parameter_groups(model, c_beta=2)
+
+
 def test_an_empty_group_is_left_out() -> None:
     assert [group["name"] for group in parameter_groups(nn.BatchNorm2d(3))] == ["shifts", "gamma"]
     assert [group["name"] for group in parameter_groups(nn.BatchNorm2d(3, bias=False))] == ["gamma"]
@@ -213,14 +283,20 @@ def test_a_network_that_has_no_gamma_is_refused(model: nn.Module) -> None:
         parameter_groups(model)
 
 
-@pytest.mark.parametrize("key", ["lr", "c", "weight_decay"])
+@pytest.mark.parametrize("key", ["lr", "c", "c_beta", "weight_decay"])
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_settings_out_of_range_are_refused(key: str, value: float) -> None:
     with pytest.raises(MethodError, match=f"{key}: got {value}; accepted: a finite number"):
         parameter_groups(nn.BatchNorm2d(3), **{key: value})
 
 
-@pytest.mark.parametrize("key", ["lr", "c"])
+@pytest.mark.parametrize("decay", ["none", True, None])
+def test_a_decay_that_is_not_known_is_refused(decay: object) -> None:
+    with pytest.raises(MethodError, match=r"decay: got .*; accepted: weights, all"):
+        parameter_groups(nn.BatchNorm2d(3), decay=decay)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["lr", "c", "c_beta"])
 def test_rates_of_zero_are_refused_and_no_decay_is_not(key: str) -> None:
     with pytest.raises(MethodError, match=f"{key}: got 0; accepted: a finite number > 0"):
         parameter_groups(nn.BatchNorm2d(3), **{key: 0})
