@@ -121,7 +121,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"data": {"flip": 1}}, "data.flip: got 1", "true or false"),
     ({"data": {"train_size": 1}}, "data.train_size: got 1", "null or an integer ≥ 2"),
     ({"data": {"root": 3}}, "data.root: got 3", "null or a path"),
-    ({"sampler": {"name": "cma"}}, "sampler.name: got 'cma'", "tpe | random | qmc | gp"),
+    ({"sampler": {"name": "cma"}}, "sampler.name: got 'cma'", "tpe | gp | cmaes | qmc | random | grid"),
     ({"sampler": {"points": "paper"}}, "sampler.points: got 'paper'", "paper_grid | none | a list of points"),
     ({"sampler": {"points": [3]}}, "sampler.points: got [3]", "paper_grid | none | a list of points"),
     ({"sampler": {"points": [{"gamma": 3}]}}, "sampler.points.0.gamma: got 3.0", "a number in (0, 1]"),

@@ -14,6 +14,7 @@ KINDS = (
     "{choice: [a, b, …]}"
 )
 
+CASES = "cases"
 LARGEST = 2.0**53
 """Bounds lie within ±2⁵³, where a float still holds every integer."""
 
@@ -55,10 +56,31 @@ class Choice:
         return value in self.values
 
 
-Distribution = Range | Choice
+@dataclass(frozen=True)
+class Cases:
+    """A distribution that depends on the value of another searched key, which is a choice."""
+
+    key: str
+    cases: tuple[tuple[Any, Range | Choice], ...]
+
+    @property
+    def corners(self) -> tuple[Any, ...]:
+        """Those of every case."""
+        return tuple(corner for _, distribution in self.cases for corner in distribution.corners)
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` lies in one of the cases."""
+        return any(distribution.contains(value) for _, distribution in self.cases)
+
+    def given(self, value: Any) -> Range | Choice:
+        """The distribution where the other key has this value."""
+        return next(distribution for case, distribution in self.cases if case == value)
 
 
-def parse_distribution(place: str, spec: Any) -> Distribution:
+Distribution = Range | Choice | Cases
+
+
+def parse_distribution(place: str, spec: Any) -> Range | Choice:
     """Read ``{kind: …}``. Raises :class:`ConfigError` with ``place`` where it is not a distribution."""
     if not isinstance(spec, Mapping) or len(spec) != 1:
         raise ConfigError(place, spec, KINDS)
@@ -107,9 +129,34 @@ def parse_search(search: Mapping[str, Any], arch: str | None) -> dict[str, Distr
         if key == "gamma" and isinstance(spec, Mapping) and set(spec) in ({PER_STAGE}, {LINEAR}):
             ((kind, parts),) = spec.items()
             found |= _by_place(f"search.gamma.{kind}", kind, parts, arch)
+        elif isinstance(spec, Mapping) and set(spec) == {CASES}:
+            found[key] = _cases(f"search.{key}.{CASES}", key, spec[CASES], search)
         else:
             found[key] = parse_distribution(f"search.{key}", spec)
     return found
+
+
+def _cases(place: str, key: str, cases: Any, search: Mapping[str, Any]) -> Cases:
+    accepted = (
+        "a list such as [{lr: 0.1, log_uniform: [0.05, 1]}, {lr: 0.01, log_uniform: [0.01, 0.2]}], with one entry for "
+        "each value of a searched choice"
+    )
+    if not isinstance(cases, list) or not cases or not all(isinstance(c, Mapping) and len(c) == 2 for c in cases):
+        raise ConfigError(place, cases, accepted)
+    conditions = {name for case in cases for name in case if name in search and name != key}
+    found: dict[Any, Range | Choice] = {}
+    for index, case in enumerate(cases):
+        if len(conditions) != 1 or not conditions & set(case):
+            raise ConfigError(f"{place}.{index}", dict(case), accepted)
+        (other,) = conditions
+        found[case[other]] = parse_distribution(
+            f"{place}.{index}", {name: body for name, body in case.items() if name != other}
+        )
+    choice = search[other]
+    values = choice.get("choice") if isinstance(choice, Mapping) else None
+    if not isinstance(values, list) or len(found) != len(cases) or set(found) != set(values):
+        raise ConfigError(place, cases, f"one entry for each value of {other}, a choice: {choice}")
+    return Cases(other, tuple(found.items()))
 
 
 def _by_place(place: str, kind: str, parts: Any, arch: str | None) -> dict[str, Distribution]:

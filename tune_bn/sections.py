@@ -38,7 +38,11 @@ class Section(BaseModel):
 class Sampler(Section):
     """Who proposes configurations."""
 
-    name: Literal["tpe", "random", "qmc", "gp"] = entry("tpe", doc="Optuna sampler", accepted="tpe | random | qmc | gp")
+    name: Literal["tpe", "gp", "cmaes", "qmc", "random", "grid"] = entry(
+        "tpe",
+        doc="Optuna sampler; `grid` tries every combination of choices, and of γ and c the paper's values",
+        accepted="tpe | gp | cmaes | qmc | random | grid",
+    )
     seed: int = entry(
         0,
         doc="seed of the proposals; trial n of a seed is reproducible",

@@ -15,11 +15,12 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tune_bn.config import Options
-from tune_bn.distributions import Choice, Distribution, parse_search
+from tune_bn.distributions import Cases, Choice, Distribution
 from tune_bn.errors import ConfigError, SpecError
 from tune_bn.method.config import ModelConfig, gamma_of, gamma_parts, is_gamma
-from tune_bn.records import canonical_json, sha256_of
+from tune_bn.records import BASELINE, CANDIDATE, canonical_json, sha256_of
 from tune_bn.runners.base import SchedulerConfig
+from tune_bn.search_space import PAPER_C, PAPER_GAMMAS, SearchSpace, owner
 from tune_bn.sections import (
     LARGEST_COUNT,
     Budget,
@@ -42,8 +43,6 @@ SCIENTIFIC = frozenset(
     ("norm", "unit_gate", "plain_shortcuts", "gamma", "gamma_branch_end", "c", "c_beta", "freeze_gamma")
 )
 """What a claim may be about. Any other searched key is a nuisance parameter, tuned for the baseline as well."""
-PAPER_GAMMAS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
-PAPER_C = 100.0
 
 
 class Space(Section):
@@ -77,13 +76,13 @@ class Space(Section):
     @classmethod
     def _values_of_the_declared_types(cls, content: Any) -> Any:
         """Lax validation, which the sections need, would take true and '3' for numbers."""
-        for section, owner in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
+        for section, options in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig)):
             given = content.get(section) if isinstance(content, Mapping) else None
             if isinstance(given, Mapping):
-                for key in keys_of(owner):
+                for key in keys_of(options):
                     if key in given:
                         try:
-                            _as_declared(owner, key, given[key])
+                            _as_declared(options, key, given[key])
                         except ConfigError as error:
                             raise ConfigError(f"{section}.{key}", error.value, error.accepted) from None
         return content
@@ -115,13 +114,18 @@ class Space(Section):
             if key not in _RUN_KEYS:
                 raise ConfigError(f"search.{key}", spec, did_you_mean(key, _RUN_KEYS))
         for key, distribution in self.distributions.items():
-            own = _owner(key)
+            own = owner(key)
             for value in distribution.corners:
                 self._checked({own: value}, f"search.{own}")
                 # Whether a layer takes a value may depend on which layer it is.
                 for layer in _LAYER_KEYS & set(self.search) - {own}:
                     for kind in self.distributions[layer].corners:
                         self._checked({layer: kind, own: value}, "search")
+        for key in self.nuisance:
+            found = self.distributions[key]
+            if isinstance(found, Cases) and found.key in SCIENTIFIC:
+                accepted = f"cases of a nuisance key: the baseline tunes {key} as well, and has no {found.key} to tune"
+                raise ConfigError(f"search.{key}", self.search[key], accepted)
         if self.search and not SCIENTIFIC & set(self.search):
             raise ConfigError("search", sorted(self.search), "gamma, c or both among the searched keys")
 
@@ -135,27 +139,10 @@ class Space(Section):
 
     def _check_points(self) -> None:
         for index, point in enumerate(self.sampler.points if isinstance(self.sampler.points, list) else ()):
-            place = f"sampler.points.{index}"
-            self._checked(point, place)
-            for key, value in point.items():
-                if key not in self.search:
-                    raise ConfigError(f"{place}.{key}", value, f"searched keys: {', '.join(self.search)}")
-            for key, value in self._searched_parts(point).items():
-                if key not in self.distributions or not self.distributions[key].contains(value):
-                    own = _owner(key)
-                    raise ConfigError(f"{place}.{own}", point[own], f"a value of {self.search[own]}")
-
-    def _searched_parts(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """A point by the names of the distributions; one γ stands for every stage."""
-        parts: dict[str, Any] = {}
-        for key, value in point.items():
-            if key != "gamma":
-                parts[key] = value
-            elif isinstance(value, Mapping) or "gamma" in self.distributions:
-                parts |= gamma_parts(value)
-            else:
-                parts |= {name: value for name in self.distributions if _owner(name) == "gamma"}
-        return parts
+            self._checked(point, f"sampler.points.{index}")
+            self.searched.check_point(f"sampler.points.{index}", point)
+        if self.sampler.name == "grid":
+            self.searched.grid()
 
     def _check_amounts(self) -> None:
         budget, candidates = self.budget, self.claim.candidates
@@ -167,8 +154,8 @@ class Space(Section):
             )
         if candidates > budget.finalists:
             raise ConfigError("claim.candidates", candidates, f"at most budget.finalists = {budget.finalists}")
-        if candidates > self.trials_of("candidate"):
-            trials = self.trials_of("candidate")
+        if candidates > self.trials_of(CANDIDATE):
+            trials = self.trials_of(CANDIDATE)
             raise ConfigError("claim.candidates", candidates, f"at most the search trials of the candidates = {trials}")
 
     def _checked(self, overrides: Mapping[str, Any], place: str) -> RunConfig:
@@ -186,9 +173,14 @@ class Space(Section):
         return getattr(self.model if key in _MODEL_KEYS else self.train, key)
 
     @property
+    def searched(self) -> SearchSpace:
+        """The searched keys with their distributions."""
+        return SearchSpace(self.search, None if "arch" in self.search else self.model.arch)
+
+    @property
     def distributions(self) -> dict[str, Distribution]:
-        """The searched keys, in the order of the file."""
-        return parse_search(self.search, None if "arch" in self.search else self.model.arch)
+        """The distributions by name, in the order of the file."""
+        return self.searched.distributions
 
     @property
     def nuisance(self) -> tuple[str, ...]:
@@ -205,35 +197,31 @@ class Space(Section):
 
     def trials_of(self, arm: str) -> int:
         """Search trials of an arm. With nuisance keys the budget is split evenly; an odd trial goes to the baseline."""
-        if not self.search:
+        if not self.search or (arm == BASELINE and not self.nuisance):
             return 0
-        if not self.nuisance:
-            return self.budget.trials if arm == "candidate" else 0
         half = self.budget.trials // 2
-        return half if arm == "candidate" else self.budget.trials - half
+        trials = self.budget.trials if not self.nuisance else half if arm == CANDIDATE else self.budget.trials - half
+        return min(trials, len(self.searched_by(arm).grid())) if self.sampler.name == "grid" else trials
 
-    def start_points(self) -> list[dict[str, Any]]:
-        """Configurations to try first, restricted to searched keys and their ranges."""
+    def searched_by(self, arm: str) -> SearchSpace:
+        """What the search of an arm proposes: the baseline takes part in the nuisance keys alone."""
+        return self.searched.only(self.nuisance) if arm == BASELINE else self.searched
+
+    def start_points(self, arm: str = CANDIDATE) -> list[dict[str, Any]]:
+        """Configurations of an arm to try first, by the names of its distributions."""
+        searched = self.searched_by(arm)
+        if self.sampler.name == "grid":
+            return searched.grid()
         points = self.sampler.points
-        if points == "none":
+        if arm == BASELINE or points == "none":
             return []
-        if points == "paper_grid":
-            grid: Sequence[Mapping[str, Any]] = [{"gamma": gamma, "c": PAPER_C} for gamma in PAPER_GAMMAS]
-        else:
-            grid = [point for point in points if isinstance(point, Mapping)]
-        kept, distributions = [], self.distributions
-        for point in grid:
-            parts = {key: value for key, value in self._searched_parts(point).items() if key in distributions}
-            # A grid point that lost a coordinate to a narrower range is no longer a point of the grid.
-            inside = all(distributions[key].contains(value) for key, value in parts.items())
-            if parts and inside and parts not in kept:
-                kept.append(parts)
-        return kept
+        grid: Sequence[Mapping[str, Any]] = [{"gamma": gamma, "c": PAPER_C} for gamma in PAPER_GAMMAS]
+        return searched.start_points(grid if isinstance(points, str) else points)
 
     def run_config(self, overrides: Mapping[str, Any]) -> RunConfig:
         """The fixed part of the space with ``overrides`` on top. Raises ConfigError on a value that is refused."""
         values = self.normalized(overrides)
-        if parts := {key: values.pop(key) for key in list(values) if _owner(key) == "gamma"}:
+        if parts := {key: values.pop(key) for key in list(values) if owner(key) == "gamma"}:
             values["gamma"] = gamma_of(parts)
         model = {k: v for k, v in values.items() if k in _MODEL_KEYS}
         train = {k: v for k, v in values.items() if k in _TRAIN_KEYS}
@@ -253,6 +241,13 @@ class Space(Section):
         """The baseline as overrides; gamma and c are always stated."""
         return self.normalized(self._stated | self.claim.baseline)
 
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """Every network that a run of this space may train."""
+        stated = [self.run_config(given) for given in (self.baseline, *map(self.arm_config, self.claim.arms))]
+        searched = self.distributions["arch"].corners if "arch" in self.search else ()
+        return tuple(dict.fromkeys([*(config.model.arch for config in stated), *searched]))
+
     def arm_config(self, name: str) -> dict[str, Any]:
         """An arm of ``claim.arms`` as overrides; gamma and c are always stated."""
         return self.normalized(self._stated | self.claim.arms[name])
@@ -264,7 +259,7 @@ class Space(Section):
         """
         values: dict[str, Any] = {}
         for key, value in overrides.items():
-            own = _owner(key)
+            own = owner(key)
             declared = _as_declared(ModelConfig if own in _MODEL_KEYS else TrainConfig, own, value)
             values |= gamma_parts(declared) if key == "gamma" else {key: declared}
         return values
@@ -313,11 +308,6 @@ _RUN_KEYS = sorted(_MODEL_KEYS | _TRAIN_KEYS)
 _LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
 
 
-def _owner(key: str) -> str:
-    """The declared key that a name of a distribution belongs to: ``gamma`` of ``gamma.2``."""
-    return key.partition(".")[0]
-
-
 def _as_declared(owner: type[Options], key: str, value: Any) -> Any:
     item = _OPTIONS[owner][key]
     kind, _, optional = str(item.type).partition(" | ")
@@ -355,7 +345,7 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> Space:
     """
     content = parse_yaml(path)
     for override in overrides:
-        content = _apply({} if content is None else content, override)
+        content = with_override({} if content is None else content, override)
     return parse_space(content, source_words(path, overrides))
 
 
@@ -364,7 +354,8 @@ def source_words(path: Path, overrides: Sequence[str] = ()) -> str:
     return f"{path} with {' '.join(overrides)}" if overrides else str(path)
 
 
-def _apply(content: Any, override: str) -> Any:
+def with_override(content: Any, override: str) -> Any:
+    """The content of a space file with one ``--set`` override applied. Raises :class:`SpecError` where it is none."""
     key, sign, text = override.partition("=")
     parts = key.strip().split(".")
     if not sign or not all(parts):

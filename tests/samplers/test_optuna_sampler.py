@@ -12,10 +12,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from tune_bn.distributions import Choice, Distribution, Range
+from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
 from tune_bn.records import COMPLETED, FAILED, PRUNED
-from tune_bn.samplers.base import Outcome
+from tune_bn.samplers.base import Outcome, Proposal
 from tune_bn.samplers.optuna_sampler import OptunaSampler, make_sampler, to_optuna
 
 SPACE: dict[str, Distribution] = {
@@ -24,7 +24,7 @@ SPACE: dict[str, Distribution] = {
     "epochs": Range(2, 9, integer=True),
     "lr": Choice((0.1, 0.01)),
 }
-NAMES = ("tpe", "random", "qmc", "gp")
+NAMES = ("tpe", "random", "qmc", "gp", "cmaes")
 
 
 def open_sampler(folder: Path, name: str = "tpe", **options: Any) -> OptunaSampler:
@@ -146,5 +146,33 @@ def test_a_journal_that_lacks_recorded_trials_is_refused(tmp_path: Path) -> None
 
 
 def test_an_unknown_sampler_is_refused() -> None:
-    with pytest.raises(ValueError, match="tpe, gp, qmc, random"):
+    with pytest.raises(ValueError, match="tpe, gp, cmaes, qmc, random, grid"):
         make_sampler("annealing", 0, 0)
+
+
+CONDITIONAL: dict[str, Distribution] = {
+    "gamma": Cases("lr", ((0.1, Range(0.05, 1.0, log=True)), (0.01, Range(0.001, 0.02, log=True)))),
+    "lr": Choice((0.1, 0.01)),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_conditional_key_is_drawn_from_the_case_of_its_trial(tmp_path: Path, name: str) -> None:
+    def open_conditional() -> OptunaSampler:
+        points = [{"lr": 0.01, "gamma": 0.005}]
+        return OptunaSampler(tmp_path / "journal", "s/candidate", CONDITIONAL, name=name, seed=1, points=points)
+
+    sampler, seen = open_conditional(), []
+    for number in range(14):
+        proposal = sampler.propose()
+        assert set(proposal.overrides) == {"gamma", "lr"}
+        assert CONDITIONAL["gamma"].given(proposal.overrides["lr"]).contains(proposal.overrides["gamma"])
+        seen.append(proposal.overrides)
+        if number < 13:
+            sampler.tell(number, COMPLETED, 100 - proposal.overrides["gamma"], 9)
+    assert seen[0] == {"lr": 0.01, "gamma": 0.005}
+    assert {overrides["lr"] for overrides in seen} == {0.1, 0.01}
+    # The last one was never told: a new process hands it out again under the same names.
+    finished = {number: Outcome(COMPLETED, 100 - overrides["gamma"], 9) for number, overrides in enumerate(seen[:13])}
+    again = OptunaSampler(tmp_path / "journal", "s/candidate", CONDITIONAL, name=name, seed=1, finished=finished)
+    assert again.propose() == Proposal(13, seen[13])

@@ -12,18 +12,18 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from tune_bn.distributions import Choice, Distribution
+from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
 from tune_bn.records import FAILED, PRUNED
 from tune_bn.samplers.base import Outcome, Proposal
 
 
-def to_optuna(distribution: Distribution) -> BaseDistribution:
+def to_optuna(distribution: Range | Choice) -> BaseDistribution:
     """A searched key's distribution as Optuna's; both ends stay included."""
     if isinstance(distribution, Choice):
         return CategoricalDistribution(distribution.values)
@@ -32,7 +32,7 @@ def to_optuna(distribution: Distribution) -> BaseDistribution:
     return FloatDistribution(distribution.low, distribution.high, log=distribution.log)
 
 
-def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
+def make_sampler(name: str, seed: int, trial: int, *, conditional: bool = False) -> BaseSampler:
     """Optuna's sampler for one trial.
 
     Its random numbers follow from the seed and the trial's number, not from what this process drew before, so that a
@@ -46,14 +46,34 @@ def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
             # constant_liar keeps parallel workers from proposing the same point twice.
-            return TPESampler(seed=own, multivariate=True, constant_liar=True)
+            # A group learns each case of a conditional key from its own trials.
+            return TPESampler(seed=own, multivariate=True, group=conditional, constant_liar=True)
         if name == "gp":
             return GPSampler(seed=own)
         if name == "qmc":
             return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-        if name == "random":
+        if name == "cmaes":
+            return CmaEsSampler(seed=own, warn_independent_sampling=False)
+        # The grid is enqueued; nothing is left to draw.
+        if name in ("random", "grid"):
             return RandomSampler(seed=own)
-    raise ValueError(f"name must be one of tpe, gp, qmc, random, but got {name!r}")
+    raise ValueError(f"name must be one of tpe, gp, cmaes, qmc, random, grid, but got {name!r}")
+
+
+_GIVEN = " given "
+
+
+def _overrides(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.partition(_GIVEN)[0]: value for name, value in params.items()}
+
+
+def _suggest(trial: optuna.trial.Trial, name: str, distribution: Range | Choice) -> None:
+    if isinstance(distribution, Choice):
+        trial.suggest_categorical(name, distribution.values)
+    elif distribution.integer:
+        trial.suggest_int(name, int(distribution.low), int(distribution.high), log=distribution.log)
+    else:
+        trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
 class OptunaSampler:
@@ -86,7 +106,7 @@ class OptunaSampler:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.name = name
         self.seed = seed
-        self.space = {key: to_optuna(distribution) for key, distribution in distributions.items()}
+        self.distributions = distributions
         self.study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(storage))),
             study_name=study,
@@ -96,7 +116,7 @@ class OptunaSampler:
         trials = self.study.get_trials(deepcopy=False)
         if not trials:
             for point in points:
-                self.study.enqueue_trial(dict(point))
+                self.study.enqueue_trial({self._stored_name(name, point): value for name, value in point.items()})
         self._waiting: deque[Proposal] = deque()
         self._told = 0
         self._proposed = 0
@@ -115,7 +135,7 @@ class OptunaSampler:
                 self.tell(trial.number, known.status, known.objective, known.epoch)
             else:
                 # Its parameters are in the journal: the same configuration runs again, or goes on from its checkpoint.
-                self._waiting.append(Proposal(trial.number, dict(trial.params)))
+                self._waiting.append(Proposal(trial.number, _overrides(trial.params)))
         if finished:
             raise StudyError(
                 f"{storage}: lacks the trials {sorted(finished)} that records.jsonl holds; accepted: the journal that "
@@ -127,9 +147,22 @@ class OptunaSampler:
         self._proposed += 1
         if self._waiting:
             return self._waiting.popleft()
-        self.study.sampler = make_sampler(self.name, self.seed, self._proposed - 1)
-        trial = self.study.ask(self.space)
-        return Proposal(trial.number, dict(trial.params))
+        conditional = any(isinstance(distribution, Cases) for distribution in self.distributions.values())
+        self.study.sampler = make_sampler(self.name, self.seed, self._proposed - 1, conditional=conditional)
+        plain = {name: to_optuna(d) for name, d in self.distributions.items() if not isinstance(d, Cases)}
+        trial = self.study.ask(plain)
+        for name, distribution in self.distributions.items():
+            if isinstance(distribution, Cases):
+                case = distribution.given(trial.params[distribution.key])
+                _suggest(trial, self._stored_name(name, trial.params), case)
+        return Proposal(trial.number, _overrides(trial.params))
+
+    def _stored_name(self, name: str, values: Mapping[str, Any]) -> str:
+        """Optuna knows each case of a conditional key as a parameter of its own, since their ranges differ."""
+        distribution = self.distributions[name]
+        if not isinstance(distribution, Cases):
+            return name
+        return f"{name}{_GIVEN}{distribution.key}={values[distribution.key]!r}"
 
     def tell(self, trial: int, status: str, objective: float | None, epoch: int) -> None:
         """See :meth:`tune_bn.samplers.base.Sampler.tell`. A trial stopped early is PRUNED with the value it reached."""
