@@ -12,6 +12,7 @@ from local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
 
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import Interrupted, StudyError
+from tune_bn.layers import read_diagnostics
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT
 from tune_bn.spec import Space, parse_space
 from tune_bn.study import Study
@@ -68,6 +69,30 @@ def test_the_best_of_the_search_meet_again_and_the_best_of_them_is_confirmed(und
     assert confirmed[BASELINE].config == {"gamma": 1.0, "c": 1.0}
     assert {record.plan_sha256 for record in records if record.stage == CONFIRM} == {plan["plan_sha256"]}
     assert {record.plan_sha256 for record in records if record.stage != CONFIRM} == {None}
+
+
+def test_one_run_of_each_confirmed_arm_is_inspected(undisturbed: Study) -> None:
+    folder = undisturbed.folder
+    records = {record.key: record for record in folder.records.read()}
+    assert {path.name for path in folder.diagnostics.iterdir()} == {"baseline.json", "candidate-1.json"}
+    for arm in (BASELINE, "candidate-1"):
+        found = read_diagnostics(folder.diagnostics / f"{arm}.json")
+        assert (found.arm, found.seed, found.epoch, found.problem) == (arm, 1, 2, None)
+        record = records[found.run]
+        assert (record.stage, record.arm, record.seed, record.config) == (CONFIRM, arm, 1, found.config)
+        for layer in found.layers:
+            assert layer.gamma.initial == pytest.approx(record.config["gamma"])
+    assert {path.name for path in folder.artifacts()} >= {"baseline.json", "candidate-1.json"}
+
+
+def test_a_run_is_recorded_also_where_its_diagnostics_cannot_be_written(tmp_path: Path, dataset: Dataset) -> None:
+    space = space_with(
+        budget={"trials": 1, "finalists": 1}, seeds={"search": [101], "select": [201], "confirm": [1, 2]}
+    )
+    study = study_in(tmp_path / "tiny-1", dataset, space)
+    study.folder.diagnostics.touch()
+    study.run()
+    assert [record.status for record in study.folder.records if record.stage == CONFIRM] == [COMPLETED] * 4
 
 
 def test_the_folder_alone_gives_a_valid_verdict(undisturbed: Study) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from tune_bn.errors import StudyError
-from tune_bn.records import BASELINE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.layers import to_json
+from tune_bn.records import BASELINE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key, write_json
 from tune_bn.runners.base import RunResult, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.spec import Space
@@ -51,12 +54,22 @@ class Recorder:
             if key in self._done:
                 continue
             self.folder.curves.append(key, result.curve)
+            self._keep_diagnostics(task, result)
             record = self.folder.records.append(self._make(task, result))
             self.records.append(record)
             if record.status != FAILED:
                 self._done[key] = record
             self.observer.run_recorded(record, result.curve)
         CheckpointStore(self.folder.checkpoints / task.key).discard()
+
+    def _keep_diagnostics(self, task: Task, result: RunResult) -> None:
+        if result.diagnostics is None:
+            return
+        found = replace(result.diagnostics, run=task.run_key(result.seed), arm=task.arm, config=task.overrides)
+        # A record is worth more than what explains it.
+        with suppress(OSError):
+            self.folder.diagnostics.mkdir(exist_ok=True)
+            write_json(self.folder.diagnostics / f"{task.arm}.json", to_json(found))
 
     def _make(self, task: Task, result: RunResult) -> Record:
         return Record(

@@ -8,7 +8,7 @@ happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
@@ -286,7 +286,10 @@ class Study:
         self.recorder.plan_sha256 = plan["plan_sha256"]
         arms = [plan["baseline"], *plan["candidates"]]
         tasks = [
-            self._task(CONFIRM, arm["arm"], arm["trial"], arm["config"], seed, test_metric=plan["metric"])
+            replace(
+                self._task(CONFIRM, arm["arm"], arm["trial"], arm["config"], seed, test_metric=plan["metric"]),
+                inspect=seed == plan["seeds"][0],
+            )
             for seed in plan["seeds"]
             for arm in arms
         ]

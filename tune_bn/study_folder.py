@@ -34,6 +34,7 @@ class StudyFolder:
         self.verdict_file = self.path / "verdict.json"
         self.report_file = self.path / "report.md"
         self.plots = self.path / "plots"
+        self.diagnostics = self.path / "diagnostics"
         self.journal = self.path / "optuna.journal"
         self.checkpoints = self.path / "checkpoints"
         self._lock_file = self.path / ".lock"
@@ -146,7 +147,8 @@ class StudyFolder:
     def artifacts(self) -> list[Path]:
         """The files that the tracker mirrors, as far as they exist."""
         files = [self.space_file, self.records.path, self.plan_file, self.verdict_file, self.report_file]
-        return [path for path in [*files, *sorted(self.plots.glob("*.png"))] if path.exists()]
+        found = [*sorted(self.diagnostics.glob("*.json")), *sorted(self.plots.glob("*.png"))]
+        return [path for path in [*files, *found] if path.exists()]
 
 
 def list_studies(output: Path) -> list[StudyFolder]:

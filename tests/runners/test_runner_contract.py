@@ -152,6 +152,38 @@ def test_a_diverged_run_is_an_outcome_and_the_others_go_on(make_runner: MakeRunn
     assert second.status == COMPLETED
 
 
+def test_diagnostics_come_where_a_task_asks_for_them_and_change_nothing(
+    make_runner: MakeRunner, dataset: Dataset
+) -> None:
+    plain = task(0, 1, 2, test_metric="test_accuracy")
+    asked = replace(plain, trial=1, inspect=True)
+    feed = Tasks(plain, asked)
+    make_runner().run(feed, Events())
+    for without, result in zip(feed.results[plain.key], feed.results[asked.key], strict=True):
+        assert (result.status, result.scores, result.curve) == (without.status, without.scores, without.curve)
+        assert result.scores == alone(dataset, asked, result.seed).scores
+        assert without.diagnostics is None
+        found = result.diagnostics
+        assert found is not None
+        assert (found.seed, found.epoch, found.images, found.gradient_images) == (result.seed, 3, 60, 32)
+        assert len(found.layers) == 7
+        for layer in found.layers:
+            assert layer.gamma.initial == pytest.approx(0.2)
+            assert layer.gamma.drift != 0
+
+
+def test_a_diverged_run_keeps_its_outcome_where_nothing_can_be_seen_inside(make_runner: MakeRunner) -> None:
+    wild = replace(CONFIG, train=replace(CONFIG.train, lr=1e30))
+    a_task = replace(task(0, 1, config=wild), inspect=True)
+    feed = Tasks(a_task)
+    make_runner().run(feed, Events())
+    ((result,),) = feed.results.values()
+    assert result.status == DIVERGED
+    assert result.diagnostics is not None
+    assert result.diagnostics.problem is not None
+    assert "diverged" in result.diagnostics.problem
+
+
 def test_a_task_that_keeps_raising_fails_alone(make_runner: MakeRunner, tmp_path: Path) -> None:
     bad, good = task(0, 1, 2), task(1, 1)
     # Its folder of checkpoints is a file, so that every checkpoint of this one task raises.

@@ -6,6 +6,8 @@ Figures are made without pyplot, so matplotlib's global state stays as it is.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -21,6 +23,13 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, format="png")
+    os.replace(aside, path)
 
 
 def tidy(axes: Axes, *, grid: Literal["both", "y"] = "both") -> None:

@@ -11,7 +11,8 @@ from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import config_keys, metric_words, spread_words, symbol, value_words
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, STAGES, STATUSES, write_text
-from tune_bn.report.plots import write_plots
+from tune_bn.report.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, overview, picture_of
+from tune_bn.report.plots import FEW_ARMS, write_plots
 from tune_bn.report.study import StudyFiles, Trial, load, trials_of
 
 REPORT_FILE = "report.md"
@@ -73,6 +74,7 @@ def render(study: StudyFiles, plots: Sequence[Path] = ()) -> str:
         pictures.get("landscape.png"),
         *_finalists(study),
         pictures.get("curves.png"),
+        *_layers(study, plots),
         *_scores(study),
         *_provenance(study),
     ]
@@ -139,7 +141,7 @@ def _result(study: StudyFiles) -> list[str]:
     for what, runs in (("Diverged, scored by the plan's rule", verdict["diverged"]), ("Retried", verdict["retried"])):
         if runs:
             notes.append(f"{what}: {', '.join(f'`{run}`' for run in runs)}.")
-    return ["## Result", _table(header, rows), " ".join(notes)]
+    return ["## Result", table(header, rows), " ".join(notes)]
 
 
 def _stages(study: StudyFiles) -> list[str]:
@@ -155,7 +157,7 @@ def _stages(study: StudyFiles) -> list[str]:
             rows.append([stage, len(trials), *counts, len(records), seeds, f"{minutes:.1f}"])
     if not rows:
         return ["## Stages", "No run is finished yet."]
-    return ["## Stages", _table(header, rows), "A configuration counts by the worst of its runs."]
+    return ["## Stages", table(header, rows), "A configuration counts by the worst of its runs."]
 
 
 def _finalists(study: StudyFiles) -> list[str]:
@@ -191,7 +193,35 @@ def _finalists(study: StudyFiles) -> list[str]:
         "## Finalists",
         "Validation accuracy of the same configurations in each stage, in percent. What won the search was lucky "
         "there, so its score tends to fall on fresh seeds; only the confirmation counts.",
-        _table(header, rows),
+        table(header, rows),
+    ]
+
+
+def _layers(study: StudyFiles, plots: Sequence[Path]) -> list[str]:
+    """A look inside the BN layers of one run per arm."""
+    if not study.diagnostics:
+        return []
+    seen = [found for found in study.diagnostics.values() if found.layers]
+    rows = [
+        [arm, *(overview(found).values() if found.problem is None else [NONE] * len(overview(found)))]
+        for arm, found in study.diagnostics.items()
+    ]
+    header = ["arm", *overview(next(iter(study.diagnostics.values())))]
+    problems = [f"{arm}: {_escape(found.problem)}" for arm, found in study.diagnostics.items() if found.problem]
+    drawn = {path.name for path in plots}
+    arms = [arm for arm in study.diagnostics if picture_of(arm) in drawn]
+    shown, linked = arms[: FEW_ARMS + 1], arms[FEW_ARMS + 1 :]
+    pictures = [f"![Layers of {arm}]({PLOTS}/{picture_of(arm)})" for arm in shown]
+    links = ", ".join(f"[{arm}]({PLOTS}/{picture_of(arm)})" for arm in linked)
+    return [
+        "## Inside the layers",
+        "The BN layers of one run per arm"
+        + (f", seed {seen[0].seed}, with the weights of its last epoch." if seen else "."),
+        table(header, rows),
+        OVERVIEW_EXPLAINED,
+        *(["Not known: " + "; ".join(problems) + "."] if problems else []),
+        *([*pictures, f"*{FIGURE_EXPLAINED}*"] if pictures else []),
+        *([f"The other arms: {links}."] if linked else []),
     ]
 
 
@@ -214,7 +244,7 @@ def _scores(study: StudyFiles) -> list[str]:
     return [
         "## Scores by seed",
         f"{metric_words(verdict['metric']).capitalize()} in percent; differences in percentage points.",
-        _table(header, rows),
+        table(header, rows),
     ]
 
 
@@ -276,7 +306,8 @@ def _escape(text: Any) -> str:
     return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
-def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+def table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table, the first column to the left, the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *([_escape(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    first, *others = ([_escape(cell) for cell in row] for row in (header, *rows))
+    lines = [first, ["---", *["---:"] * (len(header) - 1)], *others]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

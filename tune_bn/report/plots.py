@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 
 from tune_bn.analysis.wording import metric_words
 from tune_bn.records import CONFIRM
-from tune_bn.report.canvas import BLUE, GREEN, GREY, PURPLE, VERMILION, new_figure, tidy
+from tune_bn.report.canvas import BLUE, GREEN, GREY, PURPLE, VERMILION, new_figure, save, tidy
 from tune_bn.report.landscape import landscape
+from tune_bn.report.layers import layer_figures
 from tune_bn.report.study import Curve, StudyFiles
 
 DASHES = ("--", "-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -39,14 +39,13 @@ def write_plots(study: StudyFiles, folder: Path) -> list[Path]:
         "landscape.png": landscape(study),
         "paired.png": None if study.verdict is None else paired(study.verdict),
         "curves.png": curves(study),
+        **layer_figures(study),
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if drawn:
         folder.mkdir(exist_ok=True)
     for name, figure in drawn.items():
-        aside = folder / f".{name}"
-        figure.savefig(aside, format="png")
-        os.replace(aside, folder / name)
+        save(figure, folder / name)
     return [folder / name for name in drawn]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -15,11 +16,13 @@ from tune_bn.analysis.plan import PLAN_FILE, read_plan
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
 from tune_bn.curves import CurveLog
 from tune_bn.errors import RecordError, StudyError
+from tune_bn.layers import Diagnostics, read_diagnostics
 from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, Record, RecordLog
 from tune_bn.training.result import EpochPoint
 
 SPACE_FILE = "space.yaml"
 CURVES_FILE = "curves.jsonl"
+DIAGNOSTICS = "diagnostics"
 
 Curve = Sequence[EpochPoint]
 T = TypeVar("T")
@@ -35,6 +38,8 @@ class StudyFiles:
     plan: Mapping[str, Any] | None
     verdict: Mapping[str, Any] | None
     curves: Mapping[str, Curve]
+    diagnostics: Mapping[str, Diagnostics] = field(default_factory=dict)
+    """By arm of the plan, in its order."""
     problems: Sequence[str] = ()
     """Files that could not be read, one line each."""
 
@@ -95,15 +100,27 @@ def load(folder: Path) -> StudyFiles:
             return otherwise
 
     plan_file = folder / PLAN_FILE
+    plan = attempt(lambda: read_plan(plan_file), None) if plan_file.is_file() else None
     return StudyFiles(
         folder=folder,
         space=attempt(lambda: _read_space(folder / SPACE_FILE), {}),
         records=attempt(RecordLog(folder / RECORDS_FILE).read, []),
-        plan=attempt(lambda: read_plan(plan_file), None) if plan_file.is_file() else None,
+        plan=plan,
         verdict=_read_verdict(folder / VERDICT_FILE),
         curves=attempt(CurveLog(folder / CURVES_FILE).read, {}),
+        diagnostics={
+            arm: found
+            for arm, path in _diagnostics_files(folder, plan)
+            if (found := attempt(partial(read_diagnostics, path), None)) is not None
+        },
         problems=problems,
     )
+
+
+def _diagnostics_files(folder: Path, plan: Mapping[str, Any] | None) -> list[tuple[str, Path]]:
+    arms = [] if plan is None else [arm["arm"] for arm in (plan["baseline"], *plan["candidates"])]
+    files = [(arm, folder / DIAGNOSTICS / f"{arm}.json") for arm in arms]
+    return [(arm, path) for arm, path in files if path.is_file()]
 
 
 def trials_of(records: Sequence[Record], stage: str) -> list[Trial]:

@@ -35,6 +35,8 @@ class Task:
     """``test_accuracy`` or ``final_test_accuracy`` where the test set is read at the end; None: it is not touched."""
     may_stop: bool = False
     """Whether a scheduler may stop it early."""
+    inspect: bool = False
+    """Whether its results carry diagnostics of their BN layers."""
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tune_bn.records import sha256_of
 from tune_bn.runners.base import EpochPoint, RunResult, Task
 from tune_bn.training.checkpoint import CheckpointStore
+from tune_bn.training.inspection import try_to_inspect
 from tune_bn.training.loop import DeviceData, TrainingRun
 from tune_bn.training.result import COMPLETED, FAILED, PRUNED
 from tune_bn.training.versions import library_versions
@@ -57,7 +58,7 @@ class TaskWorker:
                 "seeds": task.seeds,
                 "test_metric": task.test_metric,
                 "images": options.fingerprint,
-                "versions": library_versions(),
+                "versions": library_versions(task.config.model.arch),
             }
         )
         self.runs = [TrainingRun(task.config, data, seed, task.test_metric) for seed in task.seeds]
@@ -99,6 +100,11 @@ class TaskWorker:
         self.reported = [run.epochs for run in self.runs]
         # The test images are read by the final report alone.
         results = [run.result() if self.done else run.interim_result() for run in self.runs]
+        if self.done and self.task.inspect:
+            # Last: what becomes of the run is known by now, with the weights of the last epoch still in place.
+            results = [
+                replace(result, diagnostics=try_to_inspect(run)) for result, run in zip(results, self.runs, strict=True)
+            ]
         objective = sum(run.val_accuracy for run in self.runs) / len(self.runs)
         bare = tuple(replace(result, curve=()) for result in results)
         return Report(self.epoch, objective, self.done, curves, bare)
@@ -150,7 +156,7 @@ def failed_results(task: Task, error: str, curves: CurveBook, *, attempts: int, 
             started_at=started_at,
             duration_seconds=0.0,
             device="unknown",
-            versions=library_versions(),
+            versions=library_versions(task.config.model.arch),
         )
         for seed in task.seeds
     ]

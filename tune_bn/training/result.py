@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tune_bn.layers import Diagnostics
 from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
 
 __all__ = ["COMPLETED", "DIVERGED", "FAILED", "PRUNED", "EpochPoint", "RunResult"]
@@ -38,3 +39,5 @@ class RunResult:
     duration_seconds: float
     device: str
     versions: Mapping[str, str]
+    diagnostics: Diagnostics | None = None
+    """Of its BN layers, where they were asked for."""

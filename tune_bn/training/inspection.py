@@ -1,0 +1,78 @@
+"""Diagnostics of a run: its BN layers after training, and at the first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from tune_bn.layers import Diagnostics
+from tune_bn.method.batchnorm import batchnorm_layers
+from tune_bn.method.diagnostics import first_gradients, inspect_layers
+from tune_bn.training.augment import centre_crop
+from tune_bn.training.config import DataConfig, RunConfig
+from tune_bn.training.loop import DeviceData, TrainingRun, to_input
+
+IMAGES = 256
+
+
+def inspect_run(run: TrainingRun) -> Diagnostics:
+    """The BN layers of a run with its present weights; after training, those of the last epoch.
+
+    γ and β are compared with those of the run's own start. Activations are those of :func:`images_of` for 256 images.
+    Gradients are those of the run's own start too, on as many images as a step has, at most 256, which fit the memory
+    where training did. Everything is fp32. The run and the global generators stay as they were.
+
+    Raises:
+        ValueError: the run diverged, so its weights say nothing.
+    """
+    if run.diverged:
+        raise ValueError(f"the run diverged in epoch {run.epochs}")
+    start = first_weights(run.config, run.data, run.seed)
+    return inspect_model(run.model, start, run.config, run.data, run.seed, epoch=run.epochs)
+
+
+def inspect_model(
+    model: nn.Module, start: nn.Module, config: RunConfig, data: DeviceData, seed: int, *, epoch: int | None
+) -> Diagnostics:
+    """As :func:`inspect_run`, of any weights; ``start`` is the network before training and may be ``model`` itself."""
+    unit_model = replace(config.model, gamma=1.0, gamma_branch_end=None)
+    unit = first_weights(replace(config, model=unit_model), data, seed)
+    unit_gammas = {name: layer.weight for name, layer in batchnorm_layers(unit)}
+    del unit
+    step, _ = images = images_of(data, config.data, min(IMAGES, config.train.batch_size))
+    gradients = first_gradients(start, *images, unit_gammas)
+    pixels, _ = images_of(data, config.data, IMAGES)
+    layers = inspect_layers(model, pixels, initial=start, gradients=gradients)
+    return Diagnostics(seed, epoch=epoch, images=len(pixels), gradient_images=len(step), layers=layers)
+
+
+def try_to_inspect(run: TrainingRun) -> Diagnostics:
+    """As :func:`inspect_run`; whatever goes wrong becomes its ``problem``, since a run is worth more than this."""
+    try:
+        return inspect_run(run)
+    except Exception as error:
+        # A network of the user's own may object to anything, and a device may be full.
+        reason = next(iter(str(error).strip().splitlines()), "")
+        return Diagnostics(run.seed, epoch=run.epochs, problem=f"{type(error).__name__}: {reason}"[:500])
+
+
+def first_weights(config: RunConfig, data: DeviceData, seed: int) -> nn.Module:
+    """The network of a run before its first step. The global generators stay as they were."""
+    devices = [data.device] if data.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return TrainingRun(config, data, seed).model
+
+
+def images_of(data: DeviceData, config: DataConfig, count: int) -> tuple[Tensor, Tensor]:
+    """The same training images each time, at most ``count``, with their labels.
+
+    Spread evenly over the stored order, which may be by class; as in evaluation, without augmentation.
+
+    Returns:
+        Images (B, C, H, W) as the network takes them, and labels (B,).
+    """
+    count = min(count, len(data.train))
+    index = torch.arange(count, device=data.device) * len(data.train) // count
+    return to_input(centre_crop(data.train.images, config)[index]), data.train.labels[index]
