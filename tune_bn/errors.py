@@ -55,6 +55,10 @@ class StudyError(TuneBNError):
     """A study cannot be started, resumed or found."""
 
 
+class ScoresError(TuneBNError):
+    """A table of scores cannot be read or compared."""
+
+
 class RunnerError(TuneBNError):
     """The work cannot be run where it was asked to run."""
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_bn.errors import DataError, Interrupted, RunnerError, StudyError, TrackingError, TuneBNError
+from tune_bn.errors import DataError, Interrupted, MethodError, RunnerError, StudyError, TrackingError, TuneBNError
 from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
 app = typer.Typer(
@@ -41,7 +41,21 @@ DEFAULT_SPACE = "digits.yaml"
 
 
 def run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
-    """Check at the door, run, and print the verdict; on Ctrl-C print how to go on."""
+    """Run as :func:`carry_out` does, and print the verdict."""
+    print_verdict(*carry_out(open_folder, space, source, address, place, **stages))
+
+
+def carry_out(
+    open_folder: Any,
+    space: Any,
+    source: str,
+    address: str | None,
+    place: Path,
+    *,
+    to_go_on: str | None = None,
+    **stages: Any,
+) -> tuple[StudyFolder, dict[str, Any]]:
+    """Check at the door and run: the study's folder and its verdict; on Ctrl-C print how to go on."""
     from tune_bn.validate import check_surroundings
 
     require_writable(place)
@@ -64,12 +78,12 @@ def run(open_folder: Any, space: Any, source: str, address: str | None, place: P
     except (Interrupted, KeyboardInterrupt):
         console.close()
         if opened:
-            resume = resume_line(opened[0].path, address)
+            resume = to_go_on or resume_line(opened[0].path, address)
             typer.echo(f"interrupted; nothing that finished is lost. To go on: {resume}", err=True)
         raise typer.Exit(130) from None
     finally:
         console.close()
-    print_verdict(opened[0], verdict)
+    return opened[0], verdict
 
 
 @contextmanager
@@ -77,8 +91,8 @@ def naming(source: str) -> Iterator[None]:
     """Name the space file in errors about its keys: who finds a value wrong does not know where it was written."""
     try:
         yield
-    except (DataError, RunnerError, TrackingError) as error:
-        if str(error).startswith(("data.", "train.", "resources.", "tracking.")):
+    except (DataError, MethodError, RunnerError, TrackingError) as error:
+        if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.")):
             raise type(error)(f"{source}: {error}") from None
         raise
 

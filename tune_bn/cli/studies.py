@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,8 @@ from tune_bn.cli.common import (
     shown,
     study_name,
 )
+from tune_bn.cli.statistics import verify_scores
+from tune_bn.errors import StudyError
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
 
 
@@ -85,8 +88,40 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
 
 
 @app.command()
-def verify(study: StudyArgument, output: OutputOption = STUDIES, as_json: JsonOption = False) -> None:
-    """Compute the verdict again, from the plan and the records alone."""
+def verify(
+    context: typer.Context,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, or its folder.")
+    ] = None,
+    output: OutputOption = STUDIES,
+    scores: Annotated[
+        Path | None, typer.Option(help="Judge this CSV table instead: columns arm, seed, score; higher is better.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="With --scores: the arm to compare the others with.")] = None,
+    paired_by: Annotated[
+        str | None, typer.Option(help="With --scores: the column of the pairs. Default: seed.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="With --scores: level of the test. Default: 0.05.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the verdict again, from the plan and the records alone; or judge a table of scores of your own.
+
+    With --scores every other arm is compared with --baseline by the test of a
+    confirmation, without a plan; nothing is written. --json prints the verdict.
+    """
+    if scores is not None:
+        if study is not None:
+            raise StudyError(f"STUDY: got {study!r} beside --scores; accepted: one of the two")
+        verify_scores(scores, baseline, paired_by, alpha, as_json)
+        return
+    for option, value in (("--baseline", baseline), ("--paired-by", paired_by), ("--alpha", alpha)):
+        if value is not None:
+            raise StudyError(
+                f"{option}: got {value!r} without --scores; accepted: beside --scores alone, a plan has its own"
+            )
+    if study is None:
+        context.fail("Missing argument 'STUDY', or option '--scores'.")
+
     from tune_bn.analysis.verdict import write_verdict
 
     folder = existing_study(study, output)

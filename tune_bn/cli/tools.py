@@ -21,6 +21,7 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Train one run in this process and print its curve, on validation data. For debugging; nothing is recorded."""
+    from tune_bn.console import ConsoleObserver
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words
     from tune_bn.train_command import train_once
@@ -28,8 +29,8 @@ def train(
     path = find_space(space)
     loaded = load_space(path, set_ or [])
     given = {key: value for key, value in (("gamma", gamma), ("c", c)) if value is not None}
-    with naming(source_words(path, set_ or [])):
-        for line in train_once(loaded, given, seed):
+    with naming(source_words(path, set_ or [])), ConsoleObserver() as console:
+        for line in train_once(loaded, given, seed, console.decoding):
             say(line)
 
 

@@ -1,0 +1,268 @@
+"""Does the verdict hang on the t-test? The same paired differences under other tests and intervals.
+
+Every function takes the differences candidate − baseline of n pairs, shape (n,), and refuses with
+:class:`~tune_bn.analysis.paired.PairsError` what the t-test refuses. Both tests are one-sided, against a candidate that
+is no better; both intervals are two-sided. Where something is drawn, it is a fixed stream of PCG64's raw bits, which
+NumPy keeps the same for all versions and machines, and what is computed from it rounds in one order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from tune_bn.analysis.paired import ROUNDING, Array, PairsError, PairsProblem
+
+EXACT_UP_TO = 32
+"""Pairs up to which every assignment of signs is counted."""
+FLIPS = 99_999
+"""Random assignments of signs beyond that."""
+RESAMPLES = 9_999
+STREAM = 20_221_023
+"""Seed of the raw bits."""
+
+# Differences of scores that are equal in truth (0.3 − 0.2 and 0.8 − 0.7) differ near 1e-16 of the scores. What lies
+# closer than this fraction of the largest difference counts as equal.
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class SignedRank:
+    """Outcome of :func:`wilcoxon_signed_rank`."""
+
+    statistic: float
+    """W⁺, the sum of the ranks of the positive differences."""
+    n: int
+    """Differences that are not zero."""
+    zeros: int
+    """Differences that are zero, and were dropped."""
+    ties: int
+    """Differences that share their rank with another."""
+    exact: bool
+    p_value: float
+
+
+@dataclass(frozen=True)
+class SignFlip:
+    """Outcome of :func:`sign_flip_test`."""
+
+    flips: int
+    """Assignments of signs that the p-value counts: all 2ⁿ, or those that were drawn."""
+    exact: bool
+    p_value: float
+
+
+def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRank:
+    """Wilcoxon's signed-rank test, one-sided.
+
+    Null: the differences are independent and symmetric about 0. Alternative: they tend to be larger. p = P(W⁺ ≥ w) over
+    all 2ᵐ equally likely signs of the m differences that are not zero, W⁺ = Σ ranks of |d| with d > 0. Zeros are
+    dropped, as Wilcoxon did and SciPy and R do; ties get the mean of their ranks, and p is exact with them too (SciPy's
+    exact p-value holds only without ties). Beyond :data:`EXACT_UP_TO` differences p is that of the normal with mean
+    Σr/2 and variance Σr²/4, without continuity correction.
+
+    Source: Wilcoxon, Biometrics Bulletin 1, 1945; Pratt, JASA 54, 1959, on zeros and ties.
+    """
+    d = _checked(differences)
+    size = _without_noise(np.abs(d))
+    kept = size > 0
+    ranks = stats.rankdata(size[kept])
+    statistic = float(np.sum(ranks[d[kept] > 0]))
+    exact = ranks.size <= EXACT_UP_TO
+    if exact:
+        p_value = _share_of_signs(ranks, statistic)
+    else:
+        p_value = float(stats.norm.sf((statistic - np.sum(ranks) / 2) / math.sqrt(np.sum(ranks**2) / 4)))
+    _, shared = np.unique(ranks, return_counts=True)
+    return SignedRank(
+        statistic=statistic,
+        n=ranks.size,
+        zeros=d.size - ranks.size,
+        ties=int(np.sum(shared[shared > 1])),
+        exact=exact,
+        p_value=p_value,
+    )
+
+
+def sign_flip_test(differences: ArrayLike) -> SignFlip:
+    """Fisher's randomization test of the mean difference, one-sided.
+
+    Null: the sign of each difference is a fair coin, given its size, as where both arms of a pair could be exchanged.
+    p = share of the 2ⁿ assignments of signs whose mean is at least the observed one; all are counted up to
+    :data:`EXACT_UP_TO` pairs. Beyond, :data:`FLIPS` are drawn and p = (1 + hits) / (1 + :data:`FLIPS`).
+
+    Source: Fisher, The Design of Experiments, 1935, §21; Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010, on the
+    1 that is added.
+    """
+    d = _checked(differences)
+    size = np.abs(d) / np.max(np.abs(d))
+    observed = math.fsum(size[d > 0])
+    if d.size <= EXACT_UP_TO:
+        return SignFlip(flips=2**d.size, exact=True, p_value=_share_of_signs(size, observed))
+    sums = np.zeros(FLIPS)
+    for weight, positive in zip(size, _coins(FLIPS, d.size), strict=True):
+        sums += weight * positive
+    hits = int(np.sum(sums >= observed - TIE * math.fsum(size)))
+    return SignFlip(flips=FLIPS, exact=False, p_value=(1 + hits) / (1 + FLIPS))
+
+
+def t_interval(differences: ArrayLike, *, alpha: float = 0.05) -> tuple[float, float]:
+    """Two-sided confidence interval of the mean difference at 1 − alpha: mean ± t(1 − alpha/2, n − 1)·std/√n.
+
+    Takes the differences as independent and normal. Its lower end lies below the one-sided bound at the same level,
+    ``PairedResult.ci_low``, which equals the lower end at 1 − 2·alpha.
+    """
+    d = _checked(differences)
+    half = float(stats.t.isf(alpha / 2, d.size - 1)) * float(np.std(d, ddof=1)) / math.sqrt(d.size)
+    mean = float(np.mean(d))
+    return mean - half, mean + half
+
+
+def bootstrap_interval(
+    differences: ArrayLike, *, alpha: float = 0.05, resamples: int = RESAMPLES
+) -> tuple[float | None, float | None]:
+    """Two-sided studentized bootstrap interval of the mean difference at 1 − alpha; the differences are independent.
+
+    (mean − q(1 − alpha/2)·se, mean − q(alpha/2)·se) with se = std/√n and q the quantiles of t* = (mean* − mean)/se*
+    over the resamples. An end is None where the resamples cannot bound it: with very few pairs, or few different
+    values, too many resamples consist of one value and have se* = 0.
+
+    Studentized and not BCa, because of the coverage at n = 15 of nominal 95 % intervals (4,000 simulations each):
+
+    ======================  ===========  ====  ==========
+    differences             studentized  BCa   t interval
+    ======================  ===========  ====  ==========
+    normal                  94.5         91.6  94.7
+    t with 5 d.f.           93.3         89.3  95.2
+    exponential             94.7         90.0  91.0
+    accuracy on 897 images  95.2         91.6  95.4
+    ======================  ===========  ====  ==========
+
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, §12.5; Hall, Ann. Statist. 16, 1988.
+    """
+    d = _checked(differences)
+    n, scale = d.size, float(np.max(np.abs(d)))
+    mean = math.fsum(d / scale) / n
+    centred = d / scale - mean
+    se = math.sqrt(math.fsum(centred**2) / (n - 1) / n)
+    rank = math.floor((resamples + 1) * alpha / 2 + 1e-9)
+    if rank < 1:
+        return None, None
+    # One column of all resamples at a time, twice over the same draws: sums round in the same order everywhere, which
+    # a reduction along an axis does not promise, and the spread is taken around each resample's own mean.
+    means = np.zeros(resamples)
+    for index in _indices(resamples, n):
+        means += centred[index]
+    means /= n
+    squares = np.zeros(resamples)
+    for index in _indices(resamples, n):
+        squares += (centred[index] - means) ** 2
+    errors = np.sqrt(squares / (n - 1) / n)
+    largest = float(np.max(np.abs(centred)))
+    means[np.abs(means) <= TIE * largest] = 0.0
+    constant = errors <= TIE * largest
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(constant, np.where(means == 0, 0.0, np.sign(means) * np.inf), means / errors)
+    t.sort()
+    low, high = (mean - float(t[index]) * se for index in (resamples - rank, rank - 1))
+    return _finite(low * scale), _finite(high * scale)
+
+
+def sensitivity_analysis(differences: ArrayLike, *, alpha: float = 0.05) -> dict[str, Any]:
+    """All of this module for one candidate, as a dict that JSON can hold; equal for equal input.
+
+    Args:
+        differences: candidate − baseline of the same pair, shape (n,).
+        alpha: the intervals have confidence 1 − alpha; the p-values do not depend on it and are not adjusted for
+            several candidates.
+
+    Returns:
+        ``wilcoxon`` and ``sign_flip`` with the fields of :class:`SignedRank` and :class:`SignFlip`; ``t_interval`` and
+        ``bootstrap_interval`` as ``[low, high]``, where null is an end that the method leaves open; ``confidence``.
+
+    Raises:
+        PairsError: fewer than two differences, not finite, all zero, or all the same.
+    """
+    return {
+        "wilcoxon": asdict(wilcoxon_signed_rank(differences)),
+        "sign_flip": asdict(sign_flip_test(differences)),
+        "t_interval": [_finite(end) for end in t_interval(differences, alpha=alpha)],
+        "bootstrap_interval": list(bootstrap_interval(differences, alpha=alpha)),
+        "confidence": 1 - alpha,
+    }
+
+
+def _checked(differences: ArrayLike) -> Array:
+    """The differences as an array. What :func:`tune_bn.analysis.paired.paired_t_test` takes is taken here."""
+    d = np.asarray(differences, dtype=float)
+    if d.ndim != 1:
+        raise PairsError(PairsProblem.UNPAIRED, f"differences of shape {d.shape}; accepted: shape (n,)")
+    if d.size < 2:
+        raise PairsError(PairsProblem.TOO_FEW, f"{d.size} differences; accepted: two or more")
+    with np.errstate(over="ignore", invalid="ignore"):
+        std = float(np.std(d, ddof=1))
+    if not math.isfinite(std):
+        raise PairsError(PairsProblem.NOT_FINITE, "differences that are not finite, or too large to square")
+    if not d.any():
+        raise PairsError(PairsProblem.IDENTICAL, "every difference is zero")
+    # No score may be smaller than half the largest difference, so this is never stricter than for the scores.
+    if std == 0 or np.ptp(d) <= ROUNDING * np.max(np.abs(d)) / 2:
+        raise PairsError(PairsProblem.CONSTANT, f"every difference is the same {d[0]:.6g}")
+    return d
+
+
+def _without_noise(size: Array) -> Array:
+    """Sizes (n,), those closer than the rounding of a subtraction made equal, and those that close to 0 made 0."""
+    order = np.argsort(size, kind="stable")
+    levels = np.concatenate([[0.0], size[order]])
+    begins = np.concatenate([[True], np.diff(levels) > TIE * levels[-1]])
+    snapped = np.empty_like(size)
+    snapped[order] = levels[begins][np.cumsum(begins) - 1][1:]
+    return snapped
+
+
+def _share_of_signs(weights: Array, observed: float) -> float:
+    """Share of the 2ⁿ subsets of ``weights`` whose sum is at least ``observed``, without listing them.
+
+    Each half has 2^(n/2) sums; for each of the first, a binary search counts the partners in the other (Horowitz &
+    Sahni, J. ACM 21, 1974).
+    """
+    first, second = (_subset_sums(half) for half in np.array_split(weights, 2))
+    second.sort()
+    needed = observed - TIE * math.fsum(weights) - first
+    hits = int(np.sum(second.size - np.searchsorted(second, needed, side="left")))
+    return float(hits / 2**weights.size)
+
+
+def _subset_sums(weights: Array) -> Array:
+    sums = np.zeros(1)
+    for weight in weights:
+        sums = np.concatenate([sums, sums + weight])
+    return sums
+
+
+def _coins(count: int, columns: int) -> Iterator[NDArray[np.uint8]]:
+    """For each column ``count`` fair bits."""
+    bits = np.random.PCG64(STREAM)
+    for _ in range(columns):
+        raw = bits.random_raw(-(-count // 64)).astype("<u8")
+        yield np.unpackbits(raw.view(np.uint8), bitorder="little", count=count)
+
+
+def _indices(count: int, n: int) -> Iterator[NDArray[np.uint64]]:
+    """For each of n columns ``count`` draws from 0 … n − 1, two from each word: ⌊n·u / 2³²⌋ of 32 bits u."""
+    bits = np.random.PCG64(STREAM)
+    for _ in range(n):
+        raw = bits.random_raw(-(-count // 2))
+        halves = np.concatenate([raw >> np.uint64(32), raw & np.uint64(2**32 - 1)])[:count]
+        yield halves * np.uint64(n) >> np.uint64(32)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
