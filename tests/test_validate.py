@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tune_bn.errors import DataError, TrackingError
+from tune_bn.errors import DataError, MethodError, TrackingError
+from tune_bn.method.config import ModelConfig
 from tune_bn.spec import Space, parse_space
 from tune_bn.validate import check_surroundings, describe, planned
 
@@ -40,6 +41,53 @@ def test_a_searched_batch_size_is_checked_too() -> None:
 
 def test_a_short_last_batch_is_kept() -> None:
     assert check_surroundings(space_with(train={"epochs": 2, "batch_size": 39})).train_size == 41
+
+
+D = {"uniform": [0.1, 1]}
+ARMS = {"a": {"arch": "torchvision/vgg11", "gamma": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        (
+            {"model": {"arch": "torchvision/resnet19"}},
+            r"model\.arch: got 'torchvision/resnet19'; accepted: .*did you mean",
+        ),
+        ({"model": {"arch": "torchvision/inception_v3"}}, r"model\.arch: .* on images of 1×8×8; accepted: "),
+        (
+            {"search": {"gamma": D, "arch": {"choice": ["resnet8", "torchvision/alexnet"]}}},
+            "AlexNet without batch norm",
+        ),
+        ({"search": {}, "claim": {"arms": ARMS}}, r"model\.arch: got 'torchvision/vgg11': VGG without batch norm"),
+        (
+            {"model": {"arch": "torchvision/resnet18"}, "search": {"gamma": {"per_stage": [D, D]}}},
+            r"model\.gamma\.per_stage: got \[0\.1, 0\.1\]; accepted: 4 values, one for each of the stages layer1,",
+        ),
+        (
+            {
+                "search": {
+                    "gamma": D,
+                    "gamma_branch_end": {"choice": [0.0]},
+                    "arch": {"choice": ["torchvision/vgg11_bn"]},
+                }
+            },
+            r"model\.gamma_branch_end: got 0\.0; accepted: None for a network where no residual branch ends",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused(sections: dict[str, Any], words: str) -> None:
+    with pytest.raises(MethodError, match=words):
+        check_surroundings(space_with(train={"batch_size": 39}, **sections))
+
+
+def test_every_kind_of_network_that_may_come_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[ModelConfig] = []
+    monkeypatch.setattr("tune_bn.method.build.check_network", lambda model, *_: checked.append(model))
+    search = {"gamma": D, "arch": {"choice": ["resnet8", "resnet20"]}, "norm": {"choice": ["scaled", "rbn"]}}
+    check_surroundings(space_with(train={"batch_size": 39}, search=search))
+    kinds = [(model.arch, model.norm) for model in checked]
+    assert sorted(kinds) == [(arch, norm) for arch in ("resnet20", "resnet8") for norm in ("rbn", "scaled")]
 
 
 def test_a_tracking_store_that_mlflow_refuses_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tune_bn.analysis.wording import config_words
@@ -10,12 +10,17 @@ from tune_bn.errors import ConfigError, SpecError
 from tune_bn.spec import Space
 
 
-def train_once(space: Space, given: Mapping[str, Any], seed: int) -> Iterator[str]:
+def train_once(
+    space: Space, given: Mapping[str, Any], seed: int, decoding: Callable[[int, int], None] | None = None
+) -> Iterator[str]:
     """Train one configuration with one seed; yields a line per epoch and one with the outcome.
+
+    ``decoding`` is told how many images of how many are decoded, where image files are.
 
     Raises:
         SpecError: a given value is not acceptable.
         DataError: the data is not usable.
+        MethodError: the network does not exist, cannot be treated as asked, or does not take the images.
     """
     try:
         config = space.run_config(given)
@@ -24,11 +29,14 @@ def train_once(space: Space, given: Mapping[str, Any], seed: int) -> Iterator[st
 
     import torch
 
+    from tune_bn.method.build import check_network
     from tune_bn.training.data import load_dataset
     from tune_bn.training.loop import DeviceData, TrainingRun
 
     device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
-    run = TrainingRun(config, DeviceData(load_dataset(space.data).without_test(), device), seed)
+    dataset = load_dataset(space.data, progress=decoding).without_test()
+    check_network(config.model, config.data.seen_shape(dataset.stored_shape), dataset.num_classes)
+    run = TrainingRun(config, DeviceData(dataset, device), seed)
     method = config_words(space.normalized({"gamma": config.model.gamma, "c": config.train.c}))
     yield f"{config.model.arch}  norm {config.model.norm}, {method}, seed {seed} on {device}"
     while not run.done:

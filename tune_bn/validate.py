@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from tune_bn.analysis.wording import config_words
 from tune_bn.errors import DataError
+from tune_bn.method.config import ModelConfig
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
 from tune_bn.training.data import DataSummary
@@ -62,10 +64,11 @@ def run_seconds(space: Space, data: DataSummary) -> float:
 
 
 def check_surroundings(space: Space) -> DataSummary:
-    """Check what the space names outside itself, its data and its tracking store, without starting anything.
+    """Check what the space names outside itself, its data, networks and tracking store, without starting anything.
 
     Raises:
         DataError: the data is missing or does not fit.
+        MethodError: a network does not exist, cannot be treated as asked, or does not take the images.
         TrackingError: the tracking URI is not one that MLflow takes.
     """
     from tune_bn.tracking.mlflow_uri import check_tracking_uri
@@ -81,7 +84,30 @@ def check_surroundings(space: Space) -> DataSummary:
                 f"train.batch_size: got {size}, which leaves a last batch of one of {data.train_size} images; "
                 "accepted: a size that leaves none or more, since batch norm cannot normalize one image"
             )
+    _check_networks(space, data)
     return data
+
+
+def _check_networks(space: Space, data: DataSummary) -> None:
+    from tune_bn.method.build import check_network
+
+    # One proposal, and what is searched of words and switches in every combination with it.
+    proposal = {key: distribution.corners[0] for key, distribution in space.distributions.items()}
+    kinds = {
+        key: distribution.corners
+        for key, distribution in space.distributions.items()
+        if isinstance(distribution.corners[0], str | bool)
+    }
+    given = [proposal | dict(zip(kinds, values, strict=True)) for values in product(*kinds.values())]
+    given += [space.baseline, *map(space.arm_config, space.claim.arms)]
+    checked: list[ModelConfig] = []
+    for overrides in given:
+        model = space.run_config(overrides).model
+        # Any network takes any single number.
+        model = model if isinstance(model.gamma, dict) else replace(model, gamma=1.0)
+        if model not in checked:
+            check_network(model, data.image_shape, data.num_classes)
+            checked.append(model)
 
 
 def describe(space: Space, path: Path) -> str:

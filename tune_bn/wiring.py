@@ -12,7 +12,6 @@ from typing import Any
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.console import ConsoleObserver
 from tune_bn.errors import Interrupted
-from tune_bn.records import BASELINE
 from tune_bn.report.markdown import write_report
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.base import Outcome
@@ -33,18 +32,13 @@ def tracking_uri(space: Space, output: Path) -> str:
 
 def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome]) -> OptunaSampler:
     """The Optuna sampler of an arm. The baseline searches the nuisance keys alone."""
-    distributions = space.distributions
-    points = space.start_points()
-    if arm == BASELINE:
-        distributions = {key: distributions[key] for key in space.nuisance}
-        points = []
     return OptunaSampler(
         folder.journal,
         f"{folder.name}/{arm}",
-        distributions,
+        space.searched_by(arm).distributions,
         name=space.sampler.name,
         seed=space.sampler.seed,
-        points=points,
+        points=space.start_points(arm),
         finished=outcomes,
     )
 
@@ -77,6 +71,7 @@ def run_study(
         elastic=resources.elastic,
         max_failures=space.budget.max_failures,
         checkpoint_seconds=resources.checkpoint_seconds,
+        archs=space.archs,
         init=ray_init or {},
     )
     connect(options)

@@ -12,7 +12,8 @@ from scipy import integrate, stats
 from torch import nn
 
 from tune_bn.errors import MethodError
-from tune_bn.method.batchnorm import SIGMA_ACT, InputBatchNorm2d, batchnorm_layers, scale_batchnorm
+from tune_bn.method.batchnorm import SIGMA_ACT, InputBatchNorm2d, batchnorm_layers, initial_gammas, scale_batchnorm
+from tune_bn.method.convert import convert
 from tune_bn.method.resnet import build_network
 
 
@@ -155,3 +156,110 @@ def test_the_input_layer_gives_pixels_the_spread_of_an_activation() -> None:
     out = model(pixels)
     assert out.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.0] * 3, abs=1e-6)
     assert out.std(dim=(0, 2, 3), correction=0).tolist() == pytest.approx([0.058] * 3, rel=1e-3)
+
+
+# --- γ by place
+
+
+def gammas(model: nn.Module) -> dict[str, float]:
+    return {name: filled(layer) for name, layer in batchnorm_layers(model)}
+
+
+def test_gamma_by_stage() -> None:
+    model = scale_batchnorm(build_network("resnet8", 3, 10), {"per_stage": [0.1, 0.2, 0.4]})
+    expected = {"bn1": 0.1} | {f"stages.{s}.0.bn{n}": g for s, g in enumerate((0.1, 0.2, 0.4)) for n in (1, 2)}
+    assert gammas(model) == pytest.approx(expected)
+    assert initial_gammas(model, {"per_stage": (0.1, 0.2, 0.4)}) == expected
+
+
+def test_gamma_by_depth_is_a_line_from_the_first_layer_to_the_last() -> None:
+    layers = [layer for width in (2, 3, 4, 5, 6) for layer in (nn.Identity(), nn.BatchNorm1d(width))]
+    model = scale_batchnorm(nn.Sequential(*layers), {"linear": [1, 0.2]})
+    assert list(gammas(model).values()) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert initial_gammas(nn.BatchNorm2d(3), {"linear": [0.3, 0.7]}) == {"": 0.3}
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4)],
+    ids=lambda m: type(m).__name__,
+)
+def test_all_kinds_of_batchnorm_have_a_place(layer: nn.Module) -> None:
+    model = nn.Sequential(nn.Sequential(nn.BatchNorm2d(4)), nn.Sequential(layer))
+    assert gammas(scale_batchnorm(model, {"per_stage": [0.2, 0.5]}))["1.0"] == pytest.approx(0.5)
+    assert gammas(scale_batchnorm(model, {"linear": [0.2, 0.9]}))["1.0"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("end", [0, 0.0, 0.5, 1])
+def test_the_ends_of_residual_branches_may_start_apart(end: float) -> None:
+    with torch.device("meta"):
+        model = torchvision.models.resnet18()
+    values = initial_gammas(model, 0.1, branch_end=end)
+    ends = {name for name, module in model.named_modules() if name.startswith("layer") and name.endswith("bn2")}
+    assert values == {name: float(end) if name in ends else 0.1 for name in values}
+    assert len(ends) == 8
+
+
+def test_with_zero_at_the_ends_the_blocks_begin_as_their_shortcuts() -> None:
+    model = scale_batchnorm(build_network("resnet8", 3, 10), 0.5, branch_end=0).train()
+    x = torch.rand(2, 16, 8, 8)
+    assert torch.equal(model.stages[0](x), x)
+    model(torch.rand(2, 3, 8, 8)).sum().backward()
+    # γ is there to learn: it must get a gradient where it is 0.
+    assert all(layer.weight.grad.abs().sum() > 0 for name, layer in batchnorm_layers(model) if name.endswith("bn2"))
+
+
+@pytest.mark.parametrize(("norm", "gate"), [("rbn", 1 / (1 + math.exp(-1))), ("iebn", 1 / (1 + math.exp(1)))])
+def test_the_gate_is_made_up_for(norm: str, gate: float) -> None:
+    model = convert(nn.Sequential(InputBatchNorm2d(3), nn.BatchNorm2d(3), nn.BatchNorm3d(3)), norm)
+    plain = {"0": 0.058, "1": 0.1, "2": 0.1}
+    assert gammas(scale_batchnorm(model, 0.1)) == pytest.approx(plain)
+    assert gammas(scale_batchnorm(model, 0.1, unit_gate=True)) == pytest.approx(plain | {"1": 0.1 / gate})
+    assert filled(scale_batchnorm(model, 1, unit_gate=True)[1]) > 1
+
+
+@pytest.mark.parametrize(
+    ("gamma", "first"), [(0.2, 0.2), ({"linear": [0.5, 0.1]}, 0.5), ({"per_stage": [0.3, 0.1]}, 0.3)]
+)
+def test_the_input_layer_goes_with_the_first_layer(gamma: object, first: float) -> None:
+    network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3)), nn.Sequential(nn.BatchNorm2d(3)))
+    alone = initial_gammas(network, gamma)  # type: ignore[arg-type]
+    behind = initial_gammas(nn.Sequential(InputBatchNorm2d(3), network), gamma, branch_end=None)  # type: ignore[arg-type]
+    assert behind == {"0": pytest.approx(0.58 * first)} | {f"1.{name}": value for name, value in alone.items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"gamma": {"per_stage": [0.1, 0.2]}},
+            "gamma.per_stage: got [0.1, 0.2]; accepted: 3 values, one for each of the stages stages.0, stages.1, sta",
+        ),
+        ({"gamma": {"per_stage": []}}, "accepted: a number in (0, 1], {per_stage: [γ, …]} or {linear: [first, last]}"),
+        ({"gamma": {"per_stage": [0.1, 0.2, 0]}}, "gamma: got {'per_stage': [0.1, 0.2, 0]}; accepted: a number"),
+        ({"gamma": {"linear": [0.1]}}, "gamma: got {'linear': [0.1]}; accepted: a number"),
+        ({"gamma": {"linear": 0.1}}, "gamma: got {'linear': 0.1}; accepted: a number"),
+        ({"gamma": {"lines": [0.1, 0.2]}}, "gamma: got {'lines': [0.1, 0.2]}; accepted: a number"),
+        ({"gamma": {}}, "gamma: got {}; accepted: a number"),
+        ({"branch_end": 1.5}, "branch_end: got 1.5; accepted: None or a number in [0, 1]"),
+        ({"branch_end": True}, "branch_end: got True; accepted: None or a number in [0, 1]"),
+    ],
+)
+def test_a_place_that_is_not_accepted_changes_nothing(options: dict[str, object], words: str) -> None:
+    model = build_network("resnet8", 3, 10)
+    with pytest.raises(MethodError) as caught:
+        scale_batchnorm(model, **options)  # type: ignore[arg-type]
+    assert words in str(caught.value)
+    assert set(gammas(model).values()) == {1}
+
+
+def test_networks_without_stages_or_branches_are_told_so() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    with pytest.raises(
+        MethodError, match=r"got \[0\.1\]; accepted: a number or {linear: .*} for a network without stages"
+    ):
+        scale_batchnorm(model, {"per_stage": [0.1]})
+    with pytest.raises(
+        MethodError, match="branch_end: got 0; accepted: None for a network where no residual branch ends"
+    ):
+        scale_batchnorm(model, 0.1, branch_end=0)

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from tune_bn.training.augment import Augmentation
+from tune_bn.training.augment import Augmentation, centre_crop
 from tune_bn.training.config import DataConfig
 
 
@@ -17,9 +17,11 @@ def pictures(count: int, channels: int = 3, height: int = 6, width: int = 5) -> 
     return torch.from_numpy(values)
 
 
-def augmentation(count: int, seed: int = 0, *, flip: bool = False, padding: int = 0) -> Augmentation:
-    config = DataConfig(flip=flip, crop_padding=padding)
-    return Augmentation(config, count, torch.Generator().manual_seed(seed))
+def augmentation(
+    count: int, seed: int = 0, *, flip: bool = False, padding: int = 0, crop: int | None = None
+) -> Augmentation:
+    config = DataConfig(source="folder", flip=flip, crop_padding=padding, crop_size=crop)
+    return Augmentation(config, pictures(count).shape, torch.Generator().manual_seed(seed))
 
 
 def variants(image: Tensor, padding: int) -> dict[bytes, tuple[bool, int, int]]:
@@ -95,7 +97,81 @@ def test_the_draws_do_not_depend_on_the_options_of_the_other() -> None:
 def test_each_epoch_and_each_seed_draws_anew() -> None:
     images, config = pictures(50), DataConfig(flip=True, crop_padding=2)
     generator = torch.Generator().manual_seed(0)
-    first, second = (Augmentation(config, 50, generator)(images, 0) for _ in range(2))
+    first, second = (Augmentation(config, images.shape, generator)(images, 0) for _ in range(2))
     assert not torch.equal(first, second)
     assert not torch.equal(first, augmentation(50, 1, flip=True, padding=2)(images, 0))
     assert torch.equal(first, augmentation(50, 0, flip=True, padding=2)(images, 0))
+
+
+def windows(image: Tensor, padding: int, side: int) -> dict[bytes, tuple[int, int]]:
+    """Every square of the padded image, by its (row, column)."""
+    framed = np.pad(image.numpy(), ((0, 0), (padding, padding), (padding, padding)))
+    height, width = framed.shape[1:]
+    return {
+        framed[:, row : row + side, column : column + side].tobytes(): (row, column)
+        for row in range(height - side + 1)
+        for column in range(width - side + 1)
+    }
+
+
+@pytest.mark.parametrize(("padding", "places"), [(0, 3 * 2), (1, 5 * 4)])
+def test_crops_are_squares_at_every_place_with_the_same_chance(padding: int, places: int) -> None:
+    images = pictures(3600)
+    cropped = augmentation(3600, padding=padding, crop=4)(images, 0)
+    assert cropped.shape == (3600, 3, 4, 4)
+    assert cropped.dtype == torch.uint8
+    found = [
+        windows(before, padding, 4)[after.numpy().tobytes()] for before, after in zip(images, cropped, strict=True)
+    ]
+    counts = np.unique(found, axis=0, return_counts=True)[1]
+    assert len(counts) == places
+    assert stats.chisquare(counts).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_crops_of_batches_together_are_those_of_the_whole(size: int) -> None:
+    images = pictures(20)
+    whole = augmentation(20, flip=True, crop=4)(images, 0)
+    batched = augmentation(20, flip=True, crop=4)
+    assert torch.equal(torch.cat([batched(images[start : start + size], start) for start in range(0, 20, size)]), whole)
+
+
+@pytest.mark.parametrize("crop", [None, 5])
+def test_a_crop_of_the_whole_image_draws_what_no_crop_draws(crop: int | None) -> None:
+    """With images of 5×5 a crop of 5 is none; the order of the draws is that of flips, then both offsets at once."""
+    config = DataConfig(source="folder", flip=True, crop_padding=2, crop_size=crop)
+    generator = torch.Generator().manual_seed(3)
+    augment = Augmentation(config, torch.Size((40, 3, 5, 5)), generator)
+    plain = torch.Generator().manual_seed(3)
+    assert augment.flips is not None
+    assert augment.offsets is not None
+    assert torch.equal(augment.flips, torch.rand(40, generator=plain) < 0.5)
+    assert torch.equal(augment.offsets, torch.randint(0, 5, (2, 40), generator=plain))
+    assert torch.equal(generator.get_state(), plain.get_state())
+
+
+def test_nothing_is_drawn_where_nothing_is_random() -> None:
+    generator = torch.Generator().manual_seed(3)
+    before = generator.get_state()
+    Augmentation(DataConfig(source="folder", crop_size=5), torch.Size((40, 3, 5, 5)), generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(6, 6, 4), (6, 8, 4), (7, 5, 5), (5, 5, 5)])
+def test_evaluation_sees_the_centre(height: int, width: int, side: int) -> None:
+    from torchvision.transforms.v2.functional import center_crop
+
+    images = pictures(3, height=height, width=width)
+    cropped = centre_crop(images, DataConfig(source="folder", crop_size=side))
+    assert torch.equal(cropped, center_crop(images, [side, side]))
+
+
+def test_evaluation_sees_the_whole_image_where_nothing_is_cropped() -> None:
+    images = pictures(3)
+    assert torch.equal(centre_crop(images, DataConfig(source="folder", crop_padding=2)), images)
+
+
+def test_an_odd_margin_is_smaller_above_and_to_the_left() -> None:
+    images = pictures(2, height=7, width=6)
+    cropped = centre_crop(images, DataConfig(source="folder", crop_size=4))
+    assert torch.equal(cropped, images[:, :, 1:5, 1:5])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from torchvision import models
 
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.cost import BACKWARD, forward_flops
@@ -34,3 +37,33 @@ def test_a_large_image_costs_no_memory() -> None:
     small = forward_flops(ModelConfig(arch="resnet18"), (3, 64, 64), 1000)
     # Nearly all the work is convolutions, which grow with the area: 256 times here.
     assert forward_flops(ModelConfig(arch="resnet18"), (3, 1024, 1024), 1000) == pytest.approx(256 * small, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vgg11_bn", "mobilenet_v2", "regnet_y_400mf", "googlenet", "densenet121"])
+def test_the_work_of_torchvisions_networks_is_what_torchvision_says(name: str) -> None:
+    meta = models.get_model_weights(name).DEFAULT.meta
+    multiply_adds = forward_flops(ModelConfig(arch=f"torchvision/{name}"), (3, 224, 224), 1000) / 2
+    assert multiply_adds / 1e9 == pytest.approx(meta["_ops"], rel=0.01, abs=6e-4)
+
+
+def test_behind_the_large_stem_an_image_is_a_sixteenth_as_large() -> None:
+    small, large = (
+        forward_flops(ModelConfig(arch="resnet18", stem=s), (3, 128, 128), 10) for s in ("small", "imagenet")
+    )
+    small -= 2 * 3 * 64 * 3**2 * 128**2 + 2 * 512 * 10
+    large -= 2 * 3 * 64 * 7**2 * 64**2 + 2 * 512 * 10
+    assert 16 * large == small
+
+
+@pytest.mark.parametrize("reads", ["", "\n    layers[0].weight.std().item()"])
+def test_a_users_network_is_counted_also_where_it_reads_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str
+) -> None:
+    name = f"users_counted_{len(reads)}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{name}.py").write_text(
+        "from torch import nn\ndef net(in_channels, num_classes):\n"
+        f"    layers = [nn.Flatten(), nn.Linear(in_channels * 64, num_classes)]\n    layers.reverse(){reads}\n"
+        "    layers.reverse()\n    return nn.Sequential(*layers)\n"
+    )
+    assert forward_flops(ModelConfig(arch=f"{name}:net"), (3, 8, 8), 10) == 2 * 3 * 64 * 10

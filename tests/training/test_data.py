@@ -6,11 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from tune_bn.errors import DataError
@@ -22,10 +21,11 @@ from tune_bn.training.data import (
     dataset_from_arrays,
     describe_data,
     load_dataset,
-    stratified_split,
 )
+from tune_bn.training.sources.base import ArraySet
 
 MakeFolder = Callable[..., Path]
+NAMES = tuple("abcdefghij")
 
 
 @pytest.fixture
@@ -56,51 +56,6 @@ def rows(split: Split) -> set[bytes]:
     return {image.tobytes() for image in split.images}
 
 
-@given(
-    counts=st.lists(st.integers(1, 40), min_size=1, max_size=8), share=st.floats(0, 1), seed=st.integers(0, 2**32 - 1)
-)
-def test_a_stratified_split_is_exact_and_proportional(counts: list[int], share: float, seed: int) -> None:
-    labels = np.arange(len(counts), dtype=np.int64).repeat(counts)
-    size = len(counts) + round(share * (len(labels) - len(counts)))
-    chosen, rest = stratified_split(labels, size, seed)
-    assert len(chosen) == size
-    assert sorted([*chosen, *rest]) == list(range(len(labels)))
-    assert (np.diff(chosen) > 0).all()
-    assert (np.diff(rest) > 0).all()
-    seats = np.bincount(labels[chosen], minlength=len(counts))
-    quotas = size * np.array(counts) / len(labels)
-    assert (seats >= 1).all()
-    if (quotas >= 1).all():
-        assert (np.abs(seats - quotas) < 1).all()
-
-
-def test_the_largest_remainders_get_the_seats_that_are_left() -> None:
-    labels = np.arange(3, dtype=np.int64).repeat([47, 35, 18])
-    # Quotas of 10 seats: 4.7, 3.5, 1.8. Whole parts 4 + 3 + 1; the two seats left go to .8 and .7.
-    assert np.bincount(labels[stratified_split(labels, 10)[0]]).tolist() == [5, 3, 2]
-
-
-def test_a_rare_class_keeps_one_seat() -> None:
-    labels = np.arange(2, dtype=np.int64).repeat([1000, 3])
-    assert np.bincount(labels[stratified_split(labels, 100)[0]]).tolist() == [99, 1]
-
-
-def test_a_split_depends_on_its_seed_alone() -> None:
-    labels = arrays(30)[1]
-    np.random.seed(1)  # noqa: NPY002  the global state is what must not matter
-    first = stratified_split(labels, 100, seed=0)[0]
-    np.random.seed(2)  # noqa: NPY002
-    assert stratified_split(labels, 100, seed=0)[0].tolist() == first.tolist()
-    assert stratified_split(labels, 100, seed=1)[0].tolist() != first.tolist()
-
-
-def test_every_index_is_equally_likely_to_be_chosen() -> None:
-    labels = np.arange(2, dtype=np.int64).repeat([20, 30])
-    hits = sum(np.bincount(stratified_split(labels, 25, seed)[0], minlength=50) for seed in range(1000))
-    # Each index is a fair coin tossed 1,000 times: 5 standard deviations are 79.
-    assert np.abs(hits - 500).max() < 79
-
-
 def test_the_same_split_in_another_process() -> None:
     program = (
         "from tune_bn.training.config import DataConfig; from tune_bn.training.data import load_dataset;"
@@ -119,20 +74,13 @@ def test_the_same_split_in_another_process() -> None:
     assert runs == {load_dataset(DataConfig(train_size=100)).sha256}
 
 
-@pytest.mark.parametrize("size", [51, 1, 0])
-def test_an_impossible_size_is_refused(size: int) -> None:
-    labels = np.arange(2, dtype=np.int64).repeat([20, 30])
-    with pytest.raises(DataError, match=rf"data.val_size: got {size}; accepted: an integer from 2 .* to 50"):
-        stratified_split(labels, size, key="data.val_size")
-
-
 def test_digits_are_the_real_scans_on_256_levels() -> None:
     from sklearn.datasets import load_digits
 
     data = load_dataset(DataConfig())
     assert data.test is not None
     assert (len(data.train), len(data.val), len(data.test)) == (300, 600, 897)
-    assert data.image_shape == (1, 8, 8)
+    assert data.stored_shape == (1, 8, 8)
     assert data.classes == tuple("0123456789")
     splits = (data.train, data.val, data.test)
     together = np.concatenate([split.images for split in splits])
@@ -153,9 +101,9 @@ def test_digits_sizes_can_be_set() -> None:
 
 def test_splits_share_no_image_and_smaller_sizes_move_nothing_to_another_split() -> None:
     train, test = arrays(50), arrays(10, seed=1)
-    names = tuple("abcdefghij")
-    full = dataset_from_arrays("made", names, train, test, DataConfig(source="cifar10"))
-    small = dataset_from_arrays("made", names, train, test, DataConfig(source="cifar10", train_size=40, test_size=30))
+    made = ArraySet("made", NAMES, train, test)
+    full = dataset_from_arrays(made, DataConfig(source="cifar10"))
+    small = dataset_from_arrays(made, DataConfig(source="cifar10", train_size=40, test_size=30))
     for data in (full, small):
         assert data.test is not None
         assert not rows(data.train) & rows(data.val)
@@ -175,7 +123,7 @@ def test_images_keep_their_labels_and_become_contiguous() -> None:
     # torchvision's CIFAR-10 arrays are channels-last views; any memory order has to end as (N, C, H, W).
     stored_channels_last = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     config = DataConfig(source="cifar10", train_size=60)
-    data = dataset_from_arrays("made", tuple("abcdefghij"), (stored_channels_last, labels), arrays(2), config)
+    data = dataset_from_arrays(ArraySet("made", NAMES, (stored_channels_last, labels), arrays(2)), config)
     assert data.train.images.flags.c_contiguous
     assert [by_image[image.tobytes()] for image in data.train.images] == data.train.labels.tolist()
 
@@ -206,7 +154,7 @@ def test_the_hash_sees_pixels_labels_and_class_names() -> None:
 
 
 def test_channel_statistics_equal_numpy_on_floats() -> None:
-    data = dataset_from_arrays("made", tuple("abcdefghij"), arrays(2000), arrays(2), DataConfig(source="cifar10"))
+    data = dataset_from_arrays(ArraySet("made", NAMES, arrays(2000), arrays(2)), DataConfig(source="cifar10"))
     mean, std = data.channel_statistics()
     pixels = data.train.images / 255
     np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)), rtol=1e-12)
@@ -238,7 +186,7 @@ def test_a_folder_is_split_like_any_source(make_folder: MakeFolder, monkeypatch:
     assert data.test is not None
     assert data.name == root.name
     assert data.classes == ("ant", "cat")
-    assert data.image_shape == (3, 5, 6)
+    assert data.stored_shape == (3, 5, 6)
     assert [np.bincount(split.labels).tolist() for split in (data.train, data.val, data.test)] == [
         [10, 10],
         [3, 3],
@@ -260,13 +208,46 @@ def test_a_description_equals_what_is_loaded(make_folder: MakeFolder, image_size
         data = load_dataset(config)
         assert data.test is not None
         sizes = len(data.train), len(data.val), len(data.test)
-        assert describe_data(config) == DataSummary(*sizes, data.image_shape, data.num_classes)
+        assert describe_data(config) == DataSummary(*sizes, data.stored_shape, data.num_classes)
 
 
-def test_cifar10_is_described_without_its_files(tmp_path: Path) -> None:
-    config = DataConfig(source="cifar10", root=str(tmp_path / "absent"))
-    assert describe_data(config) == DataSummary(45_000, 5_000, 10_000, (3, 32, 32), 10)
-    assert not (tmp_path / "absent").exists()
+@pytest.mark.parametrize(
+    ("source", "options", "stored", "seen"),
+    [
+        ("cub200", {}, 256, 224),
+        ("cub200", {"image_size": 16}, 16, 16),
+        ("cub200", {"image_size": 16, "resize": "crop", "crop_size": 12}, 16, 12),
+        ("cub200", {"crop_size": 128}, 256, 128),
+        ("cars", {}, 256, 224),
+        ("cars", {"image_size": 18, "crop_size": 18}, 18, 18),
+    ],
+)
+def test_photographs_are_stored_and_seen_at_their_own_sizes(
+    request: pytest.FixtureRequest, source: str, options: dict[str, Any], stored: int, seen: int
+) -> None:
+    root = request.getfixturevalue({"cub200": "make_cub", "cars": "make_cars"}[source])()
+    config = DataConfig(source=source, root=str(root), val_size=6, **options)
+    data = load_dataset(config)
+    assert (data.name, data.num_classes, data.stored_shape) == (source, 3, (3, stored, stored))
+    assert config.seen_shape(data.stored_shape) == (3, seen, seen)
+    assert describe_data(config) == DataSummary(9, 6, 6, (3, seen, seen), 3)
+    assert data.test is not None
+    assert [np.bincount(split.labels).tolist() for split in (data.train, data.val, data.test)] == [
+        [3, 3, 3],
+        [2, 2, 2],
+        [2, 2, 2],
+    ]
+
+
+def test_a_crop_larger_than_the_images_is_refused_at_the_door(make_folder: MakeFolder) -> None:
+    root = make_folder({"cat": 8, "ant": 8}, {"cat": 2, "ant": 2})
+    for use in (describe_data, load_dataset):
+        use(DataConfig(source="folder", root=str(root), crop_size=5))
+        # The images are 6 wide and 5 high.
+        with pytest.raises(DataError, match=r"data.crop_size: got 6; accepted: at most 5, the side of the images"):
+            use(DataConfig(source="folder", root=str(root), crop_size=6))
+        with pytest.raises(DataError, match=r"data.crop_size: got 9; accepted: at most 8"):
+            use(DataConfig(source="folder", root=str(root), image_size=8, crop_size=9))
 
 
 def test_only_the_images_that_are_kept_are_decoded(make_folder: MakeFolder) -> None:
@@ -312,6 +293,10 @@ def test_sizes_that_do_not_fit_are_refused_at_the_door(
         (DataConfig(source="folder"), "data.root: got null; accepted: a folder with train/<class>"),
         (DataConfig(root="x"), "data.root: got 'x'; accepted: null for the source digits"),
         (DataConfig(image_size=8), "data.image_size: got 8; accepted: null for the source digits"),
+        (DataConfig(source="cifar100", image_size=8), "data.image_size: got 8; accepted: null for the source cifar100"),
+        (DataConfig(resize="crop"), "data.resize: got 'crop'; accepted: stretch where data.image_size is null"),
+        (DataConfig(crop_size=9), "data.crop_size: got 9; accepted: at most 8, the side of the images"),
+        (DataConfig(source="cifar100", crop_size=33), "data.crop_size: got 33; accepted: at most 32"),
     ],
 )
 def test_configurations_that_cannot_work_are_refused_at_the_door(config: DataConfig, message: str) -> None:
@@ -324,24 +309,3 @@ def test_a_missing_folder_is_named_whole(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=rf"data.root: got '{tmp_path}/nowhere'.*train/<class>"):
         describe_data(DataConfig(source="folder", root="nowhere"))
-
-
-def test_a_failed_download_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.datasets import CIFAR10
-
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = DataConfig(source="cifar10")
-    describe_data(config)
-    with pytest.raises(DataError) as caught:
-        load_dataset(config)
-    message = str(caught.value)
-    assert "cifar-10-python.tar.gz from http://127.0.0.1:9/cifar-10-python.tar.gz" in message
-    assert message.endswith(f"placed in {tmp_path / 'tune_bn'}")
-    assert "\n" not in message
-
-
-def test_a_file_in_place_of_the_download_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("")
-    with pytest.raises(DataError, match="a file; accepted: a folder for the download"):
-        describe_data(DataConfig(source="cifar10", root=str(tmp_path / "data")))

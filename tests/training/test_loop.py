@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tune_bn.method.config import ModelConfig
+from tune_bn.method.config import NORMS, ModelConfig
+from tune_bn.method.convert import convert
 from tune_bn.training.checkpoint import CheckpointStore
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, Split
@@ -91,9 +92,9 @@ def test_the_short_last_batch_is_kept(images: int, batch: int, sizes: list[int])
 @pytest.mark.parametrize(("lr", "c"), [(0.1, 100.0), (0.01, 1.0), (0.1, 1000.0)])
 def test_the_rates_follow_the_cosine(epochs: int, lr: float, c: float) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
-    config = TrainConfig(epochs=epochs, lr=lr, c=c)
+    config = run_config(epochs=epochs, lr=lr, c=c)
     optimizer = make_optimizer(model, config)
-    schedule = make_schedule(optimizer, config)
+    schedule = make_schedule(optimizer, config.train)
     start = {"weights": lr, "shifts": lr, "gamma": lr / c}
     for epoch in range(epochs + 1):
         share = math.cos(math.pi * epoch / (2 * epochs)) ** 2
@@ -101,6 +102,30 @@ def test_the_rates_follow_the_cosine(epochs: int, lr: float, c: float) -> None:
         assert found == pytest.approx({k: 1e-8 + (v - 1e-8) * share for k, v in start.items()}, rel=1e-12, abs=0)
         optimizer.step()
         schedule.step()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_parameter_decays_with_the_rivals_as_their_authors_train_them(norm: str) -> None:
+    model = convert(nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)), norm)
+    optimizer = make_optimizer(model, run_config({"norm": norm}, weight_decay=0.01))
+    decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+    others = 0.01 if norm in ("rbn", "iebn") else 0
+    assert decays == {"weights": 0.01, "shifts": others, "gamma": others}
+
+
+def test_beta_learns_at_a_rate_of_its_own() -> None:
+    run = TrainingRun(run_config(epochs=2, lr=0.2, c_beta=10.0), device_data(), seed=1)
+    rates = {group["name"]: group["lr"] for group in run.optimizer.param_groups}
+    assert rates == pytest.approx({"weights": 0.2, "shifts": 0.2, "beta": 0.02, "gamma": 0.2})
+
+
+def test_a_frozen_gamma_keeps_its_initial_value() -> None:
+    run = TrainingRun(run_config({"gamma": 0.25}, epochs=1, freeze_gamma=True), device_data(), seed=1)
+    run.train_epoch()
+    layers = [layer for layer in run.model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert layers
+    assert all((layer.weight == 0.25).all() for layer in layers)
+    assert all(layer.bias.any() for layer in layers)
 
 
 def test_the_rate_changes_once_per_epoch_and_is_recorded() -> None:

@@ -62,6 +62,21 @@ def test_the_versions_are_those_of_the_libraries_in_use() -> None:
     assert set(found) == {"tune_bn", "code", "python", "torch", "torchvision", "numpy"}
 
 
+def test_a_network_of_the_users_is_part_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "users_versioned.py").write_text("net = other = print\n")
+    assert versions.library_versions("resnet8", "torchvision/resnet18") == versions.library_versions()
+
+    def network(*archs: str) -> str:
+        return versions.library_versions.__wrapped__(*archs)["network"]
+
+    first = network("users_versioned:net")
+    assert network("resnet8", "users_versioned:net") == first
+    assert network("users_versioned:net", "users_versioned:other") != first
+    (tmp_path / "users_versioned.py").write_text("net = other = print  # changed\n")
+    assert network("users_versioned:net") != first
+
+
 def test_the_hash_changes_with_every_module_and_with_nothing_else(package: Path) -> None:
     first = code()
     (package / "room/notes.txt").write_text("a note")

@@ -7,15 +7,18 @@ learning rate. Neither BN parameters nor biases get weight decay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 
 from tune_bn.errors import MethodError
+from tune_bn.method.config import LINEAR, PER_STAGE, Gamma
+from tune_bn.method.residual import residual_batchnorms
+from tune_bn.method.stages import batchnorm_stages
 
 SIGMA_ACT = 0.58
 """Standard deviation of ReLU(z) for z ~ N(0, 1), √(1/2 − 1/(2π)) = 0.5838, rounded as in the paper (section 4.1)."""
@@ -50,7 +53,8 @@ def require_batchnorm(model: nn.Module) -> list[_BatchNorm]:
     """Every BN layer that has a γ. Raises :class:`MethodError` where there is none, or one cannot be scaled."""
     layers = [module for _, module in batchnorm_layers(model)]
     if not layers:
-        kinds = sorted({type(m).__name__ for m in model.modules() if "Norm" in type(m).__name__})
+        leaves = [type(m).__name__ for m in model.modules() if not any(m.children())]
+        kinds = sorted({name for name in leaves if "Norm" in name})
         found = f" (it has {', '.join(kinds)})" if kinds else ""
         raise MethodError(
             f"model: got {type(model).__name__} without batch normalization{found}; "
@@ -69,24 +73,98 @@ def require_batchnorm(model: nn.Module) -> list[_BatchNorm]:
     return layers
 
 
-@torch.no_grad()
-def scale_batchnorm(model: M, gamma: float = 0.1) -> M:
-    """Set γ of every BN layer to ``gamma``, in place, and return the model.
+def initial_gammas(
+    model: nn.Module, gamma: Gamma = 0.1, *, branch_end: float | None = None, unit_gate: bool = False
+) -> dict[str, float]:
+    """The initial γ of every BN layer by name, in the order of ``named_modules``; changes nothing.
 
-    Call it after construction: torchvision's constructors reset γ to 1. β and running statistics stay as they are. An
-    :class:`InputBatchNorm2d` gets ``0.58 · gamma``. With ``gamma=1`` a newly built network does not change at all.
+    Arguments and errors are those of :func:`scale_batchnorm`.
+    """
+    require_batchnorm(model)
+    layers = dict(batchnorm_layers(model))
+    names = [name for name, layer in layers.items() if not isinstance(layer, InputBatchNorm2d)]
+    by_place = _by_place(model, names or list(layers), gamma)
+    values = dict(zip(names, by_place, strict=False))
+    if branch_end is not None:
+        if not _is_scale(branch_end, zero=True):
+            raise MethodError(f"branch_end: got {branch_end!r}; accepted: None or a number in [0, 1]")
+        ends = residual_batchnorms(model)[0] & values.keys()
+        if not ends:
+            raise MethodError(
+                f"branch_end: got {branch_end!r}; accepted: None for a network where no residual branch ends in a BN "
+                "layer"
+            )
+        values |= dict.fromkeys(ends, float(branch_end))
+    if unit_gate:
+        values = {name: value / getattr(layers[name], "initial_gate", 1.0) for name, value in values.items()}
+    return {name: values.get(name, SIGMA_ACT * by_place[0]) for name in layers}
+
+
+def _by_place(model: nn.Module, names: Sequence[str], gamma: Any) -> list[float]:
+    """γ of each of the layers with these names, in their order."""
+    if _is_scale(gamma):
+        return [float(gamma)] * len(names)
+    kind: Any
+    given: Any
+    kind, given = next(iter(gamma.items())) if isinstance(gamma, Mapping) and len(gamma) == 1 else ("", ())
+    fits = isinstance(given, list | tuple) and bool(given) and all(map(_is_scale, given))
+    if fits and kind == LINEAR and len(given) == 2:
+        first, last = map(float, given)
+        return [first + (last - first) * place / max(1, len(names) - 1) for place in range(len(names))]
+    if fits and kind == PER_STAGE:
+        stages = batchnorm_stages(model, names)
+        if len(given) != len(stages):
+            accepted = f"{len(stages)} values, one for each of the stages {', '.join(stages)}"
+            if not stages:
+                accepted = f"a number or {{{LINEAR}: [first, last]}} for a network without stages"
+            raise MethodError(f"gamma.{PER_STAGE}: got {list(given)}; accepted: {accepted}")
+        stage_of = {name: stage for stage, members in enumerate(stages.values()) for name in members}
+        return [float(given[stage_of[name]]) for name in names]
+    raise MethodError(
+        f"gamma: got {gamma!r}; accepted: a number in (0, 1], {{{PER_STAGE}: [γ, …]}} or {{{LINEAR}: [first, last]}}"
+    )
+
+
+def _is_scale(value: Any, *, zero: bool = False) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and (0 < value <= 1 or (zero and value == 0))
+
+
+@torch.no_grad()
+def scale_batchnorm(model: M, gamma: Gamma = 0.1, *, branch_end: float | None = None, unit_gate: bool = False) -> M:
+    """Set the initial γ of every BN layer, in place, and return the model.
+
+    Call it after construction: torchvision's constructors reset γ to 1. β and running statistics stay as they are. With
+    ``gamma=1`` a newly built network does not change at all.
+
+    ``gamma``, in (0, 1], is one of
+
+    - a number: the same for every layer (the method of the paper);
+    - ``{"per_stage": [γ₁, …, γ_S]}``: one for each stage of the network, as
+      :func:`tune_bn.method.stages.batchnorm_stages` tells them;
+    - ``{"linear": [first, last]}``: on a line by depth. The i-th of L layers, from 0 and in the order of
+      ``named_modules``, starts at ``first + (last − first) · i / (L − 1)``: the order in which a network defines
+      its layers, which nearly every network also keeps in its forward pass; a single layer starts at ``first``.
+
+    An :class:`InputBatchNorm2d` gets 0.58 times the ``gamma`` of the first layer behind it, and is not counted in L.
 
     Args:
         model: any module with at least one BN layer.
-        gamma: initial scale in (0, 1].
+        gamma: initial scale.
+        branch_end: γ in [0, 1] of the BN layers that end a residual branch, as
+            :func:`tune_bn.method.residual.residual_batchnorms` finds them; None: as the others. 0 is zero-γ: every
+            residual block starts as its shortcut (Goyal et al., 2017, section 5.1).
+        unit_gate: divide γ by the layer's ``initial_gate``, where it has one as RBN and IEBN have, so that
+            γ·gate is what the arguments above say. Such a γ may exceed 1.
 
     Raises:
-        MethodError: no BN layer with a γ, or ``gamma`` outside (0, 1].
+        MethodError: no BN layer with a γ; an argument that is not accepted; not as many γ's as the network has
+            stages; ``branch_end`` for a network that cannot be traced or has no such layer. The model is then as
+            before.
 
-    Source: Davis & Frank (2022), section 3.
+    Source: Davis & Frank (2022), section 3, for the number; γ by place is an extension.
     """
-    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0 < gamma <= 1:
-        raise MethodError(f"gamma: got {gamma!r}; accepted: a number in (0, 1]")
-    for layer in require_batchnorm(model):
-        layer.weight.fill_(SIGMA_ACT * gamma if isinstance(layer, InputBatchNorm2d) else gamma)
+    layers = dict(batchnorm_layers(model))
+    for name, value in initial_gammas(model, gamma, branch_end=branch_end, unit_gate=unit_gate).items():
+        layers[name].weight.fill_(value)
     return model

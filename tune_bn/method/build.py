@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import InputBatchNorm2d, scale_batchnorm
 from tune_bn.method.config import ModelConfig
-from tune_bn.method.resnet import build_network, initialize
+from tune_bn.method.convert import convert
+from tune_bn.method.networks import dry_run, make_network
+from tune_bn.method.user_network import words_of
 
 
 class Standardize(nn.Module):
@@ -41,23 +45,81 @@ def build_model(
     generator: torch.Generator,
     channel_statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> nn.Module:
-    """The whole model: input normalization if any, then the network with scaled batch norm.
+    """The whole model: input normalization if any, then the network with its normalization layers and initial γ.
 
     Args:
         config: architecture, normalization and γ.
         in_channels: channels C of the images (N, C, H, W), pixels in [0, 1].
         num_classes: outputs.
-        generator: source of the initial weights.
+        generator: source of the initial weights; they depend on nothing but it and the architecture.
         channel_statistics: mean and std per channel; needed for ``input_norm="dataset"``.
+
+    Raises:
+        MethodError: there is no such network, or it cannot be treated as asked; the message names the key of ``model``.
     """
-    network = build_network(config.arch, in_channels, num_classes)
-    initialize(network, generator)
-    if config.input_norm == "none":
-        return scale_batchnorm(network, config.gamma)  # type: ignore[arg-type]
-    if config.input_norm == "bn":
-        front: nn.Module = InputBatchNorm2d(in_channels)
-    else:
-        if channel_statistics is None:
-            raise ValueError("channel_statistics must be given for input_norm='dataset', but got None")
-        front = Standardize(*channel_statistics)
-    return scale_batchnorm(nn.Sequential(OrderedDict(input_norm=front, network=network)), config.gamma)  # type: ignore[arg-type]
+    model = make_network(config, in_channels, num_classes, generator)
+    with _naming_keys(config):
+        model = convert(model, config.norm, plain_shortcuts=config.plain_shortcuts)
+        if config.input_norm != "none":
+            front: nn.Module = InputBatchNorm2d(in_channels)
+            if config.input_norm == "dataset":
+                if channel_statistics is None:
+                    raise ValueError("channel_statistics must be given for input_norm='dataset', but got None")
+                front = Standardize(*channel_statistics)
+            model = nn.Sequential(OrderedDict(input_norm=front, network=model))
+        return _scaled(model, config)
+
+
+def check_network(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Check that :func:`build_model` gives a network that can be trained on such images; computes next to nothing.
+
+    Args:
+        config: the network.
+        image_shape: (C, H, W) as the network gets them.
+        num_classes: outputs.
+
+    Raises:
+        MethodError: there is no such network, it cannot be treated as asked, its forward pass raises on two images, or
+            its output is not (2, ``num_classes``) while training; the message names the key of ``model``.
+    """
+
+    def check(network: nn.Module) -> None:
+        with _naming_keys(config):
+            network = _scaled(convert(network, config.norm, plain_shortcuts=config.plain_shortcuts), config)
+        # In the memory format of training, in which a view of a feature map may be refused.
+        images = torch.zeros(2, *image_shape, device=next(network.parameters()).device)
+        images = images.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)
+        try:
+            with torch.no_grad():
+                output = network.train()(images)
+        except Exception as error:
+            shape = "×".join(str(side) for side in image_shape)
+            raise MethodError(
+                f"model.arch: got {config.arch!r}, which raised {words_of(error)} on images of {shape}; accepted: a "
+                "network for such images, or images for this network (data.image_size, data.crop_size)"
+            ) from error
+        if not isinstance(output, Tensor) or output.shape != (2, num_classes):
+            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise MethodError(
+                f"model.arch: got {config.arch!r}, whose output for 2 images is of {found}; accepted: a network that "
+                f"returns one tensor of shape (2, {num_classes})"
+            )
+
+    dry_run(config, image_shape[0], num_classes, check)
+
+
+def _scaled(model: nn.Module, config: ModelConfig) -> nn.Module:
+    return scale_batchnorm(model, config.gamma, branch_end=config.gamma_branch_end, unit_gate=config.unit_gate)
+
+
+@contextmanager
+def _naming_keys(config: ModelConfig) -> Iterator[None]:
+    """Name the keys of ``model`` in errors of functions that know their own arguments alone."""
+    try:
+        yield
+    except MethodError as error:
+        argument, _, problem = str(error).partition(": ")
+        if argument == "model":
+            raise MethodError(f"model.arch: got {config.arch!r}: {problem.removeprefix('got ')}") from error
+        raise MethodError(f"model.{'gamma_' * (argument == 'branch_end')}{argument}: {problem}") from error

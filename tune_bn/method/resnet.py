@@ -68,19 +68,26 @@ class CifarResNet(nn.Module):
         return logits
 
 
-def small_image_resnet(arch: str, in_channels: int, num_classes: int) -> nn.Module:
-    """torchvision's ResNet with the stem of the paper's CIFAR code: 3×3 convolution, stride 1, no max-pooling."""
+def torchvision_resnet(arch: str, in_channels: int, num_classes: int, stem: str) -> nn.Module:
+    """torchvision's ResNet.
+
+    With ``stem="small"`` it begins as in the paper's CIFAR code: 3×3 convolution, stride 1, no max-pooling. With
+    ``"imagenet"`` it begins as torchvision has it: 7×7 convolution, stride 2, then max-pooling of stride 2.
+    """
     # Importing torchvision takes longer than training a small network, which does not need it.
     from torchvision import models
 
     model: nn.Module = getattr(models, arch)(weights=None, num_classes=num_classes)
-    model.conv1 = nn.Conv2d(in_channels, 64, 3, stride=1, padding=1, bias=False)
-    model.maxpool = nn.Identity()
+    if stem == "small":
+        model.conv1 = nn.Conv2d(in_channels, 64, 3, stride=1, padding=1, bias=False)
+        model.maxpool = nn.Identity()
+    elif in_channels != 3:
+        model.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
     return model
 
 
-def build_network(arch: str, in_channels: int, num_classes: int) -> nn.Module:
-    """The network of that name, with PyTorch's own initial values.
+def build_network(arch: str, in_channels: int, num_classes: int, stem: str = "small") -> nn.Module:
+    """The built-in network of that name, with PyTorch's own initial values. ``stem`` is for torchvision's ResNets.
 
     Raises:
         ValueError: no such architecture.
@@ -88,7 +95,7 @@ def build_network(arch: str, in_channels: int, num_classes: int) -> nn.Module:
     if arch in CIFAR_RESNETS:
         return CifarResNet(int(arch.removeprefix("resnet")), in_channels, num_classes)
     if arch in TORCHVISION_RESNETS:
-        return small_image_resnet(arch, in_channels, num_classes)
+        return torchvision_resnet(arch, in_channels, num_classes, stem)
     raise ValueError(f"arch must be one of {', '.join(CIFAR_RESNETS + TORCHVISION_RESNETS)}, but got {arch!r}")
 
 

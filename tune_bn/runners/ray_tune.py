@@ -28,6 +28,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from tune_bn.errors import Interrupted, RunnerError
+from tune_bn.method.user_network import is_user_network, source_tree
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.ray_address import reachable_address, unreachable
 from tune_bn.runners.schedulers import METRIC, TIME, make_scheduler
@@ -66,6 +67,8 @@ class RayOptions:
     ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
     max_failures: int = 3
     checkpoint_seconds: float = 60.0
+    archs: Sequence[str] = ()
+    """Networks that the trials may train; workers elsewhere are sent the modules of the user's among them."""
     init: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``ray.init``."""
 
@@ -225,6 +228,7 @@ def connect(options: RayOptions) -> None:
 
     Raises:
         RunnerError: the address cannot be reached, or the cluster is too small for one trial.
+        MethodError: a network of the user's cannot be imported.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_SETTINGS.items()})
     for name in ("ray.tune", "ray.train", "ray.air"):
@@ -235,9 +239,13 @@ def connect(options: RayOptions) -> None:
         arguments |= {"address": "local", "include_dashboard": False}
     else:
         arguments["address"] = reachable_address(options.address)
+        # Workers of this machine look into the folder in which the driver starts; others have no such folder.
+        modules = {source_tree(arch) for arch in options.archs if is_user_network(arch)} - {None}
+        if modules:
+            arguments["runtime_env"] = {"py_modules": sorted(map(str, modules))}
     try:
         ray.init(**arguments, **options.init)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise unreachable(options.address or "this machine", reason) from None
     try:

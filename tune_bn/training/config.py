@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tune_bn.config import Options, choice, option
 from tune_bn.errors import ConfigError
 from tune_bn.method.config import ModelConfig
+
+PHOTO_SIZE, PHOTO_CROP = 256, 224
+DIGITS_VAL_SIZE, DIGITS_TEST_SIZE = 600, 897
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,38 @@ class DataConfig(Options):
         "stretch",
         "stretch",
         "crop",
-        doc="how image files become squares: `stretch` both sides, or resize the shorter side and `crop` the centre",
+        doc="how image files become squares of `image_size`, bilinear and antialiased: `stretch` both sides, or resize "
+        "the shorter side and `crop` the centre (the paper's rule for `cub200` and `cars` is not known)",
     )
     crop_size: int | None = option(
         None,
         doc="side of a random crop while training and of the centre crop in evaluation; null: 224 for `cub200` and "
-        "`cars` at their own image_size (our choice), else the whole image",
+        "`cars` where image_size is null too (our choice), else the whole image",
         accepted="null or an integer from 4 to 1024, at most the side of the images",
         check=lambda v: v is None or 4 <= v <= 1024,
     )
     flip: bool = option(False, doc="random horizontal flips", accepted="true or false")
     crop_padding: int = option(
-        0, doc="random crops after zero padding by so many pixels", accepted="an integer ≥ 0", check=lambda v: v >= 0
+        0,
+        doc="random crops after zero padding by so many pixels on each side; evaluation pads nothing",
+        accepted="an integer ≥ 0",
+        check=lambda v: v >= 0,
     )
+
+    def resolved(self) -> DataConfig:
+        """The same configuration with what null stands for where that depends on the source."""
+        if self.source in ("cub200", "cars") and self.image_size is None:
+            crop_size = PHOTO_CROP if self.crop_size is None else self.crop_size
+            return replace(self, image_size=PHOTO_SIZE, crop_size=crop_size)
+        if self.source == "digits":
+            val_size, test_size = self.val_size or DIGITS_VAL_SIZE, self.test_size or DIGITS_TEST_SIZE
+            return replace(self, val_size=val_size, test_size=test_size)
+        return self
+
+    def seen_shape(self, stored: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) as the network sees them of images that are stored as (C, H, W)."""
+        side = self.resolved().crop_size
+        return stored if side is None else (stored[0], side, side)
 
 
 @dataclass(frozen=True)

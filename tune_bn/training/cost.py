@@ -1,12 +1,13 @@
-"""What a run costs, counted without training: on the meta device, so nothing is computed or allocated."""
+"""What a run costs, counted without training."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tune_bn.method.config import ModelConfig
-from tune_bn.method.resnet import build_network
+from tune_bn.method.networks import dry_run
 
 BACKWARD = 2
 """The backward pass of a convolution costs two of its forward passes: one for its input, one for its weight."""
@@ -19,10 +20,15 @@ def forward_flops(config: ModelConfig, image_shape: tuple[int, int, int], num_cl
         config: the network.
         image_shape: (C, H, W).
         num_classes: outputs.
+
+    Raises:
+        MethodError: there is no such network.
     """
-    with torch.device("meta"):
-        model = build_network(config.arch, image_shape[0], num_classes).eval()
-        image = torch.empty(1, *image_shape)
-    with FlopCounterMode(display=False) as counter:
-        model(image)
-    return int(counter.get_total_flops())
+
+    def count(network: nn.Module) -> int:
+        image = torch.zeros(1, *image_shape, device=next(network.parameters()).device)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network.eval()(image)
+        return int(counter.get_total_flops())
+
+    return dry_run(config, image_shape[0], num_classes, count)

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tune_bn.method.build import build_model
-from tune_bn.method.groups import parameter_groups
-from tune_bn.training.augment import Augmentation
+from tune_bn.method.groups import freeze_gamma, parameter_groups
+from tune_bn.training.augment import Augmentation, centre_crop
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, Split
 from tune_bn.training.result import COMPLETED, DIVERGED, EpochPoint, RunResult
-from tune_bn.training.seeds import make_generators
+from tune_bn.training.seeds import as_default, make_generators
 from tune_bn.training.versions import library_versions
 
 EVALUATION_PIXELS = 2**20
@@ -53,7 +53,7 @@ class DeviceData:
         self.val = DeviceSplit(dataset.val, device)
         self.test = DeviceSplit(dataset.test, device) if dataset.test is not None else None
         self.num_classes = dataset.num_classes
-        self.in_channels = dataset.image_shape[0]
+        self.in_channels = dataset.stored_shape[0]
         mean, std = dataset.channel_statistics()
         self.channel_statistics = ([float(v) for v in mean], [float(v) for v in std])
 
@@ -62,10 +62,24 @@ class DeviceData:
         self.test = DeviceSplit(split, self.device)
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """SGD with the method's parameter groups: momentum without Nesterov."""
-    groups = parameter_groups(model, lr=config.lr, c=config.c, weight_decay=config.weight_decay)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
+    """SGD with the method's parameter groups: momentum without Nesterov.
+
+    Every parameter decays with ``norm`` ``rbn`` and ``iebn``, as their authors train them. With ``freeze_gamma`` the
+    model's γ's require no gradient from here on.
+    """
+    train = config.train
+    if train.freeze_gamma:
+        freeze_gamma(model)
+    groups = parameter_groups(
+        model,
+        lr=train.lr,
+        c=train.c,
+        weight_decay=train.weight_decay,
+        c_beta=train.c_beta,
+        decay="all" if config.model.norm in ("rbn", "iebn") else "weights",
+    )
+    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
@@ -111,7 +125,7 @@ class TrainingRun:
             channel_statistics=data.channel_statistics,
         )
         self.model = model.to(data.device).to(memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(self.model, config.train)
+        self.optimizer = make_optimizer(self.model, config)
         self.schedule = make_schedule(self.optimizer, config.train)
         self.curve: list[EpochPoint] = []
         self.diverged = False
@@ -149,20 +163,21 @@ class TrainingRun:
         start = time.monotonic()
         train, size = self.data.train, self.config.train.batch_size
         order = torch.randperm(len(train), generator=self.generators.order).to(self.data.device)
-        augment = Augmentation(self.config.data, len(train), self.generators.augment)
+        augment = Augmentation(self.config.data, train.images.shape, self.generators.augment)
         totals = torch.zeros(2, dtype=torch.float64, device=self.data.device)
         lr = float(self.optimizer.param_groups[0]["lr"])
         self.model.train()
-        for first in range(0, len(train), size):
-            index = order[first : first + size]
-            images, labels = augment(train.images[index], first), train.labels[index]
-            with self._autocast():
-                logits = self.model(to_input(images))
-                loss = F.cross_entropy(logits, labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            totals += count(loss.detach(), logits.detach(), labels)
+        with as_default(self.generators.noise):
+            for first in range(0, len(train), size):
+                index = order[first : first + size]
+                images, labels = augment(train.images[index], first), train.labels[index]
+                with self._autocast():
+                    logits = self.model(to_input(images))
+                    loss = F.cross_entropy(logits, labels)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+                totals += count(loss.detach(), logits.detach(), labels)
         self.schedule.step()
         train_loss, train_accuracy = mean_scores(totals, len(train))
         val_loss, val_accuracy = self.evaluate(self.data.val)
@@ -180,12 +195,13 @@ class TrainingRun:
     def evaluate(self, split: DeviceSplit) -> tuple[float, float]:
         """Mean cross-entropy and accuracy in percent on a split, with running statistics."""
         self.model.eval()
-        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // split.images[0, 0].numel()))
+        images = centre_crop(split.images, self.config.data)
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // images[0, 0].numel()))
         totals = torch.zeros(2, dtype=torch.float64, device=self.data.device)
         with torch.inference_mode(), self._autocast():
             for first in range(0, len(split), size):
                 labels = split.labels[first : first + size]
-                logits = self.model(to_input(split.images[first : first + size]))
+                logits = self.model(to_input(images[first : first + size]))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
         return mean_scores(totals, len(split))
 
@@ -210,7 +226,7 @@ class TrainingRun:
             started_at=self.started_at,
             duration_seconds=round(self.seconds, 3),
             device=device_name(self.data.device),
-            versions=library_versions(),
+            versions=library_versions(self.config.model.arch),
         )
 
     def _test_accuracy(self, test: DeviceSplit) -> float:
@@ -232,6 +248,7 @@ class TrainingRun:
             "schedule": self.schedule.state_dict(),
             "order": self.generators.order.get_state(),
             "augment": self.generators.augment.get_state(),
+            "noise": [generator.get_state() for generator in self.generators.noise],
             "curve": [asdict(point) for point in self.curve],
             "diverged": self.diverged,
             "best_epoch": self.best_epoch,
@@ -251,6 +268,8 @@ class TrainingRun:
         # Generator states live on the CPU, wherever the checkpoint was mapped to.
         self.generators.order.set_state(state["order"].cpu())
         self.generators.augment.set_state(state["augment"].cpu())
+        for generator, noise in zip(self.generators.noise, state["noise"], strict=True):
+            generator.set_state(noise.cpu())
         self.curve = [EpochPoint(**point) for point in state["curve"]]
         self.diverged = state["diverged"]
         self.best_epoch = state["best_epoch"]

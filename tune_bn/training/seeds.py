@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +32,8 @@ class Generators:
     """Order of the images in each epoch; on the CPU for the same reason."""
     augment: torch.Generator
     """Flips and crops; on the device of the images."""
+    noise: tuple[torch.Generator, ...]
+    """What a network draws while training, such as dropout and stochastic depth: on the CPU, and on the device."""
 
 
 def make_generators(seed: int, device: torch.device) -> Generators:
@@ -40,4 +44,29 @@ def make_generators(seed: int, device: torch.device) -> Generators:
         return torch.Generator(where).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
     cpu = torch.device("cpu")
-    return Generators(generator("init", cpu), generator("order", cpu), generator("augment", device))
+    noise = tuple(generator("noise", where) for where in dict.fromkeys((cpu, device)))
+    return Generators(generator("init", cpu), generator("order", cpu), generator("augment", device), noise)
+
+
+@contextmanager
+def as_default(generators: tuple[torch.Generator, ...]) -> Iterator[None]:
+    """Let whatever draws without a generator of its own draw from these, each on its device.
+
+    A layer such as dropout knows torch's default generators alone, which all runs of a process share.
+    """
+    pairs = [(generator, _default(generator.device)) for generator in generators]
+    states = [default.get_state() for _, default in pairs]
+    for generator, default in pairs:
+        default.set_state(generator.get_state())
+    try:
+        yield
+    finally:
+        for (generator, default), state in zip(pairs, states, strict=True):
+            generator.set_state(default.get_state())
+            default.set_state(state)
+
+
+def _default(device: torch.device) -> torch.Generator:
+    if device.type == "cpu":
+        return torch.default_generator
+    return torch.cuda.default_generators[device.index or 0]

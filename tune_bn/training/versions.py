@@ -10,15 +10,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import tune_bn
+from tune_bn.method.user_network import is_user_network, source_sha256
 
 PACKAGE = Path(tune_bn.__file__).parent
 
 
 @cache
-def library_versions() -> dict[str, str]:
+def library_versions(*archs: str) -> dict[str, str]:
     """Versions of what a result depends on; ``code`` is a hash over the Python files of this package.
 
-    The hash tells two states of the code apart also where the package was installed from a wheel.
+    The hash tells two states of the code apart also where the package was installed from a wheel. Where networks of the
+    user's are among ``archs``, ``network`` is the hash of their source files.
+
+    Raises:
+        MethodError: a network of the user's cannot be imported.
     """
     found = {"tune_bn": tune_bn.__version__, "code": _code_hash(), "python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy"):
@@ -26,6 +31,8 @@ def library_versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "none"
+    if own := {arch for arch in archs if is_user_network(arch)}:
+        found["network"] = source_sha256(own)
     return found
 
 

@@ -1,9 +1,10 @@
-"""Listing, checking and decoding of image files that are made here."""
+"""Decoding of image files that are made here."""
 
 from __future__ import annotations
 
-import os
+import itertools
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from tune_bn.errors import DataError
-from tune_bn.training.image_folder import Decoder, scan
+from tune_bn.training import decoding
+from tune_bn.training.decoding import Decoder
 
 RNG = np.random.default_rng(0)
 
@@ -20,99 +22,10 @@ def picture(height: int = 8, width: int = 9) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Two classes, two training images and one test image each."""
-    for split, count in (("train", 2), ("test", 1)):
-        for name in ("ant", "cat"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(picture()).save(tmp_path / split / name / f"{number}.png")
-    return tmp_path
-
-
-def decode(*paths: Path, image_size: int | None = None) -> np.ndarray:
-    return Decoder(str(paths[0]), image_size).decode([str(path) for path in paths], lambda count: None)
-
-
-def refusal(root: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        scan(root)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_files_are_listed_by_class_in_a_fixed_order(root: Path) -> None:
-    (root / "train/ant/0/deep").mkdir(parents=True)
-    os.rename(root / "train/ant/0.png", root / "train/ant/0/deep/9.png")
-    found = scan(root)
-    assert found.classes == ("ant", "cat")
-    assert [os.path.relpath(path, root) for path in found.train.paths] == [
-        "train/ant/0/deep/9.png",
-        "train/ant/1.png",
-        "train/cat/0.png",
-        "train/cat/1.png",
-    ]
-    assert found.train.labels.tolist() == [0, 0, 1, 1]
-
-
-def test_hidden_and_system_files_are_passed_over(root: Path) -> None:
-    for name in (".DS_Store", "._0.png", "Thumbs.db", "desktop.ini"):
-        (root / "train/ant" / name).write_bytes(b"not an image")
-    (root / "train/.ipynb_checkpoints").mkdir()
-    (root / "train/ant/.cache").mkdir()
-    (root / "train/ant/.cache/2.png").write_bytes(b"not an image")
-    (root / "train/labels.csv").write_text("a,b")
-    assert len(scan(root).train.paths) == 4
-
-
-@pytest.mark.parametrize("link", ["train/ant", "train/ant/more"])
-def test_linked_folders_count(root: Path, link: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "ant"
-    os.rename(root / "train/ant", elsewhere)
-    (root / link).parent.mkdir(exist_ok=True)
-    (root / link).symlink_to(elsewhere)
-    assert scan(root).train.labels.tolist() == [0, 0, 1, 1]
-
-
-def test_an_image_without_an_extension_counts(root: Path) -> None:
-    os.rename(root / "train/ant/0.png", root / "train/ant/zero")
-    found = scan(root)
-    assert len(decode(*map(Path, found.train.paths))) == 4
-
-
-def test_missing_folders_are_named_with_the_layout(tmp_path: Path) -> None:
-    layout = "accepted: a folder with train/<class>/… and test/<class>/…"
-    assert refusal(tmp_path / "no") == f"data.root: got '{tmp_path}/no', which is not a folder; {layout}"
-    assert "which has no train/" in refusal(tmp_path)
-    (tmp_path / "train").mkdir()
-    assert "which has no test/" in refusal(tmp_path)
-
-
-def test_classes_must_agree_and_hold_images(root: Path) -> None:
-    (root / "train/dog").mkdir()
-    assert refusal(root).startswith(f"{root}/test: lacks the class 'dog', which train has")
-    (root / "test/dog").mkdir()
-    (root / "test/elk").mkdir()
-    assert refusal(root).startswith(f"{root}/train: lacks the class 'elk', which test has")
-    (root / "test/elk").rmdir()
-    assert refusal(root) == f"{root}/train/dog: an empty class; accepted: at least one image"
-
-
-def test_one_class_is_not_enough(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        (tmp_path / split / "ant").mkdir(parents=True)
-    assert refusal(tmp_path) == f"{tmp_path}/train: got 1 class folders; accepted: at least 2"
-
-
-def test_a_text_among_the_images_is_named(root: Path) -> None:
-    (root / "test/cat/README").write_text("hello")
-    assert refusal(root).startswith(f"{root}/test/cat/README: not an image that Pillow can identify")
-
-
-def test_an_image_beside_the_class_folders_is_named(root: Path) -> None:
-    Image.fromarray(picture()).save(root / "train/lost.jpg")
-    assert refusal(root).startswith(f"{root}/train/lost.jpg: an image outside the class folders")
+def decode(*paths: Path, image_size: int | None = None, resize: str = "stretch") -> np.ndarray:
+    blocks: list[np.ndarray] = []
+    Decoder(str(paths[0]), image_size, resize).decode([str(path) for path in paths], blocks.append)
+    return np.concatenate(blocks)
 
 
 @pytest.mark.parametrize(
@@ -164,11 +77,33 @@ def test_many_files_keep_their_order(tmp_path: Path) -> None:
     pixels = [picture(4, 4) for _ in range(150)]
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
-    steps: list[int] = []
-    paths = [str(tmp_path / f"{number}.png") for number in range(150)]
-    decoded = Decoder(paths[0], None).decode(paths, steps.append)
+    decoded = decode(*(tmp_path / f"{number}.png" for number in range(150)))
     np.testing.assert_array_equal(decoded, np.stack(pixels).transpose(0, 3, 1, 2))
-    assert sum(steps) == 150
+
+
+def test_what_is_decoded_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images there are: a taker that is slower than the decoders must not fill the memory."""
+    Image.fromarray(picture(4, 4)).save(tmp_path / "a.png")
+    monkeypatch.setattr(decoding, "_THREADS", 2)
+    monkeypatch.setattr(decoding, "_BLOCK_IMAGES", 1)
+    begun, taken, ahead = itertools.count(1), 0, []
+    decode_block = Decoder._decode_block
+    last = 0
+
+    def counting(self: Decoder, paths: Sequence[str]) -> np.ndarray:
+        nonlocal last
+        last = next(begun)
+        return decode_block(self, paths)
+
+    def take(block: np.ndarray) -> None:
+        nonlocal taken
+        taken += len(block)
+        ahead.append(last - taken)
+
+    monkeypatch.setattr(Decoder, "_decode_block", counting)
+    Decoder(str(tmp_path / "a.png"), None).decode([str(tmp_path / "a.png")] * 50, take)
+    assert taken == 50
+    assert max(ahead) <= 4
 
 
 def test_image_size_makes_squares_of_any_size(tmp_path: Path) -> None:
@@ -177,6 +112,19 @@ def test_image_size_makes_squares_of_any_size(tmp_path: Path) -> None:
     decoded = decode(tmp_path / "wide.png", tmp_path / "tall.png", image_size=8)
     assert decoded.shape == (2, 3, 8, 8)
     assert [decoded[i, :, 4, 4].tolist() for i in (0, 1)] == [[10, 20, 30], [40, 50, 60]]
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 40), (20, 20)])
+def test_crop_keeps_the_proportions_of_the_middle(tmp_path: Path, width: int, height: int) -> None:
+    """A square of 20 in the middle, with a border of another colour beyond it."""
+    pixels = np.full((height, width, 3), (250, 0, 0), np.uint8)
+    top, left = (height - 20) // 2, (width - 20) // 2
+    pixels[top : top + 20, left : left + 20] = np.indices((20, 20)).sum(0)[..., None] * 5
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    cropped = decode(tmp_path / "a.png", image_size=20, resize="crop")[0]
+    np.testing.assert_array_equal(cropped, pixels[top : top + 20, left : left + 20].transpose(2, 0, 1))
+    stretched = decode(tmp_path / "a.png", image_size=20)[0]
+    assert (stretched[0] > 200).any() == (width != height)
 
 
 def test_resizing_down_averages_rather_than_skips(tmp_path: Path) -> None:

@@ -1,0 +1,284 @@
+"""Networks by name: torchvision's, and those of users with all that can be wrong with them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from tune_bn.errors import MethodError
+from tune_bn.method.config import ModelConfig
+from tune_bn.method.networks import dry_run, make_network
+from tune_bn.method.user_network import call_user_network, load_function, source_sha256, source_tree
+
+_numbers = itertools.count()
+
+NETWORK = """
+import torch
+from torch import nn
+
+def net(in_channels, num_classes, width=4):
+    layers = nn.Conv2d(in_channels, width, 3), nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(width, num_classes))
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Write a module into the current folder; returns its name, which no other test uses."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+
+    def module(text: str = NETWORK, package: str = "") -> str:
+        name = f"users_own_{next(_numbers)}"
+        folder = tmp_path / package
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(text)
+        return f"{package}.{name}" if package else name
+
+    return module
+
+
+def built(arch: str, in_channels: int = 3, seed: int = 0, **options: str) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    return make_network(ModelConfig(arch=arch, **options), in_channels, 7, generator)
+
+
+def without_values(arch: str, in_channels: int = 3, **options: str) -> nn.Module:
+    return dry_run(ModelConfig(arch=arch, **options), in_channels, 7, lambda network: network)
+
+
+def shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+# --- torchvision
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "efficientnet_b0", "vgg11_bn", "googlenet", "maxvit_t"])
+def test_a_network_of_torchvision_is_the_one_of_that_name(name: str) -> None:
+    network = without_values(f"torchvision/{name}")
+    assert all(parameter.is_meta for parameter in network.parameters())
+    with torch.device("meta") if name != "regnet_y_400mf" else torch.device("cpu"):
+        options = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
+        theirs = models.get_model(name, num_classes=7, **options)
+    assert type(network) is type(theirs)
+    assert shapes(network) == shapes(theirs)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_auxiliary_heads_are_left_out(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    network = without_values(f"torchvision/{name}").train()
+    assert network(torch.empty(2, 3, 96, 96, device="meta")).shape == (2, 7)
+    assert not recwarn
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11_bn", "inception_v3"])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_first_convolution_takes_other_images(name: str, channels: int) -> None:
+    network = without_values(f"torchvision/{name}", channels)
+    assert network.train()(torch.empty(2, channels, 96, 96, device="meta")).shape == (2, 7)
+    rgb = shapes(without_values(f"torchvision/{name}"))
+    assert len([key for key, shape in shapes(network).items() if shape != rgb[key]]) == 1
+
+
+def test_the_filters_of_other_images_are_those_of_rgb_in_turn() -> None:
+    rgb = built("torchvision/mobilenet_v3_small").features[0][0].weight
+    for channels in (1, 2, 5):
+        weight = built("torchvision/mobilenet_v3_small", channels).features[0][0].weight
+        assert isinstance(weight, nn.Parameter)
+        assert torch.equal(weight, rgb[:, [0, 1, 2, 0, 1][:channels]])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet19", "accepted: torchvision/resnet18 (did you mean it?), or torchvision/NAME with a NAME of"),
+        ("ResNet50", "accepted: torchvision/resnet50 (did you mean it?)"),
+        ("xyz", "accepted: torchvision/NAME with a NAME of torchvision.models.list_models(torchvision.models)"),
+        ("fcn_resnet50", "accepted: torchvision/"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_closest(name: str, words: str) -> None:
+    with pytest.raises(MethodError) as caught:
+        without_values(f"torchvision/{name}")
+    assert str(caught.value).startswith(f"model.arch: got 'torchvision/{name}'; accepted: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_stem_for_large_images_is_torchvisions(channels: int) -> None:
+    ours = shapes(without_values("resnet18", channels, stem="imagenet"))
+    assert ours == shapes(without_values("torchvision/resnet18", channels))
+    small = shapes(without_values("resnet18", channels))
+    assert {key for key in ours if ours[key] != small[key]} == {"conv1.weight"}
+    assert ours["conv1.weight"] == (64, channels, 7, 7)
+    network = without_values("resnet18", channels, stem="imagenet")
+    halved = network.layer1(network.maxpool(network.conv1(torch.empty(1, channels, 64, 64, device="meta"))))
+    assert halved.shape == (1, 64, 16, 16)
+
+
+# --- initial values
+
+
+def weights(model: nn.Module) -> list[torch.Tensor]:
+    return [p for p in model.parameters() if p.ndim > 1]
+
+
+@pytest.mark.parametrize("arch", ["torchvision/shufflenet_v2_x0_5", "own"])
+def test_a_seed_determines_a_networks_own_initial_values(arch: str, write: Callable[..., str]) -> None:
+    arch = f"{write()}:net" if arch == "own" else arch
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one = weights(built(arch, seed=1))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(6)
+    two, other = weights(built(arch, seed=1)), weights(built(arch, seed=2))
+    assert all(map(torch.equal, one, two))
+    assert not any(map(torch.equal, one, other))
+
+
+def test_torchvisions_initial_values_are_not_the_papers() -> None:
+    ours, theirs = built("resnet18", stem="imagenet"), built("torchvision/resnet18")
+    # Kaiming normal: fan-in in the paper's code, fan-out in torchvision's.
+    assert ours.layer2[0].conv1.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert theirs.layer2[0].conv1.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    assert not ours.fc.bias.any()
+    assert theirs.fc.bias.any()
+
+
+# --- a function of the user's
+
+
+def test_a_function_of_the_current_folder_is_called(write: Callable[..., str]) -> None:
+    network = call_user_network(f"{write()}:net", in_channels=2, num_classes=5)
+    assert network(torch.zeros(2, 2, 6, 6)).shape == (2, 5)
+    inside = write("from .parts import net\n", package="users_package")
+    Path("users_package/parts.py").write_text(NETWORK)
+    assert isinstance(call_user_network(f"{inside}:net", 1, 2), nn.Sequential)
+
+
+def test_a_class_and_a_partial_are_functions_too(write: Callable[..., str]) -> None:
+    name = write(
+        f"{NETWORK}\nfrom functools import partial\nwide = partial(net, width=8)\n"
+        "class Net(nn.Module):\n    def __init__(self, in_channels, num_classes):\n        super().__init__()\n"
+    )
+    assert call_user_network(f"{name}:wide", 1, 2)[0].out_channels == 8
+    assert type(call_user_network(f"{name}:Net", 1, 2)).__name__ == "Net"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def nets(): pass", "has no function net; accepted: {name}:nets (did you mean it?), or one of its own"),
+        ("net = 3", "has no function net; accepted: one of its own"),
+        (
+            "def net(in_channels): pass",
+            "which takes other arguments (got an unexpected keyword argument 'num_classes')",
+        ),
+        (
+            "def net(in_channels, num_classes, depth): pass",
+            "takes other arguments (missing a required argument: 'depth')",
+        ),
+        ("def net(**k): raise KeyError('a\\nb')", "which raised KeyError: 'a\\nb'; accepted: a function that returns"),
+        ("def net(**k): raise OSError('a\\nb')", "which raised OSError: a; accepted: a function that returns"),
+        ("def net(**k): raise AssertionError", "which raised AssertionError; accepted: a function that returns"),
+        (
+            "def net(**k): return 1",
+            "which returned int; accepted: a function that returns a torch.nn.Module when called",
+        ),
+        (
+            "def net(**k): pass",
+            "returned NoneType; accepted: a function that returns a torch.nn.Module when called as net(",
+        ),
+        (
+            "import there_is_none",
+            "importing {name} raised ModuleNotFoundError: No module named 'there_is_none'; accepted",
+        ),
+        (
+            "1 / 0",
+            "importing {name} raised ZeroDivisionError: division by zero; accepted: a module that can be imported",
+        ),
+        ("def net(", "importing {name} raised SyntaxError: "),
+        ("raise SystemExit(3)", "importing {name} raised SystemExit: 3; accepted: a module that can be imported"),
+    ],
+)
+def test_what_is_wrong_with_a_function_is_said_in_one_line(write: Callable[..., str], text: str, words: str) -> None:
+    name = write(text)
+    with pytest.raises(MethodError) as caught:
+        call_user_network(f"{name}:net", 1, 2)
+    message = str(caught.value)
+    assert message.startswith(f"model.arch: got '{name}:net', ")
+    assert words.format(name=name) in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("module", "missing"), [("there_is_none", "there_is_none"), ("json.none.a", "json.none")])
+def test_a_module_that_is_nowhere_is_named(write: Callable[..., str], module: str, missing: str) -> None:
+    with pytest.raises(
+        MethodError, match=rf"there is no module {missing}; accepted: a module in the current folder \(/"
+    ):
+        load_function(f"{module}:net")
+
+
+def test_installed_modules_go_before_those_of_the_current_folder(write: Callable[..., str]) -> None:
+    write()
+    Path("colorsys.py").write_text("raise SystemExit")
+    sys.modules.pop("colorsys", None)
+    assert load_function("colorsys:rgb_to_hsv")(0, 0, 0) == (0, 0, 0)
+
+
+def test_the_hash_follows_the_files_that_are_named(write: Callable[..., str]) -> None:
+    name = write()
+    first = source_sha256([f"{name}:net"])
+    assert source_sha256([f"{name}:net"]) == first
+    Path(f"{name}.py").write_text(NETWORK + "# changed\n")
+    assert source_sha256([f"{name}:net"]) != first
+    door = write(f"from {name} import net\n")
+    before = source_sha256([f"{door}:net"])
+    Path(f"{name}.py").write_text(NETWORK + "# changed again\n")
+    assert source_sha256([f"{door}:net"]) != before
+    both = [f"{name}:net", f"{door}:net"]
+    assert source_sha256(both) == source_sha256(both[::-1]) != source_sha256(both[:1])
+
+
+def test_a_partial_has_the_hash_of_its_module(write: Callable[..., str]) -> None:
+    name = write("from functools import partial\nnet = partial(dict)\n")
+    first = source_sha256([f"{name}:net"])
+    Path(f"{name}.py").write_text("")
+    assert source_sha256([f"{name}:net"]) != first
+
+
+def test_what_other_machines_need_is_the_file_or_the_package(write: Callable[..., str]) -> None:
+    assert source_tree(f"{(name := write())}:net") == Path(f"{name}.py").absolute()
+    assert source_tree(f"{write(package='users_package_2')}:net") == Path("users_package_2").absolute()
+    assert source_tree("torchvision.models:resnet18") is None
+
+
+# --- without values
+
+
+def test_a_network_that_needs_its_values_is_built_on_the_cpu(write: Callable[..., str]) -> None:
+    name = write(
+        "from torch import nn\n"
+        "def net(in_channels, num_classes):\n"
+        "    layer = nn.Conv2d(in_channels, 4, 1)\n"
+        "    assert layer.weight.std().item() > 0\n"
+        "    return layer\n"
+    )
+    assert not without_values(f"{name}:net").weight.is_meta
+
+
+def test_no_value_is_drawn_from_the_global_generator(write: Callable[..., str]) -> None:
+    name = write(
+        "import torch\nfrom torch import nn\ndef net(**k):\n    torch.rand(3)\n    return nn.Conv2d(1, 1, 1)\n"
+    )
+    state = torch.get_rng_state()
+    without_values(f"{name}:net")
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,131 @@
+"""A network of the user's on Ray's workers: in the folder where the search started, or sent to a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from ray.cluster_utils import Cluster
+
+from tune_bn.errors import MethodError
+from tune_bn.method.config import ModelConfig
+from tune_bn.records import COMPLETED
+from tune_bn.runners.base import Runner, Task
+from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
+from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
+from tune_bn.training.data import load_dataset
+from tune_bn.training.loop import DeviceData, train
+from tune_bn.training.versions import library_versions
+
+DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)
+SMALL = """
+from torch import nn
+
+def net(in_channels, num_classes):
+    layers = nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(4, num_classes))
+"""
+
+
+class Feed:
+    """Tasks with one configuration each, and what came of them."""
+
+    def __init__(self, *archs: str) -> None:
+        self.left = [
+            Task(
+                "search",
+                "candidate",
+                n,
+                {},
+                RunConfig(ModelConfig(arch=a, gamma=0.3), DATA, TrainConfig(epochs=2)),
+                (1,),
+            )
+            for n, a in enumerate(archs)
+        ]
+        self.results: dict[str, object] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.left
+
+    def next(self) -> Task | None:
+        return self.left.pop(0) if self.left else None
+
+    def finished(self, task: Task, results: list[object]) -> None:
+        (self.results[task.config.model.arch],) = results
+
+
+class Silent:
+    """A listener."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a module and a package, which this process can import."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    place = tmp_path / "mine"
+    (place / "users_package_on_ray").mkdir(parents=True)
+    (place / "users_module_on_ray.py").write_text(SMALL)
+    (place / "users_package_on_ray/parts.py").write_text(SMALL)
+    (place / "users_package_on_ray/nets.py").write_text("from users_package_on_ray.parts import net\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(place)])
+    yield place
+    ray.shutdown()
+    torch.set_num_threads(threads)
+    for name in [name for name in sys.modules if name.endswith("_on_ray") or "_on_ray." in name]:
+        del sys.modules[name]
+
+
+ARCHS = ("users_module_on_ray:net", "users_package_on_ray.nets:net")
+
+
+def check_runs(runner: Runner) -> None:
+    """The runs equal those of this process, and their records tell the state of the file."""
+    feed = Feed(*ARCHS)
+    tasks = list(feed.left)
+    runner.run(feed, Silent())
+    for task in tasks:
+        result = feed.results[task.config.model.arch]
+        assert result.status == COMPLETED, result.reason
+        alone = train(task.config, DeviceData(load_dataset(DATA), torch.device("cpu")), 1)
+        assert result.curve == alone.curve
+        assert result.versions == library_versions(task.config.model.arch)
+        assert len(result.versions["network"]) == 16
+
+
+def test_workers_of_this_machine_import_it_where_the_search_started(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    connect(RayOptions(archs=ARCHS, init={"num_cpus": 2}))
+    assert "py_modules" not in ray.get_runtime_context().runtime_env
+    check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
+
+
+def test_a_cluster_is_sent_the_module_or_the_package(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        connect(RayOptions(address=cluster.address, archs=("resnet8", *ARCHS, "torchvision.models:resnet18")))
+        assert len(ray.get_runtime_context().runtime_env["py_modules"]) == 2
+        check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_a_module_that_cannot_be_sent_is_refused_before_the_cluster_is_reached() -> None:
+    with pytest.raises(MethodError, match="there is no module there_is_none"):
+        connect(RayOptions(address="auto", archs=("there_is_none:net",)))
+    assert not ray.is_initialized()

@@ -1,0 +1,126 @@
+"""A network of the user's own: a function named ``package.module:function``, and the files that it comes from."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune_bn.errors import MethodError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+def is_user_network(arch: str) -> bool:
+    """Whether ``arch`` names a function of the user's."""
+    return ":" in arch
+
+
+def call_user_network(arch: str, in_channels: int, num_classes: int) -> nn.Module:
+    """The module that ``function(in_channels=…, num_classes=…)`` returns.
+
+    Raises:
+        MethodError: there is no such function, it takes other arguments, it raises, or it returns something else.
+    """
+    from torch import nn
+
+    function = load_function(arch)
+    arguments = {"in_channels": in_channels, "num_classes": num_classes}
+    call = f"{arch.partition(':')[2]}({', '.join(f'{key}={value}' for key, value in arguments.items())})"
+    accepted = f"a function that returns a torch.nn.Module when called as {call}"
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise MethodError(
+            f"model.arch: got {arch!r}, which takes other arguments ({error}); accepted: {accepted}"
+        ) from None
+    except ValueError:
+        pass  # some callables of C have no signature; calling them shows
+    try:
+        network = function(**arguments)
+    except Exception as error:
+        raise MethodError(f"model.arch: got {arch!r}, which raised {words_of(error)}; accepted: {accepted}") from error
+    if not isinstance(network, nn.Module):
+        raise MethodError(f"model.arch: got {arch!r}, which returned {type(network).__name__}; accepted: {accepted}")
+    return network
+
+
+def load_function(arch: str) -> Callable[..., Any]:
+    """Import ``package.module`` and return its ``function``. The current folder counts, after installed packages.
+
+    Raises:
+        MethodError: there is no such module or function, or importing it raises.
+    """
+    module_name, _, name = arch.partition(":")
+    folder = os.getcwd()
+    if not {"", folder} & set(sys.path):
+        sys.path.append(folder)
+    importlib.invalidate_caches()
+    try:
+        module = pkgutil.resolve_name(f"{module_name}:")
+    except (Exception, SystemExit) as error:
+        missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+            raise MethodError(
+                f"model.arch: got {arch!r}, but there is no module {missing}; accepted: a module in the current folder "
+                f"({folder}) or an installed one"
+            ) from None
+        raise MethodError(
+            f"model.arch: got {arch!r}, but importing {module_name} raised {words_of(error)}; accepted: a module that "
+            "can be imported"
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        close = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)], n=1)
+        hint = f"{module_name}:{close[0]} (did you mean it?), or " if close else ""
+        place = getattr(module, "__file__", None) or module_name
+        raise MethodError(
+            f"model.arch: got {arch!r}, but {place} has no function {name}; accepted: {hint}one of its own"
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def words_of(error: BaseException) -> str:
+    """Type and first line of an error, for a message of one line."""
+    text = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+    if len(text) > 200:
+        text = f"{text[:199]}…"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def source_sha256(archs: Iterable[str]) -> str:
+    """First 16 hex digits of the SHA-256 of the files that define these functions, and of the modules that are named.
+
+    Files that these import are not part of it.
+    """
+    digest = hashlib.sha256()
+    for arch in sorted(archs):
+        function = load_function(arch)
+        files = {getattr(sys.modules[arch.partition(":")[0]], "__file__", None): None}
+        # A functools.partial, for one, has no file of its own.
+        with contextlib.suppress(TypeError):
+            files[inspect.getsourcefile(inspect.unwrap(function))] = None
+        for file in files:
+            if file is not None:
+                digest.update(Path(file).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def source_tree(arch: str) -> Path | None:
+    """File or folder of the top-level module that holds the function; None where it is installed with pip."""
+    load_function(arch)
+    top = sys.modules[arch.partition(":")[0].partition(".")[0]]
+    folders = list(getattr(top, "__path__", ()))
+    file = folders[0] if folders else getattr(top, "__file__", None)
+    return None if file is None or _INSTALLED & set(Path(file).parts) else Path(file)
