@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install search ui test lint unit test-system clean
+.PHONY: help install search ui test lint unit test-system docs clean
 
 help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
 	@echo "make ui           the MLflow UI on the studies"
 	@echo "make test         install, then lint, types and tests"
+	@echo "make docs         the pages of docs/ that are written from the code"
 	@echo "make test-system  the tests that start real servers (sshd, mlflow server)"
 
 install: $(STAMP)
@@ -42,6 +43,11 @@ unit: install
 
 test-system: install
 	$(BIN)/python -m pytest -m system
+
+docs: install
+	$(BIN)/python -m tune_bn.space_reference > docs/space.md
+	$(BIN)/python -m tune_bn.api_reference api > docs/api.md
+	$(BIN)/python -m tune_bn.api_reference cli > docs/cli.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

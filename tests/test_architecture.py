@@ -17,7 +17,10 @@ PACKAGE = Path(tune_bn.__file__).parent
 
 PORTS = {"tune_bn.runners.base", "tune_bn.samplers.base", "tune_bn.tracking.base"}
 ADAPTERS = {"runners", "samplers", "tracking", "console", "report"}
-OUTER = {"cli", "__main__", "wiring", "validate", "status", "train_command"}
+OUTER = {
+    *("cli", "__main__", "wiring", "validate", "status", "api_reference"),
+    *("train_command", "paper_command", "inspect_command"),
+}
 """The verbs: what the command line consists of."""
 
 KNOWN_TO = {
@@ -26,12 +29,12 @@ KNOWN_TO = {
     "mlflow": {"tracking"},
     "sqlalchemy": {"tracking"},
     "matplotlib": {"report"},
-    "rich": {"console", "status"},
-    "typer": {"cli"},
+    "rich": {"console", "status", "paper_command", "inspect_command"},
+    "typer": {"cli", "api_reference"},
     "pydantic": {"spec", "sections", "spec_errors"},
-    "torch": {"method", "training", "runners", "train_command"},
+    "torch": {"method", "training", "runners", "train_command", "inspect_command"},
     "torchvision": {"method", "training"},
-    "scipy": {"analysis"},
+    "scipy": {"analysis", "training"},
 }
 """The rooms that may import each of these libraries; no other room may."""
 
@@ -39,10 +42,11 @@ MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "records": {"errors"},
-    "method": {"errors", "config"},
-    "training": {"", "errors", "config", "records", "method"},
+    "layers": {"errors"},
+    "method": {"errors", "config", "layers"},
+    "training": {"", "errors", "config", "records", "layers", "method"},
     "analysis": {"errors", "records"},
-    "report": {"errors", "records", "curves", "analysis", "training"},
+    "report": {"errors", "records", "curves", "layers", "analysis", "training"},
 }
 """What an inner room may know of the rest of the package; '' is the package itself, for its version."""
 
@@ -185,10 +189,14 @@ def test_the_public_functions_come_with_their_first_use(tmp_path: Path) -> None:
 
 
 def test_the_public_names() -> None:
-    from tune_bn.method import batchnorm
+    from tune_bn.method import batchnorm, convert, groups, iebn, rbn
 
     assert tune_bn.scale_batchnorm is batchnorm.scale_batchnorm
-    assert tune_bn.parameter_groups is batchnorm.parameter_groups
-    assert {"__version__", "parameter_groups", "scale_batchnorm"} == set(tune_bn.__all__) <= set(dir(tune_bn))
+    assert tune_bn.parameter_groups is groups.parameter_groups
+    assert tune_bn.convert is convert.convert
+    layers = {"InstanceEnhancementBatchNorm2d": iebn, "RepresentativeBatchNorm2d": rbn}
+    assert all(getattr(tune_bn, name) is getattr(home, name) for name, home in layers.items())
+    functions = {"convert", "parameter_groups", "scale_batchnorm"}
+    assert {"__version__", *functions, *layers} == set(tune_bn.__all__) <= set(dir(tune_bn))
     with pytest.raises(AttributeError, match="no attribute 'scale_batchnorms'"):
         _ = tune_bn.scale_batchnorms  # type: ignore[attr-defined]

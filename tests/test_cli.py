@@ -55,7 +55,8 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def refusal(workplace: Path, *arguments: str) -> str:
     """The one line that a refused command says; nothing else may have happened."""
     before = tree(workplace)
-    done = tune_bn(workplace, *arguments)
+    # Python's cache of a user's own module is no trace of the command.
+    done = tune_bn(workplace, *arguments, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -248,6 +249,33 @@ def test_a_damaged_image_is_refused_before_anything_starts(workplace: Path) -> N
     problem = refusal(workplace, "search", "--space", "tiny.yaml")
     assert problem.startswith(f"{path}: unreadable (")
     assert problem.endswith("; accepted: a whole image file")
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "problem"),
+    [
+        (
+            "validate",
+            "model.arch=torchvision/resnet19",
+            "model.arch: got 'torchvision/resnet19'; accepted: torchvision/re",
+        ),
+        ("train", "model.arch=torchvision/inception_v3", "model.arch: got 'torchvision/inception_v3', which raised"),
+        (
+            "train",
+            "model.gamma={per_stage: [0.1]}",
+            "model.gamma.per_stage: got [0.1]; accepted: 3 values, one for each",
+        ),
+        (
+            "search",
+            "model.arch=own:broken",
+            "model.arch: got 'own:broken', which raised KeyError: 'weights'; accepted: a f",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused(workplace: Path, verb: str, override: str, problem: str) -> None:
+    (workplace / "own.py").write_text("def broken(in_channels, num_classes):\n    raise KeyError('weights')\n")
+    line = refusal(workplace, verb, "--space", "tiny.yaml", "--set", override)
+    assert line.startswith(f"tiny.yaml with {override}: {problem}")
 
 
 def test_more_gpus_than_there_are_are_refused(workplace: Path) -> None:

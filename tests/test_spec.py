@@ -436,3 +436,11 @@ def test_layers_are_checked_with_every_value_that_may_meet_them() -> None:
 def test_other_keys_than_those_of_the_claim_are_nuisance() -> None:
     tuned = space(search=LEAST["search"] | {"lr": {"choice": [0.1, 0.01]}, "c_beta": {"uniform": [1, 10]}})
     assert tuned.nuisance == ("lr",)
+
+
+def test_every_network_that_may_be_trained_is_known_beforehand() -> None:
+    assert space(model={"arch": "resnet20"}).archs == ("resnet20",)
+    searched = space(search=LEAST["search"] | {"arch": {"choice": ["resnet8", "own.nets:net"]}})
+    assert set(searched.archs) >= {"resnet8", "own.nets:net"}
+    arms = {"wide": {"arch": "torchvision/wide_resnet50_2", "gamma": 0.1}, "same": {"gamma": 0.5}}
+    assert space(search={}, claim={"arms": arms}).archs == ("resnet18", "torchvision/wide_resnet50_2")

@@ -14,16 +14,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tune_bn.method.batchnorm import scale_batchnorm
+    from tune_bn.method.convert import convert
     from tune_bn.method.groups import parameter_groups
+    from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
+    from tune_bn.method.rbn import RepresentativeBatchNorm2d
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "InstanceEnhancementBatchNorm2d": "tune_bn.method.iebn",
+    "RepresentativeBatchNorm2d": "tune_bn.method.rbn",
+    "convert": "tune_bn.method.convert",
     "parameter_groups": "tune_bn.method.groups",
     "scale_batchnorm": "tune_bn.method.batchnorm",
 }
 
-__all__ = ["__version__", "parameter_groups", "scale_batchnorm"]
+__all__ = [
+    "InstanceEnhancementBatchNorm2d",
+    "RepresentativeBatchNorm2d",
+    "__version__",
+    "convert",
+    "parameter_groups",
+    "scale_batchnorm",
+]
 
 # Hidden from type checkers: to them it would make every misspelt name a valid attribute.
 if not TYPE_CHECKING:
