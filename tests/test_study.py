@@ -196,7 +196,7 @@ def test_a_confirmation_does_not_go_on_under_other_code(
     study.search()
     study.select()
     study.plan()
-    monkeypatch.setattr("tune_bn.study.library_versions", lambda: dict(study.info.versions) | {"code": "0" * 16})
+    monkeypatch.setattr("tune_bn.study.library_versions", lambda *_: dict(study.info.versions) | {"code": "0" * 16})
     later = study_in(tmp_path / "tiny-1", dataset, space_with())
     with pytest.raises(StudyError, match="it was locked under code"):
         later.confirm()

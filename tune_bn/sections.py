@@ -137,8 +137,8 @@ class Claim(Section):
     alpha: float = entry(
         0.05,
         doc="level of the one-sided test, over all candidates together",
-        accepted="a number in (0, 0.5)",
-        gt=0,
+        accepted="a number from 1e-8 to below 0.5",
+        ge=1e-8,
         lt=0.5,
     )
     candidates: int = entry(

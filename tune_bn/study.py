@@ -84,7 +84,7 @@ class Study:
             folder=folder.path,
             space_sha256=space.sha256,
             commit=commit(),
-            versions=library_versions(),
+            versions=library_versions(*space.archs),
         )
         self.recorder = Recorder(folder, self.info, observer)
 

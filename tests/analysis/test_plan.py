@@ -48,8 +48,8 @@ def test_a_change_after_sealing_is_noticed(synthetic_study, key, value):
     [
         ({"schema_version": 2}, ["schema_version", "2", "accepted: 1"]),
         ({"schema_version": True}, ["schema_version", "True"]),
-        ({"alpha": 0}, ["alpha", "between 0 and 1"]),
-        ({"alpha": 1}, ["alpha", "between 0 and 1"]),
+        ({"alpha": 0}, ["alpha", "from 1e-8 to below 0.5"]),
+        ({"alpha": 1}, ["alpha", "from 1e-8 to below 0.5"]),
         ({"alpha": "0.05"}, ["alpha", "'0.05'"]),
         ({"alpha": float("nan")}, ["JSON"]),
         ({"seeds": [1, 2.5]}, ["seeds", "2.5", "integers"]),

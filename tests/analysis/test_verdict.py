@@ -247,13 +247,13 @@ def test_fewer_than_two_seeds_are_invalid(study, seeds):
 
 
 def test_a_changed_plan_is_invalid_and_says_so_first(study):
-    verdict = judge(study.plan | {"alpha": 0.5}, study.records)
+    verdict = judge(study.plan | {"alpha": 0.2}, study.records)
     assert_invalid(verdict, "changed after it was sealed")
     assert "changed after it was sealed" in verdict["reason"]
 
 
 def test_a_plan_resealed_after_the_runs_no_longer_fits_them(study):
-    other = study.with_plan(alpha=0.5).plan
+    other = study.with_plan(alpha=0.2).plan
     assert_invalid(judge(other, study.records), "plan_sha256 differs")
 
 
@@ -288,6 +288,20 @@ def test_arms_may_differ_in_length_where_epochs_are_searched(study):
     longer = edited(study, lambda r: replace(r, config={**r.config, "epochs": 80}, epochs=80, epochs_planned=80))
     candidate = {**plan["candidates"][0], "config": {**plan["candidates"][0]["config"], "epochs": 80}}
     assert judged(longer.with_plan(candidates=[candidate]))["verdict"] == "supported"
+
+
+def test_arms_may_differ_in_the_source_of_their_network_where_the_network_is_searched(study):
+    def of(source, **config):
+        return lambda r: replace(r, versions={**r.versions, "network": source}, config={**r.config, **config})
+
+    mixed = edited(edited(study, of("a" * 16)), of("b" * 16), arm="baseline")
+    assert_invalid(judged(mixed), "mix versions of network")
+    apart = edited(edited(study, of("a" * 16, arch="mine:net")), of("b" * 16), arm="baseline")
+    (candidate,) = study.plan["candidates"]
+    apart = apart.with_plan(candidates=[{**candidate, "config": {**candidate["config"], "arch": "mine:net"}}])
+    assert judged(apart)["verdict"] == "supported"
+    changed = edited(apart, of("c" * 16), seeds=apart.plan["seeds"][5:])
+    assert_invalid(judged(changed), "mix versions of network (" + "a" * 16)
 
 
 def test_every_broken_rule_is_listed(study):

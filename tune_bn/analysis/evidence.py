@@ -138,14 +138,19 @@ def _score_problem(plan: Mapping[str, Any], record: Record) -> str | None:
 def _mixture_problems(plan: Mapping[str, Any], scored: Sequence[Record]) -> list[str]:
     """Runs that are compared must come from the same code, the same libraries and the same length of training."""
     found = []
+    configs = {arm["arm"]: arm["config"] for arm in arms_of(plan)}
     for name in sorted({str(name) for record in scored for name in record.versions}):
-        versions = _distinct(record.versions.get(name) for record in scored)
-        if len(versions) > 1:
-            found.append(f"the confirmation runs mix versions of {name} ({listed(versions)})")
+        by_network: dict[str | None, list[Any]] = {}
+        for record in scored:
+            # Arms may differ in the source of their network only where the network is part of their configuration.
+            arch = canonical_json(configs[record.arm].get("arch")) if name == "network" else None
+            by_network.setdefault(arch, []).append(record.versions.get(name))
+        for versions in map(_distinct, by_network.values()):
+            if len(versions) > 1:
+                found.append(f"the confirmation runs mix versions of {name} ({listed(versions)})")
     commits = _distinct(record.commit for record in scored)
     if len(commits) > 1:
         found.append(f"the confirmation runs mix commits ({listed(commits)})")
-    configs = {arm["arm"]: arm["config"] for arm in arms_of(plan)}
     lengths: dict[str, list[Any]] = {}
     for record in scored:
         # Arms may differ in length only where the number of epochs is part of their configuration.

@@ -154,8 +154,9 @@ _PLAN: Mapping[str, Check] = {
     "direction": _one("maximize"),
     "test": _one("paired_t_greater"),
     "alpha": (
-        lambda value: _is_number_in(0, 1, value) and 0 < value < 1,
-        "a number between 0 and 1",
+        # Beyond 0.5 a worse arm could count as better; far below, the bound of the effect is infinite.
+        lambda value: _is_number_in(1e-8, 0.5, value) and value < 0.5,
+        "a number from 1e-8 to below 0.5",
     ),
     "correction": _one("holm"),
     "stopping": _one("fixed"),

@@ -137,6 +137,8 @@ class ModelConfig(Options):
         if self.norm == "base" and (self.gamma != 1 or self.gamma_branch_end is not None):
             key = "gamma" if self.gamma != 1 else "gamma_branch_end"
             raise ConfigError(key, getattr(self, key), "no γ but 1 with norm: base; norm: scaled takes others")
+        if self.stem != "small" and self.arch not in TORCHVISION_RESNETS:
+            raise ConfigError("stem", self.stem, f"small with arch: {self.arch}, whose first layers are its own")
         for key in ("unit_gate", "plain_shortcuts"):
             if getattr(self, key) and self.norm not in GATED_NORMS:
                 raise ConfigError(key, True, f"false with norm: {self.norm}; norm: {', '.join(GATED_NORMS)} take true")

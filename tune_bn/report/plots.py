@@ -113,7 +113,11 @@ def curves(study: StudyFiles) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(axes)
     figure.legend(
-        *whole.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(arms), 5), frameon=False
+        *whole.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(len(arms), 4),
+        frameon=False,
+        fontsize=9,
     )
     return figure
 
