@@ -162,6 +162,13 @@ def test_curves_are_means_over_seeds(synthetic_study, loaded):
     assert drawn["baseline (n = 15)"] == pytest.approx(expected)
 
 
+def test_a_course_of_two_epochs_has_no_second_half_to_enlarge(synthetic_study, loaded):
+    study = synthetic_study()
+    short = {key: points[:2] for key, points in study.curves.items()}
+    # A warning is an error here: matplotlib warns of an axis whose ends are the same.
+    assert len(curves(loaded(replace(study, curves=short))).axes) == 2
+
+
 def test_a_run_that_diverged_ends_its_curve_early(synthetic_study, loaded):
     study = synthetic_study()
     key = study.confirm[0].key

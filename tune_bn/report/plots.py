@@ -105,7 +105,8 @@ def curves(study: StudyFiles) -> Figure | None:
     whole.set_xlim(1, last)
     whole.set_title("whole course", loc="left", fontsize=10)
     late.set_title("second half, enlarged", loc="left", fontsize=10)
-    late.set_xlim(half + 1, last)
+    if last > half + 1:
+        late.set_xlim(half + 1, last)
     if min(low) < max(high):
         late.set_ylim(min(low), max(high))
     for axes in (whole, late):
