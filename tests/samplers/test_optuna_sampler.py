@@ -176,3 +176,31 @@ def test_a_conditional_key_is_drawn_from_the_case_of_its_trial(tmp_path: Path, n
     finished = {number: Outcome(COMPLETED, 100 - overrides["gamma"], 9) for number, overrides in enumerate(seen[:13])}
     again = OptunaSampler(tmp_path / "journal", "s/candidate", CONDITIONAL, name=name, seed=1, finished=finished)
     assert again.propose() == Proposal(13, seen[13])
+
+
+# QMC counts a point that it began, and CMA-ES draws a point as a whole: theirs then lie in the space, no more.
+@pytest.mark.parametrize(
+    ("name", "values"), [(name, values) for name in ("tpe", "gp", "random") for values in (0, 2)] + [("cmaes", 0)]
+)
+def test_a_trial_that_a_crash_left_without_values_gets_those_that_it_would_have_had(
+    tmp_path: Path, name: str, values: int
+) -> None:
+    points = [{"gamma": 0.1, "c": 100.0}]
+
+    def first(folder: Path, count: int) -> tuple[OptunaSampler, dict[int, Outcome]]:
+        folder.mkdir()
+        sampler, told = open_sampler(folder, name, points=points), {}
+        for number in range(count):
+            objective = score(sampler.propose().overrides)
+            told[number] = Outcome(COMPLETED, objective, 9)
+            sampler.tell(number, COMPLETED, objective, 9)
+        return sampler, told
+
+    for count in (0, 3):
+        expected = first(tmp_path / f"whole-{count}", count)[0].propose()
+        torn, told = first(tmp_path / f"torn-{count}", count)
+        torn.distributions = dict(list(SPACE.items())[:values])
+        torn.propose()
+        again = open_sampler(tmp_path / f"torn-{count}", name, points=points, finished=told)
+        assert again.propose() == expected
+        assert again.propose().trial == count + 1

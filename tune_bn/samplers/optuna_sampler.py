@@ -32,14 +32,14 @@ def to_optuna(distribution: Range | Choice) -> BaseDistribution:
     return FloatDistribution(distribution.low, distribution.high, log=distribution.log)
 
 
-def make_sampler(name: str, seed: int, trial: int, *, conditional: bool = False) -> BaseSampler:
-    """Optuna's sampler for one trial.
+def make_sampler(name: str, seed: int, trial: int, *, parameter: str = "", conditional: bool = False) -> BaseSampler:
+    """Optuna's sampler for one trial, or for one parameter of it that is drawn by itself.
 
     Its random numbers follow from the seed and the trial's number, not from what this process drew before, so that a
     resumed search proposes what the uninterrupted one would have proposed from the same results. QMC counts its own
     position in the sequence and keeps one seed.
     """
-    digest = hashlib.sha256(f"{seed}/{trial}".encode()).digest()
+    digest = hashlib.sha256("/".join(map(str, [seed, trial, *[parameter] * bool(parameter)])).encode()).digest()
     own = int.from_bytes(digest[:4], "big")
     with warnings.catch_warnings():
         # These options and samplers are marked experimental; the versions are pinned.
@@ -145,17 +145,27 @@ class OptunaSampler:
     def propose(self) -> Proposal:
         """See :meth:`tune_bn.samplers.base.Sampler.propose`."""
         self._proposed += 1
-        if self._waiting:
-            return self._waiting.popleft()
-        conditional = any(isinstance(distribution, Cases) for distribution in self.distributions.values())
-        self.study.sampler = make_sampler(self.name, self.seed, self._proposed - 1, conditional=conditional)
-        plain = {name: to_optuna(d) for name, d in self.distributions.items() if not isinstance(d, Cases)}
-        trial = self.study.ask(plain)
-        for name, distribution in self.distributions.items():
+        waiting = self._waiting.popleft() if self._waiting else None
+        if waiting is not None and set(waiting.overrides) == set(self.distributions):
+            return waiting
+        number = self._proposed - 1 if waiting is None else waiting.trial
+        self.study.sampler = self._sampler_for(number)
+        # A crash may leave a trial that was begun and has no values, or some of them: the rest is drawn now.
+        trial = self.study.ask() if waiting is None else optuna.trial.Trial(self.study, self._trial_id(number))
+        for name in sorted(self.distributions, key=lambda name: isinstance(self.distributions[name], Cases)):
+            distribution = self.distributions[name]
             if isinstance(distribution, Cases):
-                case = distribution.given(trial.params[distribution.key])
-                _suggest(trial, self._stored_name(name, trial.params), case)
+                distribution = distribution.given(trial.params[distribution.key])
+            # So no draw depends on which of the others were made by this process.
+            self.study.sampler = self._sampler_for(number, name)
+            _suggest(trial, self._stored_name(name, trial.params), distribution)
         return Proposal(trial.number, _overrides(trial.params))
+
+    def _sampler_for(self, number: int, parameter: str = "") -> BaseSampler:
+        conditional = any(isinstance(distribution, Cases) for distribution in self.distributions.values())
+        # QMC draws a point as a whole; a seed of its own for each parameter would take it out of its sequence.
+        parameter = "" if self.name == "qmc" else parameter
+        return make_sampler(self.name, self.seed, number, parameter=parameter, conditional=conditional)
 
     def _stored_name(self, name: str, values: Mapping[str, Any]) -> str:
         """Optuna knows each case of a conditional key as a parameter of its own, since their ranges differ."""
