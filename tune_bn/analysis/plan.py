@@ -126,14 +126,16 @@ def _arms_problem(plan: Mapping[str, Any]) -> str | None:
             return f"{place}.{problem}"
     names = [arm["arm"] for arm in arms_of(plan)]
     baselines = names[: len(baselines_of(plan))]
-    if baselines[0] != BASELINE and not baselines[0].startswith(f"{BASELINE}.") or len(set(names)) != len(names):
+    if not f"{baselines[0]}.".startswith(f"{BASELINE}.") or len(set(names)) != len(names):
         return f"arm: got {reprlib.repr(names)}; accepted: {BASELINE!r}, then a name of its own for each candidate"
     for index, candidate in enumerate(plan["candidates"]):
         if opponent(candidate) not in baselines:
             accepted = f"one of {reprlib.repr(baselines)}"
             return f"candidates[{index}].against: got {opponent(candidate)!r}; accepted: {accepted}"
     alone = set(baselines).difference(map(opponent, plan["candidates"]))
-    return f"baselines: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each" if alone else None
+    return (
+        f"baselines: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each" if alone else None
+    )
 
 
 def _design_problem(plan: Mapping[str, Any]) -> str | None:

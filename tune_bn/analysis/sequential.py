@@ -166,8 +166,9 @@ def decide(
     """What each candidate has been told at the looks so far; pure, so that a verdict can repeat it from the records.
 
     A look is held as soon as every candidate that still runs has its pairs. Pairs after the look that ended a candidate
-    are not used, and pairs after the latest look are not used yet. The baseline goes on as long as the decision of any
-    candidate is ``continue``. Baselines of their own change nothing: Holm's procedure holds under any dependence. A look at which all differences of a candidate are the same decides nothing about it.
+    are not used, and pairs after the latest look are not used yet. A baseline goes on as long as the decision of any of
+    its candidates is ``continue``. Candidates with baselines of their own are one family all the same: Holm's procedure
+    holds under any dependence. A look at which all differences of a candidate are the same decides nothing about it.
 
     Args:
         candidates: for each candidate its scores in the planned order of the seeds, shape (n,); n may differ.

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
+from tune_bn.errors import ConfigError
+
 
 def symbol(key: str) -> str:
     """A key as it is printed: ``γ`` for ``gamma``, ``γ.2`` for ``gamma.2``, the key itself for the rest."""
@@ -47,6 +50,23 @@ def p_words(p_value: float, alpha: float) -> str:
     while (float(f"{p_value:.{digits}g}") <= alpha) != below and digits < 17:
         digits += 1
     return f"{p_value:.{digits}g} {'≤' if below else '>'} {alpha:g}"
+
+
+def detectable_words(seeds: int, alpha: float, candidates: int, std: float | None = None) -> str:
+    """What a confirmation on so many seeds can find, before it runs; ``std``: of one arm over seeds, where known."""
+    try:
+        least = minimum_detectable_effect(1.0, seeds, alpha=alpha, candidates=candidates)
+    except ConfigError:
+        return f"not computed for level {alpha:g} / {candidates}"
+    level = f"α = {alpha:g}" + (f" / {candidates}, the first Holm step" if candidates > 1 else "")
+    words = (
+        f"{seeds} seeds find a true gain of {number_words(least)} standard deviations of the paired differences with "
+        f"power 0.8 (one-sided paired t-test, {level})"
+    )
+    if std is None:
+        return f"{words}; `tune_bn power` says it in points"
+    gain = number_words(least * std_of_differences(std)) if std > 0 else "0"
+    return f"{words}: {gain} points where an arm spreads by {number_words(std)} and the arms are uncorrelated"
 
 
 def spread_words(mean: float, std: float) -> str:
