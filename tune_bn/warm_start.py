@@ -104,9 +104,10 @@ def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tup
         )
         if count
     ]
+    number = "1 start point" if len(taken) == 1 else f"{len(taken)} start points"
     line = (
-        f"warm start: {len(taken)} start points from {study.name}, best first ({by_selection} by their mean over the "
-        f"selection seeds, {len(taken) - by_selection} over the search seeds)"
+        f"warm start: {number} from {study.name}, best first ({by_selection} by their mean over the selection seeds, "
+        f"{len(taken) - by_selection} over the search seeds)"
     )
     line += f", without {', '.join(dropped)}, which this space does not search" if dropped else ""
     return taken, line + (f"; left out: {', '.join(reasons)}" if reasons else "")

@@ -55,17 +55,15 @@ def open_study(journal: Path, name: str, distributions: Mapping[str, Distributio
     """
     _cut_torn_line(journal)
     try:
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        storage = JournalStorage(JournalFileBackend(str(journal)))
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(
             f"{journal}: is no journal of Optuna ({type(error).__name__}: {error}); accepted: the study's own file"
         ) from None
-    # Optuna itself would keep the old direction without a word.
+    if all(study.study_name != name for study in storage.get_all_studies()):
+        return optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    study = optuna.load_study(storage=storage, study_name=name)
+    # Opened for maximizing, it would keep its old direction without a word.
     if study.directions != [StudyDirection.MAXIMIZE]:
         found = ", ".join(direction.name.lower() for direction in study.directions)
         raise StudyError(f"{journal}: direction of {name}: got {found}; accepted: maximize")
