@@ -50,6 +50,8 @@ class Follower:
 
     def task_killed(self, task: Task) -> None: ...
 
+    def plan_locked(self, plan: Mapping[str, Any]) -> None: ...
+
     def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
         self.recorded.append(record)
         if self.left is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -63,7 +64,12 @@ def test_the_best_of_the_search_meet_again_and_the_best_of_them_is_confirmed(und
     plan = json.loads(undisturbed.folder.plan_file.read_text())
     winner = plan["candidates"][0]
     assert select[winner["trial"]] == max(select.values())
-    assert winner["selection"] == {"val_accuracy_mean": pytest.approx(select[winner["trial"]]), "n": 2}
+    selected = [r.scores["val_accuracy"] for r in records if (r.stage, r.trial) == (SELECT, winner["trial"])]
+    assert winner["selection"] == {
+        "val_accuracy_mean": pytest.approx(select[winner["trial"]]),
+        "val_accuracy_std": pytest.approx(stdev(selected)),
+        "n": 2,
+    }
     confirmed = {record.arm: record for record in records if record.stage == CONFIRM}
     assert confirmed["candidate-1"].config == winner["config"]
     assert confirmed[BASELINE].config == {"gamma": 1.0, "c": 1.0}
@@ -175,7 +181,7 @@ def test_the_baseline_itself_is_no_candidate(tmp_path: Path, dataset: Dataset) -
     space = space_with(sampler={"points": points}, budget={"trials": 2, "finalists": 1})
     study = study_in(tmp_path / "tiny-1", dataset, space)
     study.search()
-    assert [finalist.overrides for finalist in study.finalists(CANDIDATE)] == [{"gamma": 0.3, "c": 10.0}]
+    assert [finalist.overrides for finalist in study.selection.finalists(CANDIDATE)] == [{"gamma": 0.3, "c": 10.0}]
 
 
 def test_a_plan_that_was_changed_is_refused(tmp_path: Path, dataset: Dataset) -> None:

@@ -107,6 +107,16 @@ def test_finalists_come_first_by_their_selection_and_the_others_by_their_search(
     )
 
 
+def test_the_selection_ranks_by_how_long_it_kept_a_trial(tmp_path: Path) -> None:
+    study = Writer(tmp_path / "small-1")
+    study.trial(0, [99, 99], select=[96], gamma=0.1)
+    study.trial(1, [90, 90], select=[94, 94], gamma=0.2)
+    study.trial(2, [91, 91], select=[95, 95], gamma=0.3)
+    study.trial(3, [98, 98], gamma=0.4)
+    warm, _ = warm_started(space_with(sampler={"points": "none"}), "new.yaml", [study.folder])
+    assert [point["gamma"] for point in points_of(warm)] == [0.3, 0.2, 0.1, 0.4]
+
+
 def test_the_points_that_the_space_has_follow_and_the_space_keeps_them_all(searched: Writer, tmp_path: Path) -> None:
     warm, _ = warm_started(space_with(), "new.yaml", [searched.folder])
     expected = [0.3, 0.2, 0.4, 0.1, 0.02, 0.01, 0.05, 0.25, 0.5, 0.75, 1.0]

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tune_bn.analysis.wording import detectable_words
 from tune_bn.records import CANDIDATE, CONFIRM, DIVERGED, FAILED, PRUNED, Record
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import Observer, StudyInfo
@@ -187,6 +188,19 @@ class ConsoleObserver(Observer):
         else:
             before = f", {done_runs} done before" if done_runs else ""
             self._print(f"{stage}  {planned_runs} runs planned{before}")
+
+    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+        """What is going to be claimed, and what can be found, in two lasting lines."""
+        candidates, rule = plan["candidates"], plan.get("design")
+        spreads = [arm["selection"].get("val_accuracy_std") for arm in candidates if "selection" in arm]
+        known = [spread for spread in spreads if spread is not None]
+        looks = "" if rule is None else f", looks at {', '.join(map(str, rule['looks']))} pairs"
+        arms = ", ".join(arm["arm"] for arm in candidates)
+        self._print(
+            f"plan  {plan['plan_sha256'][:12]} locked: {arms} on {len(plan['seeds'])} seeds, {plan['stopping']}{looks}"
+        )
+        found = detectable_words(len(plan["seeds"]), plan["alpha"], len(candidates), max(known, default=None))
+        self._print(f"power  {found}" + (", as on the selection seeds" if known else ""))
 
     def task_started(self, task: Task) -> None:
         with self._lock:

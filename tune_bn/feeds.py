@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -38,6 +38,10 @@ class Recorder:
     def get(self, stage: str, arm: str, trial: int | None, seed: int) -> Record | None:
         """The record of a run that is done, or None."""
         return self._done.get(run_key(stage, arm, trial, seed))
+
+    def has(self, key: str) -> bool:
+        """Whether the run of this key is done."""
+        return key in self._done
 
     def find(self, stage: str, arm: str, trial: int | None, seed: int) -> Record:
         """The record of a run that is known to be done."""
@@ -163,22 +167,51 @@ class SearchFeed:
         self.samplers[task.arm].tell(task.trial, trial_outcome(results))
 
 
-class TaskList:
-    """A :class:`tune_bn.runners.base.Feed` of tasks that are known beforehand, in their order."""
+class DueFeed:
+    """A :class:`tune_bn.runners.base.Feed` of the runs that are due, as far as the records say.
 
-    def __init__(self, tasks: Sequence[Task], recorder: Recorder) -> None:
-        self._left = deque(tasks)
+    Some stages look at their scores in between and then decide which runs are still needed. Nothing is started ahead of
+    such a look, so that what it makes needless is not spent.
+
+    Args:
+        due: the runs that are due now, in their order, done or not; asked again when all of them have begun. Its
+            argument holds the keys of the runs that failed in this process, which are not tried again here.
+        recorder: keeps the records.
+    """
+
+    def __init__(self, due: Callable[[frozenset[str]], Sequence[Task]], recorder: Recorder) -> None:
         self.recorder = recorder
+        self._due = due
+        self._begun: set[str] = set()
+        self._running: set[str] = set()
+        self._failed: set[str] = set()
+        self._waiting: deque[Task] = deque()
+        self._look()
+
+    def _look(self) -> None:
+        for task in self._due(frozenset(self._failed)):
+            if task.key not in self._begun and not self.recorder.has(task.key):
+                self._begun.add(task.key)
+                self._waiting.append(task)
 
     @property
     def exhausted(self) -> bool:
         """See :class:`tune_bn.runners.base.Feed`."""
-        return not self._left
+        return not self._waiting and not self._running
 
     def next(self) -> Task | None:
-        """See :class:`tune_bn.runners.base.Feed`."""
-        return self._left.popleft() if self._left else None
+        """See :class:`tune_bn.runners.base.Feed`. None while a look waits for its last runs."""
+        if not self._waiting:
+            return None
+        task = self._waiting.popleft()
+        self._running.add(task.key)
+        return task
 
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         """See :class:`tune_bn.runners.base.Feed`."""
         self.recorder.record(task, results)
+        self._running.discard(task.key)
+        if not self.recorder.has(task.key):
+            self._failed.add(task.key)
+        if not self._waiting:
+            self._look()

@@ -81,6 +81,14 @@ class Budget(Section):
         le=LARGEST_COUNT,
     )
     finalists: int = _count(3, 1, doc="best trials of the search that meet on the selection seeds")
+    race_error: float | None = entry(
+        0.05,
+        doc="finalists that are clearly behind after 3, 5, 8, 11, 15, 20, … selection seeds are dropped; the chance at "
+        "most that this drops one that is truly among the best `claim.candidates`; null: all run on every seed",
+        accepted="null or a number from 0.0001 to 0.5",
+        ge=0.0001,
+        le=0.5,
+    )
     max_failures: int = _count(3, 0, doc="retries of a run that raises, from its checkpoint, with the same seed")
 
 
@@ -154,16 +162,48 @@ class Claim(Section):
         accepted="a mapping from names (letters, digits, '.', '_', '-'; not baseline) to mappings such as "
         "{gamma: 0.1, c: 100}",
     )
+    across: dict[str, dict[str, Any]] = entry(
+        {},
+        doc="settings, by name, in each of which baseline and candidates are confirmed, such as other networks or "
+        "learning rates; each candidate meets the baseline of its own setting, and all are corrected together. Without "
+        "any, the space itself is the one setting",
+        accepted="a mapping from names (letters, digits, '.', '_', '-') to mappings such as {arch: resnet50, lr: 0.01}",
+    )
+    stopping: Literal["fixed", "group_sequential"] = entry(
+        "fixed",
+        doc="`fixed`: every seed is run, as in the paper; `group_sequential`: the pairs so far are looked at, and a "
+        "candidate ends as soon as its gain is shown or has become unlikely",
+        accepted="fixed | group_sequential",
+    )
+    looks: list[int] | None = entry(
+        None,
+        doc="pairs at each look of `group_sequential`; null: 3, 5, 8, 11, 15 in proportion to the number of seeds",
+        accepted="null or 1 to 20 increasing integers, the first ≥ 3, the last the number of `seeds.confirm`",
+    )
+    futility: float | None = entry(
+        0.05,
+        doc="`group_sequential`: chance to show its gain at the last look, below which a candidate ends; null: never",
+        accepted="null or a number between 0 and 0.5",
+        gt=0,
+        lt=0.5,
+    )
     diverged: Literal["chance"] = entry(
         "chance", doc="score of a run whose loss is not finite: `chance` is 100 / classes", accepted="chance"
     )
 
     @model_validator(mode="after")
-    def _names_of_arms(self) -> Self:
-        for name in self.arms:
-            if name == BASELINE or not ARM_NAME.fullmatch(name):
-                accepted = "a name of up to 40 letters, digits, '.', '_' and '-', other than baseline"
-                raise ConfigError("arms", name, accepted)
+    def _names(self) -> Self:
+        for key, names in (("arms", self.arms), ("across", self.across)):
+            for name in names:
+                if name == BASELINE or not ARM_NAME.fullmatch(name):
+                    accepted = "a name of up to 40 letters, digits, '.', '_' and '-', other than baseline"
+                    raise ConfigError(key, name, accepted)
+        return self
+
+    @model_validator(mode="after")
+    def _looks_where_there_are_any(self) -> Self:
+        if self.looks is not None and self.stopping == "fixed":
+            raise ConfigError("looks", self.looks, "null, or stopping: group_sequential beside it")
         return self
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,6 +36,9 @@ from tune_bn.sections import (
 from tune_bn.space_file import parse_value, parse_yaml
 from tune_bn.spec_errors import did_you_mean, error_line, keys_of
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from tune_bn.analysis.sequential import Design
 
 STATED = ("gamma", "c")
 """What every configuration of a study states, searched or not."""
@@ -104,6 +107,8 @@ class Space(Section):
                     f"nothing: {key} is searched, for the baseline too",
                 )
         self._check_arms()
+        self._check_settings()
+        self._check_stopping()
         self._check_points()
         if self.search:
             self._check_amounts()
@@ -136,6 +141,33 @@ class Space(Section):
             twin = seen.setdefault(canonical_json(self.arm_config(name)), name)
             if twin != name:
                 raise ConfigError(f"claim.arms.{name}", overrides, f"a configuration of its own; this one is {twin}'s")
+
+    def _check_settings(self) -> None:
+        taken = {*SCIENTIFIC, *self.search, *self.claim.baseline}.union(*self.claim.arms.values())
+        seen: dict[str, str] = {}
+        for name, overrides in self.claim.across.items():
+            place = f"claim.across.{name}"
+            for key, value in overrides.items():
+                if key in taken:
+                    accepted = "a key that is neither part of the claim nor searched nor stated by an arm"
+                    raise ConfigError(f"{place}.{key}", value, accepted)
+            for given in ({}, self.baseline, *map(self.arm_config, self.claim.arms)):
+                self._checked({**given, **overrides}, place)
+            twin = seen.setdefault(canonical_json(asdict(self.run_config(overrides))), name)
+            if twin != name:
+                raise ConfigError(place, overrides, f"a setting of its own; this one is {twin}'s")
+
+    def _check_stopping(self) -> None:
+        try:
+            rule = self.design
+        except ConfigError as error:
+            if error.key == "looks" and self.claim.looks is None:
+                accepted = "3 to 10,000 seeds, since claim.stopping is group_sequential"
+                raise ConfigError("seeds.confirm", self.seeds.confirm, accepted) from None
+            raise ConfigError(f"claim.{error.key}", error.value, error.accepted) from None
+        if rule is not None and rule.looks[-1] != len(self.seeds.confirm):
+            accepted = f"looks of which the last is at {len(self.seeds.confirm)} pairs, the number of seeds.confirm"
+            raise ConfigError("claim.looks", list(rule.looks), accepted)
 
     def _check_points(self) -> None:
         for index, point in enumerate(self.sampler.points if isinstance(self.sampler.points, list) else ()):
@@ -248,9 +280,34 @@ class Space(Section):
         return self.normalized(self._stated | self.claim.baseline)
 
     @property
+    def settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Overrides of each setting of the claim by its name; the space itself has no name where it is the only one."""
+        return self.claim.across or {"": {}}
+
+    @property
+    def design(self) -> Design | None:
+        """The looks of the confirmation and their boundaries; None where every seed is run.
+
+        Raises:
+            ConfigError: there are no such looks.
+        """
+        if self.claim.stopping == "fixed":
+            return None
+        # SciPy is not loaded for spaces that have no use for it.
+        from tune_bn.analysis.sequential import default_looks, design
+
+        looks = self.claim.looks
+        return design(
+            default_looks(len(self.seeds.confirm)) if looks is None else looks,
+            self.claim.alpha,
+            futility=self.claim.futility,
+        )
+
+    @property
     def archs(self) -> tuple[str, ...]:
         """Every network that a run of this space may train."""
-        stated = [self.run_config(given) for given in (self.baseline, *map(self.arm_config, self.claim.arms))]
+        arms = (self.baseline, *map(self.arm_config, self.claim.arms), *self.claim.across.values())
+        stated = [self.run_config(given) for given in arms]
         searched = self.distributions["arch"].corners if "arch" in self.search else ()
         return tuple(dict.fromkeys([*(config.model.arch for config in stated), *searched]))
 
@@ -300,6 +357,7 @@ class Space(Section):
         }
         content["claim"]["baseline"] = self.normalized(self.claim.baseline)
         content["claim"]["arms"] = {name: self.arm_config(name) for name in self.claim.arms}
+        content["claim"]["across"] = {name: self.normalized(given) for name, given in self.claim.across.items()}
         if isinstance(self.sampler.points, list):
             content["sampler"]["points"] = [self.normalized(point) for point in self.sampler.points]
         return sha256_of(content)

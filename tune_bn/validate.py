@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from tune_bn.analysis.wording import config_words
+from tune_bn.analysis.wording import config_words, detectable_words
 from tune_bn.errors import DataError
 from tune_bn.method.config import ModelConfig
 from tune_bn.records import BASELINE, CANDIDATE
@@ -46,8 +46,18 @@ def planned(space: Space) -> Plan:
         trials=trials,
         search=trials * len(space.seeds.search),
         select=finalists * len(space.seeds.select),
-        confirm=(1 + (len(space.claim.arms) or space.claim.candidates)) * len(space.seeds.confirm),
+        confirm=len(space.settings) * (1 + _candidates(space)) * len(space.seeds.confirm),
     )
+
+
+def _candidates(space: Space) -> int:
+    """Candidates in each setting."""
+    return len(space.claim.arms) or space.claim.candidates
+
+
+def power_words(space: Space) -> str:
+    """What the confirmation of the space can find."""
+    return detectable_words(len(space.seeds.confirm), space.claim.alpha, len(space.settings) * _candidates(space))
 
 
 def run_seconds(space: Space, data: DataSummary) -> float:
@@ -99,7 +109,8 @@ def _check_networks(space: Space, data: DataSummary) -> None:
         if isinstance(distribution.corners[0], str | bool)
     }
     given = [proposal | dict(zip(kinds, values, strict=True)) for values in product(*kinds.values())]
-    given += [space.baseline, *map(space.arm_config, space.claim.arms)]
+    arms = [space.baseline, *map(space.arm_config, space.claim.arms), *given]
+    given = [{**arm, **setting} for setting in ({}, *space.claim.across.values()) for arm in arms]
     checked: list[ModelConfig] = []
     for overrides in given:
         model = space.run_config(overrides).model
@@ -126,6 +137,7 @@ def describe(space: Space, path: Path) -> str:
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
         *_stages(space, plan),
+        f"power      {power_words(space)}",
         f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
         f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
         f"{os.cpu_count()} cores)",
@@ -134,11 +146,16 @@ def describe(space: Space, path: Path) -> str:
 
 
 def _stages(space: Space, plan: Plan) -> list[str]:
-    claim, seeds = space.claim, len(space.seeds.confirm)
+    claim, seeds, rule = space.claim, len(space.seeds.confirm), space.design
     against = f"against {config_words(space.baseline)} on {claim.metric}"
+    if claim.across:
+        against += f" in each of {len(claim.across)} settings ({', '.join(claim.across)})"
+    if rule is not None:
+        against += f"; group-sequential, looks at {', '.join(map(str, rule.looks))} pairs"
+    most = "" if rule is None else "at most "
     if claim.arms:
         arms = f"{len(claim.arms)} arm{'s' if len(claim.arms) > 1 else ''} ({', '.join(claim.arms)})"
-        return [f"confirm    {plan.confirm} runs ({seeds} seeds, {arms} {against}); nothing is searched"]
+        return [f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {arms} {against}); nothing is searched"]
     searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
     scheduler = space.scheduler_config
     stopping = "none" if scheduler is None else f"{scheduler.name} after {scheduler.grace} epochs"
@@ -146,7 +163,8 @@ def _stages(space: Space, plan: Plan) -> list[str]:
     return [
         f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "
         f"{space.sampler.name}, early stopping {stopping}",
-        f"select     {plan.select} runs, confirm {plan.confirm} runs ({seeds} seeds, {candidates} {against})",
+        f"select     {plan.select} runs",
+        f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {candidates} {against})",
     ]
 
 

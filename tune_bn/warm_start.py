@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from statistics import fmean
 from typing import Any
 
 from tune_bn.errors import StudyError
-from tune_bn.records import CANDIDATE, COMPLETED, SEARCH, SELECT, Record
+from tune_bn.records import CANDIDATE, COMPLETED, FAILED, SEARCH, SELECT, Record
 from tune_bn.search_space import Point, owner
 from tune_bn.spec import Space, parse_space
 from tune_bn.study_folder import StudyFolder
@@ -23,8 +24,16 @@ class _Trial:
     config: Mapping[str, Any]
     search: float
     """Mean validation accuracy over the search seeds, in percent."""
-    select: float | None
-    """The same over the selection seeds; None where not all of them finished."""
+    select: tuple[float, ...]
+    """The same on each selection seed that it was run on."""
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """The least is the best: those that the selection kept longest, by their mean over its seeds.
+
+        The selection seeds did not choose them. Means are only compared where they are over the same seeds.
+        """
+        return -len(self.select), -fmean(self.select or [self.search]), -self.search
 
 
 def warm_started(space: Space, source: str, studies: Sequence[StudyFolder]) -> tuple[Space, list[str]]:
@@ -83,7 +92,7 @@ def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tup
             repeated += 1
         else:
             taken.append(point)
-            by_selection += trial.select is not None
+            by_selection += bool(trial.select)
             here = _values(space, {})
             keys = {owner(name): None for name in trial.config}
             dropped |= {key: None for key in keys if key not in space.search and values[key] != here[key]}
@@ -133,24 +142,21 @@ def _trials(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Record
 
 
 def _ranked(trials: Mapping[tuple[str, int], Mapping[int, Record]], space: Space) -> list[_Trial]:
-    """Trials that ran to their end on every search seed, best first.
-
-    Those that met on the selection seeds come first, by their mean there: it did not choose them. Means over other
-    seeds are not compared with them.
-    """
+    """Trials that ran to their end on every search seed, best first."""
     found = []
     for (stage, number), runs in sorted(trials.items()):
-        search = _mean(runs, space.seeds.search)
-        if stage == SEARCH and search is not None:
-            config = next(iter(runs.values())).config
-            found.append(_Trial(config, search, _mean(trials.get((SELECT, number), {}), space.seeds.select)))
-    return sorted(found, key=lambda trial: (trial.select is None, -(trial.select or 0.0), -trial.search))
+        statuses = [run.status for run in runs.values()]
+        if stage == SEARCH and set(runs) == set(space.seeds.search) and set(statuses) == {COMPLETED}:
+            # A selection seed that failed ends the row, as in the selection itself.
+            row = takewhile(_has_score, map(trials.get((SELECT, number), {}).get, space.seeds.select))
+            select = tuple(run.scores["val_accuracy"] for run in row if run is not None)
+            search = fmean(run.scores["val_accuracy"] for run in runs.values())
+            found.append(_Trial(next(iter(runs.values())).config, search, select))
+    return sorted(found, key=lambda trial: trial.rank)
 
 
-def _mean(runs: Mapping[int, Record], seeds: Sequence[int]) -> float | None:
-    if set(runs) != set(seeds) or any(run.status != COMPLETED for run in runs.values()):
-        return None
-    return fmean(run.scores["val_accuracy"] for run in runs.values())
+def _has_score(run: Record | None) -> bool:
+    return run is not None and run.status != FAILED
 
 
 def _values(space: Space, overrides: Mapping[str, Any]) -> dict[str, Any]:

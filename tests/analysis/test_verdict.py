@@ -14,7 +14,10 @@ from tune_bn.errors import StudyError
 from tune_bn.records import canonical_json, sha256_of
 
 ARM_KEYS = {"arm", "trial", "config", "scores", "mean", "std"}
-RESULT_KEYS = {"effect", "ci_low", "p_value", "p_adjusted", "d_z", "correlation", "supported"}
+RESULT_KEYS = {
+    *("n", "effect", "std_difference", "t", "ci_low", "ci", "p_value", "p_adjusted", "d_z", "correlation"),
+    *("minimum_detectable_effect", "sensitivity", "shrinkage", "decision", "supported"),
+}
 
 
 def confirm_scores(study, arm):
@@ -77,9 +80,10 @@ def test_a_verdict_has_the_promised_keys(study):
     assert set(verdict) == {
         *("schema_version", "study", "verdict", "reason", "problems", "metric", "test", "alpha", "correction", "n"),
         *("seeds", "plan_sha256", "space_sha256", "baseline", "candidates", "diverged", "retried", "selection"),
+        *("stopping", "design", "baselines"),
     }
     assert set(verdict["baseline"]) == ARM_KEYS
-    assert set(verdict["candidates"][0]) == ARM_KEYS | RESULT_KEYS
+    assert set(verdict["candidates"][0]) == ARM_KEYS | RESULT_KEYS | {"against", "looks"}
     assert verdict["n"] == 15
     assert list(verdict["baseline"]["scores"]) == [str(seed) for seed in range(1, 16)]
     assert "not evidence" in verdict["selection"]

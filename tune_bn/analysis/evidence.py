@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_bn.analysis.plan import arms_of
+from tune_bn.analysis.monitoring import Standing, standing
+from tune_bn.analysis.plan import arms_of, design_of
 from tune_bn.records import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, canonical_json
 
 
@@ -20,9 +21,11 @@ class Evidence:
     diverged: tuple[str, ...] = ()
     """Keys of runs that diverged and were scored by the plan's rule."""
     retried: tuple[str, ...] = ()
-    """Keys of runs that failed before they succeeded."""
+    """Keys of runs that were begun more than once: after an error, or because their worker was lost."""
     problems: tuple[str, ...] = ()
     """Every rule that is broken, one sentence each."""
+    standing: Standing | None = None
+    """The looks of a group-sequential confirmation; None where there is nothing that could be judged."""
 
 
 class _Problems:
@@ -36,6 +39,10 @@ class _Problems:
 
     def add_run(self, what: str, key: str) -> None:
         self._runs.setdefault(what, []).append(key)
+
+    @property
+    def any(self) -> bool:
+        return bool(self._runs)
 
     def sentences(self) -> tuple[str, ...]:
         return tuple(f"{what}: {listed(runs)}" if runs else what for what, runs in self._runs.items())
@@ -69,19 +76,81 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
                 scores[record.arm][record.seed] = float(record.scores[plan["metric"]])
             else:
                 problems.add_run(refusal, record.key)
-    for arm in scores:
-        missing = [seed for seed in plan["seeds"] if (arm, seed) not in scored]
-        if missing:
-            problems.add(f"{arm} has no finished run for seed {listed(missing)}, so the arms are not paired")
+    # A run whose score cannot be used was made all the same; its own sentence says what is wrong with it.
+    held = None if problems.any else standing(plan, scores)
+    for sentence in _missing_problems(plan, scored, held):
+        problems.add(sentence)
+    if held is not None:
+        for sentence in _look_problems(plan, confirm, scored, held):
+            problems.add(sentence)
     for sentence in _mixture_problems(plan, list(scored.values())):
         problems.add(sentence)
     planned = [(arm, seed) for arm in scores for seed in plan["seeds"] if (arm, seed) in scored]
     return Evidence(
         scores={arm: {seed: got[seed] for seed in plan["seeds"] if seed in got} for arm, got in scores.items()},
         diverged=tuple(scored[place].key for place in planned if scored[place].status == DIVERGED),
-        retried=tuple(scored[place].key for place in planned if place in failed),
+        retried=tuple(scored[place].key for place in planned if place in failed or _began_again(scored[place])),
         problems=problems.sentences(),
+        standing=held,
     )
+
+
+def _began_again(record: Record) -> bool:
+    return type(record.attempts) is int and record.attempts > 1
+
+
+def _missing_problems(
+    plan: Mapping[str, Any], scored: Mapping[tuple[str, int], Record], held: Standing | None
+) -> list[str]:
+    """Which runs the plan asks for that there are not. Before a first look every planned design asks for its pairs."""
+    found, rule = [], design_of(plan)
+    first = len(plan["seeds"]) if rule is None else rule.looks[0]
+    for arm in arms_of(plan):
+        needed = first if held is None else held.needed[arm["arm"]]
+        missing = [seed for seed in plan["seeds"][:needed] if (arm["arm"], seed) not in scored]
+        if missing:
+            until = "" if rule is None else f" of the look at {needed} pairs"
+            found.append(
+                f"{arm['arm']} has no finished run for seed {listed(missing)}{until}, so the arms are not paired"
+            )
+    return found
+
+
+def _look_problems(
+    plan: Mapping[str, Any],
+    confirm: Sequence[Record],
+    scored: Mapping[tuple[str, int], Record],
+    held: Standing,
+) -> list[str]:
+    """Looks that the plan does not have: runs beyond the look that ended an arm, or before their turn."""
+    rule, seeds = design_of(plan), plan["seeds"]
+    if rule is None or held.problem is not None:
+        return []
+    found = []
+    for arm, needed in held.needed.items():
+        beyond = [seed for seed in seeds[needed:] if (arm, seed) in scored]
+        if beyond:
+            after = "that ended it" if held.finished else "that is not held yet"
+            found.append(
+                f"a look was taken outside the plan: {arm} ran on seed {listed(beyond)} beyond the look at {needed} "
+                f"pairs {after}"
+            )
+    place = {seed: index for index, seed in enumerate(seeds)}
+    ran: set[tuple[str, int]] = set()
+    early = []
+    for record in confirm:
+        if (record.arm, record.seed) not in scored or record.status == FAILED:
+            continue
+        before = max((n for n in rule.looks if n <= place[record.seed]), default=0)
+        due = [arm for arm, needed in held.needed.items() if needed >= before]
+        if any((arm, seed) not in ran for arm in due for seed in seeds[:before]):
+            early.append(record.key)
+        ran.add((record.arm, record.seed))
+    if early:
+        found.append(
+            f"a look was taken outside the plan: runs ended before all pairs of the look before them: {listed(early)}"
+        )
+    return found
 
 
 def _seed_problems(plan: Mapping[str, Any], records: Sequence[Record]) -> list[str]:

@@ -7,16 +7,21 @@ changed afterwards no longer fits its records.
 from __future__ import annotations
 
 import json
+import math
 import reprlib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tune_bn.errors import RecordError, StudyError
+from tune_bn.analysis.sequential import Design, design
+from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records import BASELINE, SCHEMA_VERSION, canonical_json, sha256_of
 
 PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
+FIXED, GROUP_SEQUENTIAL = "fixed", "group_sequential"
+STOPPING = (FIXED, GROUP_SEQUENTIAL)
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -66,8 +71,26 @@ def plan_problem(plan: Mapping[str, Any]) -> str | None:
 
 
 def arms_of(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The arms of a plan: the baseline first, then the candidates in their order."""
-    return [plan["baseline"], *plan["candidates"]]
+    """The arms of a plan: the baselines first, then the candidates in their order."""
+    return [*baselines_of(plan), *plan["candidates"]]
+
+
+def baselines_of(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The baselines of a plan: one, or one for each setting of the claim."""
+    return [plan["baseline"], *plan.get("baselines", ())]
+
+
+def opponent(candidate: Mapping[str, Any]) -> str:
+    """Name of the baseline that a candidate is compared with."""
+    return str(candidate.get("against", BASELINE))
+
+
+def design_of(plan: Mapping[str, Any]) -> Design | None:
+    """The group-sequential design of a plan; None where every seed is run whatever the scores are."""
+    if plan["stopping"] == FIXED:
+        return None
+    stated = plan["design"]
+    return design(stated["looks"], stated["alpha"], futility=stated["futility"])
 
 
 def structure_problem(plan: object) -> str | None:
@@ -78,22 +101,77 @@ def structure_problem(plan: object) -> str | None:
         canonical_json(dict(plan)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         return f"cannot be written as JSON ({error}); accepted: what JSON can hold"
-    problem = _object_problem(plan, _PLAN)
-    if problem is not None:
-        return problem
-    for place, arm in (
-        ("baseline", plan["baseline"]),
-        *((f"candidates[{index}]", arm) for index, arm in enumerate(plan["candidates"])),
-    ):
+    # Plans from before these keys lack them.
+    checks = dict(_PLAN)
+    checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
+    checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
+    return (
+        _object_problem(plan, checks)
+        or _arms_problem(plan)
+        or _within("diverged", _object_problem(plan["diverged"], _DIVERGED))
+        or (_within("design", _design_problem(plan)) if "design" in plan else None)
+    )
+
+
+def _arms_problem(plan: Mapping[str, Any]) -> str | None:
+    places = [("baseline", plan["baseline"])]
+    for name in ("baselines", "candidates"):
+        places += [(f"{name}[{index}]", arm) for index, arm in enumerate(plan.get(name, ()))]
+    for place, arm in places:
         # An arm that was searched was also selected; one that the space states was not.
-        problem = _object_problem(arm, _SELECTED if "selection" in arm else _ARM)
+        checks = dict(_SELECTED if "selection" in arm else _ARM)
+        checks |= {"against": _TEXT} if "against" in arm and place.startswith("candidates") else {}
+        problem = _object_problem(arm, checks)
         if problem is not None:
             return f"{place}.{problem}"
     names = [arm["arm"] for arm in arms_of(plan)]
-    if names[0] != BASELINE or len(set(names)) != len(names):
+    baselines = names[: len(baselines_of(plan))]
+    if not f"{baselines[0]}.".startswith(f"{BASELINE}.") or len(set(names)) != len(names):
         return f"arm: got {reprlib.repr(names)}; accepted: {BASELINE!r}, then a name of its own for each candidate"
-    problem = _object_problem(plan["diverged"], _DIVERGED)
-    return None if problem is None else f"diverged.{problem}"
+    for index, candidate in enumerate(plan["candidates"]):
+        if opponent(candidate) not in baselines:
+            accepted = f"one of {reprlib.repr(baselines)}"
+            return f"candidates[{index}].against: got {opponent(candidate)!r}; accepted: {accepted}"
+    alone = set(baselines).difference(map(opponent, plan["candidates"]))
+    return (
+        f"baselines: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each" if alone else None
+    )
+
+
+def _design_problem(plan: Mapping[str, Any]) -> str | None:
+    stated = plan["design"]
+    try:
+        expected = asdict(design(stated["looks"], stated["alpha"], futility=stated["futility"]))
+    except KeyError as error:
+        return f"{error.args[0]}: missing; accepted: exactly {', '.join(Design.__annotations__)}"
+    except (ConfigError, TypeError) as error:
+        return str(error)
+    if stated["looks"][-1] != len(plan["seeds"]) or stated["alpha"] != plan["alpha"]:
+        return (
+            f"looks: got {stated['looks']} at alpha = {stated['alpha']}; accepted: the last look at all "
+            f"{len(plan['seeds'])} seeds of the plan, at its alpha = {plan['alpha']}"
+        )
+    wrong = [key for key in sorted(set(stated) | set(expected)) if not _agrees(stated.get(key), expected.get(key))]
+    if wrong:
+        return (
+            f"{wrong[0]}: got {reprlib.repr(stated.get(wrong[0]))}; accepted: {reprlib.repr(expected.get(wrong[0]))}, "
+            "the boundaries that follow from its looks"
+        )
+    return None
+
+
+def _agrees(stated: Any, expected: Any) -> bool:
+    """Equal, but for the last digits of computed numbers, which another library may round differently."""
+    if isinstance(expected, tuple):
+        same_length = isinstance(stated, list) and len(stated) == len(expected)
+        return same_length and all(map(_agrees, stated, expected))
+    if isinstance(expected, float):
+        return type(stated) in (int, float) and math.isclose(stated, expected, rel_tol=1e-4)
+    return type(stated) is type(expected) and bool(stated == expected)
+
+
+def _within(place: str, problem: str | None) -> str | None:
+    return None if problem is None else f"{place}.{problem}"
 
 
 def _object_problem(value: Mapping[str, Any], checks: Mapping[str, Check]) -> str | None:
@@ -122,13 +200,20 @@ def _are_integers(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 
-def _one(word: Any) -> Check:
+def _one(*words: Any) -> Check:
     # True == 1 in Python, but not in a plan.
-    return lambda value: type(value) is type(word) and value == word, repr(word)
+    return (
+        lambda value: any(type(value) is type(word) and value == word for word in words),
+        " or ".join(map(repr, words)),
+    )
 
 
 _TEXT: Check = (_is_text, "text")
 _OBJECT: Check = (_is_object, "an object")
+_OBJECTS: Check = (
+    lambda value: isinstance(value, list) and bool(value) and all(map(_is_object, value)),
+    "a list of one or more objects",
+)
 
 _ARM: Mapping[str, Check] = {
     "arm": _TEXT,
@@ -146,10 +231,7 @@ _PLAN: Mapping[str, Check] = {
     "space_sha256": _TEXT,
     "created_at": _TEXT,
     "baseline": _OBJECT,
-    "candidates": (
-        lambda value: isinstance(value, list) and bool(value) and all(map(_is_object, value)),
-        "a list of one or more objects",
-    ),
+    "candidates": _OBJECTS,
     "metric": _TEXT,
     "direction": _one("maximize"),
     "test": _one("paired_t_greater"),
@@ -159,7 +241,7 @@ _PLAN: Mapping[str, Check] = {
         "a number from 1e-8 to below 0.5",
     ),
     "correction": _one("holm"),
-    "stopping": _one("fixed"),
+    "stopping": _one(*STOPPING),
     "seeds": (_are_integers, "a list of integers"),
     "used_seeds": (
         lambda value: _is_object(value) and all(map(_are_integers, value.values())),

@@ -48,7 +48,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tune_bn.analysis.paired import Array, PairedResult, PairsError, PairsProblem, holm, paired_t_test
-from tune_bn.analysis.spending import nominal_levels, repeated_p, spent, t_at
+from tune_bn.analysis.spending import FIRST_LOOK, check_looks, nominal_levels, repeated_p, spent, t_at
 from tune_bn.errors import ConfigError
 
 DEFAULT_LOOKS = (3, 5, 8, 11, 15)
@@ -128,6 +128,16 @@ class Outcome:
         return self.looks[-1]
 
 
+def default_looks(pairs: int) -> tuple[int, ...]:
+    """The default looks in proportion to so many pairs, none before 3; with fewer than 3 pairs there are none to hold.
+
+    Raises:
+        ConfigError: there are too few pairs, or too many.
+    """
+    scaled = {max(FIRST_LOOK, round(look * pairs / DEFAULT_LOOKS[-1])) for look in DEFAULT_LOOKS[:-1]}
+    return check_looks(sorted({look for look in scaled if look < pairs} | {pairs}))
+
+
 def design(
     looks: Sequence[int] = DEFAULT_LOOKS, alpha: float = 0.05, *, futility: float | None = DEFAULT_FUTILITY
 ) -> Design:
@@ -150,16 +160,20 @@ def design(
     )
 
 
-def decide(candidates: Mapping[str, ArrayLike], baseline: ArrayLike, design: Design) -> dict[str, Outcome]:
+def decide(
+    candidates: Mapping[str, ArrayLike], baseline: ArrayLike | Mapping[str, ArrayLike], design: Design
+) -> dict[str, Outcome]:
     """What each candidate has been told at the looks so far; pure, so that a verdict can repeat it from the records.
 
     A look is held as soon as every candidate that still runs has its pairs. Pairs after the look that ended a candidate
-    are not used, and pairs after the latest look are not used yet. The baseline goes on as long as the decision of any
-    candidate is ``continue``. A look at which all differences of a candidate are the same decides nothing about it.
+    are not used, and pairs after the latest look are not used yet. A baseline goes on as long as the decision of any of
+    its candidates is ``continue``. Candidates with baselines of their own are one family all the same: Holm's procedure
+    holds under any dependence. A look at which all differences of a candidate are the same decides nothing about it.
 
     Args:
         candidates: for each candidate its scores in the planned order of the seeds, shape (n,); n may differ.
-        baseline: scores of the same seeds in the same order, at least as many as any candidate has.
+        baseline: scores of the same seeds in the same order, at least as many as any candidate has; where candidates
+            have baselines of their own (another network, another learning rate), one for each candidate by its name.
         design: from :func:`design`.
 
     Returns:
@@ -172,9 +186,11 @@ def decide(candidates: Mapping[str, ArrayLike], baseline: ArrayLike, design: Des
     """
     if not candidates:
         raise ConfigError("candidates", candidates, "one or more")
-    base = np.asarray(baseline, dtype=float)
+    given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(candidates, baseline)
+    bases = {name: np.asarray(given[name], dtype=float) for name in candidates}
     scores = {name: np.asarray(values, dtype=float) for name, values in candidates.items()}
     for name, values in scores.items():
+        base = bases[name]
         if values.ndim != 1 or base.ndim != 1 or values.size > base.size:
             raise PairsError(
                 PairsProblem.UNPAIRED,
@@ -192,7 +208,7 @@ def decide(candidates: Mapping[str, ArrayLike], baseline: ArrayLike, design: Des
         if any(scores[name].size < n for name in running):
             break
         for name in running:
-            paths[name].append(_look(name, scores[name][:n], base[:n], design, k))
+            paths[name].append(_look(name, scores[name][:n], bases[name][:n], design, k))
         p_values = [path[-1].p_value for path in paths.values()]
         adjusted = dict(zip(paths, holm(p_values).tolist(), strict=True))
         for name in running:

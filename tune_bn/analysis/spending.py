@@ -105,7 +105,7 @@ def nominal_levels(looks: Sequence[int], alpha: float) -> Array:
     Raises:
         ConfigError: ``looks`` or ``alpha`` is not acceptable.
     """
-    return _chain(check_looks(looks), check_level(alpha))[0]
+    return _chain(check_looks(looks), check_level(alpha))[0].copy()
 
 
 def t_at(nominal: ArrayLike, looks: Sequence[int]) -> Array:
@@ -165,6 +165,7 @@ def _curve(nominal: Array, levels: Array) -> Function:
     return lambda p: np.where(p <= high, np.exp(spline(np.log(np.clip(p, low, high)))), 1.0)
 
 
+@lru_cache(maxsize=64)
 def _chain(looks: tuple[int, ...], alpha: float) -> tuple[Array, Function]:
     """The nominal levels of the boundaries, and q of the last look as a function of τ."""
     increments = np.diff(spent(looks, alpha), prepend=0)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tune_bn.analysis.evidence import Evidence, gather
-from tune_bn.analysis.paired import PairedResult, PairsError, holm, paired_t_test
-from tune_bn.analysis.plan import PLAN_FILE, arms_of, plan_problem, read_plan, structure_problem
+from tune_bn.analysis.monitoring import Standing
+from tune_bn.analysis.paired import PairsError, holm, paired_t_test
+from tune_bn.analysis.plan import (
+    PLAN_FILE,
+    arms_of,
+    baselines_of,
+    design_of,
+    opponent,
+    plan_problem,
+    read_plan,
+    structure_problem,
+)
+from tune_bn.analysis.power import minimum_detectable_effect
+from tune_bn.analysis.sensitivity import sensitivity_analysis
+from tune_bn.analysis.sequential import design
+from tune_bn.analysis.shrinkage import shrinkage
 from tune_bn.analysis.wording import comparison_sentence
-from tune_bn.errors import RecordError, StudyError
-from tune_bn.records import SCHEMA_VERSION, Record, RecordLog, write_json
+from tune_bn.errors import ConfigError, RecordError, StudyError
+from tune_bn.records import BASELINE, SCHEMA_VERSION, Record, RecordLog, write_json
 
 SUPPORTED, NOT_SUPPORTED, INVALID = "supported", "not_supported", "invalid"
 VERDICT_FILE = "verdict.json"
@@ -28,17 +44,22 @@ SELECTION_NOTE = (
 def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     """The verdict on a plan, from its records alone.
 
-    A candidate is supported where its one-sided paired t-test against the baseline, adjusted by Holm's procedure for
-    the number of candidates, has p ≤ alpha; the study is supported where at least one candidate is. A broken rule makes
-    the study invalid: then ``problems`` names every rule that was broken, and no p-value is given.
+    A candidate is supported where its one-sided paired t-test against its baseline, adjusted by Holm's procedure for
+    the number of candidates, has p ≤ alpha; the study is supported where at least one candidate is. In a
+    group-sequential confirmation p is the repeated p-value at the look that ended the candidate, and the bounds hold at
+    all looks together (:mod:`tune_bn.analysis.sequential`). A broken rule makes the study invalid: then ``problems``
+    names every rule that was broken, and no p-value is given.
 
     Args:
         plan: as :func:`tune_bn.analysis.plan.seal` returns it.
-        records: every record of the study; those of search and selection only witness which seeds were used.
+        records: every record of the study; those of search and selection witness which seeds were used, and show how
+            the gain shrank.
 
     Returns:
         A dict that JSON can hold, equal for equal input. Scores in percent, effects in percentage points; ``std`` has
-        ddof = 1; ``ci_low`` is the one-sided lower bound at 1 − alpha, not adjusted for the number of candidates.
+        ddof = 1; ``ci_low`` is the one-sided lower bound and ``ci`` the two-sided interval at 1 − alpha, neither
+        adjusted for the number of candidates; ``minimum_detectable_effect`` is the true gain that the planned seeds
+        find with power 0.8 at alpha / candidates, if the differences spread as these do.
     """
     malformed = structure_problem(plan)
     if malformed is not None:
@@ -48,22 +69,93 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     changed = plan_problem(plan)
     if changed is not None:
         problems.insert(0, changed)
-    baseline = plan["baseline"]
+    configs = {arm["arm"]: arm["config"] for arm in arms_of(plan)}
     for arm in plan["candidates"]:
-        if arm["config"] == baseline["config"]:
-            problems.append(f"{arm['arm']} has the configuration of the baseline")
-    results: dict[str, PairedResult] = {}
-    if not problems:
+        if arm["config"] == configs[opponent(arm)]:
+            problems.append(f"{arm['arm']} has the configuration of {_the_baseline(opponent(arm))}")
+    held = evidence.standing
+    if not problems and held is not None and held.problem is not None:
+        problems.append(held.problem)
+    findings: dict[str, dict[str, Any]] = {}
+    if not problems and held is not None:
         for arm in plan["candidates"]:
             try:
-                results[arm["arm"]] = paired_t_test(
-                    list(evidence.scores[arm["arm"]].values()),
-                    list(evidence.scores[baseline["arm"]].values()),
-                    alpha=plan["alpha"],
-                )
+                findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
             except PairsError as error:
                 problems.append(f"{arm['arm']}: {error}")
-    return _verdict(plan["study"], plan, evidence, problems, {} if problems else results)
+    if not problems:
+        _adjust(plan, findings, held)
+        for arm in plan["candidates"]:
+            findings[arm["arm"]]["shrinkage"] = shrinkage(arm, records)
+    return _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
+
+
+def _the_baseline(name: str) -> str:
+    return "the baseline" if name == BASELINE else name
+
+
+def _compare(
+    plan: Mapping[str, Any], arm: Mapping[str, Any], scores: Mapping[str, Mapping[int, float]], held: Standing
+) -> dict[str, Any]:
+    """What the pairs of a candidate say, but for what depends on the other candidates.
+
+    Raises:
+        PairsError: its differences cannot be judged.
+    """
+    alpha, rule = plan["alpha"], design_of(plan)
+    outcome = held.outcomes.get(arm["arm"])
+    n = len(plan["seeds"]) if outcome is None else outcome.last.n
+    candidate, baseline = (
+        np.array([scores[name][seed] for seed in plan["seeds"][:n]]) for name in (arm["arm"], opponent(arm))
+    )
+    result = paired_t_test(candidate, baseline, alpha=alpha)
+    also = sensitivity_analysis(candidate - baseline, alpha=alpha)
+    found = {
+        "n": n,
+        "effect": result.effect,
+        "std_difference": result.std,
+        "t": result.t,
+        "ci_low": result.ci_low,
+        "ci": also["t_interval"],
+        "p_value": result.p_value,
+        "d_z": result.d_z,
+        "correlation": result.correlation,
+        "minimum_detectable_effect": _detectable(plan, result.std),
+        "sensitivity": also,
+        "decision": None,
+        "looks": [],
+    }
+    if rule is None or outcome is None:
+        return found
+    # A two-sided interval at 1 − α at all looks together: to each side the repeated bound at α / 2.
+    bound = design(rule.looks, alpha / 2, futility=None).efficacy[rule.looks.index(n)]
+    reach = bound * result.std / math.sqrt(n)
+    return found | {
+        "ci_low": outcome.last.ci_low,
+        "ci": [result.effect - reach, result.effect + reach],
+        "p_value": outcome.last.p_value,
+        "decision": str(outcome.last.decision),
+        "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
+    }
+
+
+def _detectable(plan: Mapping[str, Any], std: float) -> float | None:
+    """None where the level is too small, or the spread too large or small, for a power to be computed."""
+    candidates = len(plan["candidates"])
+    try:
+        return minimum_detectable_effect(std, len(plan["seeds"]), alpha=plan["alpha"], candidates=candidates)
+    except ConfigError:
+        return None
+
+
+def _adjust(plan: Mapping[str, Any], findings: Mapping[str, dict[str, Any]], held: Standing | None) -> None:
+    """Add Holm's p-values, and whether each candidate is supported."""
+    if held is not None and held.outcomes:
+        adjusted = [held.outcomes[name].p_adjusted for name in findings]
+    else:
+        adjusted = holm([found["p_value"] for found in findings.values()]).tolist()
+    for found, p_adjusted in zip(findings.values(), adjusted, strict=True):
+        found |= {"p_adjusted": p_adjusted, "supported": bool(p_adjusted <= plan["alpha"])}
 
 
 def verify_study(folder: Path) -> dict[str, Any]:
@@ -101,32 +193,44 @@ def _without_folder(error: RecordError, folder: Path) -> str:
     return str(error).replace(f"{folder}/", "")
 
 
+_UNKNOWN: Mapping[str, Any] = {
+    **dict.fromkeys(("n", "effect", "std_difference", "t", "ci_low", "ci", "p_value", "d_z", "correlation")),
+    **dict.fromkeys(("minimum_detectable_effect", "sensitivity", "decision")),
+    "looks": [],
+    "p_adjusted": None,
+    "supported": False,
+    "shrinkage": None,
+}
+"""What is said of a candidate of an invalid verdict."""
+
+
 def _verdict(
     study: str | None,
     plan: Mapping[str, Any] | None,
     evidence: Evidence,
     problems: Sequence[str],
-    results: Mapping[str, PairedResult],
+    findings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Put the verdict together; ``results`` is empty exactly where there are problems."""
-    arms = [] if plan is None else [_arm(arm, evidence.scores.get(arm["arm"], {})) for arm in arms_of(plan)]
+    """Put the verdict together; ``findings`` is empty exactly where there are problems."""
     known = plan or {}
+    baselines = [] if plan is None else [_arm(arm, evidence) for arm in baselines_of(plan)]
     verdict: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": study,
         "verdict": INVALID,
         "reason": "",
         "problems": list(problems),
-        "metric": known.get("metric"),
-        "test": known.get("test"),
-        "alpha": known.get("alpha"),
-        "correction": known.get("correction"),
+        **{key: known.get(key) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
         "n": len(known.get("seeds", ())),
         "seeds": list(known.get("seeds", ())),
         "plan_sha256": known.get("plan_sha256"),
         "space_sha256": known.get("space_sha256"),
-        "baseline": arms[0] if arms else None,
-        "candidates": _compare(arms[1:], results, known.get("alpha", 0.0)),
+        "baseline": baselines[0] if baselines else None,
+        "baselines": baselines,
+        "candidates": [
+            _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], _UNKNOWN))
+            for arm in known.get("candidates", ())
+        ],
         "diverged": list(evidence.diverged),
         "retried": list(evidence.retried),
         "selection": SELECTION_NOTE,
@@ -141,7 +245,8 @@ def _verdict(
     return verdict
 
 
-def _arm(arm: Mapping[str, Any], scores: Mapping[int, float]) -> dict[str, Any]:
+def _arm(arm: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
+    scores = evidence.scores.get(arm["arm"], {})
     values = list(scores.values())
     return {
         "arm": arm["arm"],
@@ -151,23 +256,3 @@ def _arm(arm: Mapping[str, Any], scores: Mapping[int, float]) -> dict[str, Any]:
         "mean": float(np.mean(values)) if values else None,
         "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
     }
-
-
-def _compare(arms: Sequence[dict[str, Any]], results: Mapping[str, PairedResult], alpha: float) -> list[dict[str, Any]]:
-    nothing = dict.fromkeys(("effect", "ci_low", "p_value", "p_adjusted", "d_z", "correlation"))
-    if not results:
-        return [arm | nothing | {"supported": False} for arm in arms]
-    adjusted = holm([results[arm["arm"]].p_value for arm in arms])
-    return [
-        arm
-        | {
-            "effect": result.effect,
-            "ci_low": result.ci_low,
-            "p_value": result.p_value,
-            "p_adjusted": float(p_adjusted),
-            "d_z": result.d_z,
-            "correlation": result.correlation,
-            "supported": bool(p_adjusted <= alpha),
-        }
-        for arm, result, p_adjusted in zip(arms, (results[arm["arm"]] for arm in arms), adjusted, strict=True)
-    ]

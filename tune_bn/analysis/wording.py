@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
+
+from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
+from tune_bn.errors import ConfigError
 
 
 def symbol(key: str) -> str:
@@ -48,6 +52,23 @@ def p_words(p_value: float, alpha: float) -> str:
     return f"{p_value:.{digits}g} {'≤' if below else '>'} {alpha:g}"
 
 
+def detectable_words(seeds: int, alpha: float, candidates: int, std: float | None = None) -> str:
+    """What a confirmation on so many seeds can find, before it runs; ``std``: of one arm over seeds, where known."""
+    try:
+        least = minimum_detectable_effect(1.0, seeds, alpha=alpha, candidates=candidates)
+    except ConfigError:
+        return f"not computed for level {alpha:g} / {candidates}"
+    level = f"α = {alpha:g}" + (f" / {candidates}, the first Holm step" if candidates > 1 else "")
+    words = (
+        f"{seeds} seeds find a true gain of {number_words(least)} standard deviations of the paired differences with "
+        f"power 0.8 (one-sided paired t-test, {level})"
+    )
+    if std is None:
+        return f"{words}; `tune_bn power` says it in points"
+    gain = number_words(least * std_of_differences(std)) if std > 0 else "0"
+    return f"{words}: {gain} points where an arm spreads by {number_words(std)} and the arms are uncorrelated"
+
+
 def spread_words(mean: float, std: float) -> str:
     """``97.16 ± 0.71``."""
     return f"{mean:.2f} ± {std:.2f}"
@@ -55,15 +76,20 @@ def spread_words(mean: float, std: float) -> str:
 
 def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     """The outcome for the strongest candidate of a valid verdict, with its numbers, as one sentence."""
-    baseline, candidates, alpha = verdict["baseline"], verdict["candidates"], verdict["alpha"]
+    candidates, alpha = verdict["candidates"], verdict["alpha"]
     best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
-    metric, effect = metric_words(verdict["metric"]), best["effect"]
+    baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
+    metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
     against = config_words(baseline["config"])
     if best["supported"]:
         claim = f"raises {metric} by {effect:.2f} percentage points over {against}"
     else:
         claim = f"shows no significant gain in {metric} over {against}: {effect:+.2f} percentage points"
-    scores = f"{spread_words(best['mean'], best['std'])} against {spread_words(baseline['mean'], baseline['std'])} %"
+    # A baseline that other candidates go on with has more runs than the pairs that this effect is the mean of.
+    pairs = list(best["scores"])[:n]
+    scores = " against ".join(_spread_over(arm["scores"], pairs) for arm in (best, baseline))
+    seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds"
+    test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
     if len(candidates) == 1:
         p_value = f"p = {p_words(best['p_value'], alpha)}"
     else:
@@ -74,7 +100,9 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
         )
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
-    return (
-        f"{config_words(best['config'])} {claim} "
-        f"({scores}, n = {verdict['n']} seeds, one-sided paired t-test {p_value}{note})."
-    )
+    return f"{config_words(best['config'])} {claim} ({scores} %, {seeds}, {test} {p_value}{note})."
+
+
+def _spread_over(scores: Mapping[str, float], seeds: Sequence[str]) -> str:
+    values = [scores[seed] for seed in seeds]
+    return spread_words(fmean(values), stdev(values))

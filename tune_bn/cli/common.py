@@ -56,11 +56,13 @@ def carry_out(
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; on Ctrl-C print how to go on."""
-    from tune_bn.validate import check_surroundings
+    from tune_bn.validate import check_surroundings, power_words
 
     require_writable(place)
     with naming(source):
         check_surroundings(space)
+    # Before anything is spent: a study that cannot find the gain in question need not begin.
+    say(f"power  {power_words(space)}")
 
     from tune_bn.console import ConsoleObserver
     from tune_bn.wiring import run_study

@@ -65,9 +65,9 @@ def search(
 
     --warm-start takes a name in --output or a folder. At most 5 configurations of
     each study become the first start points, as far as they lie in this space:
-    first its finalists, by their mean over the selection seeds, then the others
-    that ran to their end, by their mean over the search seeds. The study's
-    space.yaml keeps the points, so a resume goes on without the other study.
+    first those that its selection kept longest, by their mean over the selection
+    seeds, then others that ran to their end, by their mean over the search seeds.
+    The new study's space.yaml keeps them: a resume needs no other study.
     """
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tune_bn.records import Record
 from tune_bn.runners.base import EpochPoint, Listener
@@ -35,6 +35,9 @@ class Observer(Listener, Protocol):
 
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         """A stage begins: so many runs are planned (an upper bound), so many of them done before."""
+
+    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+        """The confirmation begins, or goes on, under this plan."""
 
     def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
         """One run is finished and on disk."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tune_bn.records import Record
 from tune_bn.runners.base import EpochPoint, Task
@@ -40,6 +41,11 @@ class Observers:
         """See the protocol."""
         for observer in self.observers:
             observer.task_killed(task)
+
+    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.plan_locked(plan)
 
     def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
         """See the protocol."""

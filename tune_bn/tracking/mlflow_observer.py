@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tune_bn.curves import CurveLog
 from tune_bn.records import Record, RecordLog, write_json
@@ -130,6 +130,9 @@ class MlflowObserver:
     def task_killed(self, task: Task) -> None:
         """Show the runs of the task as killed."""
         self._events.put(functools.partial(self._on_killed, task))
+
+    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+        """The plan is among the artifacts."""
 
     def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
         """Show one run as finished, with its scores and its whole curve."""
