@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tune_bn.errors import StudyError
+from tune_bn.errors import SpecError, StudyError
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, SELECT, Record
 from tune_bn.spec import Space, parse_space
 from tune_bn.study_folder import StudyFolder
@@ -192,6 +192,22 @@ def test_the_baseline_starts_with_the_same_nuisance_coordinates(tmp_path: Path) 
     assert [(point["gamma"], point["lr"]) for point in first] == [(0.1, 0.01), (0.2, 0.01), (0.3, 0.05)]
     assert warm.start_points(BASELINE) == [{"lr": 0.01}, {"lr": 0.05}]
     assert warm.trials_of(BASELINE) == warm.trials_of(CANDIDATE)
+
+
+def test_a_chain_of_warm_starts_keeps_every_seed_that_chose_a_point(searched: Writer, tmp_path: Path) -> None:
+    seeds = {"search": [301], "select": [302], "confirm": [1, 2]}
+    second, _ = warm_started(space_with(seeds=seeds), "new.yaml", [searched.folder])
+    assert second.seeds.earlier == [101, 102, 201, 202]
+    middle = Writer(tmp_path / "small-2", seeds=second.seeds.model_dump(), sampler=second.sampler.model_dump())
+    middle.trial(0, [95], gamma=0.2, c=30)
+    third = space_with(seeds={"search": [401], "select": [402], "confirm": [102, 3]})
+    with pytest.raises(StudyError, match=r"got small-2, which searched or selected on the seeds 102 of seeds\.confirm"):
+        warm_started(third, "new.yaml", [middle.folder])
+
+
+def test_an_earlier_seed_is_no_confirmation_seed() -> None:
+    with pytest.raises(SpecError, match=r"seeds\.confirm: got 2; accepted: a fresh seed; 2 is one of seeds\.earlier"):
+        space_with(seeds=CONTENT["seeds"] | {"earlier": [2]})
 
 
 @pytest.mark.parametrize(

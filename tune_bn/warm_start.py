@@ -40,7 +40,8 @@ def warm_started(space: Space, source: str, studies: Sequence[StudyFolder]) -> t
     """A space that begins with the best configurations of other studies, and a line for each that says what was taken.
 
     The points become an explicit list in ``sampler.points``, study by study and best first, before those that the space
-    has already. So its hash covers them, and a resume needs no other study.
+    has already. So its hash covers them, and a resume needs no other study. The seeds that chose them go to
+    ``seeds.earlier``, so that no later study confirms on one of them either.
 
     Args:
         space: the space of the new study.
@@ -66,6 +67,8 @@ def warm_started(space: Space, source: str, studies: Sequence[StudyFolder]) -> t
     points += [point for point in own if point not in points and space.searched.start_points([point])]
     content = space.to_dict()
     content["sampler"]["points"] = points
+    earlier = {*space.seeds.earlier}.union(*(_chosen_on(study.space()) for study in studies))
+    content["seeds"]["earlier"] = sorted(earlier)
     return parse_space(content, source), lines
 
 
@@ -124,12 +127,17 @@ def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tup
 
 def _require_fresh_seeds(space: Space, name: str, other: Space) -> None:
     """Points that were chosen on a seed must not be confirmed on it."""
-    used = sorted({*other.seeds.search, *other.seeds.select} & set(space.seeds.confirm))
+    used = sorted(_chosen_on(other) & set(space.seeds.confirm))
     if used:
         raise StudyError(
             f"--warm-start: got {name}, which searched or selected on the seeds {', '.join(map(str, used))} of "
             "seeds.confirm; accepted: confirmation seeds that chose none of the start points"
         )
+
+
+def _chosen_on(space: Space) -> set[int]:
+    """The seeds that led to the configurations of a study, those of studies that it started from included."""
+    return {*space.seeds.search, *space.seeds.select, *space.seeds.earlier}
 
 
 def _trials(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Record]]:
