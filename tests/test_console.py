@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.console import ConsoleObserver
 from tune_bn.records import Record
 from tune_bn.runners.base import EpochPoint, Task
@@ -205,6 +206,28 @@ def test_a_pipe_gets_no_escape_codes_and_no_folded_lines(pipe: Screen) -> None:
     assert len(pipe.lines) == 3
     assert pipe.lines[-1] == "warning: the tracking server does not answer [x]"
     assert "\x1b" not in pipe.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.5, "n": 3}, "points where an arm spreads by 0.5 and"),
+        ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.0, "n": 3}, ": 0 points where an arm spreads by 0 and"),
+        ({"val_accuracy_mean": 96.0, "val_accuracy_std": None, "n": 1}, "`tune_bn power` says it in points"),
+    ],
+)
+def test_a_locked_plan_says_what_it_claims_and_what_it_can_find(
+    pipe: Screen, synthetic_study, selection, words
+) -> None:
+    plan = synthetic_study(candidates=2).plan
+    candidates = [arm | {"selection": selection} for arm in plan["candidates"]]
+    pipe.observer.plan_locked(plan | {"candidates": candidates})
+    first, second = pipe.lines
+    assert first == f"plan  {plan['plan_sha256'][:12]} locked: candidate-1, candidate-2 on 15 seeds, fixed"
+    # The first Holm step of two candidates.
+    least = minimum_detectable_effect(1.0, 15, alpha=0.025)
+    assert f"15 seeds find a true gain of {least:.3g} standard deviations" in second
+    assert words in second
 
 
 def test_letters_that_the_encoding_lacks_do_not_lose_the_line() -> None:
