@@ -25,7 +25,7 @@ OUTER = {
 
 KNOWN_TO = {
     "ray": {"runners"},
-    "optuna": {"samplers"},
+    "optuna": {"samplers", "report"},
     "mlflow": {"tracking"},
     "sqlalchemy": {"tracking"},
     "matplotlib": {"report"},
@@ -34,7 +34,7 @@ KNOWN_TO = {
     "pydantic": {"spec", "sections", "spec_errors"},
     "torch": {"method", "training", "runners", "train_command", "inspect_command"},
     "torchvision": {"method", "training"},
-    "scipy": {"analysis", "training"},
+    "scipy": {"analysis", "training", "report"},
 }
 """The rooms that may import each of these libraries; no other room may."""
 
@@ -126,6 +126,18 @@ def test_a_library_is_known_to_its_own_rooms_alone(library: str) -> None:
     users = {name for name, found in GRAPH.items() if library in {other.partition(".")[0] for other in found}}
     assert users, f"nothing imports {library}"
     assert not {name for name in users if room(name) not in KNOWN_TO[library]}
+
+
+def test_the_report_asks_optuna_in_one_place_and_when_it_has_to() -> None:
+    users = {name for name, found in GRAPH.items() if room(name) == "report" and any("optuna" in o for o in found)}
+    assert users == {"tune_bn.report.importance"}
+    top = {
+        alias.name
+        for node in ast.parse(FILES["tune_bn.report.importance"].read_text()).body
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert not any("optuna" in name for name in top)
 
 
 @pytest.mark.parametrize("inner", sorted(MAY_IMPORT))

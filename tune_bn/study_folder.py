@@ -33,6 +33,7 @@ class StudyFolder:
         self.plan_file = self.path / "plan.json"
         self.verdict_file = self.path / "verdict.json"
         self.report_file = self.path / "report.md"
+        self.page_file = self.path / "report.html"
         self.plots = self.path / "plots"
         self.diagnostics = self.path / "diagnostics"
         self.journal = self.path / "optuna.journal"
@@ -146,7 +147,8 @@ class StudyFolder:
 
     def artifacts(self) -> list[Path]:
         """The files that the tracker mirrors, as far as they exist."""
-        files = [self.space_file, self.records.path, self.plan_file, self.verdict_file, self.report_file]
+        reports = [self.report_file, self.page_file]
+        files = [self.space_file, self.records.path, self.plan_file, self.verdict_file, *reports]
         found = [*sorted(self.diagnostics.glob("*.json")), *sorted(self.plots.glob("*.png"))]
         return [path for path in [*files, *found] if path.exists()]
 

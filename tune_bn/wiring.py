@@ -12,7 +12,7 @@ from typing import Any
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.console import ConsoleObserver
 from tune_bn.errors import Interrupted
-from tune_bn.report.markdown import write_report
+from tune_bn.report import write_report
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.base import Outcome
 from tune_bn.samplers.optuna_sampler import OptunaSampler

@@ -20,11 +20,18 @@ from tune_bn.records import write_json
 from tune_bn.report import write_report
 from tune_bn.report.layers import COLUMNS, layer_figure, layer_figures, overview, shown_name
 from tune_bn.report.layers_page import write_files
-from tune_bn.report.markdown import render
+from tune_bn.report.markdown import to_markdown
 from tune_bn.report.study import load
+from tune_bn.report.writing import contents
 
 # A glyph that the font lacks, or an empty slice, is a warning.
 pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def no_importance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forests of the importance take their time; test_importance.py has them."""
+    monkeypatch.setattr("tune_bn.report.process.importances", lambda study: [])
 
 
 def figure_of(found: Diagnostics, *others: Diagnostics) -> Figure:
@@ -172,11 +179,11 @@ def test_a_report_shows_the_layers_of_every_arm(synthetic_study: Any, tmp_path: 
 
 
 def test_of_many_arms_a_report_shows_the_first_and_links_the_rest(synthetic_study: Any, tmp_path: Path) -> None:
-    folder = inspected(synthetic_study(candidates=6), tmp_path / "study")
+    folder = inspected(synthetic_study(candidates=5), tmp_path / "study")
     write_report(folder)
     text = inside(folder)
     assert len(re.findall(r"!\[", text)) == 5
-    assert "The other arms: [candidate-5](plots/layers-candidate-5.png), [candidate-6](plots/layers-candidate-6" in text
+    assert "Pictures of the other arms: [Layers of candidate-5](plots/layers-candidate-5.png)." in text
     assert all((folder / place).is_file() for place in re.findall(r"\((plots/.*?)\)", text))
 
 
@@ -194,11 +201,11 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(synthetic_study: Any, tmp
     study = load(folder)
     assert list(study.diagnostics) == ["candidate-1"]
     assert list(layer_figures(study)) == ["layers-candidate-1.png"]
-    assert "**Damaged file:** diagnostics/baseline.json: no diagnostics (" in render(study)
+    assert "**Damaged file:** diagnostics/baseline.json: no diagnostics (" in to_markdown(contents(study))
 
 
 def test_a_study_that_was_not_inspected_has_no_such_section(synthetic_study: Any, tmp_path: Path) -> None:
-    assert "Inside the layers" not in render(load(synthetic_study().write(tmp_path / "study")))
+    assert "Inside the layers" not in to_markdown(contents(load(synthetic_study().write(tmp_path / "study"))))
 
 
 def test_one_network_as_files(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
+from synthetic_claims import in_settings, sequential
 
 from tune_bn.analysis import write_verdict
 from tune_bn.errors import RecordError, StudyError
 from tune_bn.records import write_json
 from tune_bn.report import write_report
-from tune_bn.report.markdown import render
+from tune_bn.report.markdown import to_markdown
 from tune_bn.report.study import load
+from tune_bn.report.writing import contents
 
 
 def tables(text):
@@ -26,6 +28,16 @@ def tables(text):
         elif line.startswith("|") and not set(line) <= set("|-: "):
             found.setdefault(heading, []).append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
     return found
+
+
+def render(study):
+    return to_markdown(contents(study))
+
+
+@pytest.fixture(autouse=True)
+def no_importance(monkeypatch):
+    """The forests of the importance take their time; test_importance.py has them."""
+    monkeypatch.setattr("tune_bn.report.process.importances", lambda study: [])
 
 
 @pytest.fixture
@@ -52,12 +64,17 @@ def test_the_result_table_is_that_of_the_verdict(synthetic_study, tmp_path):
     folder = synthetic_study(effect=1.5, searched=("gamma", "c", "lr")).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
     header, baseline, candidate = tables(render(load(folder)))["Result"]
-    assert header[:5] == ["arm", "γ", "c", "lr", "test accuracy, %"]
+    assert header[:6] == ["arm", "γ", "c", "lr", "test accuracy, %", "n"]
     assert baseline[:4] == ["baseline", "1", "1", "0.1"]
     arm = verdict["candidates"][0]
-    assert candidate[4] == f"**{arm['mean']:.2f} ± {arm['std']:.2f}**"
-    assert candidate[5] == f"**{arm['effect']:+.2f}**"
-    assert candidate[7] == f"**{arm['p_value']:.2g}**"
+    row = dict(zip(header, candidate, strict=True))
+    assert row["test accuracy, %"] == f"**{arm['mean']:.2f} ± {arm['std']:.2f}**"
+    assert row["n"] == "**15**"
+    assert row["effect, pp"] == f"**{arm['effect']:+.2f}**"
+    assert row["95 % lower bound, pp"] == f"**{arm['ci_low']:+.2f}**"
+    assert row["95 % interval, pp"] == f"**{arm['ci'][0]:+.2f} to {arm['ci'][1]:+.2f}**"
+    assert row["p"] == f"**{arm['p_value']:.2g}**"
+    assert (row["d_z"], row["ρ"]) == (f"**{arm['d_z']:.2f}**", f"**{arm['correlation']:.2f}**")
 
 
 def test_only_supported_candidates_are_bold(synthetic_study, tmp_path):
@@ -123,15 +140,14 @@ def test_a_retried_run_does_not_count_as_failed(synthetic_study, report):
 
 def test_the_luck_of_the_winner_can_be_seen(synthetic_study, report):
     study = synthetic_study()
-    header, winner, *others = tables(report(study))["Finalists"]
+    header, winner, *others = tables(report(study))["From search to confirmation"][:5]
     row = dict(zip(header, winner, strict=True))
     trial = study.plan["candidates"][0]["trial"]
     for stage, n in (("search", 1), ("select", 3), ("confirm", 15)):
         scores = [r.scores["val_accuracy"] for r in study.records if (r.stage, r.trial) == (stage, trial)]
         assert row[stage] == f"{sum(scores) / n:.2f} (n = {n})"
     assert row["arm"] == "candidate-1"
-    assert others[-1][0] == "baseline"
-    assert len(others) == 3
+    assert [other[0] for other in others] == ["–", "–", "baseline"]
 
 
 def test_scores_by_seed_lie_beside_the_test(synthetic_study, report):
@@ -198,9 +214,10 @@ def test_a_damaged_curve_is_named_and_the_rest_is_reported(synthetic_study, tmp_
     with (folder / "curves.jsonl").open("a") as handle:
         handle.write("{}\n")
     write_verdict(folder)
-    report, *plots = write_report(folder)
+    report, page, *plots = write_report(folder)
     assert "**Damaged file:** curves.jsonl:" in report.read_text()
-    assert {path.name for path in plots} == {"landscape.png", "paired.png"}
+    assert "<strong>Damaged file:</strong> curves.jsonl:" in page.read_text()
+    assert {path.name for path in plots} == {"landscape.png", "paired.png", "effects.png", "shrinkage.png"}
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"verdict": "perhaps"}'])
@@ -221,15 +238,153 @@ def test_where_there_is_no_study_there_is_no_report(tmp_path):
 def test_every_file_is_whole_and_linked(synthetic_study, tmp_path):
     folder = synthetic_study().write(tmp_path / "digits-1")
     write_verdict(folder)
-    report, *plots = write_report(folder)
+    report, _, *plots = write_report(folder)
     linked = re.findall(r"!\[[^]]*\]\(([^)]+)\)", report.read_text())
     assert sorted(linked) == sorted(f"plots/{path.name}" for path in plots)
-    assert {path.name for path in plots} == {"landscape.png", "paired.png", "curves.png"}
+    assert {path.stem for path in plots} == {"landscape", "paired", "effects", "curves", "shrinkage"}
     for path in plots:
         with Image.open(path) as image:
             image.load()
-            assert min(image.size) > 500
+            assert min(image.size) > 300
     assert sorted(path.name for path in (folder / "plots").iterdir()) == sorted(path.name for path in plots)
+
+
+def test_search_to_confirmation_shows_the_luck_in_percentage_points(synthetic_study, tmp_path):
+    folder = synthetic_study(candidates=2).write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    rows = tables(render(load(folder)))["From search to confirmation"][-2:]
+    for arm, row in zip(verdict["candidates"], rows, strict=True):
+        found = arm["shrinkage"]
+        gains = (found["searched_gain"], found["selected_gain"], found["confirmed_gain"], found["luck"])
+        assert row == [arm["arm"], *(f"{gain:+.2f}" for gain in gains)]
+
+
+def test_other_tests_stand_beside_the_one_that_decides(synthetic_study, tmp_path):
+    folder = synthetic_study(candidates=2).write(tmp_path / "digits-1")
+    arm = write_verdict(folder)["candidates"][1]
+    text = render(load(folder))
+    header, _, second = tables(text)["Does the verdict hang on the test?"]
+    row = dict(zip(header, second, strict=True))
+    assert row["p of the verdict"] == f"{arm['p_value']:.2g}"
+    assert row["p, Wilcoxon"] == f"{arm['sensitivity']['wilcoxon']['p_value']:.2g}"
+    assert row["p, sign-flip"] == f"{arm['sensitivity']['sign_flip']['p_value']:.2g}"
+    low, high = arm["sensitivity"]["bootstrap_interval"]
+    assert row["bootstrap interval, pp"] == f"{low:+.2f} to {high:+.2f}"
+    assert row["detectable gain, pp"] == f"{arm['minimum_detectable_effect']:.2f}"
+    assert "α = 0.05 / 2" in text
+
+
+def test_an_interval_that_is_open_at_both_ends_is_a_dash(synthetic_study, report):
+    header, row = tables(report(synthetic_study(n=3)))["Does the verdict hang on the test?"]
+    assert dict(zip(header, row, strict=True))["bootstrap interval, pp"] == "–"
+
+
+def test_runs_that_went_wrong_are_named(synthetic_study, tmp_path):
+    study = synthetic_study()
+    first, second, *others = study.confirm
+    chance = {"val_accuracy": 10.0, "best_epoch": 1, "test_accuracy": 10.0}
+    records = [
+        *(r for r in study.records if r.stage != "confirm"),
+        replace(first, status="diverged", scores=chance, epochs=3),
+        replace(second, status="failed", scores={}),
+        second,
+        *others,
+    ]
+    folder = study.with_records(records).write(tmp_path / "digits-1")
+    assert write_verdict(folder)["problems"] == []
+    text = render(load(folder))
+    assert f"Diverged, scored by the plan's rule: `{first.key}`." in text
+    assert f"Retried: `{second.key}`." in text
+
+
+def test_a_sequential_study_shows_its_looks(synthetic_study, tmp_path):
+    folder = sequential(synthetic_study(effect=0.45, candidates=4, rng_seed=3)).write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    text = render(load(folder))
+    rows = tables(text)["Looks"]
+    boundaries = rows[: len(verdict["design"]["looks"]) + 1]
+    assert [row[0] for row in boundaries[1:]] == ["3", "5", "8", "11", "15"]
+    assert [row[2] for row in boundaries[1:3]] == ["206", "7.96"]
+    assert boundaries[-1][-1] == "–"
+    held = [(row[0], row[1], row[-1]) for row in rows[len(boundaries) + 1 :]]
+    words = {"efficacy": "gain shown", "futility": "stopped for futility", "last_look": "not shown at the last look"}
+    assert held == [
+        (arm["arm"], str(look["n"]), words.get(look["decision"], "goes on"))
+        for arm in verdict["candidates"]
+        for look in arm["looks"]
+    ]
+    assert {arm["decision"] for arm in verdict["candidates"]} == {"efficacy", "futility", "last_look"}
+    header, *arms = tables(text)["Result"]
+    by_arm = {row[0]: dict(zip(header, row, strict=True)) for row in arms}
+    for arm in verdict["candidates"]:
+        assert by_arm[arm["arm"]]["n"].strip("*") == str(len(arm["scores"]))
+        assert by_arm[arm["arm"]]["repeated p"].strip("*") == f"{arm['p_value']:.2g}"
+    assert "206 at 3 pairs" in text
+
+
+def test_several_settings_make_the_table_of_the_paper(synthetic_study, tmp_path):
+    settings = {"lr0.1": {"lr": 0.1}, "lr0.01": {"lr": 0.01}}
+    study = in_settings(synthetic_study(), settings, {"Ours": [1.0, -0.5], "half": [0.01, 1.0]})
+    folder = study.write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    text = render(load(folder))
+    header, baseline, ours, half, *detail = tables(text)["Result"]
+    assert header == ["arm", "lr0.1", "lr0.01"]
+    assert [row[0] for row in (baseline, ours, half)] == ["baseline", "Ours", "half"]
+    by_name = {arm["arm"]: arm for arm in (*verdict["baselines"], *verdict["candidates"])}
+    for row in (baseline, ours, half):
+        for setting, cell in zip(header[1:], row[1:], strict=True):
+            arm = by_name[f"{row[0]}.{setting}"]
+            expected = f"{arm['mean']:.2f} ± {arm['std']:.2f}"
+            assert cell == (f"**{expected}**" if arm.get("supported") else expected)
+    assert [cell.startswith("**") for cell in (*ours[1:], *half[1:])] == [True, False, False, True]
+    assert [row[0] for row in detail[1:3]] == ["baseline.lr0.1", "baseline.lr0.01"]
+    # Each setting has a table of scores with its own baseline.
+    scores = tables(text)["Scores by seed"]
+    assert [row[:2] for row in scores if row[0] == "seed"] == [["seed", "baseline.lr0.1"], ["seed", "baseline.lr0.01"]]
+
+
+def test_a_verdict_from_before_the_further_keys_is_still_reported(synthetic_study, tmp_path):
+    folder = synthetic_study(candidates=2).write(tmp_path / "digits-1")
+    verdict = write_verdict(folder)
+    for key in ("stopping", "design", "baselines"):
+        del verdict[key]
+    kept = {"effect", "ci_low", "p_value", "p_adjusted", "d_z", "correlation", "supported"}
+    kept |= {"arm", "trial", "config", "scores", "mean", "std"}
+    verdict["candidates"] = [{key: arm[key] for key in kept} for arm in verdict["candidates"]]
+    write_json(folder / "verdict.json", verdict)
+    text = render(load(folder))
+    header, baseline, first, _ = tables(text)["Result"]
+    assert dict(zip(header, first, strict=True))["95 % interval, pp"].strip("*") == "–"
+    assert dict(zip(header, baseline, strict=True))["n"] == "15"
+    assert "Does the verdict hang on the test?" not in text
+
+
+def test_scores_of_many_arms_are_split_into_tables_that_fit_on_paper(synthetic_study, report):
+    study = synthetic_study(candidates=12, trials=40)
+    rows = tables(report(study))["Scores by seed"]
+    headers = [row for row in rows if row[0] == "seed"]
+    assert max(map(len, headers)) <= 12
+    assert [cell for row in headers for cell in row if cell.startswith("candidate")] == [
+        arm["arm"] for arm in study.plan["candidates"]
+    ]
+
+
+def test_how_to_cite_names_the_version_that_trained(synthetic_study, report):
+    study = synthetic_study()
+    text = report(study).partition("## How to cite")[2]
+    assert "Revisiting Batch Norm Initialization" in text
+    assert "arXiv:2110.13989" in text
+    assert "version = {0.1.0}" in text
+    assert study.plan["commit"] in text
+    mixed = [replace(r, versions={"tune_bn": str(r.seed)}) for r in study.records]
+    assert "version =" not in report(study.with_records(mixed), "mixed")
+
+
+def test_the_commands_name_the_study_safely(synthetic_study, report):
+    text = report(synthetic_study(), "my study; rm")
+    assert "tune_bn verify 'my study; rm'\n" in text
+    assert "tune_bn search --space 'studies/my study; rm/space.yaml'\n" in text
 
 
 def test_text_of_a_configuration_cannot_break_a_table(synthetic_study, tmp_path):
@@ -243,7 +398,8 @@ def test_text_of_a_configuration_cannot_break_a_table(synthetic_study, tmp_path)
 
 
 def test_writing_a_report_loads_neither_adapters_nor_pyplot(synthetic_study, tmp_path):
-    folder = synthetic_study().write(tmp_path / "digits-1")
+    # Too few trials for their importance, which alone needs Optuna.
+    folder = synthetic_study(trials=8).write(tmp_path / "digits-1")
     write_verdict(folder)
     code = (
         "import json, sys; from pathlib import Path; from tune_bn.report import write_report\n"

@@ -4,10 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic_claims import in_settings, sequential
 
 from tune_bn.analysis import judge
+from tune_bn.report.canvas import save, svg_of
+from tune_bn.report.curves import curves
+from tune_bn.report.effects import forest
 from tune_bn.report.landscape import landscape
-from tune_bn.report.plots import curves, paired, write_plots
+from tune_bn.report.looks import FARTHEST, boundaries, normal_scores
+from tune_bn.report.luck import shrinkage_figure
+from tune_bn.report.pairs import paired
 from tune_bn.report.study import load, trials_of
 
 # A glyph that the font lacks, or an empty slice, is a warning.
@@ -193,12 +199,139 @@ def test_without_curves_there_is_no_figure_of_them(synthetic_study, loaded):
     assert curves(loaded(synthetic_study(), curves=False)) is None
 
 
-def test_plots_are_the_same_each_time(synthetic_study, loaded, tmp_path):
-    study = loaded(synthetic_study())
-    first = {path.name: path.read_bytes() for path in write_plots(study, tmp_path / "plots")}
-    again = {path.name: path.read_bytes() for path in write_plots(study, tmp_path / "plots")}
-    assert first == again
-    assert set(first) == {"landscape.png", "curves.png"}
+def lines(axes, label):
+    """The lines drawn under a label, as lists of (x, y)."""
+    return [list(zip(*line.get_data(), strict=True)) for line in axes.lines if line.get_label() == label]
+
+
+def test_the_forest_has_a_row_for_each_candidate(synthetic_study):
+    study = synthetic_study(candidates=6)
+    verdict = judge(study.plan, study.records)
+    (axes,) = forest(verdict).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [arm["arm"] for arm in verdict["candidates"]]
+    drawn = {tuple(np.round(point, 9)) for line in axes.lines for point in zip(*line.get_data(), strict=True)}
+    for row, arm in enumerate(verdict["candidates"]):
+        for x in (arm["effect"], arm["ci_low"], *arm["ci"]):
+            assert (round(x, 9), row) in drawn
+        assert (round(arm["minimum_detectable_effect"], 9), round(row - 0.3, 9)) in drawn
+    shown = {text.get_text(): text.get_fontweight() for text in axes.texts}
+    assert shown == {f"{a['effect']:+.2f}": "bold" if a["supported"] else "normal" for a in verdict["candidates"]}
+
+
+def test_bounds_far_away_are_arrows_and_do_not_flatten_the_forest(synthetic_study):
+    study = sequential(synthetic_study(effect=0.45, candidates=4, rng_seed=3))
+    verdict = judge(study.plan, study.records)
+    stopped = verdict["candidates"][3]
+    assert (stopped["n"], stopped["ci"][1] > 100) == (3, True)
+    (axes,) = forest(verdict).axes
+    low, high = axes.get_xlim()
+    assert -3 < low < high < 3
+    arrows = {line.get_marker() for line in axes.lines if 3 in line.get_ydata()}
+    assert {"<", ">"} <= arrows
+    *_, differences = paired(verdict).axes
+    assert differences.get_ylim()[0] > -3
+    assert "v" in {line.get_marker() for line in differences.lines}
+
+
+def test_an_invalid_study_has_no_forest(synthetic_study):
+    study = synthetic_study()
+    assert forest(judge(study.plan, study.records[:-5])) is None
+
+
+def test_boundaries_and_paths_are_drawn_by_their_p_values(synthetic_study):
+    study = sequential(synthetic_study(effect=0.45, candidates=4, rng_seed=3))
+    verdict = judge(study.plan, study.records)
+    (axes,) = boundaries(verdict).axes
+    ((*efficacy,),) = lines(axes, "efficacy")
+    assert [x for x, _ in efficacy] == [3, 5, 8, 11, 15]
+    assert [z for _, z in efficacy] == pytest.approx(normal_scores(verdict["design"]["nominal_p"]))
+    ((*futility,),) = lines(axes, "futility")
+    assert len(futility) == 4
+    assert all(below[1] < above[1] for below, above in zip(futility, efficacy, strict=False))
+    words = {"efficacy": "gain shown", "futility": "stopped for futility", "last_look": "not shown at the last look"}
+    for arm in verdict["candidates"]:
+        (path,) = lines(axes, f"{arm['arm']}: {words[arm['decision']]}")
+        assert [round(x) for x, _ in path] == [look["n"] for look in arm["looks"]]
+        assert [z for _, z in path] == pytest.approx(normal_scores([look["nominal_p"] for look in arm["looks"]]))
+    low, high = axes.get_ylim()
+    assert low < min(z for line in axes.lines for z in line.get_ydata())
+    # The boundary at three pairs, t = 206, is within the picture.
+    assert efficacy[0][1] < high < 6
+    assert "t = 206" in {text.get_text() for text in axes.texts}
+
+
+def test_a_path_beyond_the_picture_ends_in_an_arrow_and_equal_differences_leave_a_gap(synthetic_study):
+    study = sequential(synthetic_study(effect=1.0))
+    verdict = judge(study.plan, study.records)
+    looks = verdict["candidates"][0]["looks"]
+    looks[0] |= {"t": None, "nominal_p": 1.0}
+    looks[-1] |= {"nominal_p": 1e-15}
+    (axes,) = boundaries(verdict).axes
+    (path,) = lines(axes, "candidate-1: gain shown")
+    assert np.isnan(path[0][1])
+    assert path[-1][1] == FARTHEST < axes.get_ylim()[1]
+    assert [line.get_data()[1].tolist() for line in axes.lines if line.get_marker() == "^"] == [[FARTHEST]]
+
+
+def test_a_fixed_confirmation_has_no_boundaries(synthetic_study):
+    study = synthetic_study()
+    assert boundaries(judge(study.plan, study.records)) is None
+
+
+def test_each_candidate_is_compared_with_the_baseline_of_its_setting(synthetic_study):
+    study = in_settings(synthetic_study(), {"a": {"lr": 0.1}, "b": {"lr": 0.01}}, {"Ours": [1.0, 0.0]})
+    shifted = [
+        replace(r, scores=r.scores | {"test_accuracy": r.scores["test_accuracy"] - 20}) if r.arm.endswith(".b") else r
+        for r in study.records
+    ]
+    verdict = judge(
+        study.plan, [*shifted[:-1], replace(shifted[-1], scores=shifted[-1].scores | {"test_accuracy": 70.0})]
+    )
+    assert verdict["problems"] == []
+    first, second, differences = paired(verdict).axes
+    assert [label.get_text() for label in second.get_xticklabels()] == ["baseline.b", "Ours.b"]
+    assert max(second.lines[0].get_ydata()) < 80 < min(first.lines[0].get_ydata())
+    assert [text.get_text() for text in differences.texts] == [f"{a['effect']:+.2f}" for a in verdict["candidates"]]
+
+
+def test_shrinkage_is_drawn_stage_by_stage_beside_the_baseline(synthetic_study):
+    study = synthetic_study(candidates=2)
+    verdict = judge(study.plan, study.records)
+    (axes,) = shrinkage_figure(verdict).axes
+    for arm in verdict["candidates"]:
+        found = arm["shrinkage"]
+        assert lines(axes, arm["arm"]) == [
+            [(i, found[s]["mean"]) for i, s in enumerate(("search", "select", "confirm"))]
+        ]
+    ((start, end),) = lines(axes, "baseline, confirm")
+    assert start[1] == end[1] == verdict["candidates"][0]["shrinkage"]["baseline"]["mean"]
+    assert "n = 15" in axes.get_xticklabels()[2].get_text()
+
+
+def test_arms_that_were_not_searched_have_nothing_to_shrink(synthetic_study):
+    study = in_settings(synthetic_study(), {"a": {"lr": 0.1}, "b": {"lr": 0.01}}, {"Ours": [1.0, 0.5]})
+    assert shrinkage_figure(judge(study.plan, study.records)) is None
+
+
+def test_pictures_are_the_same_each_time(synthetic_study, tmp_path):
+    def draw():
+        study = sequential(synthetic_study(effect=1.0))
+        figure = boundaries(judge(study.plan, study.records))
+        save(figure, tmp_path / "looks.png")
+        return (tmp_path / "looks.png").read_bytes(), svg_of(figure)
+
+    first, second = draw(), draw()
+    assert first == second
+    assert b"<dc:date>" not in first[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["looks.png"]
+
+
+def test_a_dollar_sign_in_a_name_begins_no_formula(synthetic_study):
+    study = synthetic_study(candidates=2)
+    verdict = judge(study.plan, study.records)
+    verdict["candidates"][0]["arm"] = "$\\frac$"
+    for figure in (forest(verdict), paired(verdict), shrinkage_figure(verdict)):
+        figure.canvas.draw()
 
 
 def test_trials_are_means_over_their_seeds(synthetic_study):

@@ -1,5 +1,5 @@
-"""The report of a study, in Markdown with plots, from the files in its folder alone."""
+"""The report of a study, as Markdown and as one HTML page, from the files in its folder alone."""
 
-from tune_bn.report.markdown import write_report
+from tune_bn.report.writing import write_report
 
 __all__ = ["write_report"]

@@ -10,9 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from tune_bn.analysis.plan import opponent
 from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
-from tune_bn.records import CANDIDATE, DIVERGED, PRUNED, SEARCH
-from tune_bn.report.canvas import BLUE, GREEN, GREY, PURPLE, VERMILION, new_figure, tidy
+from tune_bn.records import BASELINE, CANDIDATE, DIVERGED, PRUNED, SEARCH
+from tune_bn.report.arms import name_without, setting_of
+from tune_bn.report.canvas import BLUE, FEW_ARMS, GREEN, GREY, PURPLE, VERMILION, legend_below, new_figure, plain, tidy
 from tune_bn.report.study import StudyFiles, Trial, trials_of
 
 LABELS = {"gamma": r"initial BN scale $\gamma$", "c": r"$c$, divisor of the learning rate of $\gamma$"}
@@ -41,15 +43,7 @@ def landscape(study: StudyFiles) -> Figure | None:
     else:
         _landscape_1d(axes, study, scored, axes_keys[0] if axes_keys else None)
     axes.set_title(f"Search: {len(trials)} trials", loc="left")
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=5,
-        frameon=False,
-        fontsize=9,
-        markerscale=0.8,
-        labelspacing=0.9,
-    )
+    legend_below(figure, axes, columns=5)
     return figure
 
 
@@ -128,28 +122,34 @@ def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: s
         if _is_number(_value(config, key)):
             colour, dashes = ("black", "--") if index == 0 else (RINGS[(index - 1) % len(RINGS)], "-")
             axes.axvline(
-                float(_value(config, key)), color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1
+                float(_value(config, key)), color=colour, linestyle=dashes, linewidth=1.3, label=plain(name), zorder=1
             )
     _scale(axes, "x", key, study, trials)
 
 
 def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:
-    for index, (name, config) in enumerate(_arms(study)):
+    arms = _arms(study)
+    many = len(arms) > FEW_ARMS + 1
+    for index, (name, config) in enumerate(arms):
         if not all(_is_number(_value(config, key)) for key in keys):
             continue
         x, y = (float(_value(config, key)) for key in keys)
         if index == 0:
-            axes.scatter(x, y, s=80, marker="D", facecolors="white", edgecolors="black", label=name, zorder=4)
+            axes.scatter(x, y, s=80, marker="D", facecolors="white", edgecolors="black", label=plain(name), zorder=4)
             continue
-        colour = RINGS[(index - 1) % len(RINGS)]
-        axes.scatter(x, y, s=230, facecolors="none", edgecolors=colour, linewidths=2.2, label=name, zorder=4)
+        # Of many only the numbers tell them apart.
+        colour = RINGS[0] if many else RINGS[(index - 1) % len(RINGS)]
+        label = plain(name) if not many else "candidate, by its number" if index == 1 else None
+        axes.scatter(x, y, s=230, facecolors="none", edgecolors=colour, linewidths=2.2, label=label, zorder=4)
         axes.annotate(str(index), (x, y), xytext=(9, 9), textcoords="offset points", fontweight="bold", zorder=5)
 
 
 def _arms(study: StudyFiles) -> list[tuple[str, Mapping[str, Any]]]:
     """The arms to mark, with their configurations: the baseline, then the planned candidates."""
     candidates = [] if study.plan is None else study.plan["candidates"]
-    return [("baseline", study.baseline_config), *((arm["arm"], arm["config"]) for arm in candidates)]
+    # In every setting a candidate has the same place.
+    found = {name_without(arm, setting_of(opponent(arm))): arm["config"] for arm in reversed(candidates)}
+    return [(BASELINE, study.baseline_config), *reversed(found.items())]
 
 
 def _owner(key: str) -> str:
@@ -164,12 +164,9 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
 def _scale(axes: Axes, axis: str, key: str, study: StudyFiles, trials: Sequence[Trial]) -> None:
     """Label and scale of the axis of a searched key: logarithmic for γ and c, and where the space says so."""
     values = [trial.config[key] for trial in trials]
-    search = study.space.get("search")
-    declared = search.get(key) if isinstance(search, dict) else None
-    logarithmic = _owner(key) in LABELS or (isinstance(declared, dict) and "log_uniform" in declared)
     target = axes.xaxis if axis == "x" else axes.yaxis
     target.set_label_text(LABELS.get(key, metric_words(symbol(key))))
-    if logarithmic and min(values) > 0:
+    if study.is_logarithmic(key) and min(values) > 0:
         (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
         target.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) < 200 * min(values) else (1.0,)))
         target.set_major_formatter(FuncFormatter(lambda value, _: number_words(value)))

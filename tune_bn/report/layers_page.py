@@ -7,9 +7,10 @@ from pathlib import Path
 from tune_bn.analysis.wording import config_words
 from tune_bn.layers import Diagnostics, to_json
 from tune_bn.records import write_json, write_text
+from tune_bn.report.blocks import Block, Heading, paragraph, table
 from tune_bn.report.canvas import save
 from tune_bn.report.layers import COLUMNS, COLUMNS_EXPLAINED, FIGURE_EXPLAINED, layer_figure
-from tune_bn.report.markdown import table
+from tune_bn.report.markdown import to_markdown
 
 JSON_FILE, PAGE_FILE, PICTURE_FILE = "diagnostics.json", "diagnostics.md", "layers.png"
 
@@ -31,13 +32,15 @@ def write_files(found: Diagnostics, folder: Path) -> list[Path]:
     figure = layer_figure(found, heading(found))
     write_json(numbers, to_json(found))
     rows = [[cell(layer) for cell in COLUMNS.values()] for layer in found.layers]
-    sections = [
-        f"# {heading(found)}",
-        f"Activations of {found.images} training images, gradients of {found.gradient_images}. {COLUMNS_EXPLAINED}",
-        table(list(COLUMNS), rows),
-        f"![BN layers]({PICTURE_FILE})\n\n*{FIGURE_EXPLAINED}*",
+    blocks: list[Block] = [
+        Heading(heading(found), level=1),
+        paragraph(
+            f"Activations of {found.images} training images, gradients of {found.gradient_images}. {COLUMNS_EXPLAINED}"
+        ),
+        table("BN layers", list(COLUMNS), rows),
     ]
-    write_text(page, "\n\n".join(sections) + "\n")
+    # The picture lies beside the page, not in a folder of plots.
+    write_text(page, f"{to_markdown(blocks)}\n![BN layers]({PICTURE_FILE})\n\n*{FIGURE_EXPLAINED}*\n")
     if figure is None:
         return [numbers, page]
     save(figure, picture)

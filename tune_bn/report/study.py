@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tune_bn.analysis.plan import PLAN_FILE, read_plan
+from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
 from tune_bn.curves import CurveLog
 from tune_bn.errors import RecordError, StudyError
@@ -62,6 +62,16 @@ class StudyFiles:
         declared = claim.get("baseline") if isinstance(claim, dict) else None
         return declared if isinstance(declared, dict) else {}
 
+    def declared(self, key: str) -> Mapping[str, Any]:
+        """How the space says that a key is searched, ``{log_uniform: [0.01, 1]}``; empty where it does not."""
+        search = self.space.get("search")
+        declared = search.get(key) if isinstance(search, dict) else None
+        return declared if isinstance(declared, dict) else {}
+
+    def is_logarithmic(self, key: str) -> bool:
+        """Whether a number is to be seen by its logarithm: γ and c, and where the space searches it so."""
+        return key.partition(".")[0] in ("gamma", "c") or any(kind.startswith("log_") for kind in self.declared(key))
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -75,6 +85,8 @@ class Trial:
     """The worst of its runs: failed, diverged, pruned, completed."""
     val_accuracies: tuple[float, ...] = field(default=())
     """Best validation accuracy over epochs of each run, in percent."""
+    runs: tuple[str, ...] = ()
+    """Keys of its runs."""
 
     @property
     def val_accuracy(self) -> float | None:
@@ -118,7 +130,7 @@ def load(folder: Path) -> StudyFiles:
 
 
 def _diagnostics_files(folder: Path, plan: Mapping[str, Any] | None) -> list[tuple[str, Path]]:
-    arms = [] if plan is None else [arm["arm"] for arm in (plan["baseline"], *plan["candidates"])]
+    arms = [] if plan is None else [arm["arm"] for arm in arms_of(plan)]
     files = [(arm, folder / DIAGNOSTICS / f"{arm}.json") for arm in arms]
     return [(arm, path) for arm, path in files if path.is_file()]
 
@@ -139,7 +151,8 @@ def _trial(stage: str, arm: str, number: int | None, runs: Sequence[Record]) -> 
     worst = next(status for status in (FAILED, DIVERGED, PRUNED, COMPLETED) if status in statuses)
     scores = [run.scores.get("val_accuracy") for run in runs]
     known = tuple(float(score) for score in scores if score is not None)
-    return Trial(stage, arm, number, runs[0].config, worst, known if len(known) == len(scores) else ())
+    keys = tuple(run.key for run in runs)
+    return Trial(stage, arm, number, runs[0].config, worst, known if len(known) == len(scores) else (), keys)
 
 
 def _read_space(path: Path) -> Mapping[str, Any]:

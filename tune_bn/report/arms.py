@@ -1,0 +1,61 @@
+"""The arms of a verdict: which baseline a candidate is compared with, in which setting, on which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tune_bn.records import BASELINE
+
+Verdict = Mapping[str, Any]
+Arm = Mapping[str, Any]
+
+
+def baselines_of(verdict: Verdict) -> list[Arm]:
+    """Every baseline, one for each setting of the claim; none where the plan could not be read."""
+    several = verdict.get("baselines")
+    if several:
+        return list(several)
+    return [verdict["baseline"]] if verdict.get("baseline") else []
+
+
+def baseline_of(verdict: Verdict, candidate: Arm) -> Arm:
+    """The baseline that a candidate is compared with."""
+    baselines = baselines_of(verdict)
+    return next((arm for arm in baselines if arm["arm"] == candidate.get("against")), baselines[0])
+
+
+def setting_of(baseline: str) -> str:
+    """``resnet18`` of the arm ``baseline.resnet18``; empty where the claim has a single setting."""
+    return baseline.removeprefix(BASELINE).removeprefix(".")
+
+
+def name_without(arm: Arm, setting: str) -> str:
+    """``candidate-1`` of the arm ``candidate-1.resnet18`` in the setting ``resnet18``."""
+    return str(arm["arm"]).removesuffix(f".{setting}") if setting else str(arm["arm"])
+
+
+def shared_seeds(baseline: Arm, candidate: Arm) -> list[str]:
+    """Seeds for which both arms have a score, in the planned order, up to the look that ended the candidate."""
+    return [seed for seed in baseline["scores"] if seed in candidate["scores"]][: candidate.get("n")]
+
+
+def pairs_of(baseline: Arm, candidate: Arm) -> NDArray[np.float64]:
+    """Scores of the baseline and of the candidate on the same seeds, in percent; shape (n, 2)."""
+    seeds = shared_seeds(baseline, candidate)
+    return np.array([[baseline["scores"][seed], candidate["scores"][seed]] for seed in seeds]).reshape(-1, 2)
+
+
+def paired_candidates(verdict: Verdict) -> list[Arm]:
+    """The candidates that share a seed with their baseline."""
+    if not baselines_of(verdict):
+        return []
+    return [arm for arm in verdict["candidates"] if shared_seeds(baseline_of(verdict, arm), arm)]
+
+
+def is_sequential(verdict: Verdict) -> bool:
+    """Whether the confirmation could stop at a look before its last seed."""
+    return verdict.get("stopping") == "group_sequential"

@@ -1,0 +1,51 @@
+"""Cells of tables, the same in every section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tune_bn.analysis.wording import spread_words, value_words
+
+NONE = "–"
+
+
+def number(value: float | None, spec: str) -> str:
+    """A number, or a dash where there is none."""
+    return NONE if value is None else format(value, spec)
+
+
+def interval(ends: Sequence[float | None] | None) -> str:
+    """``+0.13 to +0.90``; an end that a method leaves open is a dash."""
+    if not ends or all(end is None for end in ends):
+        return NONE
+    return " to ".join(number(end, "+.2f") for end in ends)
+
+
+def mean_cell(arm: Mapping[str, Any]) -> str:
+    """Mean ± standard deviation of an arm, as far as they are known."""
+    if arm["mean"] is None:
+        return NONE
+    return f"{arm['mean']:.2f}" if arm["std"] is None else spread_words(arm["mean"], arm["std"])
+
+
+def config_cells(config: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """The values of these keys."""
+    return [value_words(config[key]) if key in config else NONE for key in keys]
+
+
+def distinct(values: Iterable[Any]) -> str:
+    """Every value once, in their order; None is ``unknown``."""
+    found = list(dict.fromkeys("unknown" if value is None else str(value) for value in values))
+    return ", ".join(found) or NONE
+
+
+def ranges(seeds: Iterable[int]) -> str:
+    """``1–15, 101`` for 1, 2, …, 15, 101."""
+    runs: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in runs)

@@ -1,0 +1,261 @@
+"""Sections on the way to the confirmation and on where everything came from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.plan import baselines_of as planned_baselines
+from tune_bn.analysis.wording import config_keys, symbol
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SEARCH, SELECT, STAGES, STATUSES
+from tune_bn.report.arms import baselines_of
+from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
+from tune_bn.report.canvas import FEW_ARMS
+from tune_bn.report.cells import NONE, config_cells, distinct, number, ranges
+from tune_bn.report.curves import curves
+from tune_bn.report.importance import CONTROL, FEWEST, REPEATS, importance_figure, importances
+from tune_bn.report.landscape import landscape
+from tune_bn.report.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
+from tune_bn.report.luck import shrinkage_figure, shrunken
+from tune_bn.report.study import StudyFiles, Trial, trials_of
+
+
+def stages(study: StudyFiles) -> Iterator[Block]:
+    """What ran, and the landscape of the search."""
+    yield Heading("Stages")
+    header = ["stage", "configurations", *STATUSES, "runs", "seeds", "minutes of training"]
+    rows: list[list[Span | int]] = []
+    for stage in STAGES:
+        records = [record for record in study.records if record.stage == stage]
+        if records:
+            trials = trials_of(records, stage)
+            counts = [sum(trial.status == status for trial in trials) for status in STATUSES]
+            seeds = ranges(record.seed for record in records)
+            minutes = sum(record.duration_seconds for record in records) / 60
+            rows.append([stage, len(trials), *counts, len(records), seeds, f"{minutes:.1f}"])
+    if not rows:
+        yield paragraph("No run is finished yet.")
+        return
+    yield table("Stages", header, rows)
+    yield paragraph("A configuration counts by the worst of its runs.")
+    figure = landscape(study)
+    if figure is not None:
+        yield Picture(
+            "landscape.png",
+            "Landscape of the search",
+            "Search: each point is one trial. The score of a trial that was stopped early is not comparable, so it has "
+            "no colour.",
+            figure,
+        )
+
+
+def learning_curves(study: StudyFiles) -> Iterator[Block]:
+    """The course of the confirmed arms."""
+    figure = curves(study)
+    if figure is not None:
+        yield Heading("Learning curves")
+        yield Picture(
+            "curves.png",
+            "Learning curves",
+            "Confirmation: validation accuracy by epoch, mean over seeds; with few arms also ± the standard deviation.",
+            figure,
+        )
+
+
+def importance(study: StudyFiles) -> Iterator[Block]:
+    """Which of the searched keys mattered."""
+    if not any(trial.arm == CANDIDATE for trial in trials_of(study.records, SEARCH)):
+        return
+    yield Heading("What mattered in the search")
+    found = importances(study)
+    if not found:
+        yield paragraph(
+            f"Not drawn: the importance of a key takes {FEWEST} or more comparable trials of the search with different "
+            "scores and configurations."
+        )
+        return
+    chosen = (
+        " Scores of full length are known of the trials that the scheduler let go on, which leaves out bad regions; "
+        "after the fewest epochs of any trial all can be compared, but a key that acts late looks unimportant there."
+        if len(found) > 1
+        else ""
+    )
+    yield Picture(
+        "importance.png",
+        "Importance of the searched keys",
+        f"Search: share of the variance of validation accuracy that each key explains alone (fANOVA on a forest of "
+        f"regression trees), over the range that was tried.{chosen} The shares sum to 100 % even where nothing "
+        f"matters: a key whose bar is no longer than that of {CONTROL} has shown nothing. Bars: mean of {REPEATS} "
+        "forests; whiskers: least and largest.",
+        importance_figure(found),
+    )
+
+
+def finalists(study: StudyFiles) -> Iterator[Block]:
+    """Search, selection and confirmation of the same configurations side by side, so that the winner's luck shows."""
+    # Who was dropped by the race has fewer seeds.
+    selected = sorted(
+        trials_of(study.records, SELECT), key=lambda trial: (-len(trial.runs), -(trial.val_accuracy or 0.0))
+    )
+    candidates = [] if study.verdict is None or not baselines_of(study.verdict) else shrunken(study.verdict)
+    if not selected and not candidates:
+        return
+    yield Heading("From search to confirmation")
+    yield paragraph(
+        "Validation accuracy of the same configurations in each stage, in percent. What won the search was lucky "
+        "there, so its score tends to fall on fresh seeds; only the confirmation counts. A finalist with fewer seeds "
+        "than another was clearly behind and dropped."
+    )
+    if selected:
+        yield _finalists(study, selected)
+    if study.verdict is None or not candidates:
+        return
+    rows = []
+    for arm in candidates:
+        found = arm["shrinkage"]
+        gains = (found["searched_gain"], found["selected_gain"], found["confirmed_gain"], found["luck"])
+        rows.append([arm["arm"], *(number(gain, "+.2f") for gain in gains)])
+    yield table(
+        "Gains by stage",
+        ["candidate", "searched gain, pp", "selected gain, pp", "confirmed gain, pp", "luck, pp"],
+        rows,
+    )
+    yield paragraph(
+        "Gain: mean validation accuracy of the stage minus that of the baseline in the confirmation, in percentage "
+        "points (pp); luck: what of the searched gain was not there again."
+    )
+    figure = shrinkage_figure(study.verdict)
+    if figure is not None:
+        yield Picture(
+            "shrinkage.png",
+            "From search to confirmation",
+            "Mean validation accuracy of each candidate by stage; the horizontal line is its baseline in the "
+            "confirmation.",
+            figure,
+        )
+
+
+def _finalists(study: StudyFiles, selected: Sequence[Trial]) -> Block:
+    searched = {(trial.arm, trial.number): trial for trial in trials_of(study.records, SEARCH)}
+    confirmed = {trial.arm: trial for trial in trials_of(study.records, CONFIRM)}
+    names: dict[tuple[str, int | None], list[str]] = {}
+    if study.plan is not None:
+        for role, arms in ((CANDIDATE, study.plan["candidates"]), (BASELINE, planned_baselines(study.plan))):
+            for arm in arms:
+                names.setdefault((role, arm["trial"]), []).append(arm["arm"])
+    rows: list[list[str]] = []
+    keys = config_keys([*(trial.config for trial in selected), study.baseline_config])
+    for trial in selected:
+        stages = [_accuracies(searched.get((trial.arm, trial.number))), _accuracies(trial)]
+        number_cell = NONE if trial.number is None else str(trial.number)
+        configured = [number_cell, *config_cells(trial.config, keys)]
+        rows += [
+            [name or NONE, *configured, *stages, _accuracies(confirmed.get(name))]
+            for name in names.pop((trial.arm, trial.number), [""])
+        ]
+    rows += [
+        [name, NONE, *config_cells(study.baseline_config, keys), NONE, NONE, _accuracies(confirmed.get(name))]
+        for name in names.get((BASELINE, None), [])
+    ]
+    return table("Finalists", ["arm", "trial", *(symbol(key) for key in keys), *STAGES], rows)
+
+
+def _accuracies(trial: Trial | None) -> str:
+    if trial is None or trial.val_accuracy is None:
+        return NONE
+    return f"{fmean(trial.val_accuracies):.2f} (n = {len(trial.val_accuracies)})"
+
+
+def layers(study: StudyFiles) -> Iterator[Block]:
+    """A look inside the BN layers of one run per arm."""
+    if not study.diagnostics:
+        return
+    seen = [found for found in study.diagnostics.values() if found.layers]
+    rows = [
+        [arm, *(overview(found).values() if found.problem is None else [NONE] * len(overview(found)))]
+        for arm, found in study.diagnostics.items()
+    ]
+    yield Heading("Inside the layers")
+    whose = f", seed {seen[0].seed}, with the weights of its last epoch." if seen else "."
+    yield paragraph(f"The BN layers of one run per arm{whose}")
+    yield table("BN layers by arm", ["arm", *overview(next(iter(study.diagnostics.values())))], rows)
+    yield paragraph(OVERVIEW_EXPLAINED)
+    problems = [f"{arm}: {found.problem}" for arm, found in study.diagnostics.items() if found.problem]
+    if problems:
+        yield paragraph(f"Not known: {'; '.join(problems)}.")
+    figures = layer_figures(study)
+    pictures = [
+        Picture(picture_of(arm), f"Layers of {arm}", f"{arm}. {FIGURE_EXPLAINED}", figure)
+        for arm in study.diagnostics
+        if (figure := figures[picture_of(arm)]) is not None
+    ]
+    yield from pictures[: FEW_ARMS + 1]
+    if pictures[FEW_ARMS + 1 :]:
+        yield Gallery("Pictures of the other arms:", tuple(pictures[FEW_ARMS + 1 :]))
+
+
+def provenance(study: StudyFiles) -> Iterator[Block]:
+    """Hashes, versions, and the commands that repeat and check the study."""
+    last = study.records[-1:]
+    plan = study.plan or {}
+    space_sha256 = plan.get("space_sha256") or (last[0].space_sha256 if last else None)
+    sealed: tuple[Span, ...] = (NONE,)
+    if plan:
+        sealed = (Mono(plan["plan_sha256"]), f" (sha256), sealed {plan['created_at']}")
+    tail: tuple[Span, ...] = (", the last ", Mono(last[0].sha256), " (sha256)") if last else ()
+    versions = [f"{name} {listed(found)}" for name, found in _versions(study).items()]
+    yield Heading("Provenance")
+    yield Bullets(
+        (
+            ("space: ", *((Mono(space_sha256), " (sha256)") if space_sha256 else (NONE,))),
+            ("plan: ", *sealed),
+            (f"records: {len(study.records)} runs", *tail),
+            (f"commit: {distinct(record.commit for record in study.records)}",),
+            (f"versions: {', '.join(versions) or NONE}",),
+            (f"devices: {distinct(record.device for record in study.records)}",),
+        )
+    )
+    yield paragraph(
+        "The verdict is computed from ",
+        Mono("plan.json"),
+        " and ",
+        Mono("records.jsonl"),
+        " alone. To compute it again:",
+    )
+    yield Code(f"tune_bn verify {shlex.quote(study.name)}")
+    yield paragraph(
+        "The study again from its beginning, under another name, with this commit and these versions. Seeds and first "
+        "trials are the same; where several trials run at a time, what is proposed next depends on which ends first."
+    )
+    yield Code(f"tune_bn search --space {shlex.quote(f'studies/{study.name}/space.yaml')}")
+
+
+def _versions(study: StudyFiles) -> dict[str, list[str]]:
+    names = sorted({name for record in study.records for name in record.versions})
+    return {name: sorted({str(record.versions.get(name)) for record in study.records}) for name in names}
+
+
+_PAPER = """\
+@inproceedings{davis2022revisiting,
+  author    = {Davis, Jim and Frank, Logan},
+  title     = {Revisiting Batch Norm Initialization},
+  booktitle = {European Conference on Computer Vision (ECCV)},
+  year      = {2022},
+  note      = {arXiv:2110.13989}
+}"""
+
+
+def citation(study: StudyFiles) -> Iterator[Block]:
+    """What to cite: the method, and the tool in the version that trained."""
+    found = _versions(study).get("tune_bn", [])
+    version = f"\n  version = {{{found[0]}}}," if len(found) == 1 else ""
+    commits = {record.commit for record in study.records} - {None}
+    commit = f"\n  note    = {{commit {commits.pop()}}}," if len(commits) == 1 else ""
+    yield Heading("How to cite")
+    yield paragraph("The method is that of the paper; the search, the confirmation and this report are by tune_bn.")
+    yield Code(
+        f"{_PAPER}\n\n@misc{{tune_bn,\n  title   = {{tune\\_bn: search and confirmation of the initial batch-norm "
+        f"scale}},{version}{commit}\n}}"
+    )

@@ -1,0 +1,342 @@
+"""Sections on the confirmation: the verdict, its tables, and how firmly it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tune_bn.analysis.plan import arms_of
+from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
+from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
+from tune_bn.records import BASELINE, CONFIRM, FAILED
+from tune_bn.report.arms import (
+    Arm,
+    Verdict,
+    baseline_of,
+    baselines_of,
+    is_sequential,
+    name_without,
+    setting_of,
+)
+from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, table
+from tune_bn.report.blocks import Verdict as VerdictBlock
+from tune_bn.report.canvas import FEW_ARMS
+from tune_bn.report.cells import NONE, config_cells, interval, mean_cell, number
+from tune_bn.report.effects import forest
+from tune_bn.report.looks import DECISIONS, boundaries
+from tune_bn.report.pairs import paired
+from tune_bn.report.study import StudyFiles
+
+ARMS_OF_A_TABLE = 5
+_WORDS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", INVALID: "Invalid"}
+
+
+def headline(study: StudyFiles) -> Iterator[Block]:
+    """The verdict in one sentence; every broken rule of an invalid one; files that could not be read."""
+    verdict = study.verdict
+    if verdict is None:
+        yield VerdictBlock(
+            "open",
+            "Not confirmed yet",
+            f"there is no verdict, and scores of the search are no evidence.{_progress(study)}",
+        )
+    else:
+        yield VerdictBlock(verdict["verdict"], _WORDS[verdict["verdict"]], verdict["reason"])
+        problems = verdict.get("problems", [])
+        if len(problems) > 1:
+            yield Bullets(tuple((str(problem),) for problem in problems))
+    for problem in study.problems:
+        yield paragraph(Strong("Damaged file:"), f" {problem}")
+
+
+def _progress(study: StudyFiles) -> str:
+    if study.plan is None:
+        return ""
+    done = sum(record.status != FAILED for record in study.records if record.stage == CONFIRM)
+    planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
+    most = "at most " if study.plan["stopping"] != "fixed" else ""
+    return f" {done} of {most}{planned} confirmation runs are done; tune_bn confirm {study.name} goes on."
+
+
+def result(study: StudyFiles) -> Iterator[Block]:
+    """The paper's table, and the comparison of each candidate with its baseline."""
+    verdict = study.verdict
+    if verdict is None or not baselines_of(verdict):
+        return
+    yield Heading("Result")
+    if len(baselines_of(verdict)) > 1:
+        yield from _by_setting(verdict)
+    arms = [*baselines_of(verdict), *verdict["candidates"]]
+    keys = config_keys([arm["config"] for arm in arms])
+    several = len(verdict["candidates"]) > 1
+    level = f"{100 * (1 - verdict['alpha']):g} %"
+    repeated = "repeated " if is_sequential(verdict) else ""
+    header = [
+        "arm",
+        *(symbol(key) for key in keys),
+        f"{metric_words(verdict['metric'])}, %",
+        "n",
+        "effect, pp",
+        f"{level} lower bound, pp",
+        f"{level} interval, pp",
+        f"{repeated}p",
+        *(["p, adjusted (Holm)"] if several else []),
+        "d_z",
+        "ρ",
+    ]
+    rows = []
+    for arm in arms:
+        cells = [
+            mean_cell(arm),
+            str(arm.get("n") or len(arm["scores"])),
+            number(arm.get("effect"), "+.2f"),
+            number(arm.get("ci_low"), "+.2f"),
+            interval(arm.get("ci")),
+            number(arm.get("p_value"), ".2g"),
+            *([number(arm.get("p_adjusted"), ".2g")] if several else []),
+            number(arm.get("d_z"), ".2f"),
+            number(arm.get("correlation"), ".2f"),
+        ]
+        # As in the paper's tables, bold is what is significantly better than the baseline.
+        shown: list[Span] = [Strong(cell) if arm.get("supported") else cell for cell in cells]
+        rows.append([arm["arm"], *config_cells(arm["config"], keys), *shown])
+    yield table("Result by arm", header, rows)
+    yield paragraph(_legend(verdict))
+
+
+def _legend(verdict: Verdict) -> str:
+    seeds = "the n seeds that the arm ran" if is_sequential(verdict) else "n seeds"
+    p_value = "p: one-sided paired t-test"
+    if is_sequential(verdict):
+        p_value = (
+            "p: repeated p-value of the one-sided paired t-test, which holds at all looks together, as do the bound "
+            "and the interval. The effect is the plain mean up to the look that ended the candidate; where a gain was "
+            "shown early, it is too high on average"
+        )
+    return (
+        f"Mean ± standard deviation over {seeds}; effect: mean of the paired differences from the baseline in "
+        f"percentage points (pp); lower bound: one-sided; interval: two-sided; {p_value}; α = {verdict['alpha']:g}; "
+        "d_z: effect divided by the standard deviation of the differences; ρ: correlation of the two arms over the "
+        "seeds; bold: significantly better than the baseline."
+    )
+
+
+def _by_setting(verdict: Verdict) -> Iterator[Block]:
+    settings = {arm["arm"]: setting_of(arm["arm"]) for arm in baselines_of(verdict)}
+    cells: dict[str, dict[str, Span]] = {BASELINE: {}}
+    for arm in baselines_of(verdict):
+        cells[BASELINE][settings[arm["arm"]]] = mean_cell(arm)
+    for arm in verdict["candidates"]:
+        setting = settings[baseline_of(verdict, arm)["arm"]]
+        text = mean_cell(arm)
+        cells.setdefault(name_without(arm, setting), {})[setting] = Strong(text) if arm["supported"] else text
+    rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
+    yield paragraph(
+        f"{metric_words(verdict['metric']).capitalize()} in percent by setting, mean ± standard deviation over seeds; "
+        "bold: significantly better than the baseline of the same setting."
+    )
+    yield table("Result by setting", ["arm", *settings.values()], rows)
+
+
+def pairs(study: StudyFiles) -> Iterator[Block]:
+    """Each seed under both arms."""
+    figure = None if study.verdict is None else paired(study.verdict)
+    if study.verdict is None or figure is None:
+        return
+    if len(study.verdict["candidates"]) <= FEW_ARMS:
+        caption = (
+            "Confirmation. Left: each line is one seed under both arms, the thick one their mean. Right: the paired "
+            "differences, their mean, and its one-sided lower confidence bound (an arrow where it lies beyond the "
+            "picture)."
+        )
+    else:
+        caption = (
+            "Confirmation. Each point is the paired difference of one seed, the black bar their mean, the whisker its "
+            "one-sided lower confidence bound (an arrow where it lies beyond the picture)."
+        )
+    yield Heading("Paired scores")
+    yield Picture(
+        "paired.png",
+        "Paired scores",
+        f"{caption} Round points are seeds on which the candidate is better, triangles seeds on which it is worse.",
+        figure,
+    )
+
+
+def effects(study: StudyFiles) -> Iterator[Block]:
+    """The forest of effects."""
+    figure = None if study.verdict is None else forest(study.verdict)
+    if study.verdict is None or figure is None:
+        return
+    yield Heading("Effects")
+    yield Picture(
+        "effects.png",
+        "Forest of effects",
+        "Confirmation. Square or circle: effect; blue: down to its one-sided lower bound, the bound of the test; grey: "
+        "two-sided interval; triangle: the smallest true gain that the planned seeds find with power 0.8, if the "
+        "differences spread as these do. "
+        "A gain below the triangle may well exist and not be seen here. An arrow: "
+        "the bound lies beyond the picture.",
+        figure,
+    )
+
+
+def looks(study: StudyFiles) -> Iterator[Block]:
+    """The boundaries of a group-sequential confirmation and what each look decided."""
+    verdict = study.verdict
+    if verdict is None or not verdict.get("design"):
+        return
+    design = verdict["design"]
+    yield Heading("Looks")
+    futility = design.get("futility_t") or []
+    rows = [
+        [
+            str(n),
+            number(spent, ".2g"),
+            number_words(t),
+            number(p_value, ".2g"),
+            number_words(futility[k]) if k < len(futility) else NONE,
+        ]
+        for k, (n, spent, t, p_value) in enumerate(
+            zip(design["looks"], design["spent"], design["efficacy"], design["nominal_p"], strict=True)
+        )
+    ]
+    yield paragraph(
+        "The confirmation was planned to stop a candidate at one of these looks, as soon as its gain is shown or has "
+        "become unlikely. All looks together reject with probability α where there is no effect."
+    )
+    yield table(
+        "Boundaries", ["pairs", "level spent", "shown where t ≥", "as p of a fixed t-test", "futile where t <"], rows
+    )
+    figure = boundaries(verdict)
+    if figure is not None:
+        first, top = design["looks"][0], number_words(design["efficacy"][0])
+        yield Picture(
+            "looks.png",
+            "Boundaries and paths",
+            "Each line is a candidate: its paired t-test at each look, higher is better. It ends with its gain shown "
+            "at the black boundary, or stops for futility below the dotted one. The boundary is that of a single "
+            "candidate; of several, Holm's correction asks more. "
+            f"The scale is that of the fixed test's p-value, because the boundary in t, {top} at {first} pairs, would "
+            "lie far outside; the numbers beside the boundaries are t. An arrow marks a point beyond the picture.",
+            figure,
+        )
+    yield table(
+        "Looks by candidate",
+        ["candidate", "pairs", "effect, pp", "t", "p at this look", "repeated p", "decision"],
+        [
+            [
+                arm["arm"],
+                str(look["n"]),
+                number(look["effect"], "+.2f"),
+                number(look["t"], ".2f"),
+                number(look["nominal_p"], ".2g"),
+                number(look["p_value"], ".2g"),
+                DECISIONS[look["decision"]],
+            ]
+            for arm in verdict["candidates"]
+            for look in arm.get("looks", [])
+        ],
+    )
+
+
+def sensitivity(study: StudyFiles) -> Iterator[Block]:
+    """Other tests of the same differences, the gain that could have been seen, and runs that went wrong."""
+    verdict = study.verdict
+    if verdict is None or not baselines_of(verdict):
+        return
+    judged = [arm for arm in verdict["candidates"] if arm.get("sensitivity")]
+    events = list(_events(verdict))
+    if not judged and not events:
+        return
+    yield Heading("Does the verdict hang on the test?")
+    if judged:
+        yield table(
+            "Other tests and intervals", _SENSITIVITY_HEADER, [_sensitivity_row(verdict, arm) for arm in judged]
+        )
+        yield paragraph(_sensitivity_words(verdict))
+    yield from events
+
+
+_SENSITIVITY_HEADER = [
+    "candidate",
+    "p of the verdict",
+    "p, Wilcoxon",
+    "p, sign-flip",
+    "t interval, pp",
+    "bootstrap interval, pp",
+    "std, pp",
+    "detectable gain, pp",
+]
+
+
+def _sensitivity_row(verdict: Verdict, arm: Arm) -> list[str]:
+    other = arm["sensitivity"]
+    return [
+        arm["arm"],
+        number(arm["p_value"], ".2g"),
+        number(other["wilcoxon"]["p_value"], ".2g"),
+        number(other["sign_flip"]["p_value"], ".2g"),
+        interval(other["t_interval"]),
+        interval(other["bootstrap_interval"]),
+        number(arm.get("std_difference"), ".2f"),
+        number(arm.get("minimum_detectable_effect"), ".2f"),
+    ]
+
+
+def _sensitivity_words(verdict: Verdict) -> str:
+    m = len(verdict["candidates"])
+    level = f"α = {verdict['alpha']:g}" + (f" / {m}, the first step of Holm's procedure" if m > 1 else "")
+    fixed = (
+        " All but the first column treat the number of pairs as fixed, which it was not; they are no evidence, only a "
+        "look from another side."
+        if is_sequential(verdict)
+        else ""
+    )
+    return (
+        "The t-test decides; the others stand beside it, one-sided, not adjusted for several candidates. Wilcoxon: "
+        "signed ranks; sign-flip: Fisher's randomization test of the mean; intervals: two-sided; the bootstrap is "
+        "studentized; std: of the differences; detectable gain: the smallest true gain that the planned seeds find "
+        "with power 0.8, if the differences spread so, at "
+        f"{level}.{fixed}"
+    )
+
+
+def _events(verdict: Verdict) -> Iterator[Block]:
+    for what, runs in (
+        ("Diverged, scored by the plan's rule: ", verdict["diverged"]),
+        ("Retried: ", verdict["retried"]),
+    ):
+        if runs:
+            spans: list[Span] = [what]
+            for index, run in enumerate(runs):
+                spans += [", ", Mono(run)] if index else [Mono(run)]
+            yield paragraph(*spans, ".")
+
+
+def scores(study: StudyFiles) -> Iterator[Block]:
+    """What the test was given."""
+    verdict = study.verdict
+    if verdict is None or not baselines_of(verdict):
+        return
+    yield Heading("Scores by seed")
+    yield paragraph(f"{metric_words(verdict['metric']).capitalize()} in percent; differences in percentage points.")
+    for baseline in baselines_of(verdict):
+        candidates = [arm for arm in verdict["candidates"] if baseline_of(verdict, arm) is baseline]
+        # More would not fit on paper.
+        for start in range(0, len(candidates), ARMS_OF_A_TABLE):
+            yield _scores(verdict, baseline, candidates[start : start + ARMS_OF_A_TABLE])
+
+
+def _scores(verdict: Verdict, baseline: Arm, candidates: Sequence[Arm]) -> Block:
+    header = ["seed", baseline["arm"]]
+    for arm in candidates:
+        header += [arm["arm"], "difference"]
+    rows = []
+    for seed in map(str, verdict["seeds"]):
+        before = baseline["scores"].get(seed)
+        row = [seed, number(before, ".2f")]
+        for arm in candidates:
+            after = arm["scores"].get(seed)
+            row += [number(after, ".2f"), number(None if None in (before, after) else after - before, "+.2f")]
+        rows.append(row)
+    return table(f"Scores of {baseline['arm']} and {', '.join(arm['arm'] for arm in candidates)}", header, rows)
