@@ -58,3 +58,23 @@ def in_settings(
     return replace(study, records=made).with_plan(
         baseline=first, baselines=others, candidates=candidates, used_seeds={}
     )
+
+
+def searched_in_settings(study: SyntheticStudy, settings: Mapping[str, Mapping[str, Any]]) -> SyntheticStudy:
+    """The same study, its arms confirmed with the same scores in each setting."""
+    baselines, candidates = [], []
+    for setting, keys in settings.items():
+        for arm in (study.plan["baseline"], *study.plan["candidates"]):
+            within = {**arm, "arm": f"{arm['arm']}.{setting}", "config": {**arm["config"], **keys}}
+            if arm["arm"] == "baseline":
+                baselines.append(within)
+            else:
+                candidates.append({**within, "against": f"baseline.{setting}"})
+    confirmed = [
+        replace(record, arm=f"{record.arm}.{setting}", config={**record.config, **keys})
+        for setting, keys in settings.items()
+        for record in study.confirm
+    ]
+    before = [record for record in study.records if record.stage != "confirm"]
+    first, *others = baselines
+    return study.with_records([*before, *confirmed]).with_plan(baseline=first, baselines=others, candidates=candidates)

@@ -31,6 +31,9 @@ def test_a_study_begins_with_its_space(tmp_path: Path) -> None:
     assert folder.space() == SPACE
     assert folder.name == "one"
     assert folder.artifacts() == [folder.space_file]
+    for path in (folder.report_file, folder.page_file):
+        path.write_text("report")
+    assert folder.artifacts() == [folder.space_file, folder.report_file, folder.page_file]
 
 
 def test_a_name_that_exists_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:

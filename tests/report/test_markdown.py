@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
-from synthetic_claims import in_settings, sequential
+from synthetic_claims import in_settings, searched_in_settings, sequential
 
 from tune_bn.analysis import write_verdict
 from tune_bn.errors import RecordError, StudyError
@@ -342,6 +342,27 @@ def test_several_settings_make_the_table_of_the_paper(synthetic_study, tmp_path)
     # Each setting has a table of scores with its own baseline.
     scores = tables(text)["Scores by seed"]
     assert [row[:2] for row in scores if row[0] == "seed"] == [["seed", "baseline.lr0.1"], ["seed", "baseline.lr0.01"]]
+
+
+def test_a_finalist_has_a_row_for_each_setting_that_it_is_confirmed_in(synthetic_study, tmp_path):
+    study = searched_in_settings(synthetic_study(), {"a": {"lr": 0.1}, "b": {"lr": 0.01}})
+    folder = study.write(tmp_path / "digits-1")
+    assert write_verdict(folder)["problems"] == []
+    header, *rows = tables(render(load(folder)))["From search to confirmation"]
+    arms = [dict(zip(header, row, strict=True)) for row in rows[:6]]
+    names = ["candidate-1.a", "candidate-1.b", "–", "–", "baseline.a", "baseline.b"]
+    assert [arm["arm"] for arm in arms] == names
+    assert arms[0]["trial"] == arms[1]["trial"] == str(study.plan["candidates"][0]["trial"])
+    assert all("n = 15" in arms[place]["confirm"] for place in (0, 1, 4, 5))
+
+
+def test_finalists_that_the_race_dropped_come_last(synthetic_study, report):
+    study = synthetic_study()
+    winner = study.plan["candidates"][0]["trial"]
+    dropped = [r for r in study.records if not (r.stage == "select" and r.trial == winner and r.seed > 201)]
+    rows = tables(report(study.with_records(dropped)))["From search to confirmation"][1:4]
+    assert [row[0] for row in rows] == ["–", "–", "candidate-1"]
+    assert rows[2][-2].endswith("(n = 1)")
 
 
 def test_a_verdict_from_before_the_further_keys_is_still_reported(synthetic_study, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_claims import in_settings, sequential
+from synthetic_claims import in_settings, searched_in_settings, sequential
 
 from tune_bn.analysis import judge
 from tune_bn.report.canvas import save, svg_of
@@ -47,6 +47,23 @@ def test_the_landscape_shows_every_trial_by_its_outcome(synthetic_study, loaded)
     assert points(axes, "candidate-1") == {(chosen["gamma"], chosen["c"])}
     assert points(axes, "baseline") == {(1.0, 1.0)}
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_a_candidate_has_one_place_whatever_the_settings(synthetic_study, loaded):
+    study = searched_in_settings(synthetic_study(candidates=2), {"a": {"lr": 0.1}, "b": {"lr": 0.01}})
+    axes = landscape(loaded(study)).axes[0]
+    chosen = [arm["config"] for arm in study.plan["candidates"][:2]]
+    for number, config in enumerate(chosen, start=1):
+        assert points(axes, f"candidate-{number}") == {(config["gamma"], config["c"])}
+    assert [text.get_text() for text in axes.texts] == ["1", "2"]
+
+
+def test_of_many_candidates_the_legend_names_one(synthetic_study, loaded):
+    study = synthetic_study(candidates=6)
+    figure = landscape(loaded(study))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3", "4", "5", "6"]
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [name for name in named if name.startswith("candidate")] == ["candidate, by its number"]
 
 
 def test_pruned_trials_are_hollow_and_completed_ones_coloured_by_accuracy(synthetic_study, loaded):

@@ -164,7 +164,7 @@ def verify(
 
 @app.command()
 def report(study: StudyArgument, output: OutputOption = STUDIES) -> None:
-    """Write report.md and its plots again, from the study's folder."""
+    """Write report.md, report.html and the plots again, from the study's folder."""
     from tune_bn.report import write_report
 
     for path in write_report(existing_study(study, output).path):
