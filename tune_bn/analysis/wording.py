@@ -88,7 +88,8 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     # A baseline that other candidates go on with has more runs than the pairs that this effect is the mean of.
     pairs = list(best["scores"])[:n]
     scores = " against ".join(_spread_over(arm["scores"], pairs) for arm in (best, baseline))
-    seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds"
+    ended = {"efficacy": ", ended for efficacy", "futility": ", ended for futility"}.get(best["decision"], "")
+    seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds{ended}"
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
     if len(candidates) == 1:
         p_value = f"p = {p_words(best['p_value'], alpha)}"

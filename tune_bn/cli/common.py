@@ -61,8 +61,6 @@ def carry_out(
     require_writable(place)
     with naming(source):
         check_surroundings(space)
-    # Before anything is spent: a study that cannot find the gain in question need not begin.
-    say(f"power  {power_words(space)}")
 
     from tune_bn.console import ConsoleObserver
     from tune_bn.wiring import run_study
@@ -71,6 +69,8 @@ def carry_out(
 
     def opening() -> StudyFolder:
         opened.append(open_folder())
+        # Before anything is spent: a study that cannot find the gain in question need not begin.
+        say(f"power  {power_words(space)}")
         return opened[-1]
 
     console = ConsoleObserver()
@@ -126,7 +126,7 @@ def shown(path: Path) -> str:
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
     say(f"verdict: {verdict['verdict']}")
     say(verdict["reason"])
-    say(f"report:  {shown(folder.report_file)}")
+    say(f"report:  {shown(folder.page_file)}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)
 

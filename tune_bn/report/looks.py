@@ -74,7 +74,7 @@ def boundaries(verdict: Verdict) -> Figure | None:
     axes.set_xlabel("pairs of runs (seeds) at the look")
     axes.set_ylabel("p of the fixed t-test at this look (scale: normal score)")
     tidy(axes)
-    legend_below(figure, axes, columns=3)
+    legend_below(figure, axes, columns=2)
     return figure
 
 

@@ -28,8 +28,10 @@ def paired(verdict: Verdict) -> Figure | None:
         return None
     if len(candidates) > FEW_ARMS:
         return _many_differences(verdict, candidates)
-    figure = new_figure(2.4 + 2.6 * len(candidates), 4.6)
-    ratios = [2.6] * len(candidates) + [0.8 + 1.1 * len(candidates)]
+    # The panel of differences has room for its title, however few its candidates.
+    beside = max(2.6, 0.8 + 1.1 * len(candidates))
+    figure = new_figure(1.3 + beside + 2.6 * len(candidates), 4.6)
+    ratios = [2.6] * len(candidates) + [beside]
     *slopes, differences = figure.subplots(1, len(candidates) + 1, width_ratios=ratios)
     for axes, arm in zip(slopes, candidates, strict=True):
         _slopes(axes, baseline_of(verdict, arm), arm)
@@ -85,7 +87,7 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
             axes.plot([index, index], [low, mean], color="black", linewidth=1.6)
             axes.plot(index, low, color="black", marker="v" if arrow else "_", markersize=9, markeredgewidth=1.6)
         axes.annotate(f"{mean:+.2f}", (index + 0.29, mean), va="center", fontweight="bold")
-    _name_below(axes, [arm["arm"] for arm in candidates], letters=11 * len(candidates) - 4)
+    _name_below(axes, [arm["arm"] for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
     axes.set_ylabel("difference from the baseline, percentage points")
 
