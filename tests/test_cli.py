@@ -117,6 +117,12 @@ def test_a_bad_file_is_refused(workplace: Path, text: str, problem: str) -> None
         (["--resume"], "--resume: studies has no study of the space tiny; accepted: --study NAME"),
         (["--resume", "--study", "absent"], "STUDY: got absent; accepted: a study in "),
         (["--resume", "--study", "../../x"], "STUDY: got x; accepted: a study in "),
+        (["--warm-start", "absent"], "--warm-start: got absent; accepted: a study in "),
+        (["--warm-start", ""], "--warm-start: got ''; accepted: letters, digits"),
+        (
+            ["--warm-start", "a", "--resume"],
+            "--warm-start: got 'a' beside --resume; accepted: --resume alone, with the",
+        ),
         (
             ["--output", "tiny.yaml"],
             "--output: tiny.yaml cannot be written (Not a directory); accepted: a folder that can",

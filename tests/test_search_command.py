@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import yaml
 from mlflow import MlflowClient
 
 from tune_bn.records import CONFIRM, SEARCH, SELECT, RecordLog
+from tune_bn.spec import load_space
+from tune_bn.study_folder import StudyFolder
 
 SPACE: dict[str, Any] = {
     "name": "tiny",
@@ -133,3 +137,34 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(workplace: Path) -> None:
     assert len(after) == RUNS
     assert {key: after[key] for key in before} == before
     check_mlflow(workplace)
+
+
+def test_a_search_begins_with_the_best_of_another_and_keeps_it(
+    workplace: Path, synthetic_study: Callable[..., Any]
+) -> None:
+    other = synthetic_study()
+    folder = other.write(workplace / "studies" / "digits-1")
+    means: dict[int, list[float]] = {}
+    for record in other.records:
+        if record.stage == SELECT:
+            means.setdefault(record.trial, []).append(record.scores["val_accuracy"])
+    best = sorted(means, key=lambda trial: -sum(means[trial]))
+    configs = {record.trial: record.config for record in other.records if record.stage == SELECT}
+    expected = [configs[trial] for trial in best if configs[trial]["gamma"] >= 0.05 and 1 <= configs[trial]["c"] <= 100]
+    assert expected
+
+    process = start(workplace, "--warm-start", "digits-1")
+    wait_for_records(workplace, 1, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    (line,) = [line for line in err.splitlines() if line.startswith("warm start: ")]
+    assert "start point" in line
+    assert " from digits-1, best first (" in line
+
+    # The study keeps what it was given: a resume needs no other study.
+    shutil.rmtree(folder)
+    study = StudyFolder(workplace / "studies/one")
+    study.check_resume(load_space(study.space_file))
+    assert study.space().sampler.points[: len(expected)] == expected
+    assert study.records.read()[0].config == expected[0]

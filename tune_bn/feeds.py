@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from tune_bn.errors import StudyError
@@ -104,9 +104,10 @@ def trial_outcome(runs: Sequence[Any]) -> Outcome:
     statuses = {run.status for run in runs}
     epoch = max(run.epochs for run in runs)
     if FAILED in statuses:
-        return Outcome(FAILED, None, epoch)
-    objective = fmean(run.scores["val_accuracy"] for run in runs)
-    return Outcome(PRUNED if PRUNED in statuses else COMPLETED, objective, epoch)
+        return Outcome(FAILED, None, epoch, n=len(runs))
+    scores = [run.scores["val_accuracy"] for run in runs]
+    std = stdev(scores) if len(scores) > 1 else None
+    return Outcome(PRUNED if PRUNED in statuses else COMPLETED, fmean(scores), epoch, std, len(scores))
 
 
 def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int]) -> dict[int, Outcome]:
@@ -161,10 +162,9 @@ class SearchFeed:
         """See :class:`tune_bn.runners.base.Feed`."""
         # The record comes first: it is what a resume checks Optuna's journal against.
         self.recorder.record(task, results)
-        outcome = trial_outcome(results)
         if task.trial is None:
             raise StudyError(f"{task.key}: a task of the search must have a trial number")
-        self.samplers[task.arm].tell(task.trial, outcome.status, outcome.objective, outcome.epoch)
+        self.samplers[task.arm].tell(task.trial, trial_outcome(results))
 
 
 class DueFeed:

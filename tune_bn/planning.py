@@ -54,7 +54,7 @@ def locked_plan(
             "stopping": claim.stopping,
             **({} if rule is None else {"design": asdict(rule)}),
             "seeds": seeds.confirm,
-            "used_seeds": {} if claim.arms else {"search": seeds.search, "select": seeds.select},
+            "used_seeds": _used_seeds(space),
             "diverged": {"rule": claim.diverged, "score": 100.0 / num_classes},
             "commit": info.commit,
             "versions": dict(info.versions),
@@ -63,6 +63,13 @@ def locked_plan(
     write_json(folder.plan_file, plan)
     folder.plan_file.chmod(0o444)
     return plan
+
+
+def _used_seeds(space: Space) -> dict[str, list[int]]:
+    """The seeds by which the candidates came about."""
+    seeds = space.seeds
+    used = {} if space.claim.arms else {"search": seeds.search, "select": seeds.select}
+    return used | ({"earlier": seeds.earlier} if seeds.earlier else {})
 
 
 def _stated_arms(space: Space) -> tuple[Arm, list[Arm]]:

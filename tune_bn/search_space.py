@@ -12,6 +12,7 @@ from tune_bn.method.config import gamma_parts
 
 PAPER_GAMMAS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 PAPER_C = 100.0
+PAPER_GRID = tuple({"gamma": gamma, "c": PAPER_C} for gamma in PAPER_GAMMAS)
 
 Point = Mapping[str, Any]
 

@@ -117,6 +117,13 @@ class Seeds(Section):
     select: SeedList = _seeds([201, 202, 203], 1, doc="the finalists run on all of these")
     confirm: SeedList = _seeds(list(range(1, 16)), 2, doc="baseline and candidates run on all of these")
 
+    earlier: SeedList = entry(
+        [],
+        doc="seeds on which earlier studies searched or selected what this one starts from; `--warm-start` adds them. "
+        "None of them may be a confirmation seed",
+        accepted="a list of integers ≥ 0",
+    )
+
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
         stages = {"search": self.search, "select": self.select, "confirm": self.confirm}
@@ -126,6 +133,9 @@ class Seeds(Section):
                 if seed in seen:
                     raise ConfigError(stage, seed, f"a seed used once; {seed} is already a seed of {seen[seed]}")
                 seen[seed] = stage
+        for seed in self.confirm:
+            if seed in self.earlier:
+                raise ConfigError("confirm", seed, f"a fresh seed; {seed} is one of seeds.earlier")
         return self
 
 

@@ -65,6 +65,13 @@ In `model` the same forms take numbers: `gamma: {{per_stage: [1, 0.5, 0.1, 0.1]}
 as `gamma.1`, `gamma.2`, … or `gamma.start` and `gamma.end`. A start point with one γ, such as those of the paper's
 grid, stands for the same γ everywhere.
 
+## Start points
+
+`sampler.points` are tried first, in their order. A point may leave out keys; these are sampled. The baseline's search
+begins with the same values of the nuisance keys, so that no one's good learning rate helps the candidates alone; with
+`grid` it tries every combination of them. `tune_bn search --warm-start STUDY` puts the best of another study in front.
+How each sampler takes the noise of the seeds: [statistics.md](statistics.md).
+
 ## Arms without a search
 
 With `claim.arms` nothing is searched or selected. The plan is locked at once, and every arm meets the baseline on

@@ -20,7 +20,7 @@ from tune_bn.errors import ConfigError, SpecError
 from tune_bn.method.config import ModelConfig, gamma_of, gamma_parts, is_gamma
 from tune_bn.records import BASELINE, CANDIDATE, canonical_json, sha256_of
 from tune_bn.runners.base import SchedulerConfig
-from tune_bn.search_space import PAPER_C, PAPER_GAMMAS, SearchSpace, owner
+from tune_bn.search_space import PAPER_GRID, SearchSpace, owner
 from tune_bn.sections import (
     LARGEST_COUNT,
     Budget,
@@ -240,15 +240,21 @@ class Space(Section):
         return self.searched.only(self.nuisance) if arm == BASELINE else self.searched
 
     def start_points(self, arm: str = CANDIDATE) -> list[dict[str, Any]]:
-        """Configurations of an arm to try first, by the names of its distributions."""
+        """Configurations of an arm to try first, by the names of its distributions.
+
+        The baseline gets the nuisance coordinates of the points: who knew good ones for the candidates knew them for
+        the baseline as well.
+        """
         searched = self.searched_by(arm)
         if self.sampler.name == "grid":
             return searched.grid()
+        return searched.start_points(self.points)
+
+    @property
+    def points(self) -> Sequence[Mapping[str, Any]]:
+        """The start points as the space names them; those of the paper's grid also where they are not searched."""
         points = self.sampler.points
-        if arm == BASELINE or points == "none":
-            return []
-        grid: Sequence[Mapping[str, Any]] = [{"gamma": gamma, "c": PAPER_C} for gamma in PAPER_GAMMAS]
-        return searched.start_points(grid if isinstance(points, str) else points)
+        return points if isinstance(points, list) else PAPER_GRID if points == "paper_grid" else []
 
     def run_config(self, overrides: Mapping[str, Any]) -> RunConfig:
         """The fixed part of the space with ``overrides`` on top. Raises ConfigError on a value that is refused."""

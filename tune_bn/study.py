@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import accumulate, zip_longest
 from statistics import fmean
 from typing import Any
 
@@ -16,13 +17,14 @@ from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
 from tune_bn.feeds import DueFeed, Recorder, SearchFeed, search_outcomes
 from tune_bn.planning import locked_plan
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, Record
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, DIVERGED, FAILED, SEARCH, SELECT, run_key
 from tune_bn.runners.base import Feed, History, Runner, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.selection import Selection
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.tracking.base import Observer, StudyInfo
+from tune_bn.training.checkpoint import CheckpointStore
 from tune_bn.training.versions import commit, library_versions
 
 SamplerFactory = Callable[[str, Mapping[int, Outcome]], Sampler]
@@ -75,6 +77,7 @@ class Study:
     def search(self) -> None:
         """Propose and train until the budget of trials or hours is used up."""
         self._run(self._search)
+        self._end_search()
 
     def select(self) -> None:
         """Train the finalists of each arm on the selection seeds."""
@@ -96,28 +99,48 @@ class Study:
                 self.runner.run(stage(), self.observer)
 
     def _search(self) -> Feed:
-        space, records = self.space, self.recorder.records
-        quota = {arm: space.trials_of(arm) for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)}
-        samplers = {arm: self.make_sampler(arm, search_outcomes(records, arm, space.seeds.search)) for arm in quota}
+        space, samplers = self.space, self._samplers()
+        quota = {arm: space.trials_of(arm) for arm in samplers}
         done = sum(sampler.told for sampler in samplers.values()) * len(space.seeds.search)
         self.observer.stage_started(SEARCH, sum(quota.values()) * len(space.seeds.search), done)
         return SearchFeed(space, samplers, quota, self.recorder)
 
+    def _samplers(self) -> dict[str, Sampler]:
+        """The sampler of each arm that searches, told what the records say."""
+        arms = [arm for arm in (CANDIDATE, BASELINE) if self.space.trials_of(arm)]
+        seeds = self.space.seeds.search
+        return {arm: self.make_sampler(arm, search_outcomes(self.recorder.records, arm, seeds)) for arm in arms}
+
+    def _end_search(self) -> None:
+        """Trials that an interrupted search began, and that no budget covers any more, must not stay open for ever."""
+        # Without the sampler's own file nothing is open, and a selection needs the records alone.
+        if self.folder.journal.exists():
+            for arm, sampler in self._samplers().items():
+                for trial in sampler.end():
+                    key = run_key(SEARCH, arm, trial, self.space.seeds.search[0])
+                    CheckpointStore(self.folder.checkpoints / key).discard()
+
     def _history(self) -> History:
-        """Objective by epoch of the finished search trials: mean over seeds of the best validation accuracy so far."""
-        curves, trials = self.folder.curves.read(), dict[tuple[str, int | None], list[Record]]()
+        """Objective by epoch of the finished search trials, as their scheduler saw it.
+
+        It is the mean over all seeds of the best validation accuracy so far; from the epoch on in which it diverged, a
+        run counts as chance.
+        """
+        curves, trials = self.folder.curves.read(), dict[tuple[str, int | None], list[list[float]]]()
+        chance, seeds = 100.0 / self.num_classes, self.space.seeds.search
         for record in self.recorder.records:
-            if record.stage == SEARCH and record.status != FAILED:
-                trials.setdefault((record.arm, record.trial), []).append(record)
-        history = []
-        for records in trials.values():
-            runs = [curves.get(record.key, ()) for record in records]
-            best, points = [0.0] * len(runs), []
-            for step in zip(*runs, strict=False):
-                best = [max(b, point.val_accuracy) for b, point in zip(best, step, strict=True)]
-                points.append((step[0].epoch, fmean(best)))
-            history.append(points)
-        return history
+            if record.stage == SEARCH and record.status != FAILED and record.key in curves:
+                best = list(accumulate((point.val_accuracy for point in curves[record.key]), max))
+                if record.status == DIVERGED:
+                    best[-1] = chance
+                trials.setdefault((record.arm, record.trial), []).append(best)
+        # A trial that a crash left with records of some seeds runs again as a whole. Runs of one trial end together,
+        # except those that diverged.
+        whole = [runs for runs in trials.values() if len(runs) == len(seeds)]
+        return [
+            [(epoch, fmean(step)) for epoch, step in enumerate(zip_longest(*runs, fillvalue=chance), start=1)]
+            for runs in whole
+        ]
 
     @property
     def selection(self) -> Selection:
@@ -125,6 +148,7 @@ class Study:
         return Selection(self.space, self.recorder)
 
     def _select(self) -> Feed:
+        self._end_search()
         selection = self.selection
         self.observer.stage_started(SELECT, selection.most, self._done(SELECT))
         return DueFeed(selection.due, self.recorder)

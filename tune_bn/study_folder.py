@@ -102,11 +102,11 @@ class StudyFolder:
             check()
             write_text(self.space_file, dump_yaml(space.to_dict()))
 
-    def require(self) -> None:
-        """Raise :class:`StudyError` where no study was begun here."""
+    def require(self, option: str = "STUDY") -> None:
+        """Raise :class:`StudyError`, which names the option, where no study was begun here."""
         if not self.exists:
             known = ", ".join(folder.name for folder in list_studies(self.path.parent)) or "none yet"
-            raise StudyError(f"STUDY: got {self.name}; accepted: a study in {self.path.parent} ({known})")
+            raise StudyError(f"{option}: got {self.name}; accepted: a study in {self.path.parent} ({known})")
 
     def space(self) -> Space:
         """The space of the study, with every default written out."""

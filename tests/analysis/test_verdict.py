@@ -402,3 +402,17 @@ def test_verifying_loads_none_of_the_adapters(study, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert json.loads((tmp_path / "verdict.json").read_text())["verdict"] == "supported"
+
+
+@pytest.mark.parametrize("effect", [2.0, -1.0])
+def test_the_room_alone_verifies_a_study_as_the_command_does(synthetic_study, tmp_path, effect):
+    synthetic_study(effect=effect).write(tmp_path / "digits-1")
+    command = [sys.executable, "-m", "tune_bn.analysis", str(tmp_path / "digits-1")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)) == (0, verify_study(tmp_path / "digits-1"))
+    (tmp_path / "digits-1" / "plan.json").write_text("{}")
+    assert subprocess.run(command, capture_output=True, text=True).returncode == 1
+    done = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr

@@ -15,8 +15,10 @@ from optuna.trial import TrialState
 from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
 from tune_bn.records import COMPLETED, FAILED, PRUNED
+from tune_bn.samplers import optuna_sampler
 from tune_bn.samplers.base import Outcome, Proposal
-from tune_bn.samplers.optuna_sampler import OptunaSampler, make_sampler, to_optuna
+from tune_bn.samplers.optuna_journal import to_optuna
+from tune_bn.samplers.optuna_sampler import OptunaSampler, make_sampler
 
 SPACE: dict[str, Distribution] = {
     "gamma": Range(0.01, 1.0, log=True),
@@ -50,7 +52,7 @@ def test_proposals_lie_in_the_space_and_are_numbered(tmp_path: Path, name: str) 
         assert set(proposal.overrides) == set(SPACE)
         for key, distribution in SPACE.items():
             assert distribution.contains(proposal.overrides[key]), (key, proposal.overrides[key])
-        sampler.tell(number, COMPLETED, score(proposal.overrides), 9)
+        sampler.tell(number, Outcome(COMPLETED, score(proposal.overrides), 9))
     assert (sampler.proposed, sampler.told) == (14, 14)
 
 
@@ -76,7 +78,7 @@ def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path
                 proposal = sampler.propose()
                 proposals.append(dict(proposal.overrides))
                 outcomes[proposal.trial] = Outcome(COMPLETED, score(proposal.overrides), 9)
-                sampler.tell(proposal.trial, COMPLETED, score(proposal.overrides), 9)
+                sampler.tell(proposal.trial, Outcome(COMPLETED, score(proposal.overrides), 9))
         return proposals
 
     whole = search(tmp_path / "whole", (15,))
@@ -108,10 +110,10 @@ def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
     sampler = open_sampler(tmp_path)
     for _ in range(4):
         sampler.propose()
-    sampler.tell(0, COMPLETED, 97.0, 9)
-    sampler.tell(1, PRUNED, 55.0, 3)
-    sampler.tell(2, FAILED, None, 0)
-    sampler.tell(3, COMPLETED, float("nan"), 9)
+    sampler.tell(0, Outcome(COMPLETED, 97.0, 9))
+    sampler.tell(1, Outcome(PRUNED, 55.0, 3))
+    sampler.tell(2, Outcome(FAILED, None, 0))
+    sampler.tell(3, Outcome(COMPLETED, float("nan"), 9))
     complete, pruned, failed, not_finite = stored(tmp_path)
     assert (complete.state, complete.value) == (TrialState.COMPLETE, 97.0)
     assert (pruned.state, pruned.intermediate_values) == (TrialState.PRUNED, {3: 55.0})
@@ -119,11 +121,72 @@ def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
     assert not_finite.state == TrialState.FAIL
 
 
+def test_the_spread_over_the_seeds_is_kept_with_the_trial(tmp_path: Path) -> None:
+    sampler = open_sampler(tmp_path)
+    for _ in range(4):
+        sampler.propose()
+    sampler.tell(0, Outcome(COMPLETED, 97.0, 9, std=0.5, n=3))
+    sampler.tell(1, Outcome(PRUNED, 55.0, 3, std=4.0, n=3))
+    sampler.tell(2, Outcome(COMPLETED, 96.0, 9))
+    sampler.tell(3, Outcome(FAILED, None, 9, n=3))
+    assert [trial.user_attrs for trial in stored(tmp_path)] == [
+        {"std": 0.5, "n": 3},
+        {"std": 4.0, "n": 3},
+        {"std": None, "n": 1},
+        {},
+    ]
+
+
+def test_trials_that_the_search_ended_without_are_failed_and_do_not_count(tmp_path: Path) -> None:
+    points = [{"gamma": 0.05 + 0.01 * number} for number in range(8)]
+    sampler = open_sampler(tmp_path, points=points)
+    for _ in range(4):
+        sampler.propose()
+    finished = {1: Outcome(COMPLETED, 90.0, 9)}
+    sampler.tell(1, finished[1])
+    # One of the three that are open is taken up again, the search ends before the others are.
+    again = open_sampler(tmp_path, points=points, finished=finished)
+    assert again.propose().trial == 0
+    assert again.end() == [0, 2, 3]
+    assert (again.told, again.proposed, again.end()) == (1, 1, [])
+    states = [trial.state for trial in stored(tmp_path)]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, *[TrialState.FAIL] * 2, *[TrialState.WAITING] * 4]
+    # A search that goes on after all has its whole budget, and its other start points.
+    for later in (again, open_sampler(tmp_path, points=points, finished=finished)):
+        assert (later.told, later.proposed) == (1, 1)
+    proposal = later.propose()
+    assert (proposal.trial, proposal.overrides["gamma"], later.proposed) == (4, 0.05 + 0.01 * 4, 2)
+
+
+def test_a_crash_between_two_start_points_loses_none(tmp_path: Path) -> None:
+    points = [{"gamma": 0.05}, {"gamma": 0.06}, {"gamma": 0.07}]
+    open_sampler(tmp_path, points=points[:2])
+    sampler = open_sampler(tmp_path, points=points)
+    assert [sampler.propose().overrides["gamma"] for _ in points] == [0.05, 0.06, 0.07]
+
+
+def test_tpe_that_is_told_the_space_proposes_what_it_would_have_gathered_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(folder: Path) -> list[Mapping[str, Any]]:
+        folder.mkdir()
+        sampler, found = open_sampler(folder), []
+        for number in range(16):
+            found.append(sampler.propose().overrides)
+            if number % 5:
+                sampler.tell(number, Outcome(PRUNED if number % 2 else COMPLETED, score(found[-1]), 9))
+        return found
+
+    told = search(tmp_path / "told")
+    monkeypatch.delattr(optuna_sampler._DeclaredTPE, "infer_relative_search_space")
+    assert search(tmp_path / "gathered") == told
+
+
 def test_the_best_trial_is_never_one_that_was_stopped_early(tmp_path: Path) -> None:
     sampler = open_sampler(tmp_path)
     for number, (status, objective) in enumerate([(PRUNED, 99.0), (COMPLETED, 90.0)]):
         sampler.propose()
-        sampler.tell(number, status, objective, 3)
+        sampler.tell(number, Outcome(status, objective, 3))
     assert sampler.study.best_trial.number == 1
 
 
@@ -147,7 +210,7 @@ def test_a_journal_that_lacks_recorded_trials_is_refused(tmp_path: Path) -> None
 
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(ValueError, match="tpe, gp, cmaes, qmc, random, grid"):
-        make_sampler("annealing", 0, 0)
+        make_sampler("annealing", 0, 0, distributions=SPACE)
 
 
 CONDITIONAL: dict[str, Distribution] = {
@@ -169,7 +232,7 @@ def test_a_conditional_key_is_drawn_from_the_case_of_its_trial(tmp_path: Path, n
         assert CONDITIONAL["gamma"].given(proposal.overrides["lr"]).contains(proposal.overrides["gamma"])
         seen.append(proposal.overrides)
         if number < 13:
-            sampler.tell(number, COMPLETED, 100 - proposal.overrides["gamma"], 9)
+            sampler.tell(number, Outcome(COMPLETED, 100 - proposal.overrides["gamma"], 9))
     assert seen[0] == {"lr": 0.01, "gamma": 0.005}
     assert {overrides["lr"] for overrides in seen} == {0.1, 0.01}
     # The last one was never told: a new process hands it out again under the same names.
@@ -193,7 +256,7 @@ def test_a_trial_that_a_crash_left_without_values_gets_those_that_it_would_have_
         for number in range(count):
             objective = score(sampler.propose().overrides)
             told[number] = Outcome(COMPLETED, objective, 9)
-            sampler.tell(number, COMPLETED, objective, 9)
+            sampler.tell(number, Outcome(COMPLETED, objective, 9))
         return sampler, told
 
     for count in (0, 3):

@@ -19,10 +19,15 @@ algorithms, Birattari et al. (GECCO 2002); theirs state no error rate for the wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tune_bn.analysis.paired import PairsError, PairsProblem, paired_t_test
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from tune_bn.analysis.paired import ROUNDING, Array
 from tune_bn.analysis.sequential import DEFAULT_LOOKS
 
 _EVERY = 5
@@ -71,21 +76,19 @@ def race(
         if error is None or len(running) <= places:
             break
         level = error / comparisons
-        behind = {
-            name: sum(_better(scores[other][:n], scores[name][:n], level) for other in running if other != name)
-            for name in running
-        }
-        dropped |= {name: n for name in running if behind[name] >= places}
+        better = _better(np.array([scores[name][:n] for name in running], dtype=float), level)
+        dropped |= {name: n for name, count in zip(running, better.sum(axis=1), strict=True) if count >= places}
         running = [name for name in running if name not in dropped]
         if dropped and len(running) <= places:
             return Race(dict.fromkeys(running, n) | dropped, dropped)
     return Race(dict.fromkeys(running, seeds) | dropped, dropped)
 
 
-def _better(first: Sequence[float], second: Sequence[float], level: float) -> bool:
-    try:
-        return paired_t_test(first, second).p_value <= level
-    except PairsError as error:
-        if error.problem in (PairsProblem.IDENTICAL, PairsProblem.CONSTANT):
-            return False
-        raise
+def _better(scores: Array, level: float) -> NDArray[np.bool_]:
+    """For scores of shape (m, n): entry (i, j) says whether j is significantly better than i; shape (m, m)."""
+    n = scores.shape[1]
+    differences = scores[None, :, :] - scores[:, None, :]
+    mean, std = differences.mean(axis=-1), differences.std(axis=-1, ddof=1)
+    varied = np.ptp(differences, axis=-1) > ROUNDING * np.max(np.abs(scores))
+    t = mean / np.where(varied, std, 1.0) * math.sqrt(n)
+    return np.asarray(varied & (t >= -special.stdtrit(n - 1, level)))

@@ -131,17 +131,17 @@ def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-def study_name(name: str) -> str:
+def study_name(name: str, option: str = "--study") -> str:
     if not re.fullmatch(STUDY_NAME, name):
-        raise StudyError(f"--study: got {name!r}; accepted: letters, digits, '.', '_' and '-', at most 80, no path")
+        raise StudyError(f"{option}: got {name!r}; accepted: letters, digits, '.', '_' and '-', at most 80, no path")
     return name
 
 
-def existing_study(name: str, output: Path) -> StudyFolder:
-    """An existing study: by name in ``output``, or by its folder."""
+def existing_study(name: str, output: Path, option: str | None = None) -> StudyFolder:
+    """An existing study: by name in ``output``, or by its folder. ``option`` is where the name was given."""
     is_path = "/" in name or name in (".", "..")
-    folder = StudyFolder(Path(name) if is_path else output / study_name(name))
-    folder.require()
+    folder = StudyFolder(Path(name) if is_path else output / study_name(name, option or "--study"))
+    folder.require(option or "STUDY")
     return folder
 
 

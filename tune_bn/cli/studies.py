@@ -56,14 +56,42 @@ def search(
     output: OutputOption = STUDIES,
     address: AddressOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was interrupted.")] = False,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STUDY", help="Begin with the best of another study's search; may be given again."),
+    ] = None,
 ) -> None:
-    """Search, select, confirm, verify and report: the whole way from a space file to a verdict."""
+    """Search, select, confirm, verify and report: the whole way from a space file to a verdict.
+
+    --warm-start takes a name in --output or a folder. At most 5 configurations of
+    each study become the first start points, as far as they lie in this space:
+    first those that its selection kept longest, by their mean over the selection
+    seeds, then others that ran to their end, by their mean over the search seeds.
+    The new study's space.yaml keeps them: a resume needs no other study.
+    """
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words
+    from tune_bn.warm_start import warm_started
 
     path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
     loaded, source = load_space(path, overrides), source_words(path, overrides)
+    told: list[str] = []
+    if warm_start:
+        if resume:
+            raise StudyError(
+                f"--warm-start: got {warm_start[0]!r} beside --resume; accepted: --resume alone, with the study's own "
+                "space.yaml for --space, which holds the start points"
+            )
+        others = [existing_study(name, output, "--warm-start") for name in warm_start]
+        loaded, told = warm_started(loaded, source, others)
+
+    def beginning(folder: StudyFolder) -> StudyFolder:
+        folder.created(loaded)
+        for line in told:
+            typer.echo(line, err=True)
+        return folder
+
     if resume:
         folder = existing_study(study, output) if study is not None else latest_study(output, loaded.name)
         folder.check_resume(loaded)
@@ -72,9 +100,9 @@ def search(
         folder = StudyFolder(output / study_name(study))
         require_writable(output)
         folder.check_new()
-        run(lambda: folder.created(loaded), loaded, source, address, folder.path)
+        run(lambda: beginning(folder), loaded, source, address, folder.path)
     else:
-        run(lambda: new_study(output, loaded.name).created(loaded), loaded, source, address, output)
+        run(lambda: beginning(new_study(output, loaded.name)), loaded, source, address, output)
 
 
 @app.command()

@@ -19,11 +19,18 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a trial; see :meth:`Sampler.tell`."""
+    """What became of a trial."""
 
     status: str
+    """``completed``, ``pruned`` or ``failed``, as in :class:`tune_bn.records.Record`."""
     objective: float | None
+    """Mean over the trial's seeds, higher is better; None for ``failed``."""
     epoch: int
+    """The epoch that was reached."""
+    std: float | None = None
+    """Standard deviation of the objective over the seeds (n − 1); None for one seed, and for ``failed``."""
+    n: int = 1
+    """Number of seeds."""
 
 
 class Sampler(Protocol):
@@ -32,20 +39,21 @@ class Sampler(Protocol):
     def propose(self) -> Proposal:
         """The next configuration. Proposals that an earlier process left unfinished come first, unchanged."""
 
-    def tell(self, trial: int, status: str, objective: float | None, epoch: int) -> None:
-        """What became of a trial.
+    def tell(self, trial: int, outcome: Outcome) -> None:
+        """What became of the trial of this number."""
 
-        Args:
-            trial: its number.
-            status: ``completed``, ``pruned`` or ``failed``, as in :class:`tune_bn.records.Record`.
-            objective: mean over the trial's seeds, higher is better; None for ``failed``.
-            epoch: the epoch that was reached.
+    def end(self) -> list[int]:
+        """The search is over: give up the trials that were begun and never told, and return their numbers.
+
+        They count as failed and are not handed out again. They do not count as proposed, so that a search that goes on
+        after all has its whole budget. Start points that were not reached stay: they would come next.
         """
 
     @property
     def told(self) -> int:
-        """Number of trials whose end is known."""
+        """Number of trials of which :meth:`tell` said what became of them, in this or an earlier process."""
 
     @property
     def proposed(self) -> int:
-        """Number of trials begun in this or an earlier process, without those that will be handed out again."""
+        """Number of trials begun in this or an earlier process, without those that will be handed out again, and
+        without those that :meth:`end` gave up."""

@@ -11,28 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
 from tune_bn.records import FAILED, PRUNED
 from tune_bn.samplers.base import Outcome, Proposal
+from tune_bn.samplers.optuna_journal import key_of, open_study, stored_name, to_optuna
 
 
-def to_optuna(distribution: Range | Choice) -> BaseDistribution:
-    """A searched key's distribution as Optuna's; both ends stay included."""
-    if isinstance(distribution, Choice):
-        return CategoricalDistribution(distribution.values)
-    if distribution.integer:
-        return IntDistribution(int(distribution.low), int(distribution.high), log=distribution.log)
-    return FloatDistribution(distribution.low, distribution.high, log=distribution.log)
+class _DeclaredTPE(TPESampler):  # type: ignore[misc]
+    """TPE that is told the search space, which it would gather anew from every trial, at every proposal."""
+
+    def __init__(self, space: Mapping[str, BaseDistribution], **options: Any) -> None:
+        super().__init__(**options)
+        self._declared = dict(sorted(space.items()))
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._declared
 
 
-def make_sampler(name: str, seed: int, trial: int, *, parameter: str = "", conditional: bool = False) -> BaseSampler:
+def make_sampler(
+    name: str, seed: int, trial: int, *, distributions: Mapping[str, Distribution], parameter: str = ""
+) -> BaseSampler:
     """Optuna's sampler for one trial, or for one parameter of it that is drawn by itself.
 
     Its random numbers follow from the seed and the trial's number, not from what this process drew before, so that a
@@ -46,10 +51,15 @@ def make_sampler(name: str, seed: int, trial: int, *, parameter: str = "", condi
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
             # constant_liar keeps parallel workers from proposing the same point twice.
-            # A group learns each case of a conditional key from its own trials.
-            return TPESampler(seed=own, multivariate=True, group=conditional, constant_liar=True)
+            options: dict[str, Any] = {"seed": own, "multivariate": True, "constant_liar": True}
+            plain = {key: to_optuna(item) for key, item in distributions.items() if not isinstance(item, Cases)}
+            if len(plain) < len(distributions):
+                # A group learns each case of a conditional key from its own trials.
+                return TPESampler(group=True, **options)
+            return _DeclaredTPE({key: item for key, item in plain.items() if not item.single()}, **options)
         if name == "gp":
-            return GPSampler(seed=own)
+            # The seeds of a search are common to all trials, but one seed's luck differs between configurations.
+            return GPSampler(seed=own, deterministic_objective=False)
         if name == "qmc":
             return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         if name == "cmaes":
@@ -60,11 +70,12 @@ def make_sampler(name: str, seed: int, trial: int, *, parameter: str = "", condi
     raise ValueError(f"name must be one of tpe, gp, cmaes, qmc, random, grid, but got {name!r}")
 
 
-_GIVEN = " given "
+_GIVEN_UP = "given_up"
+"""User attribute of a trial that the search ended without; Optuna sees it as failed."""
 
 
 def _overrides(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.partition(_GIVEN)[0]: value for name, value in params.items()}
+    return {key_of(stored): value for stored, value in params.items()}
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, distribution: Range | Choice) -> None:
@@ -89,7 +100,8 @@ class OptunaSampler:
             before a crash, it is told now; other trials that are still open are handed out again.
 
     Raises:
-        StudyError: the journal lacks trials that the records hold.
+        StudyError: the journal lacks trials that the records hold, has another direction, or was written with other
+            distributions.
     """
 
     def __init__(
@@ -107,32 +119,31 @@ class OptunaSampler:
         self.name = name
         self.seed = seed
         self.distributions = distributions
-        self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(storage))),
-            study_name=study,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        self.study = open_study(storage, study, distributions)
         trials = self.study.get_trials(deepcopy=False)
-        if not trials:
-            for point in points:
+        # A crash may have come between two of them.
+        if all(trial.state == TrialState.WAITING for trial in trials):
+            for point in points[len(trials) :]:
                 self.study.enqueue_trial({self._stored_name(name, point): value for name, value in point.items()})
         self._waiting: deque[Proposal] = deque()
         self._told = 0
         self._proposed = 0
+        self._begun = 0
         self._reconcile(trials, dict(finished or {}), storage)
 
     def _reconcile(self, trials: Sequence[Any], finished: dict[int, Outcome], storage: Path) -> None:
         for trial in trials:
             if trial.state == TrialState.WAITING:
                 continue
+            self._begun += 1
             known = finished.pop(trial.number, None)
             if trial.state.is_finished():
-                self._told += 1
-                self._proposed += 1
+                if _GIVEN_UP not in trial.user_attrs:
+                    self._told += 1
+                    self._proposed += 1
             elif known is not None:
                 self._proposed += 1
-                self.tell(trial.number, known.status, known.objective, known.epoch)
+                self.tell(trial.number, known)
             else:
                 # Its parameters are in the journal: the same configuration runs again, or goes on from its checkpoint.
                 self._waiting.append(Proposal(trial.number, _overrides(trial.params)))
@@ -148,10 +159,10 @@ class OptunaSampler:
         waiting = self._waiting.popleft() if self._waiting else None
         if waiting is not None and set(waiting.overrides) == set(self.distributions):
             return waiting
-        number = self._proposed - 1 if waiting is None else waiting.trial
+        number = self._begun if waiting is None else waiting.trial
         self.study.sampler = self._sampler_for(number)
         # A crash may leave a trial that was begun and has no values, or some of them: the rest is drawn now.
-        trial = self.study.ask() if waiting is None else optuna.trial.Trial(self.study, self._trial_id(number))
+        trial = self._ask() if waiting is None else self._trial(number)
         for name in sorted(self.distributions, key=lambda name: isinstance(self.distributions[name], Cases)):
             distribution = self.distributions[name]
             if isinstance(distribution, Cases):
@@ -162,31 +173,49 @@ class OptunaSampler:
         return Proposal(trial.number, _overrides(trial.params))
 
     def _sampler_for(self, number: int, parameter: str = "") -> BaseSampler:
-        conditional = any(isinstance(distribution, Cases) for distribution in self.distributions.values())
         # QMC draws a point as a whole; a seed of its own for each parameter would take it out of its sequence.
         parameter = "" if self.name == "qmc" else parameter
-        return make_sampler(self.name, self.seed, number, parameter=parameter, conditional=conditional)
+        return make_sampler(self.name, self.seed, number, distributions=self.distributions, parameter=parameter)
+
+    def _ask(self) -> optuna.trial.Trial:
+        self._begun += 1
+        return self.study.ask()
 
     def _stored_name(self, name: str, values: Mapping[str, Any]) -> str:
-        """Optuna knows each case of a conditional key as a parameter of its own, since their ranges differ."""
-        distribution = self.distributions[name]
-        if not isinstance(distribution, Cases):
-            return name
-        return f"{name}{_GIVEN}{distribution.key}={values[distribution.key]!r}"
+        return stored_name(name, values, self.distributions)
 
-    def tell(self, trial: int, status: str, objective: float | None, epoch: int) -> None:
-        """See :meth:`tune_bn.samplers.base.Sampler.tell`. A trial stopped early is PRUNED with the value it reached."""
+    def tell(self, trial: int, outcome: Outcome) -> None:
+        """See :meth:`tune_bn.samplers.base.Sampler.tell`. A trial stopped early is PRUNED with the value it reached.
+
+        The standard deviation over the seeds and their number are user attributes of the trial, ``std`` and ``n``: no
+        sampler of Optuna takes them, its dashboard and ``trials_dataframe`` show them.
+        """
         self._told += 1
-        if status == FAILED or objective is None or not math.isfinite(objective):
+        if outcome.status == FAILED or outcome.objective is None or not math.isfinite(outcome.objective):
             self.study.tell(trial, state=TrialState.FAIL)
-        elif status == PRUNED:
-            optuna.trial.Trial(self.study, self._trial_id(trial)).report(objective, epoch)
+            return
+        attributes = self._trial(trial)
+        attributes.set_user_attr("std", outcome.std)
+        attributes.set_user_attr("n", outcome.n)
+        if outcome.status == PRUNED:
+            attributes.report(outcome.objective, outcome.epoch)
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, objective)
+            self.study.tell(trial, outcome.objective)
 
-    def _trial_id(self, number: int) -> int:
-        return int(self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
+    def end(self) -> list[int]:
+        """See :meth:`tune_bn.samplers.base.Sampler.end`. Trials that are still RUNNING are told FAIL."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in running:
+            self._trial(trial.number).set_user_attr(_GIVEN_UP, True)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        self._proposed -= len(running) - len(self._waiting)
+        self._waiting.clear()
+        return [trial.number for trial in running]
+
+    def _trial(self, number: int) -> optuna.trial.Trial:
+        trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        return optuna.trial.Trial(self.study, trial_id)
 
     @property
     def told(self) -> int:

@@ -1,0 +1,32 @@
+"""``python -m tune_bn.analysis FOLDER``: the verdict on a study's folder, as JSON, where only numpy and scipy are.
+
+The same as ``tune_bn verify``, which needs the command line's libraries. Writes nothing. Exit status 1 for an invalid
+verdict, 2 where there is nothing to verify.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tune_bn.analysis.verdict import INVALID, verify_study
+from tune_bn.errors import TuneBNError
+
+
+def main(arguments: list[str]) -> int:
+    """Print the verdict; return the exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m tune_bn.analysis FOLDER", file=sys.stderr)
+        return 2
+    try:
+        verdict = verify_study(Path(arguments[0]))
+    except TuneBNError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(verdict, indent=2, ensure_ascii=False))
+    return int(verdict["verdict"] == INVALID)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
