@@ -1,11 +1,11 @@
-"""Does the whole chain keep its promise? All configurations are equal, 50 are searched, and some study says "supported".
+"""Does the whole chain keep its level? All configurations are equal, 50 are searched: how often is one "supported"?
 
     python -m benchmarks.calibration [--studies 100000] [--whole 300] [--jobs 1]
 
 Search, select, plan, confirm and verify, on two levels:
 
 - *decisions*: vectorized, the decisions of each stage on simulated scores, by the functions of ``tune_bn.analysis``;
-- *whole*: :class:`tune_bn.study.Study` objects with Optuna's TPE, records, plan and verdict on disk, training simulated.
+- *whole*: :class:`tune_bn.study.Study` with Optuna's TPE, records, plan and verdict on disk; the training is simulated.
 
 The naive pipelines judge the winner of the same search on seeds that chose it. Coverage is that of the one-sided lower
 bound and of the two-sided interval of the effect, at 95 %, where every candidate gains 0.5 points.
@@ -171,9 +171,17 @@ def naive_verdicts(laboratory: Laboratory, searched: Sequence[Point]) -> list[bo
 def whole(setting: Setting, replicates: int, jobs: int) -> tuple[dict[str, Any], list[list[bool]]]:
     """A row of the results: studies on disk, and what the naive pipelines say of each."""
     found = in_processes(whole_study, [(setting, replicate) for replicate in range(replicates)], jobs)
-    totals = (sum(map(sum, (one[key] for one in found))) for key in ("ci_low", "ci", "pairs"))
-    baseline_pairs = sum(max(one["pairs"]) for one in found)
-    row = _row(setting, replicates, sum(one["supported"] for one in found), *totals, baseline_pairs)
+    supported, one_sided, two_sided, pairs, baseline = (
+        sum(of(one) for one in found)
+        for of in (
+            lambda one: int(one["supported"]),
+            lambda one: sum(one["ci_low"]),
+            lambda one: sum(one["ci"]),
+            lambda one: sum(one["pairs"]),
+            lambda one: max(one["pairs"]),
+        )
+    )
+    row = _row(setting, replicates, supported, one_sided, two_sided, pairs, baseline)
     return row, [one["naive"] for one in found]
 
 

@@ -23,7 +23,8 @@ from tune_bn.training.versions import commit
 
 RESULTS = Path(__file__).parent / "results"
 Row = Mapping[str, Any]
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def stamp(started: float) -> dict[str, Any]:

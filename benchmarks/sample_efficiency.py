@@ -2,11 +2,11 @@
 
     python -m benchmarks.sample_efficiency [--replicates 100] [--jobs 1] [--rho 0.5]
 
-Whole studies (search, select, plan, confirm, verify) on the surrogates of Table 1.a, γ, c and the learning rate
+Whole studies (search, select, plan, confirm, verify) on the surrogates of Table 1.a; γ, c and the learning rate are
 searched. *Runs* counts every run that was started, of all stages, the baseline's own included; *full runs* adds up the
 share of its epochs that each run reached. *Repeats* are runs of a configuration on a seed on which it ran before in the
-same stage: the baseline has three learning rates to try and half of the trials. *Regret* is the best true mean (of the 21 cells for ``on_grid``, of the whole
-space for ``off_grid``) minus the true mean of the confirmed candidate, in percentage points.
+same stage: the baseline has three learning rates to try and half of the trials. *Regret* is the best true mean (of the
+21 cells for ``on_grid``, of the whole space for ``off_grid``) minus the true mean of the candidate, in points.
 
 The paper's procedure runs its 21 cells and three BASE cells on the same 15 seeds, 360 runs, and takes the cell with the
 best mean validation accuracy. Savings are stated against the 315 runs of the cells alone.

@@ -13,9 +13,9 @@ done, the distance to the score falls like
 
     0.93 / (1 + exp((s − s₀) / 0.025)) + 0.07·min(1, exp(−(s − s₀) / 0.12)),  s₀ = 0.02 + 0.2·log₁₀(1/γ).
 
-This follows what was measured on the embedded digits at c = 100 (best validation accuracy so far, mean of 4 seeds): half
-of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01. It is hard on
-early stopping: with the many more steps of a CIFAR recipe the delay may well be a smaller share of the training.
+This follows what was measured on the embedded digits at c = 100 (best validation accuracy so far, mean of 4 seeds):
+half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01. It is
+hard on early stopping: with the many more steps of a CIFAR recipe the delay may be a smaller share of the training.
 """
 
 from __future__ import annotations

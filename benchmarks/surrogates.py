@@ -1,10 +1,10 @@
 """Known truths to search: the mean and the spread of a run's accuracy as functions of γ, c and the learning rate.
 
-Two are fitted on the paper's Table 1.a (ResNet-18, CIFAR-10) and give back its 24 cells exactly. What the paper does not
-say is assumed, and stated here:
+Two are fitted on the paper's Table 1.a (ResNet-18, CIFAR-10) and give back its 24 cells exactly. What the paper does
+not say is assumed, and stated here:
 
-- *Between the seven γ*, at c = 100: monotone cubic interpolation (PCHIP) in log γ, separately for each learning rate. It
-  has its maxima at the published values.
+- *Between the seven γ*, at c = 100: monotone cubic interpolation (PCHIP) in log γ, separately for each learning rate.
+  It has its maxima at the published values.
 - *c*: the paper has c = 100, and c = 1 for BASE. From c = 10 upwards the mean does not depend on c; below, it goes
   linearly in log c to what BASE differs by at γ = 1. The same difference is assumed at every γ.
 - ``on_grid`` is just this, so that its optimum is a cell of the paper: it favours the grid.

@@ -49,7 +49,7 @@ def draw(rng: np.random.Generator, studies: int, arms: int, seeds: int, *, rho: 
 
     def noise() -> Array:
         shared, own = rng.standard_normal((studies, 1, seeds)), rng.standard_normal((studies, arms, seeds))
-        return np.sqrt(rho) * shared + np.sqrt(1 - rho) * own
+        return np.asarray(np.sqrt(rho) * shared + np.sqrt(1 - rho) * own)
 
     val, other = noise(), noise()
     return val, AGREEMENT * val + np.sqrt(1 - AGREEMENT**2) * other
