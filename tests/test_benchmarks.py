@@ -15,16 +15,18 @@ import pytest
 from scipy import stats
 
 from benchmarks.calibration import NAIVE, Setting, decisions, naive_decisions, whole
-from benchmarks.power import cell_power, summary
-from benchmarks.results import markdown, rate_words, save
+from benchmarks.power import cell_power
+from benchmarks.power import summary as power_table
+from benchmarks.results import RESULTS, markdown, rate_words, save
 from benchmarks.sample_efficiency import Budget, best_mean, one_study, paper_procedure, space_of
 from benchmarks.simulation import Laboratory
+from benchmarks.summary import read, summary
 from benchmarks.surrogates import OFF_GRID, ON_GRID
 from benchmarks.vectorized import sequential_decisions
 from tune_bn.analysis import paper
 from tune_bn.analysis.sequential import Decision, decide, design
 
-STUDIES = 20_000
+STUDIES = 10_000
 
 
 def upper(probability: float, n: int) -> int:
@@ -131,7 +133,7 @@ def test_stopping_early_costs_little_power(gamma: float, lr: float, rho: float) 
     assert row["power_lost"] <= 0.05
     # The cell that is hardest to tell from BASE still saves a fifth.
     assert row["mean_pairs"] < 0.8 * 15
-    assert f"{row['mean_pairs']:.2f}" in summary([row])
+    assert f"{row['mean_pairs']:.2f}" in power_table([row])
 
 
 def test_results_can_be_read_back(tmp_path: Path) -> None:
@@ -148,3 +150,8 @@ def test_results_can_be_read_back(tmp_path: Path) -> None:
 
 def test_a_rate_comes_with_its_exact_interval() -> None:
     assert rate_words(5, 100) == "5.0 % (1.6 to 11.3)"
+
+
+def test_the_summary_is_that_of_the_committed_results() -> None:
+    found = summary(*map(read, ("sample_efficiency", "calibration", "power")))
+    assert (RESULTS / "summary.md").read_text() == found + "\n"
