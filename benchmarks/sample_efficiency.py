@@ -68,12 +68,13 @@ BUDGETS = {
 """The samplers that are tried with each budget."""
 
 
-def space_of(budget: Budget, sampler: str, seed: int) -> Space:
+def space_of(budget: Budget, sampler: str, seed: int, *, search_lr: bool = True) -> Space:
     """``resnet.yaml`` with the learning rate searched and the budget changed; one simulated epoch stands for ten."""
     content: dict[str, Any] = parse_yaml(RESNET)
     content["train"]["epochs"] //= EPOCHS_PER_SIMULATED
     content["scheduler"]["grace"] //= EPOCHS_PER_SIMULATED
-    content["search"]["lr"] = {"choice": [0.1, 0.01, 0.001]}
+    if search_lr:
+        content["search"]["lr"] = {"choice": [0.1, 0.01, 0.001]}
     content["sampler"] |= {"name": sampler, "seed": seed}
     for section, key, value in (
         ("budget", "trials", budget.trials),
@@ -88,18 +89,23 @@ def space_of(budget: Budget, sampler: str, seed: int) -> Space:
     return parse_space(content, str(RESNET))
 
 
-def one_study(case: tuple[Table1a, Budget, str, int], rho: float, workers: int = 1) -> dict[str, Any]:
+def one_study(case: tuple[Table1a, Budget, str, int], rho: float) -> dict[str, Any]:
     """One row of the results."""
     surrogate, budget, sampler, replicate = case
-    space = space_of(budget, sampler, replicate)
     row = {"surrogate": surrogate.name, "budget": budget.name, "sampler": sampler, "replicate": replicate}
+    laboratory = Laboratory(surrogate, replicate, rho)
+    return row | what_it_finds(surrogate, space_of(budget, sampler, replicate), laboratory)
+
+
+def what_it_finds(surrogate: Table1a, space: Space, laboratory: Laboratory, workers: int = 1) -> dict[str, Any]:
+    """What a study on the surrogate spends and finds; None for what it did not live to find."""
     with tempfile.TemporaryDirectory(dir=scratch()) as folder:
-        study = simulated_study(Path(folder) / "study", space, Laboratory(surrogate, replicate, rho), workers=workers)
+        study = simulated_study(Path(folder) / "study", space, laboratory, workers=workers)
         try:
             study.run()
         except StudyError:
             # Early stopping left an arm without a finalist: a study that a user would have to begin again.
-            return row | _spent(study) | dict.fromkeys(_FOUND)
+            return _spent(study) | dict.fromkeys(_FOUND)
         verdict = write_verdict(study.folder.path)
     (candidate,) = verdict["candidates"]
     config = candidate["config"]
@@ -108,7 +114,7 @@ def one_study(case: tuple[Table1a, Budget, str, int], rho: float, workers: int =
     found = (config["gamma"], config["c"], config["lr"], *regrets, truth - base, candidate["effect"])
     more = (candidate["ci_low"], *candidate["ci"], verdict["verdict"])
     values = [round(value, 4) if isinstance(value, float) else value for value in (*found, *more)]
-    return row | _spent(study) | dict(zip(_FOUND, values, strict=True))
+    return _spent(study) | dict(zip(_FOUND, values, strict=True))
 
 
 _FOUND = (

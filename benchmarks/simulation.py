@@ -15,7 +15,8 @@ done, the distance to the score falls like
 
 This follows what was measured on the embedded digits at c = 100 (best validation accuracy so far, mean of 4 seeds):
 half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01. It is
-hard on early stopping: with the many more steps of a CIFAR recipe the delay may be a smaller share of the training.
+hard on early stopping: with the many more steps of a CIFAR recipe the delay may be a smaller share of the training,
+which ``curve_length`` is for.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Laboratory:
     rho: float = 0.0
     val_images: int = 5000
     test_images: int = 10_000
+    curve_length: float = 1.0
+    """Share of the training in which the learning curves run through what they do on the digits in all of it."""
 
     def scores(self, point: Point, seed: int) -> tuple[float, float]:
         """Validation and test accuracy of a full run, in percent of whole images."""
@@ -72,14 +75,15 @@ class Laboratory:
     def curve(self, point: Point, seed: int, epochs: int) -> list[float]:
         """Validation accuracy after each epoch, rising; the last is that of :meth:`scores`."""
         final, _ = self.scores(point, seed)
-        rest = _distance(1.0, point.gamma)
-        left = [(_distance(epoch / epochs, point.gamma) - rest) / (1 - rest) for epoch in range(1, epochs + 1)]
+        distances = [_distance(epoch / epochs / self.curve_length, point.gamma) for epoch in range(1, epochs + 1)]
+        rest = distances[-1]
+        left = [(distance - rest) / (1 - rest) for distance in distances]
         return [final - (final - _CHANCE) * share for share in left]
 
 
 def _distance(share: float, gamma: float) -> float:
     late = share - 0.02 - 0.2 * math.log10(1 / gamma)
-    return 0.93 / (1 + math.exp(late / 0.025)) + 0.07 * min(1.0, math.exp(-late / 0.12))
+    return 0.93 / (1 + math.exp(min(late / 0.025, 700.0))) + 0.07 * min(1.0, math.exp(-late / 0.12))
 
 
 def _draws(*key: Any) -> tuple[float, float]:
