@@ -81,7 +81,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
                 f"{found:.3f}",
                 f"{lost:.4f} (± {error:.4f})",
                 f"{max(row['power_lost'] for row in mine):.3f}",
-                f"{pairs:.2f} (± {error_pairs:.2f}) of {PAIRS}",
+                f"{pairs:.2f} (± {error_pairs:.3f}) of {PAIRS}",
                 f"{100 * (1 - pairs / PAIRS):.1f} %",
             )
         )
