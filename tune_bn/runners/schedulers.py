@@ -20,6 +20,17 @@ class _PastTrial:
     trial_id: str
 
 
+class NoPausing:
+    """Stands in for Tune's controller, of which the median rule asks whether other trials wait for a worker.
+
+    It pauses a trial for those that wait as long as there are few to compare with.
+    """
+
+    def get_live_trials(self) -> list[Any]:
+        """None of them waits."""
+        return []
+
+
 def make_scheduler(config: SchedulerConfig, history: History = ()) -> TrialScheduler:
     """The scheduler of a search, with the rungs that finished trials left behind.
 
@@ -49,4 +60,4 @@ def _at_milestones(points: Sequence[tuple[int, float]], config: SchedulerConfig)
 def _replay(scheduler: TrialScheduler, trial: _PastTrial, results: Sequence[Mapping[str, Any]]) -> None:
     scheduler.on_trial_add(None, trial)
     for result in results:
-        scheduler.on_trial_result(None, trial, result)
+        scheduler.on_trial_result(NoPausing(), trial, result)

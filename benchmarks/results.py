@@ -1,0 +1,82 @@
+"""Raw results as CSV, what they were made with as JSON, tables as Markdown: all below ``benchmarks/results``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy import stats
+
+from tune_bn.records import write_json, write_text
+from tune_bn.training.versions import commit
+
+RESULTS = Path(__file__).parent / "results"
+Row = Mapping[str, Any]
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def stamp(started: float) -> dict[str, Any]:
+    """What a result was made with; ``started`` is ``time.monotonic()`` of the beginning."""
+    packages = ("numpy", "scipy", "optuna", "ray")
+    module = Path(sys.argv[0]).stem
+    return {
+        "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
+        "commit": commit(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "seconds": round(time.monotonic() - started),
+    }
+
+
+def save(name: str, rows: Sequence[Row], made: Row, tables: Mapping[str, str], folder: Path = RESULTS) -> None:
+    """Write ``NAME.csv`` (the rows), ``NAME.json`` (what made them) and ``NAME.md`` (the tables by their titles)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / f"{name}.csv", text.getvalue())
+    write_json(folder / f"{name}.json", made)
+    commit_words = f" at commit {made['commit'][:12]}" if made["commit"] else ""
+    head = f"Written by `{made['command']}`{commit_words} in {made['seconds']} s.\n"
+    body = "".join(f"\n{title}\n\n{table}\n" for title, table in tables.items())
+    write_text(folder / f"{name}.md", head + body)
+    print(json.dumps(made))
+    print(body)
+
+
+def markdown(rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *rest = [list(row) for row in rows]
+    lines = [head, ["---"] * len(head), *rest]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rate_words(hits: int, n: int, *, digits: int = 1) -> str:
+    """A rate in percent with its exact 95 % binomial interval (Clopper and Pearson)."""
+    low, high = stats.binomtest(hits, n).proportion_ci(0.95, method="exact")
+    return f"{100 * hits / n:.{digits}f} % ({100 * low:.{digits}f} to {100 * high:.{digits}f})"
+
+
+def mean_words(values: Sequence[float], digits: int = 2) -> str:
+    """Mean ± standard deviation (ddof 1) of single values, not of their mean."""
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def in_processes(work: Callable[[Given], Made], items: Sequence[Given], jobs: int) -> list[Made]:
+    """``work`` of every item, in their order, on so many processes."""
+    if jobs == 1:
+        return [work(item) for item in items]
+    with ProcessPoolExecutor(jobs) as pool:
+        return list(pool.map(work, items, chunksize=8))
