@@ -7,12 +7,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install search ui test lint unit test-system docs clean
+.PHONY: help install search ui test lint unit test-system bench docs clean
 
 help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
 	@echo "make ui           the MLflow UI on the studies"
 	@echo "make test         install, then lint, types and tests"
+	@echo "make bench        the benchmarks of search, selection and verdict (an hour on two cores)"
 	@echo "make docs         the pages of docs/ that are written from the code"
 	@echo "make test-system  the tests that start real servers (sshd, mlflow server)"
 
@@ -43,6 +44,10 @@ unit: install
 
 test-system: install
 	$(BIN)/python -m pytest -m system
+
+bench: install
+	for name in power early_stopping sample_efficiency calibration summary; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install
 	$(BIN)/python -m tune_bn.space_reference > docs/space.md
