@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.results import in_processes, markdown, mean_words, save, stamp
 from benchmarks.simulation import Laboratory, Quiet, confirmed_truth, scratch, simulated_study
-from benchmarks.surrogates import OFF_GRID, ON_GRID, Point, Table1a, best_anywhere, best_cell, point_of_cell
+from benchmarks.surrogates import OFF_GRID, ON_GRID, Point, Table1a, best_anywhere, best_cell, point_of, point_of_cell
 from tune_bn.analysis import paper
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.errors import StudyError
@@ -108,10 +108,10 @@ def what_it_finds(surrogate: Table1a, space: Space, laboratory: Laboratory, work
             return _spent(study) | dict.fromkeys(_FOUND)
         verdict = write_verdict(study.folder.path)
     (candidate,) = verdict["candidates"]
-    config = candidate["config"]
+    point = point_of(space.run_config(candidate["config"]))
     truth, base = (confirmed_truth(surrogate, space, arm["config"]) for arm in (candidate, verdict["baseline"]))
     regrets = (best_mean(surrogate) - truth, best_baseline(surrogate) - base)
-    found = (config["gamma"], config["c"], config["lr"], *regrets, truth - base, candidate["effect"])
+    found = (*point, *regrets, truth - base, candidate["effect"])
     more = (candidate["ci_low"], *candidate["ci"], verdict["verdict"])
     values = [round(value, 4) if isinstance(value, float) else value for value in (*found, *more)]
     return _spent(study) | dict(zip(_FOUND, values, strict=True))

@@ -129,6 +129,9 @@ def test_a_late_start_is_what_makes_asha_stop_a_small_gamma() -> None:
     assert late["full_runs"] < late["runs"]
     assert late["gamma"] != early["gamma"]
     assert late["regret"] > early["regret"]
+    unstopped = early_stopping.one_study((False, None, 1.0, 1))
+    assert unstopped["full_runs"] == unstopped["runs"]
+    assert (unstopped["lr"], unstopped["repeats"]) == (0.1, 0)
 
 
 @pytest.mark.parametrize(("gamma", "lr"), [(0.1, 0.1), (1.0, 0.1), (0.75, 0.001)])
