@@ -16,7 +16,13 @@ from tune_bn.analysis import paper
 from tune_bn.records import write_text
 
 Rows = list[dict[str, str]]
-SHOWN = (("tpe", "60 trials"), ("cmaes", "60 trials"), ("gp", "38 trials"))
+SHOWN = (
+    ("tpe", "24 trials"),
+    ("cmaes", "24 trials"),
+    ("gp", "24 trials"),
+    ("tpe", "34 trials"),
+    ("cmaes", "34 trials"),
+)
 
 
 def read(name: str, folder: Path = RESULTS) -> Rows:

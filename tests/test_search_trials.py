@@ -325,5 +325,22 @@ def test_the_grid_of_the_baseline_has_every_nuisance_value_that_the_candidates_a
     nuisance = {arm: {(p["lr"], p["momentum"]) for p in given} for arm, given in found.items()}
     assert nuisance[CANDIDATE] <= nuisance[BASELINE]
     # A repeated combination would be the same run on the same seeds.
-    assert len(found[BASELINE]) == len(nuisance[BASELINE]) == min(trials - trials // 2, 6)
-    assert len(found[CANDIDATE]) == min(trials // 2, 18)
+    share = min(trials - trials // 2, 6)
+    assert len(found[BASELINE]) == len(nuisance[BASELINE]) == share
+    assert len(found[CANDIDATE]) == min(trials - share, 18)
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "cmaes", "qmc", "random"])
+def test_a_baseline_with_few_configurations_tries_each_once_and_leaves_the_rest_to_the_candidates(
+    tmp_path: Path, name: str
+) -> None:
+    search = {**THREE_SEEDS["search"], "lr": {"choice": [0.1, 0.05, 0.01]}}
+    points = [{"gamma": 0.2, "lr": 0.05}]
+    space = space_with(search=search, sampler={"name": name, "points": points}, budget={"trials": 11, "finalists": 1})
+    found = proposals(space, StudyFolder(tmp_path / "tiny-1").created(space))
+    # The start point's learning rate comes first, for both.
+    assert [proposal["lr"] for proposal in found[BASELINE]] == [0.05, 0.1, 0.01]
+    assert len(found[CANDIDATE]) == 8
+    assert found[CANDIDATE][0]["lr"] == 0.05
+    few = space_with(search=search, sampler={"name": name, "points": points}, budget={"trials": 4, "finalists": 1})
+    assert (few.trials_of(BASELINE), few.trials_of(CANDIDATE)) == (2, 2)

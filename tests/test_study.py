@@ -165,7 +165,8 @@ def test_a_searched_nuisance_parameter_is_tuned_for_the_baseline_too(tmp_path: P
     study.run()
     records = study.folder.records.read()
     trials = Counter(record.arm for record in records if record.stage == SEARCH)
-    assert trials == {BASELINE: 3, CANDIDATE: 2}
+    # Two learning rates are all that the baseline has to try.
+    assert trials == {BASELINE: 2, CANDIDATE: 3}
     for record in records:
         assert set(record.config) == {"gamma", "c", "lr"}
         if record.arm == BASELINE:

@@ -190,6 +190,10 @@ def test_the_baseline_starts_with_the_same_nuisance_coordinates(tmp_path: Path) 
     warm, _ = warm_started(space_with(search=search), "new.yaml", [other.folder])
     first = warm.start_points(CANDIDATE)[:3]
     assert [(point["gamma"], point["lr"]) for point in first] == [(0.1, 0.01), (0.2, 0.01), (0.3, 0.05)]
+    # Three learning rates are all that the baseline has; those of the points come first.
+    assert warm.start_points(BASELINE) == [{"lr": 0.01}, {"lr": 0.05}, {"lr": 0.1}]
+    search["lr"] = {"log_uniform": [0.01, 0.1]}
+    warm, _ = warm_started(space_with(search=search), "new.yaml", [other.folder])
     assert warm.start_points(BASELINE) == [{"lr": 0.01}, {"lr": 0.05}]
     assert warm.trials_of(BASELINE) == warm.trials_of(CANDIDATE)
 

@@ -71,7 +71,10 @@ class Budget(Section):
     """How much may be spent."""
 
     trials: int = _count(
-        24, 1, doc="configurations of the search, start points included; with nuisance keys half are for the baseline"
+        24,
+        1,
+        doc="configurations of the search, start points included; with nuisance keys half are for the "
+        "baseline, or as many as it has configurations",
     )
     hours: float | None = entry(
         None,

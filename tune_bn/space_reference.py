@@ -40,7 +40,8 @@ _TAIL = f"""
 Any key of `model` and `train` can stand in `search`, with one of these. A claim is about the layers and how they learn:
 {_SCIENTIFIC}.
 One of these is searched at least; any other searched key is a nuisance parameter, tuned for the baseline with as many
-trials as for the candidates.
+trials as for the candidates. A baseline that has fewer configurations than that, such as three learning rates, tries
+each of them once, and the candidates get the rest.
 
 | distribution | proposes |
 |---|---|

@@ -228,12 +228,25 @@ class Space(Section):
         return SchedulerConfig(self.scheduler.name, self.scheduler.grace, self.scheduler.reduction, longest)
 
     def trials_of(self, arm: str) -> int:
-        """Search trials of an arm. With nuisance keys the budget is split evenly; an odd trial goes to the baseline."""
+        """Search trials of an arm. With nuisance keys the budget is split evenly; an odd trial goes to the baseline.
+
+        Where the baseline has fewer configurations than its share, it tries each of them once, and the rest goes to the
+        candidates: to run one again on the same seeds would only repeat its score.
+        """
         if not self.search or (arm == BASELINE and not self.nuisance):
             return 0
-        half = self.budget.trials // 2
-        trials = self.budget.trials if not self.nuisance else half if arm == CANDIDATE else self.budget.trials - half
+        trials, own = self.budget.trials, 0
+        if self.nuisance:
+            share, every = trials - trials // 2, self._every_baseline
+            own = share if every is None else min(share, len(every))
+        trials = own if arm == BASELINE else trials - own
         return min(trials, len(self.searched_by(arm).grid())) if self.sampler.name == "grid" else trials
+
+    @property
+    def _every_baseline(self) -> list[dict[str, Any]] | None:
+        """Every configuration of the baseline's search; None where they are not a list of choices."""
+        searched = self.searched_by(BASELINE)
+        return searched.grid() if all(isinstance(d, Choice) for d in searched.distributions.values()) else None
 
     def searched_by(self, arm: str) -> SearchSpace:
         """What the search of an arm proposes: the baseline takes part in the nuisance keys alone."""
@@ -243,12 +256,17 @@ class Space(Section):
         """Configurations of an arm to try first, by the names of its distributions.
 
         The baseline gets the nuisance coordinates of the points: who knew good ones for the candidates knew them for
-        the baseline as well.
+        the baseline as well. Where it has a trial for each of its configurations, the others follow.
         """
         searched = self.searched_by(arm)
         if self.sampler.name == "grid":
             return searched.grid()
-        return searched.start_points(self.points)
+        points = searched.start_points(self.points)
+        every = self._every_baseline if arm == BASELINE else None
+        if every is None or len(every) > self.trials_of(BASELINE):
+            return points
+        whole = [point for point in points if set(point) == set(searched.distributions)]
+        return whole + [point for point in every if point not in whole]
 
     @property
     def points(self) -> Sequence[Mapping[str, Any]]:
