@@ -190,7 +190,7 @@ def test_what_nuisance_keys_gain_is_never_claimed_for_gamma_and_c(tmp_path: Path
     """The best candidate of the search is the baseline's γ and c at a good learning rate; its gain is not theirs."""
 
     def score(task: Task, seed: int) -> float:
-        return gaining(0.0)(task, seed) + (5.0 if task.config.train.lr == 0.1 and not task.arm == BASELINE else 0.0)
+        return gaining(0.0)(task, seed) + (5.0 if task.config.train.lr == 0.1 and task.arm != BASELINE else 0.0)
 
     points = [{"gamma": 1.0, "c": 1.0, "lr": 0.1}, {"gamma": 0.3, "c": 10.0, "lr": 0.01}]
     space = space_with(

@@ -223,7 +223,9 @@ def test_any_json_in_a_design_a_baseline_or_an_opponent(looked, data):
     wild = st.one_of(huge, st.lists(huge, max_size=30))
     match data.draw(st.sampled_from(["design", "baselines", "against", "whole"])):
         case "design":
-            plan = plan | {"design": plan["design"] | {data.draw(st.sampled_from(sorted(plan["design"]))): data.draw(wild)}}
+            plan = plan | {
+                "design": plan["design"] | {data.draw(st.sampled_from(sorted(plan["design"]))): data.draw(wild)}
+            }
         case "baselines":
             (arm,) = plan["baselines"]
             plan = plan | {"baselines": [arm | {data.draw(st.sampled_from(sorted(arm))): data.draw(wild)}]}
