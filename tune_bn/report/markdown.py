@@ -10,6 +10,7 @@ from typing import Any
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import config_keys, metric_words, spread_words, symbol, value_words
+from tune_bn.errors import StudyError
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, STAGES, STATUSES, write_text
 from tune_bn.report.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, overview, picture_of
 from tune_bn.report.plots import FEW_ARMS, write_plots
@@ -48,13 +49,16 @@ def write_report(folder: Path) -> list[Path]:
         The files written, the report first.
 
     Raises:
-        StudyError: there is no study in ``folder``.
+        StudyError: there is no study in ``folder``, or nothing can be written there.
         RecordError: ``verdict.json`` cannot be read.
     """
     study = load(folder)
-    plots = write_plots(study, folder / PLOTS)
     report = folder / REPORT_FILE
-    write_text(report, render(study, plots))
+    try:
+        plots = write_plots(study, folder / PLOTS)
+        write_text(report, render(study, plots))
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be written ({error.strerror}); accepted: a folder that can") from None
     return [report, *plots]
 
 
