@@ -49,3 +49,12 @@ def test_a_spoilt_verdict_is_none(tmp_path: Path, synthetic_study: Callable[...,
 
 def test_no_studies(tmp_path: Path) -> None:
     assert table([], tmp_path) == f"no studies in {tmp_path}"
+
+
+def test_what_is_no_file_or_no_verdict_ends_no_table(tmp_path: Path, synthetic_study: Callable[..., Any]) -> None:
+    folder = StudyFolder(synthetic_study(n=3).write(tmp_path / "one"))
+    folder.verdict_file.write_text("[" * 100_000)
+    assert describe_study(folder)["verdict"] is None
+    folder.records.path.unlink()
+    folder.records.path.mkdir()
+    assert "records.jsonl: cannot be read" in describe_study(folder)["problem"]

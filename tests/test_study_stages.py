@@ -186,6 +186,25 @@ def test_several_candidates_in_several_settings_meet_the_baseline_of_their_setti
     assert archs["confirm-baseline.deep-s1"] == "resnet20"
 
 
+def test_what_nuisance_keys_gain_is_never_claimed_for_gamma_and_c(tmp_path: Path) -> None:
+    """The best candidate of the search is the baseline's γ and c at a good learning rate; its gain is not theirs."""
+
+    def score(task: Task, seed: int) -> float:
+        return gaining(0.0)(task, seed) + (5.0 if task.config.train.lr == 0.1 and task.arm != BASELINE else 0.0)
+
+    points = [{"gamma": 1.0, "c": 1.0, "lr": 0.1}, {"gamma": 0.3, "c": 10.0, "lr": 0.01}]
+    space = space_with(
+        search={**CONTENT["search"], "lr": {"choice": [0.1, 0.01]}},
+        sampler={"points": points},
+        budget={"trials": 4, "finalists": 2},
+    )
+    study, _ = scripted_study(tmp_path / "tiny-1", space, score)
+    study.run()
+    (candidate,) = json.loads(study.folder.plan_file.read_text())["candidates"]
+    assert candidate["config"] == {"gamma": 0.3, "c": 10.0, "lr": 0.01}
+    assert verify_study(study.folder.path)["verdict"] == "not_supported"
+
+
 def test_what_shrank_from_search_to_confirmation_is_told(tmp_path: Path) -> None:
     def score(task: Task, seed: int) -> float:
         luck = 2.0 if task.stage == "search" and task.trial == 1 else 0.0

@@ -49,6 +49,8 @@ class CurveLog:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise RecordError(f"{self.path}: cannot be read ({error.strerror}); accepted: a file that can") from None
         curves = {}
         for number, line in enumerate(text.split("\n")[:-1], start=1):
             try:

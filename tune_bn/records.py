@@ -177,12 +177,15 @@ class RecordLog:
         """All whole records, checked line by line.
 
         Raises:
-            RecordError: a line is not a record, was edited, or does not follow the line before it.
+            RecordError: the file cannot be read, or a line is not a record, was edited, or does not follow the line
+                before it.
         """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise RecordError(f"{self.path}: cannot be read ({error.strerror}); accepted: a file that can") from None
         lines = data.split(b"\n")
         # What follows the last newline is empty, or the torn line of a writer that died.
         records, previous = [], GENESIS

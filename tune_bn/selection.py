@@ -45,9 +45,10 @@ class Selection:
     def finalists(self, arm: str) -> list[Finalist]:
         """The best trials of an arm, best first. One that was stopped early, failed or diverged on any seed never wins.
 
-        A candidate that is the baseline itself is left out: an arm cannot be better than itself.
+        A candidate that is the baseline itself is left out: an arm cannot be better than itself. So is one that differs
+        from it in nuisance keys alone: what it gains would be their doing, and not what is claimed.
         """
-        seeds, baseline = self.space.seeds.search, self.space.run_config(self.space.baseline)
+        seeds = self.space.seeds.search
         found: dict[str, Finalist] = {}
         for trial, outcome in search_outcomes(self.recorder.records, arm, seeds).items():
             if outcome.status != COMPLETED or outcome.objective is None:
@@ -56,14 +57,19 @@ class Selection:
             if any(run.status != COMPLETED for run in runs):
                 continue
             overrides = runs[0].config
-            is_baseline = not self.space.nuisance and self.space.run_config(overrides) == baseline
-            if arm == CANDIDATE and is_baseline:
+            if arm == CANDIDATE and self._is_baseline(overrides):
                 continue
             finalist = Finalist(arm, trial, overrides, outcome.objective)
             rival = found.get(repr(sorted(overrides.items())))
             if rival is None or finalist.objective > rival.objective:
                 found[repr(sorted(overrides.items()))] = finalist
         return sorted(found.values(), key=lambda f: (-f.objective, f.trial))[: self.space.budget.finalists]
+
+    def _is_baseline(self, overrides: Mapping[str, Any]) -> bool:
+        """Whether a configuration is the baseline at its own nuisance values."""
+        space = self.space
+        tuned = {key: value for key, value in overrides.items() if key in space.nuisance}
+        return space.run_config(overrides) == space.run_config({**space.baseline, **tuned})
 
     @property
     def arms(self) -> Mapping[str, Sequence[Finalist]]:

@@ -55,7 +55,7 @@ def _best(records: Sequence[Record]) -> Record | None:
 def _verdict(folder: StudyFolder) -> str | None:
     try:
         return str(json.loads(folder.verdict_file.read_text(encoding="utf-8"))["verdict"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

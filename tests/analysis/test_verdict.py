@@ -322,6 +322,13 @@ def test_what_is_no_plan_is_invalid(plan, study):
     assert verdict["candidates"] == []
 
 
+def test_a_verdict_that_cannot_be_written_names_what_writes_nothing(study, tmp_path):
+    study.write(tmp_path)
+    (tmp_path / "verdict.json").mkdir()
+    with pytest.raises(StudyError, match=r"verdict.json: cannot be written .*python -m tune_bn.analysis"):
+        write_verdict(tmp_path)
+
+
 def test_a_study_folder_is_verified_without_being_written_to(study, tmp_path):
     study.write(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

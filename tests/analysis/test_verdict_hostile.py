@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tune_bn.analysis.monitoring import standing
+from tune_bn.analysis.plan import arms_of
+from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import judge
 from tune_bn.records import Record, canonical_json, sha256_of
 
@@ -156,3 +159,101 @@ def test_any_records_at_all(study, data):
     )
     records = data.draw(st.lists(made, max_size=6))
     assert check(study.plan, records)["verdict"] == "invalid"
+
+
+def test_the_least_level_of_a_plan_gives_a_verdict_at_looks_too(synthetic_study):
+    """The two-sided interval spends half of it to each side."""
+    made = synthetic_study(n=3, effect=2.0)
+    sequential = made.with_plan(
+        stopping="group_sequential", alpha=1e-8, design=asdict(design((3,), 1e-8, futility=None))
+    )
+    assert check(sequential.plan, sequential.records)["verdict"] == "not_supported"
+
+
+SEQUENTIAL = design((3, 5, 8), 0.05, futility=0.05)
+
+
+@pytest.fixture(scope="module")
+def looked(synthetic_study):
+    """Two candidates with baselines of their own, at looks after 3, 5 and 8 pairs, in the order of the looks.
+
+    Only the runs that the looks asked for are there, so that the untouched study is valid.
+    """
+    made = synthetic_study(n=8, effect=1.5, candidates=2, trials=24)
+    first, second = made.plan["candidates"]
+    other = made.plan["baseline"] | {"arm": "baseline.slow", "config": made.plan["baseline"]["config"] | {"lr": 0.01}}
+    second = second | {"against": "baseline.slow", "config": second["config"] | {"lr": 0.01}}
+    arms = {"candidate-2": second, "baseline.slow": other}
+    made = made.with_plan(
+        stopping="group_sequential", design=asdict(SEQUENTIAL), baselines=[other], candidates=[first, second]
+    )
+    copies = [replace(r, arm="baseline.slow", scores=_nudged(r)) for r in made.confirm if r.arm == "baseline"]
+    runs = [replace(r, config=arms.get(r.arm, {"config": r.config})["config"]) for r in [*made.confirm, *copies]]
+    scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms_of(made.plan)}
+    taken: list[Record] = []
+    while not (held := standing(made.plan, scores)).finished:
+        due = [r for r in runs if r.seed <= held.needed[r.arm] and r.seed not in scores[r.arm]]
+        for record in due:
+            scores[record.arm][record.seed] = record.scores["test_accuracy"]
+        taken += due
+    return made.with_records([r for r in made.records if r.stage != "confirm"] + taken)
+
+
+def _nudged(record: Record) -> dict[str, float]:
+    return dict(record.scores) | {"test_accuracy": record.scores["test_accuracy"] - 0.1 * (record.seed % 3)}
+
+
+def answers(plan: Any, records: list[Record]) -> dict[str, Any]:
+    verdict = judge(plan, records)
+    assert json.loads(canonical_json(verdict).encode()) == verdict
+    assert bool(verdict["problems"]) == (verdict["verdict"] == "invalid")
+    return verdict
+
+
+def test_the_untouched_sequential_study_is_supported(looked):
+    verdict = answers(looked.plan, looked.records)
+    assert (verdict["verdict"], verdict["problems"]) == ("supported", [])
+
+
+@QUICK
+@given(data=st.data())
+def test_any_json_in_a_design_a_baseline_or_an_opponent(looked, data):
+    plan = looked.plan
+    huge = st.one_of(JSON, st.integers(), st.sampled_from([10**400, -(10**400), 1e308]))
+    wild = st.one_of(huge, st.lists(huge, max_size=30))
+    match data.draw(st.sampled_from(["design", "baselines", "against", "whole"])):
+        case "design":
+            plan = plan | {
+                "design": plan["design"] | {data.draw(st.sampled_from(sorted(plan["design"]))): data.draw(wild)}
+            }
+        case "baselines":
+            (arm,) = plan["baselines"]
+            plan = plan | {"baselines": [arm | {data.draw(st.sampled_from(sorted(arm))): data.draw(wild)}]}
+        case "against":
+            first, second = plan["candidates"]
+            plan = plan | {"candidates": [first, second | {"against": data.draw(wild)}]}
+        case _:
+            plan = plan | {data.draw(st.sampled_from(["design", "baselines", "stopping"])): data.draw(wild)}
+    if plan != looked.plan:
+        assert answers(plan, looked.records)["verdict"] == "invalid"
+    plan = reseal(plan)
+    answers(plan, [replace(r, plan_sha256=plan["plan_sha256"]) if r.stage == "confirm" else r for r in looked.records])
+
+
+@QUICK
+@given(data=st.data())
+def test_no_choice_of_the_runs_of_a_sequential_study_is_valid_but_all_of_them(looked, data):
+    """A run left out, repeated, or moved before its look: each is an invalid verdict, none a better one."""
+    confirm = looked.confirm
+    match data.draw(st.sampled_from(["leave out", "repeat", "move"])):
+        case "leave out":
+            gone = data.draw(st.sets(st.integers(0, len(confirm) - 1), min_size=1))
+            runs = [record for index, record in enumerate(confirm) if index not in gone]
+        case "repeat":
+            runs = [*confirm, data.draw(st.sampled_from(confirm))]
+        case _:
+            # The last run of the first look, after one of the second.
+            first = [index for index, record in enumerate(confirm) if record.seed <= SEQUENTIAL.looks[0]][-1]
+            later = data.draw(st.integers(first + 1, len(confirm) - 1))
+            runs = [*confirm[:first], *confirm[first + 1 : later + 1], confirm[first], *confirm[later + 1 :]]
+    assert answers(looked.plan, runs)["verdict"] == "invalid"

@@ -431,3 +431,30 @@ def test_writing_a_report_loads_neither_adapters_nor_pyplot(synthetic_study, tmp
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "curves.jsonl", "space.yaml"])
+def test_a_folder_in_place_of_a_file_still_gives_a_report(synthetic_study, tmp_path, name):
+    folder = synthetic_study(n=3).write(tmp_path / "study")
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    write_report(folder)
+    assert name in "\n".join(load(folder).problems)
+
+
+@pytest.mark.parametrize("content", [None, "[" * 100_000])
+def test_a_verdict_that_cannot_be_read_is_refused(synthetic_study, tmp_path, content):
+    folder = synthetic_study(n=3).write(tmp_path / "study")
+    if content is None:
+        (folder / "verdict.json").mkdir()
+    else:
+        (folder / "verdict.json").write_text(content)
+    with pytest.raises(RecordError, match=r"verdict\.json: "):
+        write_report(folder)
+
+
+def test_a_report_that_cannot_be_written_is_one_line(synthetic_study, tmp_path):
+    folder = synthetic_study(n=3).write(tmp_path / "study")
+    (folder / "report.md").mkdir()
+    with pytest.raises(StudyError, match="cannot be written"):
+        write_report(folder)

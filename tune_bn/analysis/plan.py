@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,8 @@ PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
 FIXED, GROUP_SEQUENTIAL = "fixed", "group_sequential"
 STOPPING = (FIXED, GROUP_SEQUENTIAL)
+
+LARGEST_FLOAT = sys.float_info.max
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -166,7 +169,8 @@ def _agrees(stated: Any, expected: Any) -> bool:
         same_length = isinstance(stated, list) and len(stated) == len(expected)
         return same_length and all(map(_agrees, stated, expected))
     if isinstance(expected, float):
-        return type(stated) in (int, float) and math.isclose(stated, expected, rel_tol=1e-4)
+        # An integer beyond any float, which JSON can hold, is refused by its size.
+        return _is_number_in(-LARGEST_FLOAT, LARGEST_FLOAT, stated) and math.isclose(stated, expected, rel_tol=1e-4)
     return type(stated) is type(expected) and bool(stated == expected)
 
 

@@ -40,8 +40,8 @@ Function = Callable[[Array], Array]
 LARGEST = 0.3
 """Above z_{1−α/2} = 1, which is α = 0.317, no increment of α* shrinks where α grows, so who crosses a boundary at one
 level crosses it at every higher one. Levels above this one spend their excess at the last look alone."""
-SMALLEST = 1e-8
-"""Levels below it are not told apart."""
+SMALLEST = 5e-9
+"""Levels below it are not told apart. Half of the least level of a plan, because a two-sided interval spends a half."""
 MOST_LOOKS, FIRST_LOOK, MOST_PAIRS, WIDEST = 20, 3, 10_000, 20
 
 _LEVELS = 16

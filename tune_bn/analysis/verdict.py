@@ -182,9 +182,19 @@ def verify_study(folder: Path) -> dict[str, Any]:
 
 
 def write_verdict(folder: Path) -> dict[str, Any]:
-    """Verify the study in ``folder`` and write its ``verdict.json``, whole or not at all. Returns the verdict."""
+    """Verify the study in ``folder`` and write its ``verdict.json``, whole or not at all. Returns the verdict.
+
+    Raises:
+        StudyError: there is nothing to verify, or the verdict cannot be written.
+    """
     verdict = verify_study(folder)
-    write_json(folder / VERDICT_FILE, verdict)
+    try:
+        write_json(folder / VERDICT_FILE, verdict)
+    except OSError as error:
+        raise StudyError(
+            f"{folder / VERDICT_FILE}: cannot be written ({error.strerror}); accepted: a folder that can, or "
+            "`python -m tune_bn.analysis`, which writes nothing"
+        ) from None
     return verdict
 
 

@@ -160,7 +160,7 @@ def _read_space(path: Path) -> Mapping[str, Any]:
         space = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
         raise RecordError(f"{path}: cannot be read; accepted: the YAML that the study was started with") from None
     return space if isinstance(space, dict) else {}
 
@@ -170,7 +170,7 @@ def _read_verdict(path: Path) -> Mapping[str, Any] | None:
         verdict = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); accepted: the file that `tune_bn verify` writes") from None
     outcome = verdict.get("verdict") if isinstance(verdict, dict) else None
     if outcome not in (SUPPORTED, NOT_SUPPORTED, INVALID):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tune_bn.errors import StudyError
 from tune_bn.records import write_text
 from tune_bn.report import process, results
 from tune_bn.report.blocks import PLOTS, Block, Heading, pictures_in
@@ -46,17 +47,20 @@ def write_report(folder: Path) -> list[Path]:
         The files written, the reports first.
 
     Raises:
-        StudyError: there is no study in ``folder``.
+        StudyError: there is no study in ``folder``, or nothing can be written there.
         RecordError: ``verdict.json`` cannot be read.
     """
     study = load(folder)
     blocks = contents(study)
     pictures = {picture.name: picture for picture in pictures_in(blocks)}
-    if pictures:
-        (folder / PLOTS).mkdir(exist_ok=True)
-    for name, picture in pictures.items():
-        save(picture.figure, folder / PLOTS / name)
-    write_text(folder / MARKDOWN_FILE, to_markdown(blocks))
-    title = f"{study.name}: report of tune_bn"
-    write_text(folder / HTML_FILE, to_html(blocks, title=title, draw=lambda picture: svg_of(picture.figure)))
+    try:
+        if pictures:
+            (folder / PLOTS).mkdir(exist_ok=True)
+        for name, picture in pictures.items():
+            save(picture.figure, folder / PLOTS / name)
+        write_text(folder / MARKDOWN_FILE, to_markdown(blocks))
+        title = f"{study.name}: report of tune_bn"
+        write_text(folder / HTML_FILE, to_html(blocks, title=title, draw=lambda picture: svg_of(picture.figure)))
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be written ({error.strerror}); accepted: a folder that can") from None
     return [folder / MARKDOWN_FILE, folder / HTML_FILE, *(folder / PLOTS / name for name in pictures)]
