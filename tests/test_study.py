@@ -196,6 +196,15 @@ def test_a_plan_that_was_changed_is_refused(tmp_path: Path, dataset: Dataset) ->
         study.confirm()
 
 
+def test_no_second_plan_is_made_once_runs_were_confirmed(tmp_path: Path, dataset: Dataset) -> None:
+    study = study_in(tmp_path / "tiny-1", dataset, space_with())
+    study.run()
+    study.folder.plan_file.unlink()
+    with pytest.raises(StudyError, match="missing, with confirmation runs made under it"):
+        study_in(tmp_path / "tiny-1", dataset, space_with()).confirm()
+    assert not study.folder.plan_file.exists()
+
+
 def test_a_confirmation_does_not_go_on_under_other_code(
     tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tune_bn.analysis.plan import plan_problem, read_plan, seal
 from tune_bn.errors import StudyError
-from tune_bn.records import BASELINE, CANDIDATE, SCHEMA_VERSION, write_json
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SCHEMA_VERSION, write_json
 from tune_bn.selection import Selection
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -24,7 +24,8 @@ def locked_plan(
     """The plan of the study; made and locked where there is none yet.
 
     Raises:
-        RecordError, StudyError: the plan was changed, belongs to another space, or was locked under other code.
+        RecordError, StudyError: the plan was changed, belongs to another space, was locked under other code, or is
+            missing although runs were made under it.
     """
     if folder.plan_file.exists():
         plan = read_plan(folder.plan_file)
@@ -35,6 +36,8 @@ def locked_plan(
             raise StudyError(f"{folder.plan_file}: {problem}; accepted: the plan as it was locked")
         _require_same_code(folder, info, plan)
         return plan
+    if any(record.stage == CONFIRM for record in selection.recorder.records):
+        raise StudyError(f"{folder.plan_file}: missing, with confirmation runs made under it; accepted: that plan")
     claim, seeds, rule = space.claim, space.seeds, space.design
     baselines, candidates = _in_settings(space, *(_stated_arms(space) if claim.arms else _selected_arms(selection)))
     plan = seal(
