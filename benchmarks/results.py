@@ -22,6 +22,8 @@ from tune_bn.records import write_json, write_text
 from tune_bn.training.versions import commit
 
 RESULTS = Path(__file__).parent / "results"
+# Of the code that is loaded now; the checkout may have moved on by the time a long run ends.
+COMMIT = commit()
 Row = Mapping[str, Any]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -33,7 +35,7 @@ def stamp(started: float) -> dict[str, Any]:
     module = Path(sys.argv[0]).stem
     return {
         "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
-        "commit": commit(),
+        "commit": COMMIT,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "seconds": round(time.monotonic() - started),
     }

@@ -16,13 +16,7 @@ from tune_bn.analysis import paper
 from tune_bn.records import write_text
 
 Rows = list[dict[str, str]]
-SHOWN = (
-    ("tpe", "24 trials"),
-    ("cmaes", "24 trials"),
-    ("gp", "24 trials"),
-    ("tpe", "34 trials"),
-    ("cmaes", "34 trials"),
-)
+SHOWN = (("tpe", "24 trials"), ("tpe", "34 trials"), ("tpe", "resnet.yaml"))
 
 
 def read(name: str, folder: Path = RESULTS) -> Rows:
@@ -39,12 +33,9 @@ def summary(efficiency: Rows, calibration: Rows, power: Rows) -> str:
             mine = [
                 r for r in efficiency if (r["surrogate"], r["sampler"], r["budget"]) == (surrogate, sampler, budget)
             ]
-            runs, repeats = (fmean(float(row[key]) for row in mine) for key in ("runs", "repeats"))
+            runs = fmean(float(row["runs"]) for row in mine)
             regret = mean_words([float(row["regret"]) for row in mine])
-            answer = (
-                f"{runs:.0f} runs ({GRID_RUNS / runs:.1f} × fewer than {GRID_RUNS}), {repeats:.0f} of them repeats "
-                f"(without: {GRID_RUNS / (runs - repeats):.1f} ×); regret {regret} points"
-            )
+            answer = f"{runs:.0f} runs ({GRID_RUNS / runs:.1f} × fewer than {GRID_RUNS}); regret {regret} points"
             lines.append((f"Runs of a whole study, {surrogate}, {sampler}, {budget}", answer, f"{len(mine)} studies"))
     null = [row for row in calibration if float(row["gain"]) == 0]
     for stopping in STOPPINGS:
