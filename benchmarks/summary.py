@@ -60,10 +60,10 @@ def summary(efficiency: Rows, calibration: Rows, power: Rows) -> str:
 
 
 def _rate(question: str, rows: Rows) -> tuple[str, str, str]:
-    """Both levels and both ρ of one pipeline, each level pooled over ρ."""
+    """Both levels of one pipeline. On disk both ρ draw the same replicates, so they are no more studies than one is."""
     answers, counts = [], []
     for level in ("decisions", "whole"):
-        mine = [row for row in rows if row["level"] == level]
+        mine = [row for row in rows if row["level"] == level and (level == "decisions" or float(row["rho"]) == 0.5)]
         hits, n = (sum(int(row[key]) for row in mine) for key in ("supported", "studies"))
         answers.append(f"{rate_words(hits, n)} {'vectorized' if level == 'decisions' else 'on disk'}")
         counts.append(f"{n:,}")
