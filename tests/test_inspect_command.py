@@ -23,7 +23,8 @@ from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.space_file import dump_yaml
 from tune_bn.spec import parse_space
 from tune_bn.study_folder import StudyFolder
-from tune_bn.training.loop import DeviceData, TrainingRun
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.loop import TrainingRun
 from tune_bn.wiring import conclude
 
 SPACE = parse_space(CONTENT | {"budget": {"trials": 2, "finalists": 1}}, "tiny")

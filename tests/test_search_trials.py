@@ -30,7 +30,8 @@ from tune_bn.spec import Space, parse_space
 from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
 from tune_bn.training.data import Dataset
-from tune_bn.training.loop import DeviceData, TrainingRun
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.loop import TrainingRun
 from tune_bn.wiring import sampler_of
 
 SEEDS = [101, 102, 103]

@@ -33,8 +33,9 @@ from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.training.config import RunConfig
 from tune_bn.training.data import load_dataset
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import first_weights, inspect_model, inspect_run
-from tune_bn.training.loop import DeviceData, TrainingRun
+from tune_bn.training.loop import TrainingRun
 
 MOST_ROWS = 20
 """Layers of a table that is not asked for all of them."""

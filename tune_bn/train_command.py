@@ -31,7 +31,8 @@ def train_once(
 
     from tune_bn.method.build import check_network
     from tune_bn.training.data import load_dataset
-    from tune_bn.training.loop import DeviceData, TrainingRun
+    from tune_bn.training.device_data import DeviceData
+    from tune_bn.training.loop import TrainingRun
 
     device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
     dataset = load_dataset(space.data, progress=decoding).without_test()

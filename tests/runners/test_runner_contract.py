@@ -23,7 +23,8 @@ from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, load_dataset
-from tune_bn.training.loop import DeviceData, train
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.loop import train
 
 DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)
 CONFIG = RunConfig(ModelConfig(arch="resnet8", gamma=0.2), DATA, TrainConfig(epochs=3, batch_size=32, c=100))

@@ -18,7 +18,8 @@ from tune_bn.runners.base import Runner, Task
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import load_dataset
-from tune_bn.training.loop import DeviceData, train
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.loop import train
 from tune_bn.training.versions import library_versions
 
 DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)

@@ -17,11 +17,21 @@ def pictures(count: int, channels: int = 3, height: int = 6, width: int = 5) -> 
     return torch.from_numpy(values)
 
 
-def augmentation(
-    count: int, seed: int = 0, *, flip: bool = False, padding: int = 0, crop: int | None = None
-) -> Augmentation:
+class Epoch:
+    """The augmentation of one epoch, applied to the batch that begins at a position of it."""
+
+    def __init__(self, config: DataConfig, shape: torch.Size, generator: torch.Generator) -> None:
+        self.augmentation = Augmentation(config, shape)
+        self.drawn = self.augmentation.draw(shape[0], generator)
+
+    def __call__(self, images: Tensor, start: int) -> Tensor:
+        rows = slice(start, start + len(images))
+        return self.augmentation.apply(images, {name: values[rows] for name, values in self.drawn.items()})
+
+
+def augmentation(count: int, seed: int = 0, *, flip: bool = False, padding: int = 0, crop: int | None = None) -> Epoch:
     config = DataConfig(source="folder", flip=flip, crop_padding=padding, crop_size=crop)
-    return Augmentation(config, pictures(count).shape, torch.Generator().manual_seed(seed))
+    return Epoch(config, pictures(count).shape, torch.Generator().manual_seed(seed))
 
 
 def variants(image: Tensor, padding: int) -> dict[bytes, tuple[bool, int, int]]:
@@ -97,7 +107,7 @@ def test_the_draws_do_not_depend_on_the_options_of_the_other() -> None:
 def test_each_epoch_and_each_seed_draws_anew() -> None:
     images, config = pictures(50), DataConfig(flip=True, crop_padding=2)
     generator = torch.Generator().manual_seed(0)
-    first, second = (Augmentation(config, images.shape, generator)(images, 0) for _ in range(2))
+    first, second = (Epoch(config, images.shape, generator)(images, 0) for _ in range(2))
     assert not torch.equal(first, second)
     assert not torch.equal(first, augmentation(50, 1, flip=True, padding=2)(images, 0))
     assert torch.equal(first, augmentation(50, 0, flip=True, padding=2)(images, 0))
@@ -141,19 +151,18 @@ def test_a_crop_of_the_whole_image_draws_what_no_crop_draws(crop: int | None) ->
     """With images of 5×5 a crop of 5 is none; the order of the draws is that of flips, then both offsets at once."""
     config = DataConfig(source="folder", flip=True, crop_padding=2, crop_size=crop)
     generator = torch.Generator().manual_seed(3)
-    augment = Augmentation(config, torch.Size((40, 3, 5, 5)), generator)
+    drawn = Augmentation(config, torch.Size((40, 3, 5, 5))).draw(40, generator)
     plain = torch.Generator().manual_seed(3)
-    assert augment.flips is not None
-    assert augment.offsets is not None
-    assert torch.equal(augment.flips, torch.rand(40, generator=plain) < 0.5)
-    assert torch.equal(augment.offsets, torch.randint(0, 5, (2, 40), generator=plain))
+    assert torch.equal(drawn["flips"], torch.rand(40, generator=plain) < 0.5)
+    assert torch.equal(drawn["offsets"], torch.randint(0, 5, (2, 40), generator=plain).T)
     assert torch.equal(generator.get_state(), plain.get_state())
 
 
 def test_nothing_is_drawn_where_nothing_is_random() -> None:
     generator = torch.Generator().manual_seed(3)
     before = generator.get_state()
-    Augmentation(DataConfig(source="folder", crop_size=5), torch.Size((40, 3, 5, 5)), generator)
+    config = DataConfig(source="folder", crop_size=5)
+    assert Augmentation(config, torch.Size((40, 3, 5, 5))).draw(40, generator) == {}
     assert torch.equal(generator.get_state(), before)
 
 

@@ -21,7 +21,7 @@ from tune_bn.training.cache import Entry, load_decoded
 from tune_bn.training.config import DataConfig
 from tune_bn.training.data import load_dataset
 from tune_bn.training.decoding import Decoder
-from tune_bn.training.loop import DeviceData
+from tune_bn.training.device_data import DeviceData
 
 IMAGES = 150
 

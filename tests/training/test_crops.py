@@ -13,8 +13,10 @@ from torch import Tensor
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, Split
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.engine import to_input
 from tune_bn.training.inspection import images_of
-from tune_bn.training.loop import DeviceData, TrainingRun, to_input
+from tune_bn.training.loop import TrainingRun
 
 SIDE, CROP = 12, 8
 CROPPED = DataConfig(source="folder", crop_size=CROP, flip=True)

@@ -14,8 +14,9 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.training import inspection
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import load_dataset
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import images_of, inspect_model, inspect_run, try_to_inspect
-from tune_bn.training.loop import DeviceData, TrainingRun
+from tune_bn.training.loop import TrainingRun
 
 CONFIG = RunConfig(
     ModelConfig(arch="resnet8", gamma=0.2),

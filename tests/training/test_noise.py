@@ -13,7 +13,8 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.training.checkpoint import CheckpointStore
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, Split
-from tune_bn.training.loop import DeviceData, TrainingRun, train
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.loop import TrainingRun, train
 
 CPU = torch.device("cpu")
 NETWORK = """

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, Split
-from tune_bn.training.loop import DeviceData, TrainingRun
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.loop import TrainingRun
 
 CPU = torch.device("cpu")
 Groups = Callable[[nn.Module], list[dict[str, Any]]]

@@ -42,6 +42,11 @@ def freeze_gamma(model: M) -> M:
     return model
 
 
+def group_rates(lr: float, c: float, c_beta: float = 1.0) -> dict[str, float]:
+    """Learning rate by the name of the group; see :func:`parameter_groups`."""
+    return {"weights": lr, "shifts": lr, "beta": lr / c_beta, "gamma": lr / c}
+
+
 def parameter_groups(
     model: nn.Module,
     lr: float = 0.1,
@@ -112,7 +117,7 @@ def parameter_groups(
     for parameter in model.parameters():
         key = next((name for name, home in homes.items() if id(parameter) in home), "weights")
         groups[key].append(parameter)
-    rates = {"weights": lr, "shifts": lr, "beta": lr / c_beta, "gamma": lr / c}
+    rates = group_rates(lr, c, c_beta)
     decays = {name: weight_decay if decay == "all" or name == "weights" else 0.0 for name in groups}
     return [
         {"name": name, "params": members, "lr": rates[name], "weight_decay": decays[name]}

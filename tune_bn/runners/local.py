@@ -12,7 +12,7 @@ from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.runners.base import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.runners.worker import CurveBook, TaskWorker, WorkerOptions, failed_results, final_results
 from tune_bn.training.data import Dataset
-from tune_bn.training.loop import DeviceData
+from tune_bn.training.device_data import DeviceData
 
 
 class LocalRunner:

@@ -34,7 +34,7 @@ from tune_bn.runners.ray_address import reachable_address, unreachable
 from tune_bn.runners.schedulers import METRIC, TIME, make_scheduler
 from tune_bn.runners.worker import CurveBook, Report, TaskWorker, WorkerOptions, failed_results, final_results
 from tune_bn.training.data import Dataset
-from tune_bn.training.loop import DeviceData
+from tune_bn.training.device_data import DeviceData
 
 # Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
 # time that grows with the number of trials, for files that nothing reads.

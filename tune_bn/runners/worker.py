@@ -10,8 +10,9 @@ from pathlib import Path
 from tune_bn.records import sha256_of
 from tune_bn.runners.base import EpochPoint, RunResult, Task
 from tune_bn.training.checkpoint import CheckpointStore
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import try_to_inspect
-from tune_bn.training.loop import DeviceData, TrainingRun
+from tune_bn.training.loop import TrainingRun
 from tune_bn.training.result import COMPLETED, FAILED, PRUNED
 from tune_bn.training.versions import library_versions
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,50 +12,54 @@ from tune_bn.training.config import DataConfig
 
 
 class Augmentation:
-    """The flips and crops of one epoch, drawn in one go, then applied batch by batch.
+    """The flips and crops of images: drawn for an epoch in one go, then applied batch by batch.
 
     A crop is a square of side ``crop_size``, or as large as the image, at any place of the image after zero padding by
     ``crop_padding``; every place is as likely.
 
     Args:
         config: ``flip``, ``crop_size`` and ``crop_padding``.
-        shape: (N, C, H, W) of the images of the epoch, in the order in which they are seen.
-        generator: on the device of the images.
+        shape: (N, C, H, W) of the images.
     """
 
-    def __init__(self, config: DataConfig, shape: torch.Size, generator: torch.Generator) -> None:
-        device, count = generator.device, shape[0]
+    def __init__(self, config: DataConfig, shape: torch.Size) -> None:
+        self.flip = config.flip
         self.padding = config.crop_padding
         self.sides = config.seen_shape((shape[1], shape[2], shape[3]))[1:]
-        self.flips = torch.rand(count, generator=generator, device=device) < 0.5 if config.flip else None
         # Places of the crop in each direction.
-        rows, columns = (side + 2 * self.padding - seen + 1 for side, seen in zip(shape[2:], self.sides, strict=True))
-        self.offsets = None
+        self.places = tuple(s + 2 * self.padding - n + 1 for s, n in zip(shape[2:], self.sides, strict=True))
+
+    def draw(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """What :meth:`apply` needs for ``count`` images: tensors on the generator's device, a row for each image."""
+        drawn, device = {}, generator.device
+        if self.flip:
+            drawn["flips"] = torch.rand(count, generator=generator, device=device) < 0.5
+        rows, columns = self.places
         if rows == columns > 1:
             # In one go: on a GPU two draws of half the size are other numbers.
-            self.offsets = torch.randint(0, rows, (2, count), generator=generator, device=device)
+            drawn["offsets"] = torch.randint(0, rows, (2, count), generator=generator, device=device).T
         elif (rows, columns) != (1, 1):
             draws = [torch.randint(0, n, (count,), generator=generator, device=device) for n in (rows, columns)]
-            self.offsets = torch.stack(draws)
+            drawn["offsets"] = torch.stack(draws, dim=1)
+        return drawn
 
-    def __call__(self, images: Tensor, start: int) -> Tensor:
-        """Augment the batch that begins at position ``start`` of the epoch.
+    def apply(self, images: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+        """Augment a batch with the rows of :meth:`draw` that are its own.
 
         Shapes: images (B, C, H, W) uint8 → (B, C, h, w) uint8, where h and w are the sides of the crop.
         """
-        stop = start + len(images)
-        if self.flips is not None:
-            images = torch.where(self.flips[start:stop, None, None, None], images.flip(-1), images)
-        if self.offsets is not None:
-            images = _crop(F.pad(images, (self.padding,) * 4), self.offsets[:, start:stop], self.sides)
+        if "flips" in drawn:
+            images = torch.where(drawn["flips"][:, None, None, None], images.flip(-1), images)
+        if "offsets" in drawn:
+            images = _crop(F.pad(images, (self.padding,) * 4), drawn["offsets"], self.sides)
         return images
 
 
 def _crop(images: Tensor, offsets: Tensor, sides: tuple[int, int]) -> Tensor:
-    """Cut (height, width) = ``sides`` out of each image at its own (row, column) of ``offsets`` (2, B)."""
+    """Cut (height, width) = ``sides`` out of each image at its own (row, column) of ``offsets`` (B, 2)."""
     (height, width), device = sides, images.device
-    rows = offsets[0, :, None] + torch.arange(height, device=device)
-    columns = offsets[1, :, None] + torch.arange(width, device=device)
+    rows = offsets[:, 0, None] + torch.arange(height, device=device)
+    columns = offsets[:, 1, None] + torch.arange(width, device=device)
     index = torch.arange(len(images), device=device)[:, None, None]
     return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

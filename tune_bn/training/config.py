@@ -122,7 +122,19 @@ class TrainConfig(Options):
         check=lambda v: v >= 0,
     )
     schedule: str = choice("cosine", "cosine", "constant", doc="learning-rate schedule per epoch; cosine ends at 1e-8")
-    precision: str = choice("fp32", "fp32", "bf16", doc="`bf16` is autocast; weights stay fp32")
+    precision: str = choice(
+        "fp32",
+        "fp32",
+        "tf32",
+        "bf16",
+        doc="arithmetic of convolutions and matrix products; weights stay fp32. `tf32` rounds their inputs on a GPU "
+        "(on a CPU it is fp32), `bf16` is autocast",
+    )
+    compile: bool = option(
+        False,
+        doc="fuse the training step with torch.compile: half a minute or more before the first step",
+        accepted="true or false",
+    )
 
 
 @dataclass(frozen=True)

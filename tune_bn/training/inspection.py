@@ -12,7 +12,10 @@ from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.diagnostics import first_gradients, inspect_layers
 from tune_bn.training.augment import centre_crop
 from tune_bn.training.config import DataConfig, RunConfig
-from tune_bn.training.loop import DeviceData, TrainingRun, to_input
+from tune_bn.training.device_data import DeviceData
+from tune_bn.training.engine import to_device, to_input
+from tune_bn.training.loop import TrainingRun, initial_model
+from tune_bn.training.seeds import make_generators
 
 IMAGES = 256
 
@@ -62,7 +65,7 @@ def first_weights(config: RunConfig, data: DeviceData, seed: int) -> nn.Module:
     """The network of a run before its first step. The global generators stay as they were."""
     devices = [data.device] if data.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        return TrainingRun(config, data, seed).model
+        return to_device(initial_model(config, data, make_generators(seed, data.device).init), data.device)
 
 
 def images_of(data: DeviceData, config: DataConfig, count: int) -> tuple[Tensor, Tensor]:
@@ -74,5 +77,6 @@ def images_of(data: DeviceData, config: DataConfig, count: int) -> tuple[Tensor,
         Images (B, C, H, W) as the network takes them, and labels (B,).
     """
     count = min(count, len(data.train))
-    index = torch.arange(count, device=data.device) * len(data.train) // count
-    return to_input(centre_crop(data.train.images, config)[index]), data.train.labels[index]
+    index = torch.arange(count) * len(data.train) // count
+    (images,) = data.train.batches([index])
+    return to_input(centre_crop(images, config)), data.train.labels[index.to(data.device)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ def make_generators(seed: int, device: torch.device) -> Generators:
 
 
 @contextmanager
-def as_default(generators: tuple[torch.Generator, ...]) -> Iterator[None]:
+def as_default(generators: Sequence[torch.Generator]) -> Iterator[None]:
     """Let whatever draws without a generator of its own draw from these, each on its device.
 
     A layer such as dropout knows torch's default generators alone, which all runs of a process share.

@@ -1,0 +1,385 @@
+"""The training step of an architecture, and the network that it trains: for one run, or for many in turn.
+
+On a GPU a step of a small network is hundreds of kernels that take less time to run than to launch, so the step is
+captured once into a CUDA graph and replayed. γ is only an initial value, learning rates are tensors on the device, and
+so are the place in the epoch, the order of the images and their augmentation: what is captured serves every run of the
+architecture.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tune_bn.method.user_network import is_user_network
+from tune_bn.training.augment import Augmentation, centre_crop
+from tune_bn.training.config import RunConfig
+from tune_bn.training.optimizer import allocate_momenta, make_optimizer, set_rates
+from tune_bn.training.precision import arithmetic, autocast
+from tune_bn.training.seeds import as_default, make_generators
+
+if TYPE_CHECKING:
+    from tune_bn.training.device_data import DeviceData, DeviceSplit
+
+EVALUATION_PIXELS = 2**20
+"""Pixels of an evaluation batch: 1024 images of 32×32. It bounds the memory that large images take."""
+EVALUATION_BATCH = 1024
+
+RECORDED_TOLERANCE = 0.02
+"""Relative difference of loss and correct predictions that kernels may make that add in another order."""
+
+Step = Callable[[], None]
+"""Trains one batch; what it reads and writes lies in tensors that stay where they are."""
+Recorder = Callable[[Step, Step], Step]
+"""Given a step, and the same step made fit to be run any number of times to warm up: a step that does the same to the
+same tensors, only faster."""
+
+
+@dataclass
+class EngineState:
+    """What a run owns of an engine: tensors only."""
+
+    model: Mapping[str, Tensor]
+    """As of ``nn.Module.state_dict``."""
+    momenta: Sequence[Tensor] | None
+    """Momentum buffers in the order of the parameter groups; None before the first step."""
+
+    def copy(self) -> EngineState:
+        """The same numbers in tensors of their own."""
+        momenta = None if self.momenta is None else [momentum.clone() for momentum in self.momenta]
+        return EngineState({name: value.detach().clone() for name, value in self.model.items()}, momenta)
+
+
+class Holder(Protocol):
+    """A run, as far as an engine knows it."""
+
+    parked: EngineState | None
+    """Its state while another run holds the engine."""
+
+
+class Engine:
+    """A network, its optimizer and its step.
+
+    A run holds the engine while it trains (:meth:`hold`); the state of the run that held it before is handed to it.
+
+    Args:
+        config: the configuration. Another one of the same :func:`architecture` may use the engine too.
+        data: the images.
+        model: the network as built, which becomes the engine's.
+        record: makes the step faster; None: the step runs as it is written.
+
+    Attributes:
+        model: the network, on the device.
+        optimizer: its optimizer.
+        recorded: whether the step is replayed rather than run.
+        setup_seconds: what warming up and recording took.
+    """
+
+    def __init__(self, config: RunConfig, data: DeviceData, model: nn.Module, record: Recorder | None = None) -> None:
+        self.config = config
+        self.data = data
+        self.model = to_device(model, data.device)
+        # A recorded step must find its learning rates on the device.
+        fused = data.device.type == "cuda" or record is not None
+        self.optimizer = make_optimizer(self.model, config, fused=fused)
+        self.momenta = allocate_momenta(self.optimizer)
+        self.augmentation = Augmentation(config.data, data.train.images.shape)
+        self.recorded = False
+        self.setup_seconds = 0.0
+        self._holder: weakref.ref[Holder] | None = None
+        self._network = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
+        self._keep_gradients = False
+        images, size, device = data.train.images, config.train.batch_size, data.device
+        self._sizes = [min(size, len(images) - first) for first in range(0, len(images), size)]
+        self._position = torch.zeros((), dtype=torch.int64, device=device)
+        self._offsets = torch.arange(size, device=device)
+        self._order = torch.arange(len(images), device=device)
+        self._drawn = self.augmentation.draw(len(images), torch.Generator(device).manual_seed(0))
+        self._totals = torch.zeros(2, dtype=torch.float64, device=device)
+        # Where images are streamed, the step finds those of a batch here.
+        staged = 0 if data.train.resident else min(size, len(images))
+        self._staged = torch.zeros((staged, *images.shape[1:]), dtype=torch.uint8, device=device)
+        self._steps: dict[int, Step] = {size: self._plain_step(size) for size in set(self._sizes)}
+        if fused:
+            self._set_up(record)
+
+    def hold(self, run: Holder) -> None:
+        """Give the engine to a run, which takes up its state."""
+        holder = None if self._holder is None else self._holder()
+        if holder is run:
+            return
+        if holder is not None:
+            holder.parked = self.state().copy()
+        if run.parked is not None:
+            self.load_state(run.parked)
+            run.parked = None
+        self._holder = weakref.ref(run)
+
+    def state(self) -> EngineState:
+        """The state of the run that holds the engine: the tensors themselves, not copies."""
+        return EngineState(self.model.state_dict(), self.momenta)
+
+    def load_state(self, state: EngineState) -> None:
+        """Take over a state, in place: a recorded step knows the tensors by where they are."""
+        self.model.load_state_dict(state.model)
+        for number, momentum in enumerate(self.momenta):
+            if state.momenta is None:
+                momentum.zero_()
+            else:
+                momentum.copy_(state.momenta[number])
+
+    def train_epoch(
+        self, order: Tensor, drawn: Mapping[str, Tensor], rates: Sequence[float], noise: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Train on every image once, without waiting for the device.
+
+        Args:
+            order: (N,) int64 on the host, the images in the order in which they are seen.
+            drawn: their augmentation in that order, from :meth:`Augmentation.draw`.
+            rates: learning rate of each parameter group.
+            noise: what the network itself draws from.
+
+        Returns:
+            Summed loss and number of correct predictions, float64 (2,) on the device, valid until the next epoch.
+        """
+        self._order.copy_(order)
+        for name, values in drawn.items():
+            self._drawn[name].copy_(values)
+        set_rates(self.optimizer, rates)
+        with as_default(noise):
+            return self._train(order, self._sizes, self._steps)
+
+    def evaluate(self, split: DeviceSplit) -> Tensor:
+        """Evaluate with running statistics, without waiting for the device.
+
+        Returns:
+            Summed loss and number of correct predictions, float64 (2,) on the device.
+        """
+        self.model.eval()
+        height, width = centre_crop(split.images[:1], self.config.data).shape[2:]
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        parts = [slice(first, min(first + size, len(split))) for first in range(0, len(split), size)]
+        totals = torch.zeros(2, dtype=torch.float64, device=self.data.device)
+        precision, device = self.config.train.precision, self.data.device
+        with torch.inference_mode(), arithmetic(precision, device), autocast(precision, device):
+            for part, images in zip(parts, split.batches(parts), strict=True):
+                labels = split.labels[part]
+                logits = self.model(to_input(centre_crop(images, self.config.data)))
+                totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
+        return totals
+
+    def _train(self, order: Tensor, sizes: Sequence[int], steps: Mapping[int, Step]) -> Tensor:
+        """One step for each batch size, from the start of the epoch."""
+        self._position.zero_()
+        self._totals.zero_()
+        self.model.train()
+        with arithmetic(self.config.train.precision, self.data.device):
+            if self.data.train.resident:
+                for size in sizes:
+                    steps[size]()
+            else:
+                streamed = self.data.train.batches(torch.split(order[: sum(sizes)], list(sizes)))
+                for size, images in zip(sizes, streamed, strict=True):
+                    self._staged[:size].copy_(images)
+                    steps[size]()
+        return self._totals
+
+    def _plain_step(self, size: int) -> Step:
+        """The step of a batch of this size, as it is written."""
+
+        def step() -> None:
+            loss, logits, labels = self._gradients(size)
+            self.optimizer.step()
+            self._totals += count(loss, logits, labels)
+            self._position += size
+
+        return step
+
+    def _gradients(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, logits and labels of the next batch, with the gradients in place."""
+        train, places = self.data.train, self._position + self._offsets[:size]
+        index = self._order[places]
+        images, labels = train.images[index] if train.resident else self._staged[:size], train.labels[index]
+        drawn = {name: values[places] for name, values in self._drawn.items()}
+        inputs = to_input(self.augmentation.apply(images, drawn))
+        with autocast(self.config.train.precision, self.data.device):
+            logits = self._network(inputs)
+            loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad(set_to_none=not self._keep_gradients)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), logits.detach(), labels
+
+    def _set_up(self, record: Recorder | None) -> None:
+        """Warm up, and replace the plain steps by recorded ones if those do the same. The state is as before."""
+        started = time.monotonic()
+        start = self.state().copy()
+        order = torch.arange(len(self.data.train))
+        # The sizes of the first two batches and of the last.
+        sizes = self._sizes if len(self._sizes) <= 3 else [*self._sizes[:2], self._sizes[-1]]
+
+        def attempt(steps: Mapping[int, Step]) -> tuple[list[float], bool]:
+            self.load_state(start)
+            noise = make_generators(0, self.data.device).noise
+            before = _host_randomness(noise)
+            with as_default(noise):
+                totals = self._train(order, sizes, steps).tolist()
+            return totals, _host_randomness(noise) != before
+
+        with as_default(make_generators(0, self.data.device).noise):
+            self.model.train()
+            with arithmetic(self.config.train.precision, self.data.device):
+                self._gradients(self._sizes[0])
+        self._keep_gradients = _keep_gradients_if_laid_out_otherwise(self.model)
+        if record is not None:
+            problem = self._try_to_record(record, attempt)
+            if problem is not None:
+                warnings.warn(f"{self.config.model.arch}: each step is launched anew, since {problem}", stacklevel=2)
+        self.load_state(start)
+        self.optimizer.zero_grad(set_to_none=not self._keep_gradients)
+        self.setup_seconds = time.monotonic() - started
+
+    def _try_to_record(
+        self, record: Recorder, attempt: Callable[[Mapping[int, Step]], tuple[list[float], bool]]
+    ) -> str | None:
+        """Use recorded steps if they do what the plain ones do; the reason if they do not."""
+        expected, draws_on_host = attempt(self._steps)
+        if draws_on_host:
+            return "the network draws random numbers on the host, which a recorded step would not draw again"
+
+        def warm_up(step: Step) -> Step:
+            def again() -> None:
+                self._position.zero_()
+                step()
+
+            return again
+
+        with as_default(make_generators(0, self.data.device).noise):
+            self._position.zero_()
+            with arithmetic(self.config.train.precision, self.data.device):
+                try:
+                    steps = {size: record(step, warm_up(step)) for size, step in self._steps.items()}
+                except torch.OutOfMemoryError:
+                    raise
+                except RuntimeError as error:
+                    return f"it cannot be recorded ({next(iter(str(error).splitlines()), '')})"
+        found, _ = attempt(steps)
+        if not np.allclose(found, expected, rtol=RECORDED_TOLERANCE, equal_nan=True):
+            return f"recorded it gives another loss and accuracy ({found} in place of {expected})"
+        self._steps, self.recorded = steps, True
+        return None
+
+
+class EnginePool:
+    """The engines of a worker.
+
+    Args:
+        recorder: makes the recorder of an engine; None: no step is recorded, and nothing is to be had from using an
+            engine again.
+        size: engines that are kept for later runs; each takes the device memory of a step.
+    """
+
+    def __init__(self, recorder: Callable[[], Recorder] | None, size: int = 2) -> None:
+        self.recorder = recorder
+        self.size = size
+        self._engines: dict[str, Engine] = {}
+
+    def engine(self, config: RunConfig, data: DeviceData, model: nn.Module) -> Engine:
+        """An engine for a run, new or used.
+
+        Args:
+            config: of the run.
+            data: its images, the same at each call.
+            model: the run's network as built. A new engine takes it for its own.
+        """
+        if self.recorder is None:
+            return Engine(config, data, model)
+        if is_user_network(config.model.arch):
+            # Such a network may keep more of a run than its state_dict has.
+            return Engine(config, data, model, self.recorder())
+        key = architecture(config)
+        engine = self._engines.pop(key, None) or Engine(config, data, model, self.recorder())
+        self._engines[key] = engine
+        for oldest in list(self._engines)[: -self.size]:
+            del self._engines[oldest]
+        return engine
+
+
+def architecture(config: RunConfig) -> str:
+    """What the step of a configuration depends on: all but what is only an initial value or a learning rate."""
+    norm = "scaled" if config.model.norm == "base" else config.model.norm
+    model = replace(config.model, norm=norm, gamma=1.0, gamma_branch_end=None, unit_gate=False)
+    # Only with a rate of their own are the β a group of their own.
+    c_beta = 1.0 if config.train.c_beta == 1 else 2.0
+    train = replace(config.train, lr=1.0, c=1.0, c_beta=c_beta, schedule="constant", epochs=1)
+    return repr(RunConfig(model, config.data, train))
+
+
+class CudaGraphs:
+    """A :data:`Recorder` that captures steps into CUDA graphs; those of one instance share their memory."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self, step: Step, warm_up: Step) -> Step:
+        """See :data:`Recorder`."""
+        # As torch asks for: a few times on another stream first.
+        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                warm_up()
+        current.wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may write a checkpoint meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            step()
+        self._pool = graph.pool()
+        return graph.replay
+
+
+def to_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device, channels last."""
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def to_input(images: Tensor) -> Tensor:
+    """uint8 (B, C, H, W) → float32 in [0, 1], channels last."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def count(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed loss and number of correct predictions of a batch, as float64 (2,), without leaving the device."""
+    correct = (logits.argmax(dim=1) == labels).sum()
+    return torch.stack((loss.double() * len(labels), correct.double()))
+
+
+def _keep_gradients_if_laid_out_otherwise(model: nn.Module) -> bool:
+    """Whether a gradient lies in memory otherwise than its parameter; then all get a place of their own to stay in.
+
+    The fused optimizer takes only gradients that lie like their parameters. Gradients that are kept are set to zero and
+    added to instead, which costs a pass over them.
+    """
+    gradients = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    if all(p.grad is not None and p.grad.stride() == p.stride() for p in gradients):
+        return False
+    for parameter in gradients:
+        parameter.grad = torch.zeros_like(parameter)
+    return True
+
+
+def _host_randomness(noise: Sequence[torch.Generator]) -> tuple[Any, ...]:
+    """The state of everything that a network could draw from on the host."""
+    states = [generator.get_state().numpy().tobytes() for generator in noise if generator.device.type == "cpu"]
+    # The old interface: whoever draws without a generator of his own draws from here.
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002
+    return (*states, random.getstate(), repr(numpy))
