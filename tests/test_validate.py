@@ -108,3 +108,20 @@ def test_the_answer_names_the_space_and_its_cost() -> None:
     assert text.startswith("tiny.yaml: valid")
     assert "41 train, 40 validation, 40 test" in text
     assert f"at most {18 + 6 + 8} runs" in text
+
+
+@pytest.mark.parametrize(
+    ("precision", "gpu", "capability", "slow"),
+    [
+        ("bf16", 0, "AVX2", True),
+        ("bf16", 0, "AVX512", False),
+        ("bf16", 1, "AVX2", False),
+        ("fp32", 0, "AVX2", False),
+    ],
+)
+def test_a_precision_that_the_cpu_must_emulate_is_remarked(
+    precision: str, gpu: int, capability: str, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    space = space_with(train={"epochs": 2, "batch_size": 39, "precision": precision}, resources={"cpu": 1, "gpu": gpu})
+    assert ("no bfloat16 arithmetic" in describe(space, Path("tiny.yaml"))) == slow

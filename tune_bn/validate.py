@@ -136,6 +136,7 @@ def describe(space: Space, path: Path) -> str:
         f"test images of {shape}, {data.num_classes} classes",
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
+        *_slow_precision(space),
         *_stages(space, plan),
         f"power      {power_words(space)}",
         f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
@@ -143,6 +144,17 @@ def describe(space: Space, path: Path) -> str:
         f"{os.cpu_count()} cores)",
     ]
     return "\n".join(lines)
+
+
+def _slow_precision(space: Space) -> list[str]:
+    """A line where the precision makes runs slower instead of faster."""
+    if space.train.precision != "bf16" or space.resources.gpu:
+        return []
+    from tune_bn.training.precision import bf16_is_emulated
+
+    if not bf16_is_emulated():
+        return []
+    return ["           this CPU has no bfloat16 arithmetic: bf16 is several times slower here than fp32"]
 
 
 def _stages(space: Space, plan: Plan) -> list[str]:

@@ -237,6 +237,23 @@ def test_set_up_is_paid_once_and_counted_apart(dataset: Dataset, monkeypatch: py
     assert 0 < second.setup_seconds < first.engine.setup_seconds <= first.setup_seconds
 
 
+def test_what_is_compiled_is_compiled_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+
+    def compile(module: nn.Module, *, dynamic: bool) -> Callable[[Tensor], Tensor]:
+        assert not dynamic
+        compiled.append(module)
+        return lambda x: module(x)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    data, config = DeviceData(dataset, CPU), changed(CONFIG, compile=True)
+    for seed in (1, 2):
+        run = TrainingRun(config, data, seed)
+        assert_equal(outcome(run), outcome(TrainingRun(CONFIG, DeviceData(dataset, CPU), seed)))
+        assert run.engine.setup_seconds > 0
+    assert len(compiled) == 1
+
+
 # --- which runs share an engine
 
 

@@ -110,7 +110,7 @@ class Engine:
         staged = 0 if data.train.resident else min(size, len(images))
         self._staged = torch.zeros((staged, *images.shape[1:]), dtype=torch.uint8, device=device)
         self._steps: dict[int, Step] = {size: self._plain_step(size) for size in set(self._sizes)}
-        if fused:
+        if fused or config.train.compile:
             self._set_up(record)
 
     def hold(self, run: Holder) -> None:
@@ -240,7 +240,9 @@ class Engine:
             with arithmetic(self.config.train.precision, self.data.device):
                 self._gradients(self._sizes[0])
         self._keep_gradients = _keep_gradients_if_laid_out_otherwise(self.model)
-        if record is not None:
+        if record is None:
+            attempt(self._steps)
+        else:
             problem = self._try_to_record(record, attempt)
             if problem is not None:
                 warnings.warn(f"{self.config.model.arch}: each step is launched anew, since {problem}", stacklevel=2)
@@ -283,8 +285,8 @@ class EnginePool:
     """The engines of a worker.
 
     Args:
-        recorder: makes the recorder of an engine; None: no step is recorded, and nothing is to be had from using an
-            engine again.
+        recorder: makes the recorder of an engine; None: no step is recorded. An engine whose step is neither recorded
+            nor compiled is not used again, since it costs nothing to make.
         size: engines that are kept for later runs; each takes the device memory of a step.
     """
 
@@ -301,13 +303,15 @@ class EnginePool:
             data: its images, the same at each call.
             model: the run's network as built. A new engine takes it for its own.
         """
-        if self.recorder is None:
-            return Engine(config, data, model)
-        if is_user_network(config.model.arch):
-            # Such a network may keep more of a run than its state_dict has.
-            return Engine(config, data, model, self.recorder())
+
+        def new() -> Engine:
+            return Engine(config, data, model, None if self.recorder is None else self.recorder())
+
+        # A network of the user's may keep more of a run than its state_dict has.
+        if is_user_network(config.model.arch) or (self.recorder is None and not config.train.compile):
+            return new()
         key = architecture(config)
-        engine = self._engines.pop(key, None) or Engine(config, data, model, self.recorder())
+        engine = self._engines.pop(key, None) or new()
         self._engines[key] = engine
         for oldest in list(self._engines)[: -self.size]:
             del self._engines[oldest]

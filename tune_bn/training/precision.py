@@ -40,9 +40,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=cache)
 
 
-def bf16_is_emulated(device: torch.device) -> bool:
-    """Whether the device has no bfloat16 arithmetic of its own, so that ``bf16`` is slower than ``fp32``."""
-    if device.type == "cuda":
-        return not torch.cuda.is_bf16_supported(including_emulation=False)
+def bf16_is_emulated() -> bool:
+    """Whether this machine's CPU has no bfloat16 arithmetic, so that ``bf16`` is slower than ``fp32`` on it."""
     # AVX-512 is the least that oneDNN computes bfloat16 with.
-    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2")
+    return "AVX512" not in torch.backends.cpu.get_cpu_capability()
