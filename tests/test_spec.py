@@ -61,6 +61,10 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"search": {"gamma": {"uniform": [0.1, 1]}, "flip": {"choice": [True]}}}, "search.flip: got", "one of arch"),
     ({"claim": {"baseline": {"gama": 1}}}, "claim.baseline.gama: got 1", "gamma (did you mean it?)"),
     ({"sampler": {"points": [{"gama": 1}]}}, "sampler.points.0.gama: got 1", "gamma (did you mean it?)"),
+    ({"data": {"crop_scale": [0.5, 2]}}, "data.crop_scale: got [0.5, 2.0]", "0 < least ≤ most ≤ 1"),
+    ({"data": {"crop_scale": [0.5, True]}}, "data.crop_scale: got [0.5, True]", "[least, most]"),
+    ({"data": {"crop_scale": 0.5}}, "data.crop_scale: got 0.5", "[least, most]"),
+    ({"data": {"crop_scale": [0.5, 1], "crop_padding": 2}}, "data.crop_scale: got [0.5, 1.0]", "crop_padding: 2"),
     # Distributions.
     ({"search": {"gamma": {"log_uniform": [1, 0.01]}}}, "search.gamma.log_uniform: got [1, 0.01]", "0 < low < high"),
     ({"search": {"gamma": {"log_uniform": [0, 1]}}}, "search.gamma.log_uniform: got [0, 1]", "0 < low < high"),

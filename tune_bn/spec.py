@@ -401,6 +401,8 @@ def _as_declared(owner: type[Options], key: str, value: Any) -> Any:
         return {name: [float(part) for part in parts] for name, parts in value.items()}
     if kind in ("float", "Gamma") and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
+    if kind == "list[float]" and isinstance(value, list) and all(type(part) in (int, float) for part in value):
+        return [float(part) for part in value]
     if kind == "int" and type(value) is int and abs(value) <= LARGEST_COUNT:
         return value
     if kind in ("str", "bool") and type(value).__name__ == kind:

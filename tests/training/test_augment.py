@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from tune_bn.errors import ConfigError
 from tune_bn.training.augment import Augmentation, centre_crop
 from tune_bn.training.config import DataConfig
 
@@ -184,3 +185,79 @@ def test_an_odd_margin_is_smaller_above_and_to_the_left() -> None:
     images = pictures(2, height=7, width=6)
     cropped = centre_crop(images, DataConfig(source="folder", crop_size=4))
     assert torch.equal(cropped, images[:, :, 1:5, 1:5])
+
+
+def resized(scale: list[float], crop: int | None, shape: tuple[int, int, int, int], seed: int = 0) -> Augmentation:
+    return Augmentation(DataConfig(source="folder", crop_size=crop, crop_scale=scale), torch.Size(shape))
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(40, 40, 24), (30, 44, 24), (40, 25, 16), (12, 12, 24)])
+def test_a_resized_crop_is_that_of_torchvision(height: int, width: int, side: int) -> None:
+    from torchvision.transforms.v2.functional import resized_crop
+
+    shape = (60, 3, height, width)
+    augmentation = Augmentation(DataConfig(source="folder", crop_scale=[0.08, 1.0]), torch.Size(shape))
+    augmentation.sides = (side, side)
+    images = pictures(*shape)
+    drawn = augmentation.draw(60, torch.Generator().manual_seed(1))
+    found = augmentation.apply(images, drawn)
+    assert found.shape == (60, 3, side, side)
+    assert found.dtype == torch.uint8
+    for image, box, mine in zip(images, drawn["boxes"].tolist(), found, strict=True):
+        expected = resized_crop(image.float(), *box, size=[side, side], antialias=False)
+        # Half a grey value apart where a rounding falls the other way.
+        assert torch.allclose(mine.float(), expected, atol=0.5 + 1e-3)
+
+
+def test_the_boxes_have_the_area_and_the_aspect_ratio_that_were_asked_for() -> None:
+    height, width = 200, 240
+    augmentation = resized([0.2, 0.6], 100, (1, 3, height, width))
+    boxes = augmentation.draw(20_000, torch.Generator().manual_seed(2))["boxes"].double().numpy()
+    tops, lefts, heights, widths = boxes.T
+    assert (tops >= 0).all()
+    assert (tops + heights <= height).all()
+    assert (lefts >= 0).all()
+    assert (lefts + widths <= width).all()
+    share, ratio = heights * widths / (height * width), widths / heights
+    # Sides are whole pixels.
+    assert 0.19 < share.min() < 0.21
+    assert 0.59 < share.max() < 0.61
+    assert 0.74 < ratio.min() < 0.76
+    assert 1.31 < ratio.max() < 1.35
+    # At most 0.6 of the area always fits into this image, so nothing bends the two distributions.
+    assert stats.kstest(share, stats.uniform(0.2, 0.4).cdf).pvalue > 1e-4
+    assert stats.kstest(np.log(ratio), stats.uniform(np.log(3 / 4), 2 * np.log(4 / 3)).cdf).pvalue > 1e-4
+    places = tops / (height - heights + 1)
+    assert abs(places.mean() - 0.5) < 6 * np.sqrt(1 / 12 / len(places)) + 0.01
+
+
+def test_boxes_are_drawn_like_those_of_torchvision() -> None:
+    from torchvision.transforms import RandomResizedCrop
+
+    shape, scale = (1, 3, 30, 40), [0.5, 1.0]
+    mine = resized(scale, 16, shape).draw(8000, torch.Generator().manual_seed(4))["boxes"].numpy()
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        theirs = np.array(
+            [RandomResizedCrop.get_params(torch.zeros(shape[1:]), scale, [3 / 4, 4 / 3]) for _ in range(8000)]
+        )
+    for column in range(4):
+        assert stats.ks_2samp(mine[:, column], theirs[:, column]).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("height", "width", "box"), [(10, 100, (0, 43, 10, 13)), (100, 10, (43, 0, 13, 10))])
+def test_an_image_that_no_box_fits_is_cropped_in_its_centre(height: int, width: int, box: tuple[int, ...]) -> None:
+    augmentation = resized([1.0, 1.0], 8, (1, 3, height, width))
+    boxes = augmentation.draw(50, torch.Generator().manual_seed(0))["boxes"]
+    assert {tuple(found) for found in boxes.tolist()} == {box}
+
+
+def test_resized_crops_and_padding_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"crop_scale: got \[0.5, 1\]; accepted: null with crop_padding: 4"):
+        DataConfig(source="folder", crop_scale=[0.5, 1], crop_padding=4)
+
+
+@pytest.mark.parametrize("scale", [[0.0, 1.0], [0.5, 0.2], [0.1, 1.5], [0.5], [0.1, 0.2, 0.3]])
+def test_shares_of_the_area_lie_between_0_and_1(scale: list[float]) -> None:
+    with pytest.raises(ConfigError, match="crop_scale"):
+        DataConfig(source="folder", crop_scale=scale)

@@ -99,7 +99,9 @@ def assert_equal(found: tuple[Any, dict[str, Tensor], list[Tensor]], expected: A
 # --- what is recorded
 
 
-@pytest.mark.parametrize("data_config", [CONFIG.data, DataConfig(), DataConfig(crop_size=6)])
+@pytest.mark.parametrize(
+    "data_config", [CONFIG.data, DataConfig(), DataConfig(crop_size=6), DataConfig(crop_scale=[0.3, 1])]
+)
 def test_one_recording_trains_every_trial_and_seed_as_the_plain_step_does(
     dataset: Dataset, data_config: DataConfig
 ) -> None:

@@ -80,6 +80,19 @@ class DataConfig(Options):
         accepted="an integer ≥ 0",
         check=lambda v: v >= 0,
     )
+    crop_scale: list[float] | None = option(
+        None,
+        doc="random resized crops while training: each takes a share of the image's area between these two, at an "
+        "aspect ratio between 3/4 and 4/3, resized to the crop's size (bilinear, not antialiased); evaluation is as "
+        "without; null: none",
+        accepted="null, or [least, most] with 0 < least ≤ most ≤ 1, such as [0.08, 1.0]; null with crop_padding",
+        check=lambda v: v is None or (len(v) == 2 and 0 < v[0] <= v[1] <= 1),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop_scale is not None and self.crop_padding:
+            raise ConfigError("crop_scale", self.crop_scale, f"null with crop_padding: {self.crop_padding}")
 
     def resolved(self) -> DataConfig:
         """The same configuration with what null stands for where that depends on the source."""
