@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -11,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,14 +33,36 @@ Made = TypeVar("Made")
 
 def stamp(started: float) -> dict[str, Any]:
     """What a result was made with; ``started`` is ``time.monotonic()`` of the beginning."""
-    packages = ("numpy", "scipy", "optuna", "ray")
     module = Path(sys.argv[0]).stem
     return {
         "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
         "commit": COMMIT,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": {"python": platform.python_version()} | versions("numpy", "scipy", "torch", "optuna", "ray"),
         "seconds": round(time.monotonic() - started),
     }
+
+
+def speed_parser(doc: str | None, rounds: int = 5) -> argparse.ArgumentParser:
+    """The options that every benchmark of speed has: ``--rounds`` and ``--results``."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"turns of each contender (default: {rounds})")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the results are written")
+    return parser
+
+
+def read(name: str, folder: Path = RESULTS) -> list[dict[str, str]]:
+    """The rows of ``NAME.csv``."""
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def save(name: str, rows: Sequence[Row], made: Row, tables: Mapping[str, str], folder: Path = RESULTS) -> None:

@@ -5,24 +5,16 @@ python -m benchmarks.summary
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
 from statistics import fmean
 
 from benchmarks.calibration import STOPPINGS
-from benchmarks.results import RESULTS, markdown, mean_words, rate_words
+from benchmarks.results import RESULTS, markdown, mean_words, rate_words, read
 from benchmarks.sample_efficiency import GRID_RUNS
 from tune_bn.analysis import paper
 from tune_bn.records import write_text
 
 Rows = list[dict[str, str]]
 SHOWN = (("tpe", "24 trials"), ("tpe", "34 trials"), ("tpe", "resnet.yaml"))
-
-
-def read(name: str, folder: Path = RESULTS) -> Rows:
-    """The rows of ``NAME.csv``."""
-    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
 
 
 def summary(efficiency: Rows, calibration: Rows, power: Rows) -> str:

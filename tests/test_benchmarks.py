@@ -18,10 +18,10 @@ from benchmarks import early_stopping
 from benchmarks.calibration import NAIVE, Setting, decisions, naive_decisions, whole
 from benchmarks.power import cell_power
 from benchmarks.power import summary as power_table
-from benchmarks.results import RESULTS, markdown, rate_words, save
+from benchmarks.results import RESULTS, markdown, rate_words, read, save
 from benchmarks.sample_efficiency import Budget, best_mean, one_study, paper_procedure, space_of
 from benchmarks.simulation import Laboratory
-from benchmarks.summary import read, summary
+from benchmarks.summary import summary
 from benchmarks.surrogates import OFF_GRID, ON_GRID
 from benchmarks.vectorized import sequential_decisions
 from tune_bn.analysis import paper

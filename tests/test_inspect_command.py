@@ -186,6 +186,7 @@ def trained(data: DeviceData, folder: Path) -> tuple[TrainingRun, Path]:
     task = Task("search", "candidate", 0, {"gamma": 0.2, "c": 10.0}, CONFIG, (101, 102))
     worker = TaskWorker(task, data, WorkerOptions(folder, checkpoint_seconds=1e-9, report_seconds=1e-9))
     worker.step()
+    worker.close()
     return worker.runs[1], folder / task.key / "latest.pt"
 
 

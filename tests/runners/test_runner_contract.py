@@ -262,6 +262,7 @@ def test_a_checkpoint_of_another_task_by_the_same_name_is_not_taken_up(
         WorkerOptions(tmp_path, checkpoint_seconds=1e-9, fingerprint=fingerprint, report_seconds=1e-9),
     )
     stale.step()
+    stale.close()
     assert (tmp_path / a_task.key).is_dir()
     feed = Tasks(a_task)
     make_runner(tmp_path).run(feed, Events())

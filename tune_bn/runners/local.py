@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,13 +59,13 @@ class LocalRunner:
             attempt += 1
             listener.task_started(task)
             try:
-                worker = TaskWorker(task, self._device_data(task), self.options)
-                while True:
-                    report = worker.step()
-                    curves.add(report.curves)
-                    listener.task_progress(task, report.curves)
-                    if report.done:
-                        return final_results(report.results, curves, pruned_by=None, attempts=attempt)
+                with closing(TaskWorker(task, self._device_data(task), self.options)) as worker:
+                    while True:
+                        report = worker.step()
+                        curves.add(report.curves)
+                        listener.task_progress(task, report.curves)
+                        if report.done:
+                            return final_results(report.results, curves, pruned_by=None, attempts=attempt)
             except KeyboardInterrupt:
                 listener.task_killed(task)
                 raise Interrupted("interrupted") from None

@@ -93,15 +93,30 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another task. An error here would end the trial without a word, so the work waits for :meth:`step`."""
-        self.worker = None
+        self._end_task()
         return True
+
+    def cleanup(self) -> None:
+        """Called once per actor, at its end."""
+        self._end_task()
+
+    def _end_task(self) -> None:
+        """Let go of the task, once none of its checkpoints is being written."""
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
 
     def step(self) -> dict[str, Any]:
         """Train until a report is due."""
         task: Task = self.config[TASK]
-        if self.worker is None:
-            self.worker = TaskWorker(task, self._device_data(), self.options)
-        report = self.worker.step()
+        try:
+            if self.worker is None:
+                self.worker = TaskWorker(task, self._device_data(), self.options)
+            report = self.worker.step()
+        except BaseException:
+            # The driver discards the checkpoints of a failed task as soon as it hears of it.
+            self._end_task()
+            raise
         result = {TIME: report.epoch, "done": report.done, "report": report}
         # A scheduler leaves a trial alone that does not report its metric.
         return result | {METRIC: report.objective} if task.may_stop else result

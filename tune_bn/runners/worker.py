@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tune_bn.records import sha256_of
 from tune_bn.runners.base import EpochPoint, RunResult, Task
-from tune_bn.training.checkpoint import CheckpointStore
+from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import try_to_inspect
 from tune_bn.training.loop import TrainingRun
@@ -24,6 +24,7 @@ class WorkerOptions:
     checkpoints: Path | None
     """Folder of all checkpoints of the study; None: no checkpoints."""
     checkpoint_seconds: float = 60.0
+    """Least time between two checkpoints."""
     report_seconds: float = 1.0
     """Least time between two reports, unless a milestone falls between them."""
     fingerprint: str = ""
@@ -47,12 +48,12 @@ class Report:
 
 
 class TaskWorker:
-    """Trains one task. Call :meth:`step` until a report says ``done``."""
+    """Trains one task. Call :meth:`step` until a report says ``done``, and :meth:`close` wherever it ends."""
 
     def __init__(self, task: Task, data: DeviceData, options: WorkerOptions) -> None:
         self.task = task
         self.options = options
-        self.store = None if options.checkpoints is None else CheckpointStore(options.checkpoints / task.key)
+        store = None if options.checkpoints is None else CheckpointStore(options.checkpoints / task.key)
         self.identity = sha256_of(
             {
                 "config": asdict(task.config),
@@ -64,8 +65,8 @@ class TaskWorker:
         )
         self.runs = [TrainingRun(task.config, data, seed, task.test_metric) for seed in task.seeds]
         self.reported = [0] * len(self.runs)
-        self.saved_at = time.monotonic()
-        state = self.store.load(data.device) if self.store is not None else None
+        self.writer = None if store is None else CheckpointWriter(store, options.checkpoint_seconds)
+        state = None if store is None else store.load(data.device)
         # A disk of its own keeps a worker's checkpoints; a later study of the same name must not go on from them.
         if state is not None and state.get("identity") == self.identity:
             for run, run_state in zip(self.runs, state["runs"], strict=True):
@@ -89,12 +90,19 @@ class TaskWorker:
                 if not run.done:
                     run.train_epoch()
             now = time.monotonic()
-            if self.store is not None and not self.done and now - self.saved_at >= self.options.checkpoint_seconds:
-                self.store.save({"identity": self.identity, "runs": [run.state_dict() for run in self.runs]})
-                self.saved_at = time.monotonic()
+            if self.writer is not None and not self.done and self.writer.due:
+                self.writer.save({"identity": self.identity, "runs": (run.state_dict() for run in self.runs)})
             if self.epoch in self.options.milestones or now - start >= self.options.report_seconds:
                 break
+        if self.writer is not None and self.done:
+            # Whoever hears that the task is done may discard its folder.
+            self.writer.flush()
         return self._report()
+
+    def close(self) -> None:
+        """Wait until nothing is written any more. A checkpoint that fails now is worth no error."""
+        if self.writer is not None:
+            self.writer.close()
 
     def _report(self) -> Report:
         curves = {run.seed: tuple(run.curve[n:]) for run, n in zip(self.runs, self.reported, strict=True)}
