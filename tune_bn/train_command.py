@@ -47,7 +47,8 @@ def train_once(
             f"train {point.train_accuracy:.2f} %  val loss {point.val_loss:.4f}  val {point.val_accuracy:.2f} %"
         )
     result = run.result()
+    setup = f", after {result.setup_seconds:.1f} s for setting up" if result.setup_seconds >= 0.05 else ""
     yield (
         f"{result.status}: {result.reason}; best validation accuracy {result.scores['val_accuracy']:.2f} % in epoch "
-        f"{result.scores['best_epoch']:g}; {result.duration_seconds:.1f} s"
+        f"{result.scores['best_epoch']:g}; {result.duration_seconds:.1f} s{setup}"
     )

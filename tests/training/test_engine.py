@@ -237,6 +237,7 @@ def test_set_up_is_paid_once_and_counted_apart(dataset: Dataset, monkeypatch: py
     assert first.engine is second.engine
     assert first.seconds == second.seconds == 0
     assert 0 < second.setup_seconds < first.engine.setup_seconds <= first.setup_seconds
+    assert first.result().setup_seconds == round(first.setup_seconds, 3)
 
 
 def test_what_is_compiled_is_compiled_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

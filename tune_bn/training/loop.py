@@ -149,6 +149,7 @@ class TrainingRun:
             duration_seconds=round(self.seconds, 3),
             device=self.data.words,
             versions=library_versions(self.config.model.arch),
+            setup_seconds=round(self.setup_seconds, 3),
         )
 
     def _test_accuracy(self, test: DeviceSplit) -> float:
