@@ -50,7 +50,7 @@ from tune_bn.training.seeds import make_generators
 OFFICIAL, MEMORY, CHANNELS_LAST, OURS = "official loop", "+ images in memory", "+ channels last", "ours, fp32"
 GRAPH = "ours, fp32, CUDA graph"
 PARITY_STEPS, PARITY_LR = 6, 0.003
-"""At the paper's learning rate of 0.1 the first steps of a deep network multiply a rounding error by ten and more each."""
+"""At the paper's learning rate of 0.1 each of the first steps of a deep network multiplies a rounding error by ten."""
 
 
 @dataclass(frozen=True)
