@@ -6,14 +6,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH ?= build/bench
 
-.PHONY: help install search ui test lint unit test-system bench docs clean
+.PHONY: help install search ui test lint unit test-system bench bench-speed-results bench-statistics-results docs clean
 
 help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
 	@echo "make ui           the MLflow UI on the studies"
 	@echo "make test         install, then lint, types and tests"
-	@echo "make bench        the benchmarks of search, selection and verdict (an hour on two cores)"
+	@echo "make bench        speed: what is reached on this machine, beside its goals (ten minutes)"
+	@echo "make bench-speed-results       the same in full, into benchmarks/results (an hour and a half)"
+	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"
 	@echo "make docs         the pages of docs/ that are written from the code"
 	@echo "make test-system  the tests that start real servers (sshd, mlflow server)"
 
@@ -46,6 +49,21 @@ test-system: install
 	$(BIN)/python -m pytest -m system
 
 bench: install
+	$(BIN)/python -m benchmarks.training_loop --workloads resnet8 resnet18 --results $(BENCH)
+	$(BIN)/python -m benchmarks.fusion --results $(BENCH)
+	$(BIN)/python -m benchmarks.roofline --results $(BENCH)
+	$(BIN)/python -m benchmarks.checkpoints --results $(BENCH)
+	$(BIN)/python -m benchmarks.scaling --rounds 3 --results $(BENCH)
+	$(BIN)/python -m benchmarks.driver_limits --trials 100 1000 --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.end_to_end --small --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed --results $(BENCH)
+
+bench-speed-results: install
+	$(BIN)/python -m benchmarks.training_loop --compile
+	for name in fusion roofline checkpoints packing scaling bf16_parity driver_limits end_to_end speed; do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; done
+
+bench-statistics-results: install
 	for name in power early_stopping sample_efficiency calibration summary; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; done
 
