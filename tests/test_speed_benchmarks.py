@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray.tune.experiment import config_parser
 from scipy import stats
 
 from benchmarks import driver_limits, fusion, packing, roofline, speed, training_loop
@@ -227,3 +228,23 @@ def test_what_runs_on_a_bare_gpu_machine_loads_none_of_the_adapters() -> None:
     loaded = set(done.stdout.split())
     assert {"torch", "tune_bn.training.engine", "benchmarks.packing"} <= loaded
     assert not {"ray", "optuna", "mlflow", "pydantic", "yaml", "matplotlib", "typer", "rich"} & loaded
+
+
+def test_what_tune_pickles_for_every_trial_does_not_grow_with_the_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune writes the options of an experiment as a command line for every trial, functions and all."""
+    sizes: list[int] = []
+    written = config_parser._to_argv
+
+    def weigh(config: dict[str, Any]) -> list[str]:
+        found = written(config)
+        sizes.append(sum(map(len, found)))
+        return found
+
+    monkeypatch.setattr(config_parser, "_to_argv", weigh)
+    connect(RayOptions(init={"num_cpus": 2}))
+    try:
+        driver_limits.one_stage(30, 1)
+    finally:
+        ray.shutdown()
+    assert len(sizes) == 30
+    assert sizes[-1] < 1.05 * sizes[0]

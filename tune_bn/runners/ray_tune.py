@@ -231,6 +231,12 @@ class _FeedCallback(_DriverOnly, Callback):  # type: ignore[misc]
         return [task for trial_id, task in self.tasks.items() if trial_id not in self.finished]
 
 
+def _trial_name(trial: Trial) -> str:
+    # Tune pickles this function for every trial; with the tasks in a closure that grew with the square of their number.
+    task: Task = trial.config[TASK]
+    return task.key
+
+
 def _error_text(trial: Trial) -> str:
     path = trial.error_file
     if path and Path(path).exists():
@@ -323,8 +329,8 @@ class RayTuneRunner:
                 num_samples=-1,
                 max_concurrent_trials=self.max_concurrent,
                 reuse_actors=True,
-                trial_name_creator=lambda trial: tasks[trial.trial_id].key,
-                trial_dirname_creator=lambda trial: tasks[trial.trial_id].key,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
             ),
             run_config=RunConfig(
                 storage_path=str(self.folder),
