@@ -19,7 +19,7 @@ from scipy import stats
 from benchmarks import driver_limits, fusion, packing, roofline, speed, training_loop
 from benchmarks.bf16_parity import non_inferiority
 from benchmarks.measure import Spread, Timing, ratios, rows, take_turns
-from benchmarks.results import save
+from benchmarks.results import RESULTS, save
 from benchmarks.training_loop import OFFICIAL, OURS, Workload
 from tune_bn.runners.ray_tune import RayOptions, connect
 
@@ -248,3 +248,7 @@ def test_what_tune_pickles_for_every_trial_does_not_grow_with_the_trials(monkeyp
         ray.shutdown()
     assert len(sizes) == 30
     assert sizes[-1] < 1.05 * sizes[0]
+
+
+def test_the_table_of_goals_is_that_of_the_committed_results() -> None:
+    assert (RESULTS / "speed.md").read_text() == speed.table(RESULTS) + "\n"
