@@ -18,9 +18,10 @@ from scipy import stats
 
 from benchmarks import driver_limits, fusion, packing, roofline, speed, training_loop
 from benchmarks.bf16_parity import non_inferiority
+from benchmarks.end_to_end import FULL, OURS, PLAIN, REUSED, SAME_WORK, SMALL, Size
 from benchmarks.measure import Spread, Timing, ratios, rows, take_turns
 from benchmarks.results import RESULTS, save
-from benchmarks.training_loop import OFFICIAL, OURS, Workload
+from benchmarks.training_loop import OFFICIAL, Workload
 from tune_bn.runners.ray_tune import RayOptions, connect
 
 CPU = torch.device("cpu")
@@ -68,7 +69,11 @@ def test_the_engine_and_the_official_loop_train_the_same_step_by_step(arch: str,
 def test_every_contender_trains_on_every_image(capsys: pytest.CaptureFixture[str]) -> None:
     workload = Workload("resnet8", 8, 40, 1, 16)
     found = training_loop.measure(workload, None, 1, compiled=False)
-    assert {row["contender"] for row in found if row["part"] == "steps"} >= {OFFICIAL, OURS, training_loop.MEMORY}
+    assert {row["contender"] for row in found if row["part"] == "steps"} >= {
+        OFFICIAL,
+        training_loop.OURS,
+        training_loop.MEMORY,
+    }
     assert {row["amount"] for row in found} == {40.0}
     assert training_loop.gain(found, OFFICIAL) == Spread(1.0, 1.0, 1.0, 1)
     text = training_loop.table(found)
@@ -218,7 +223,7 @@ def test_the_loop_benchmark_runs_as_a_command(tmp_path: Path) -> None:
     made = json.loads((tmp_path / "training_loop.json").read_text())
     assert made["command"].startswith("python -m benchmarks.training_loop --rounds 1")
     assert made["hardware"]["cores"] >= 1
-    assert OURS in done.stdout
+    assert training_loop.OURS in done.stdout
 
 
 def test_what_runs_on_a_bare_gpu_machine_loads_none_of_the_adapters() -> None:
@@ -248,6 +253,24 @@ def test_what_tune_pickles_for_every_trial_does_not_grow_with_the_trials(monkeyp
         ray.shutdown()
     assert len(sizes) == 30
     assert sizes[-1] < 1.05 * sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "words", "goal"), [(FULL, "the digits study", "≥ 5 ×"), (SMALL, "a small digits", "")]
+)
+def test_only_a_study_of_the_full_size_is_held_against_the_goal(
+    size: Size, words: str, goal: str, tmp_path: Path
+) -> None:
+    seconds = {PLAIN: 30.0, REUSED: 20.0, OURS: 10.0, SAME_WORK: 15.0}
+    found = [{"round": number, "contender": name, "seconds": s} for number in range(2) for name, s in seconds.items()]
+    machine = {"cpu": "a CPU", "cores": 2, "threads": 2, "isa": "AVX512"}
+    made = {"command": "x", "commit": None, "seconds": 1, "hardware": machine, "size": vars(size)}
+    save("end_to_end", found, made, {}, tmp_path)
+    lines = [line for line in speed.table(tmp_path).splitlines() if words in line]
+    assert len(lines) == 2
+    assert f"| {goal} | 3.00 (3.00 to 3.00)" in lines[0]
+    assert ("**missed**" in lines[0]) == (size is FULL)
+    assert "2.00 (2.00 to 2.00) × the same with actors reused" in lines[0]
 
 
 def test_the_table_of_goals_is_that_of_the_committed_results() -> None:
