@@ -39,7 +39,7 @@ def non_inferiority(lower: Sequence[float], reference: Sequence[float], margin: 
 
 def main() -> None:
     """Run it all and write the results."""
-    parser = speed_parser(__doc__, rounds=1)
+    parser = speed_parser(__doc__, rounds=None)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--margin", type=float, default=0.5, help="percentage points")
     parser.add_argument("--epochs", type=int, default=40)

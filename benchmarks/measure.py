@@ -102,6 +102,14 @@ def rows(timings: Sequence[Timing], **columns: Any) -> list[dict[str, Any]]:
     ]
 
 
+def timings_of(found: Sequence[Mapping[str, Any]]) -> list[Timing]:
+    """The timings behind :func:`rows`, as measured or as read from the results."""
+    return [
+        Timing(int(r["round"]), r["contender"], float(r["seconds"]), float(r["cpu_seconds"]), float(r["amount"]))
+        for r in found
+    ]
+
+
 def wait(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":

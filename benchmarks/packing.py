@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def main() -> None:
         for count in given.together if number % 2 == 0 else given.together[::-1]:
             for kind in given.kinds:
                 one = together(kind, count, workload, given.train, given.precision, given.seconds)
-                timings.append(Timing(number, one.contender, one.seconds, one.cpu_seconds, one.amount))
+                timings.append(replace(one, round=number))
                 print(timings[-1], flush=True)
     alone = f"{given.together[0]} {given.kinds[0]}"
     lines: list[Any] = [("runs at once", "images/s together", f"× {alone}")]

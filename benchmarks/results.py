@@ -42,10 +42,11 @@ def stamp(started: float) -> dict[str, Any]:
     }
 
 
-def speed_parser(doc: str | None, rounds: int = 5) -> argparse.ArgumentParser:
-    """The options that every benchmark of speed has: ``--rounds`` and ``--results``."""
+def speed_parser(doc: str | None, rounds: int | None = 5) -> argparse.ArgumentParser:
+    """The options that every benchmark of speed has: ``--results``, and ``--rounds`` where contenders take turns."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"turns of each contender (default: {rounds})")
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"turns of each contender (default: {rounds})")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the results are written")
     return parser
 

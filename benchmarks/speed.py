@@ -6,13 +6,14 @@ python -m benchmarks.speed [--results DIR]
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import driver_limits, end_to_end, training_loop
 from benchmarks.checkpoints import shares
-from benchmarks.measure import Spread, Timing, hardware_words, ratios
+from benchmarks.measure import Spread, Timing, hardware_words, ratios, timings_of
 from benchmarks.results import markdown, read, speed_parser
 from tune_bn.records import write_text
 from tune_bn.training.checkpoint import CHECKPOINT_SHARE
@@ -42,7 +43,7 @@ def loop_lines(rows: Rows, made: Mapping[str, Any]) -> list[Line]:
     for words in dict.fromkeys(row["workload"] for row in rows):
         for threads in dict.fromkeys(row["threads"] for row in rows if row["workload"] == words):
             mine = [row for row in rows if (row["workload"], row["threads"]) == (words, threads)]
-            timings = training_loop.timings_of(mine, "epoch")
+            timings = training_loop.part_of(mine, "epoch")
             goal = LOOP_GOALS.get(words.split(",")[0], (None, None))["gpu" in made["hardware"]]
             names = list(dict.fromkeys(timing.contender for timing in timings))
             peers = [name for name in names if name.startswith("official")]
@@ -88,18 +89,18 @@ def driver_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
     ]
 
 
-def scaling_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
-    """From one worker to more."""
-    timings = timings_from(rows)
+def together_lines(amount: str, rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
+    """Several workers or runs, against the first contender."""
+    timings = timings_of(rows)
     first, *others = dict.fromkeys(timing.contender for timing in timings)
-    return [(f"runs/s of {name}", "", ratios(timings, name, first).words(), f"× {first}") for name in others]
+    return [(f"{amount} of {name}", "", ratios(timings, name, first).words(), f"× {first}") for name in others]
 
 
 def fusion_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
     """Seeds in one grouped step."""
     lines = []
     for seeds in dict.fromkeys(row["seeds"] for row in rows):
-        timings = timings_from([row for row in rows if row["seeds"] == seeds])
+        timings = timings_of([row for row in rows if row["seeds"] == seeds])
         found = ratios(timings, "fused", "in turn")
         note = "× one after the other; not built where it is less"
         lines.append((f"{seeds} seeds in one fused step", f"≥ {FUSION_GOAL:g} ×", verdict(found, FUSION_GOAL), note))
@@ -129,31 +130,16 @@ def roofline_lines(rows: Rows, made: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
-def packing_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
-    """Several runs on one device."""
-    timings = timings_from(rows)
-    first, *others = dict.fromkeys(timing.contender for timing in timings)
-    return [(f"images/s of {name}", "", ratios(timings, name, first).words(), f"× {first}") for name in others]
-
-
 SECTIONS: Mapping[str, Callable[[Rows, Mapping[str, Any]], list[Line]]] = {
     "training_loop": loop_lines,
     "end_to_end": study_lines,
     "driver_limits": driver_lines,
-    "scaling": scaling_lines,
-    "packing": packing_lines,
+    "scaling": partial(together_lines, "runs/s"),
+    "packing": partial(together_lines, "images/s"),
     "fusion": fusion_lines,
     "checkpoints": checkpoint_lines,
     "roofline": roofline_lines,
 }
-
-
-def timings_from(rows: Sequence[Mapping[str, str]]) -> list[Timing]:
-    """The timings behind the rows of a results file."""
-    return [
-        Timing(int(r["round"]), r["contender"], float(r["seconds"]), float(r["cpu_seconds"]), float(r["amount"]))
-        for r in rows
-    ]
 
 
 def table(folder: Path) -> str:
@@ -172,7 +158,7 @@ def table(folder: Path) -> str:
 
 def main() -> None:
     """Print the table, and write it to ``speed.md``."""
-    given = speed_parser(__doc__).parse_args()
+    given = speed_parser(__doc__, rounds=None).parse_args()
     text = table(given.results) + "\n"
     write_text(given.results / "speed.md", text)
     print(text)

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measure import (
-    Spread,
     Timing,
     hardware,
     hardware_words,
@@ -32,6 +31,7 @@ from benchmarks.measure import (
     rows,
     take_turns,
     this_device,
+    timings_of,
     wait,
 )
 from benchmarks.official_loop import OfficialLoop, loader
@@ -48,7 +48,6 @@ from tune_bn.training.precision import arithmetic, bf16_is_emulated
 from tune_bn.training.seeds import make_generators
 
 OFFICIAL, MEMORY, CHANNELS_LAST, OURS = "official loop", "+ images in memory", "+ channels last", "ours, fp32"
-GRAPH = "ours, fp32, CUDA graph"
 PARITY_STEPS, PARITY_LR = 6, 0.003
 """At the paper's learning rate of 0.1 each of the first steps of a deep network multiplies a rounding error by ten."""
 
@@ -212,7 +211,7 @@ def contenders(
         ours["ours, fp32, compiled"] = Ours(plain, config_of(workload, compile=True))
     if device.type == "cuda":
         captured = DeviceData(dataset, device)
-        ours[GRAPH] = Ours(captured, config)
+        ours["ours, fp32, CUDA graph"] = Ours(captured, config)
         for precision in ("tf32", "bf16"):
             ours[f"ours, {precision}, CUDA graph"] = Ours(captured, config_of(workload, precision=precision))
         ours["ours, bf16"] = Ours(plain, config_of(workload, precision="bf16"))
@@ -259,13 +258,9 @@ def measure(workload: Workload, train: int | None, rounds: int, *, compiled: boo
     return found
 
 
-def timings_of(found: Sequence[dict[str, Any]], part: str) -> list[Timing]:
-    """The timings behind the rows of one part."""
-    return [
-        Timing(int(r["round"]), r["contender"], float(r["seconds"]), float(r["cpu_seconds"]), float(r["amount"]))
-        for r in found
-        if r["part"] == part
-    ]
+def part_of(found: Sequence[dict[str, Any]], part: str) -> list[Timing]:
+    """The timings of ``steps`` or ``epoch``."""
+    return timings_of([row for row in found if row["part"] == part])
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
@@ -274,7 +269,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     for name in dict.fromkeys(row["contender"] for row in found):
         cells = []
         for part in ("steps", "epoch"):
-            timings = timings_of(found, part)
+            timings = part_of(found, part)
             if any(timing.contender == name for timing in timings):
                 cells += [rates(timings, name).words(0), ratios(timings, name, OFFICIAL).words()]
             else:
@@ -282,11 +277,6 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         setup = next((row["setup_seconds"] for row in found if row["contender"] == name), "")
         lines.append((name, *cells, "" if setup == "" else f"{setup:.1f} s"))
     return markdown(lines)
-
-
-def gain(found: Sequence[dict[str, Any]], contender: str, part: str = "epoch") -> Spread:
-    """Rate of a contender over the official loop's."""
-    return ratios(timings_of(found, part), contender, OFFICIAL)
 
 
 def main() -> None:

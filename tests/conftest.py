@@ -28,6 +28,17 @@ SEARCH_SEEDS, SELECT_SEEDS = [101], [201, 202, 203]
 BASELINE_CONFIG = {"gamma": 1.0, "c": 1.0}
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tests of exact numbers: torch adds up in another order on more threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @dataclass(frozen=True)
 class SyntheticStudy:
     """A study that was never trained: its plan, its records in the order of their stages, and its curves."""

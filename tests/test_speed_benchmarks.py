@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,7 @@ from tune_bn.runners.ray_tune import RayOptions, connect
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_everyone_works_once_per_round_in_an_order_that_turns() -> None:
@@ -75,7 +69,7 @@ def test_every_contender_trains_on_every_image(capsys: pytest.CaptureFixture[str
         training_loop.MEMORY,
     }
     assert {row["amount"] for row in found} == {40.0}
-    assert training_loop.gain(found, OFFICIAL) == Spread(1.0, 1.0, 1.0, 1)
+    assert ratios(training_loop.part_of(found, "epoch"), OFFICIAL, OFFICIAL) == Spread(1.0, 1.0, 1.0, 1)
     text = training_loop.table(found)
     assert f"| {OFFICIAL} |" in text
     assert "largest relative difference" in capsys.readouterr().out

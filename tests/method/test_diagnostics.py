@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,15 +18,7 @@ from tune_bn.method.convert import convert
 from tune_bn.method.diagnostics import activation_tails, first_gradients, gradient_norms, inspect_layers
 from tune_bn.method.resnet import CifarResNet, initialize
 
-pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("error")]
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import Recorder, Step, architecture
 from tune_bn.training.loop import TrainingRun, train
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("error")]
 
 CPU = torch.device("cpu")
 CONFIG = RunConfig(
@@ -30,14 +30,6 @@ CONFIG = RunConfig(
     DataConfig(flip=True, crop_padding=1),
     TrainConfig(epochs=3, batch_size=8, lr=0.1, c=10.0),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

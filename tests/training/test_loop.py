@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,11 @@ from tune_bn.training.loop import TrainingRun, train
 from tune_bn.training.optimizer import make_optimizer, make_schedule
 from tune_bn.training.result import COMPLETED, DIVERGED
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("error")]
 
 CPU = torch.device("cpu")
 AUGMENTED = DataConfig(flip=True, crop_padding=1)
 TEST_METRICS = ("test_accuracy", "final_test_accuracy")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_split(count: int, side: int, classes: int, seed: int, channels: int = 3) -> Split:
