@@ -6,13 +6,15 @@ A trial costs the driver the same whether its worker trains for a second or for 
 is run with one report for each trial and with several; the difference is the cost of a report, the rest that of a
 trial. Warm actors take one trial after the other, two at a time. Wall clock says how long a reused trial takes from
 one to the next where nothing is trained; CPU time of this process, which on a cluster has a machine of its own, says
-when the driver is full.
+when the driver is full. Memory of this process is noted as trials come back: what a trial leaves in it until the
+stage is over. `benchmarks.driver_memory` follows a whole study.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,7 +26,8 @@ from benchmarks.measure import Spread, hardware, hardware_words
 from benchmarks.results import markdown, save, speed_parser, stamp
 from tune_bn.method.config import ModelConfig
 from tune_bn.runners.base import EpochPoint, RunResult, SchedulerConfig, Task
-from tune_bn.runners.ray_tune import TASK, RayOptions, RayTuneRunner, TaskTrainable, connect
+from tune_bn.runners.ray_trainable import TASK, TaskTrainable
+from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.schedulers import METRIC, TIME
 from tune_bn.runners.worker import Report
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
@@ -32,6 +35,8 @@ from tune_bn.training.data import Dataset, Split
 from tune_bn.training.result import COMPLETED
 
 CONCURRENT = 2
+MEMORY_AFTER = (100, 1_000, 5_000, 10_000)
+"""Trials after which the driver's memory is noted."""
 CONFIG = RunConfig(ModelConfig(arch="resnet8"), DataConfig(), TrainConfig())
 
 
@@ -83,6 +88,12 @@ class IdleRunner(RayTuneRunner):
         return tune.with_resources(trainable, {"cpu": self.options.cpu})
 
 
+def resident_mib() -> float:
+    """Memory of this process, without what it shares with others through the object store."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+    return round(int(fields["RssAnon"].split()[0]) / 1024, 1)
+
+
 class Queue:
     """A feed of so many tasks that notes when each comes back, and a listener that counts reports."""
 
@@ -91,6 +102,7 @@ class Queue:
         self.handed_out = 0
         self.ended: list[float] = []
         self.reports = 0
+        self.memory: dict[int, float] = {}
 
     def next(self) -> Task | None:
         """See :class:`tune_bn.runners.base.Feed`."""
@@ -107,6 +119,8 @@ class Queue:
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         """See :class:`tune_bn.runners.base.Feed`."""
         self.ended.append(time.perf_counter())
+        if len(self.ended) in MEMORY_AFTER:
+            self.memory[len(self.ended)] = resident_mib()
 
     def task_started(self, task: Task) -> None:
         """See :class:`tune_bn.runners.base.Listener`."""
@@ -138,6 +152,7 @@ def one_stage(trials: int, reports: int) -> dict[str, Any]:
         "driver_cpu_seconds": round(cpu_seconds, 4),
         "warm_seconds": round(warm, 4),
         "warm_trials": trials - CONCURRENT,
+        **{f"mib_after_{count}": queue.memory.get(count, "") for count in MEMORY_AFTER},
     }
 
 

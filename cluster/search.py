@@ -2,15 +2,14 @@
 
     ray submit cluster/config.yaml cluster/search.py -- --space resnet.yaml
 
-It takes the options of ``tune_bn search``, runs on the cluster around it (``--address auto``) and writes to
-``~/studies`` of the head. Ray copies this file alone, so all else comes from the ``tune_bn`` that the cluster's setup
-commands install.
+It takes the options of ``tune_bn search``, runs the study as a Ray job on the cluster around it, shows its log, and
+writes to ``~/studies`` of the head. The study goes on if the connection ends. Ray copies this file alone, so all else
+comes from the ``tune_bn`` that the cluster's setup commands install.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,11 @@ from typing import Any
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves the cluster's configuration for the autoscaler on the head."""
+SPOT_FAILURES = 20
+"""Retries of a run where nodes come and go: one that goes without notice counts as a failure of its runs."""
 
 
-def search_arguments(given: Sequence[str], bootstrap: Path) -> list[str]:
+def search_arguments(given: Sequence[str], bootstrap: Path, tracking_uri: str | None = None) -> list[str]:
     """The arguments of ``tune_bn``: what the cluster implies, then what was given, which wins."""
     given = given[1:] if given[:1] == ["--"] else given
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -30,11 +31,12 @@ def search_arguments(given: Sequence[str], bootstrap: Path) -> list[str]:
     options, _ = parser.parse_known_args(given)
     if options.address is not None:
         return ["search", *given]
-    return ["search", "--address", "auto", *_growth(options.space, options.set, bootstrap), *given]
+    implied = _implied(options.space, options.set, bootstrap, tracking_uri)
+    return ["search", "--job", *(word for setting in implied for word in ("--set", setting)), *given]
 
 
-def _growth(space: str | None, overrides: list[str], bootstrap: Path) -> list[str]:
-    """Options with which a search begins before the autoscaler has brought a node, unless the space has its own."""
+def _implied(space: str | None, overrides: list[str], bootstrap: Path, tracking_uri: str | None) -> list[str]:
+    """Settings that follow from the cluster, unless the space has its own."""
     import yaml
 
     from tune_bn.cli import DEFAULT_SPACE
@@ -42,25 +44,33 @@ def _growth(space: str | None, overrides: list[str], bootstrap: Path) -> list[st
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space
 
-    path = bootstrap.expanduser()
-    if not path.is_file():
-        return []
     try:
-        resources = load_space(find_space(space or DEFAULT_SPACE), overrides).resources
+        loaded = load_space(find_space(space or DEFAULT_SPACE), overrides)
     except TuneBNError:
         return []  # the search itself says what is wrong, in full
-    if resources.model_fields_set & {"elastic", "max_concurrent"}:
-        return []
-    trials = _trials_at_full_size(yaml.safe_load(path.read_text(encoding="utf-8")), resources.cpu, resources.gpu)
-    if trials == 0:
-        return []
-    return ["--set", "resources.elastic=true", "--set", f"resources.max_concurrent={trials}"]
+    resources, settings = loaded.resources, []
+    if loaded.tracking.uri is None and tracking_uri is not None:
+        settings.append(f"tracking.uri={tracking_uri}")
+    path = bootstrap.expanduser()
+    if not path.is_file():
+        return settings
+    cluster = yaml.safe_load(path.read_text(encoding="utf-8"))
+    price = cluster.get("provider", {}).get("price_per_device_hour")
+    if price is not None and resources.price_per_device_hour is None and resources.gpu > 0:
+        settings.append(f"resources.price_per_device_hour={price}")
+    trials = _trials_at_full_size(cluster, resources.cpu, resources.gpu)
+    if trials and not resources.model_fields_set & {"elastic", "max_concurrent"}:
+        # A search begins before the autoscaler has brought a node.
+        settings += ["resources.elastic=true", f"resources.max_concurrent={trials}"]
+    if trials and "max_failures" not in loaded.budget.model_fields_set:
+        settings.append(f"budget.max_failures={SPOT_FAILURES}")
+    return settings
 
 
 def _trials_at_full_size(cluster: dict[str, Any], cpu: float, gpu: float) -> int:
     """How many trials run at once when all the workers that the autoscaler may start are there."""
     fits: list[int] = []
-    for name, kind in cluster["available_node_types"].items():
+    for name, kind in cluster.get("available_node_types", {}).items():
         if name != cluster["head_node_type"]:
             has = kind["resources"]
             rooms = [has.get(key, 0) / needed for key, needed in (("CPU", cpu), ("GPU", gpu)) if needed > 0]
@@ -68,17 +78,11 @@ def _trials_at_full_size(cluster: dict[str, Any], cpu: float, gpu: float) -> int
     return sum(sorted(fits, reverse=True)[: cluster["max_workers"]])
 
 
-def _hung_up(*_: object) -> None:
-    """A lost connection ends the search as Ctrl-C does, so that it can be resumed."""
-    # The shell passes on what it gets, so the signal may come twice; a second Ctrl-C would be less clean.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.raise_signal(signal.SIGINT)
-
-
 def main() -> None:
-    """Run the search and exit with its status."""
+    """Submit the search, follow it, and exit with its status."""
     try:
         from tune_bn.cli import main as tune_bn
+        from tune_bn.service import tracking_uri
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "tune_bn":
             raise
@@ -88,8 +92,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    signal.signal(signal.SIGHUP, _hung_up)
-    tune_bn(search_arguments(sys.argv[1:], BOOTSTRAP))
+    tune_bn(search_arguments(sys.argv[1:], BOOTSTRAP, tracking_uri()))
 
 
 if __name__ == "__main__":

@@ -18,15 +18,18 @@ PACKAGE = Path(tune_bn.__file__).parent
 PORTS = {"tune_bn.runners.base", "tune_bn.samplers.base", "tune_bn.tracking.base"}
 ADAPTERS = {"runners", "samplers", "tracking", "console", "report"}
 OUTER = {
-    *("cli", "__main__", "wiring", "validate", "status", "api_reference"),
+    *("cli", "__main__", "wiring", "validate", "status", "export", "service", "api_reference"),
     *("train_command", "paper_command", "inspect_command"),
 }
 """The verbs: what the command line consists of."""
 
 KNOWN_TO = {
-    "ray": {"runners"},
+    "ray": {"runners", "service"},
+    "supervisor": {"service"},
+    "psycopg": {"service"},
+    "pandas": {"export"},
     "optuna": {"samplers", "report"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "service"},
     "sqlalchemy": {"tracking"},
     "matplotlib": {"report"},
     "rich": {"console", "status", "paper_command", "inspect_command"},
@@ -46,7 +49,7 @@ MAY_IMPORT = {
     "method": {"errors", "config", "layers"},
     "training": {"", "errors", "config", "records", "layers", "method"},
     "analysis": {"errors", "records"},
-    "report": {"errors", "records", "curves", "layers", "analysis", "training"},
+    "report": {"errors", "records", "curves", "layers", "space_file", "analysis", "training"},
 }
 """What an inner room may know of the rest of the package; '' is the package itself, for its version."""
 

@@ -221,6 +221,7 @@ def test_a_full_disk_leaves_whole_lines(log: RecordLog) -> None:
     code = """
 import resource, sys
 from pathlib import Path
+from tune_bn.errors import StudyError
 from tune_bn.records import RecordLog
 log = RecordLog(Path(sys.argv[1]))
 record, size = log.read()[0], log.path.stat().st_size
@@ -228,8 +229,8 @@ for room in (0, 1, 100, 500):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, resource.RLIM_INFINITY))
     try:
         log.append(record)
-    except OSError:
-        pass
+    except StudyError as error:
+        assert "cannot be written (File too large); what finished is kept" in str(error), error
     else:
         sys.exit("the write did not fail")
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -15,6 +15,7 @@ from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import Interrupted, StudyError
 from tune_bn.layers import read_diagnostics
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT
+from tune_bn.runners.worker import Report, TaskWorker
 from tune_bn.spec import Space, parse_space
 from tune_bn.study import Study
 from tune_bn.training.data import Dataset
@@ -138,20 +139,25 @@ def test_a_finished_study_runs_nothing_again(undisturbed: Study, dataset: Datase
     assert undisturbed.folder.records.path.read_bytes() == before
 
 
-def test_a_run_that_failed_is_run_again_by_a_resume_and_stays_on_record(tmp_path: Path, dataset: Dataset) -> None:
-    space = space_with(resources={"checkpoint_seconds": 1e-9})
+def test_a_run_that_failed_is_run_again_by_a_resume_and_stays_on_record(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = space_with()
     folder = tmp_path / "tiny-1"
     study = study_in(folder, dataset, space)
     study.search()
-    # The folder of this run's checkpoints is a file: every attempt of this one run raises.
-    study.runner.options = type(study.runner.options)(study.folder.checkpoints, 1e-9)  # type: ignore[attr-defined]
-    study.folder.checkpoints.mkdir(exist_ok=True)
-    blocked = study.folder.checkpoints / "confirm-baseline-s2"
-    blocked.touch()
-    study.confirm()
+    step = TaskWorker.step
+
+    def fail_one(worker: TaskWorker) -> Report:
+        if worker.task.key == "confirm-baseline-s2":
+            raise RuntimeError("out of luck")
+        return step(worker)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TaskWorker, "step", fail_one)
+        study.confirm()
     assert [r.key for r in study.folder.records if r.status == FAILED] == ["confirm-baseline-s2"]
     assert verify_study(folder)["verdict"] == "invalid"
-    blocked.unlink(missing_ok=True)
     study_in(folder, dataset, space).run()
     verdict = verify_study(folder)
     assert verdict["verdict"] in ("supported", "not_supported")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -142,9 +144,16 @@ class ConsoleObserver(Observer):
     Args:
         console: where to write; None: standard output, live where that is a terminal.
         clock: seconds that only grow.
+        stamped: begin each line with the time (UTC).
     """
 
-    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stamped: bool = False,
+    ) -> None:
         # FORCE_COLOR asks for colours in a log, never for cursor movements: only a real terminal gets the live view.
         self._console = console or Console(force_terminal=sys.stdout.isatty(), highlight=False)
         self._lock = threading.RLock()
@@ -152,6 +161,7 @@ class ConsoleObserver(Observer):
         self._live: Live | None = None
         self._silent = False
         self._clock = clock
+        self._stamped = stamped
         self._last_decoding_line = clock()
 
     def __enter__(self) -> ConsoleObserver:
@@ -229,6 +239,10 @@ class ConsoleObserver(Observer):
         self._end_stage()
         self.close()
 
+    def note(self, line: str) -> None:
+        """Print one line that is no progress."""
+        self._print(" ".join(line.split()))
+
     def warn(self, message: str) -> None:
         """Print a warning as one line, above the live view where there is one."""
         self._print(f"warning: {' '.join(message.split())}", style="yellow")
@@ -261,6 +275,8 @@ class ConsoleObserver(Observer):
             self._write(self._live.start)
 
     def _print(self, line: str, style: str | None = None) -> None:
+        if self._stamped:
+            line = f"{datetime.now(UTC).isoformat(timespec='seconds')}  {line}"
         # What the terminal's encoding lacks is shown as a question mark rather than lost with its line.
         encoding = self._console.encoding
         text = Text(line.encode(encoding, "replace").decode(encoding), style=style or "")
@@ -274,6 +290,13 @@ class ConsoleObserver(Observer):
     def _render(self) -> RenderableType:
         with self._lock:
             return _live_view(self._progress)
+
+
+@contextmanager
+def console_log(path: Path) -> Iterator[ConsoleObserver]:
+    """The console's lines once more, with their times, at the end of a file: for whoever looks later, or elsewhere."""
+    with path.open("a", encoding="utf-8", errors="replace", buffering=1) as handle:
+        yield ConsoleObserver(Console(file=handle, force_terminal=False, no_color=True, highlight=False), stamped=True)
 
 
 def _survives(action: Callable[[], None]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import RecordError
+from tune_bn.records import not_linked, read_bytes, writing
 from tune_bn.training.result import EpochPoint
 
 
@@ -24,10 +25,14 @@ class CurveLog:
         self.path = path
 
     def append(self, key: str, curve: Sequence[EpochPoint]) -> None:
-        """Append the curve of a run. A line that a crash tore before is closed first."""
+        """Append the curve of a run. A line that a crash tore before is cut off first.
+
+        Raises:
+            StudyError: it cannot be written.
+        """
         points = [{name: _finite_or_null(value) for name, value in asdict(point).items()} for point in curve]
         line = json.dumps({"run": key, "curve": points}, separators=(",", ":"), allow_nan=False) + "\n"
-        with self.path.open("a+b") as handle:
+        with writing(self.path), open(self.path, "a+b", opener=not_linked) as handle:
             end = handle.seek(0, 2)
             if end:
                 handle.seek(end - 1)
@@ -46,7 +51,7 @@ class CurveLog:
             RecordError: a whole line is not a curve.
         """
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+            text = read_bytes(self.path).decode("utf-8", "replace")
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -73,7 +78,7 @@ def _point(content: Any) -> EpochPoint:
         raise TypeError(f"got {type(content).__name__} for a point")
     values: dict[str, Any] = {name: math.nan if value is None else value for name, value in content.items()}
     point = EpochPoint(**values)
-    for name, value in asdict(point).items():
+    for name, value in values.items():
         if type(value) not in ((int,) if name == "epoch" else (int, float)):
             raise TypeError(f"{name}: got {value!r}")
     return point

@@ -63,8 +63,16 @@ class RunnerError(TuneBNError):
     """The work cannot be run where it was asked to run."""
 
 
+class ClusterLost(RunnerError):
+    """The cluster that ran the work is gone; another driver can go on with the study."""
+
+
 class TrackingError(TuneBNError):
     """The tracking store does not take what was asked of it."""
+
+
+class ServiceError(TuneBNError):
+    """A service of the head cannot be started or reached."""
 
 
 class Interrupted(TuneBNError):

@@ -125,17 +125,31 @@ class SearchFeed:
     """A :class:`tune_bn.runners.base.Feed` of proposals, until each arm has its trials or the hours are over.
 
     The arms take turns, so that an interrupted search has spent equally on both.
+
+    Args:
+        space: the space.
+        samplers: who proposes, by arm.
+        quota: trials of each arm.
+        recorder: keeps the records.
+        seconds_before: what earlier drivers of the study spent on the search.
     """
 
     def __init__(
-        self, space: Space, samplers: Mapping[str, Sampler], quota: Mapping[str, int], recorder: Recorder
+        self,
+        space: Space,
+        samplers: Mapping[str, Sampler],
+        quota: Mapping[str, int],
+        recorder: Recorder,
+        *,
+        seconds_before: float = 0.0,
     ) -> None:
         self.space = space
         self.samplers = samplers
         self.quota = quota
         self.recorder = recorder
         hours = space.budget.hours
-        self.deadline = None if hours is None else time.monotonic() + 3600.0 * hours
+        # The wall clock may jump, and what earlier drivers spent counts too.
+        self.deadline = None if hours is None else time.monotonic() + 3600.0 * hours - seconds_before
 
     @property
     def exhausted(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tune_bn.analysis.plan import plan_problem, read_plan, seal
 from tune_bn.errors import StudyError
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SCHEMA_VERSION, write_json
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SCHEMA_VERSION, write_json, writing
 from tune_bn.selection import Selection
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -63,8 +63,9 @@ def locked_plan(
             "versions": dict(info.versions),
         }
     )
-    write_json(folder.plan_file, plan)
-    folder.plan_file.chmod(0o444)
+    with writing(folder.plan_file):
+        write_json(folder.plan_file, plan)
+        folder.plan_file.chmod(0o444)
     return plan
 
 

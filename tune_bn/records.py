@@ -10,16 +10,19 @@ Only the standard library is needed to read and check records.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from tune_bn.errors import RecordError
+from tune_bn.errors import RecordError, StudyError
 
 SCHEMA_VERSION = 1
 GENESIS = "0" * 64
@@ -82,14 +85,58 @@ def run_key(stage: str, arm: str, trial: int | None, seed: int) -> str:
     return f"{stage}-{arm}{middle}-s{seed}"
 
 
+# Made once: `json.dumps` and `json.loads` would make their own for every line of a long file.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal bytes. Raises ``ValueError`` on NaN and infinity."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 def sha256_of(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON of ``value``."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+MOST_BYTES = 2**31
+"""A file of a study that is larger is none."""
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file of at most so many bytes; a folder of a stranger may hold other things.
+
+    Raises:
+        OSError: it cannot be read, is too large, or is a pipe or a device, which might never end.
+    """
+    # Opening a pipe would wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as handle:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return handle.read(most)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into the :class:`StudyError` that a full or read-only disk deserves."""
+    try:
+        yield
+    except OSError as error:
+        raise StudyError(
+            f"{path}: cannot be written ({error.strerror or error}); what finished is kept; accepted: a disk with room "
+            "and permission to write there, then --resume"
+        ) from error
+
+
+def not_linked(path: str, flags: int) -> int:
+    """For ``opener=``: files of a study that are written in place are no links, which might lead out of its folder."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -121,20 +168,27 @@ class RecordLog:
     def recover(self) -> str | None:
         """Cut off a torn last line and return it, or None. Call it once, as the only writer, before appending."""
         try:
-            data = self.path.read_bytes()
+            data = read_bytes(self.path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unreadable(error) from None
         if not data or data.endswith(b"\n"):
             return None
         whole = data.rfind(b"\n") + 1
-        with self.path.open("r+b") as handle:
+        with writing(self.path), open(self.path, "r+b", opener=not_linked) as handle:
             handle.truncate(whole)
             handle.flush()
             os.fsync(handle.fileno())
         return data[whole:].decode("utf-8", "replace")
 
     def append(self, record: Record) -> Record:
-        """Append one record and return it as written, with its hashes. It is on disk when this returns."""
+        """Append one record and return it as written, with its hashes. It is on disk when this returns.
+
+        Raises:
+            StudyError: it cannot be written; the file is as it was before.
+            RecordError: the last line is torn or damaged.
+        """
         # The message of an error may quote bytes that are no text.
         reason = record.reason.encode("utf-8", "backslashreplace").decode()
         content = asdict(record) | {"reason": reason, "previous_sha256": self._last_sha256()}
@@ -142,7 +196,7 @@ class RecordLog:
         content["sha256"] = sha256_of(content)
         line = canonical_json(content).encode() + b"\n"
         # Unbuffered: a buffer would write the rest of a line when it is closed, after the line was cut off below.
-        with self.path.open("ab", buffering=0) as handle:
+        with writing(self.path), open(self.path, "ab", buffering=0, opener=not_linked) as handle:
             before = handle.tell()
             try:
                 written = 0
@@ -170,6 +224,9 @@ class RecordLog:
             return GENESIS
         return _parse(last.removesuffix(b"\n").rsplit(b"\n", 1)[-1], f"{self.path}: the last line").sha256
 
+    def _unreadable(self, error: OSError) -> RecordError:
+        return RecordError(f"{self.path}: cannot be read ({error.strerror}); accepted: a file that can")
+
     def __iter__(self) -> Iterator[Record]:
         return iter(self.read())
 
@@ -181,11 +238,11 @@ class RecordLog:
                 before it.
         """
         try:
-            data = self.path.read_bytes()
+            data = read_bytes(self.path)
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise RecordError(f"{self.path}: cannot be read ({error.strerror}); accepted: a file that can") from None
+            raise self._unreadable(error) from None
         lines = data.split(b"\n")
         # What follows the last newline is empty, or the torn line of a writer that died.
         records, previous = [], GENESIS
@@ -206,7 +263,7 @@ _NAMES = frozenset(f.name for f in fields(Record))
 
 def _parse(line: bytes, place: str) -> Record:
     try:
-        content = json.loads(line, parse_constant=_refuse_constant)
+        content = _DECODER.decode(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{place}: not a JSON record ({error}); accepted: one object per line") from None
     if not isinstance(content, dict):
@@ -233,6 +290,9 @@ def _parse(line: bytes, place: str) -> Record:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {

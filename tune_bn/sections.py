@@ -78,7 +78,23 @@ class Budget(Section):
     )
     hours: float | None = entry(
         None,
-        doc="wall-clock limit of the search stage; running trials finish",
+        doc="wall-clock limit of the search stage, over all its drivers; running trials finish",
+        accepted="null or a number > 0",
+        gt=0,
+        le=LARGEST_COUNT,
+    )
+    total_hours: float | None = entry(
+        None,
+        doc="wall-clock limit of the whole study, over all its drivers: it stops as by Ctrl-C, and `--resume` with a "
+        "higher limit goes on",
+        accepted="null or a number > 0",
+        gt=0,
+        le=LARGEST_COUNT,
+    )
+    cost: float | None = entry(
+        None,
+        doc="limit of the estimated cost of the whole study, in the unit of `resources.price_per_device_hour`, which "
+        "must be stated; it stops as by Ctrl-C",
         accepted="null or a number > 0",
         gt=0,
         le=LARGEST_COUNT,
@@ -239,9 +255,22 @@ class Resources(Section):
         doc="the cluster may grow: do not refuse work that does not fit it now; needs `max_concurrent`",
         accepted="true or false",
     )
+    price_per_device_hour: float | None = entry(
+        None,
+        doc="price of a GPU for an hour, or of a CPU core where a trial has no GPU; `tune_bn status` estimates costs "
+        "from it",
+        accepted="null or a number ≥ 0",
+        ge=0,
+        le=LARGEST_COUNT,
+    )
     checkpoint_seconds: float = entry(
         60, doc="least time between two checkpoints of a trial", accepted="a number > 0", gt=0, le=LARGEST_COUNT
     )
+
+    @property
+    def devices(self) -> float:
+        """GPUs that a trial holds, or CPU cores where it has no GPU: what device-hours count."""
+        return self.gpu or self.cpu
 
     @model_validator(mode="after")
     def _growth_has_an_end(self) -> Self:

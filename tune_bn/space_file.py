@@ -7,6 +7,7 @@ rules are those of YAML 1.1, where they are true, 8, 90 and a date.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from tune_bn.errors import SpecError
+from tune_bn.records import read_bytes
 
 MAX_BYTES = 1_048_576
 """A space file is a page of text; what is larger is not one."""
@@ -71,17 +73,15 @@ for _side in (_Loader, _Dumper):
 def parse_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises :class:`SpecError` where it cannot be read or is not plain YAML."""
     try:
-        with path.open("rb") as handle:
-            data = handle.read(MAX_BYTES + 1)
-        text = data.decode("utf-8")
+        text = read_bytes(path, MAX_BYTES).decode("utf-8")
     except IsADirectoryError:
         raise SpecError(f"{path}: is a folder; accepted: a YAML file") from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise SpecError(f"{path}: is too large; accepted: a space file of at most {MAX_BYTES:,} bytes") from None
         raise SpecError(f"{path}: cannot be read ({error.strerror}); accepted: a readable YAML file") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: is not UTF-8 text; accepted: a YAML file") from None
-    if len(data) > MAX_BYTES:
-        raise SpecError(f"{path}: is too large; accepted: a space file of at most {MAX_BYTES:,} bytes")
     return _load(text, str(path), "a YAML mapping")
 
 

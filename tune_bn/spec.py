@@ -184,6 +184,8 @@ class Space(Section):
                 budget.trials,
                 f"an integer ≥ 2: {', '.join(self.nuisance)} is searched for the baseline too",
             )
+        if budget.cost is not None and self.resources.price_per_device_hour is None:
+            raise ConfigError("budget.cost", budget.cost, "null, or resources.price_per_device_hour beside it")
         if candidates > budget.finalists:
             raise ConfigError("claim.candidates", candidates, f"at most budget.finalists = {budget.finalists}")
         if candidates > self.trials_of(CANDIDATE):

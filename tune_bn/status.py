@@ -1,25 +1,48 @@
-"""``tune_bn status``: what the folders of the studies say. Reads files alone; the studies may be running."""
+"""``tune_bn status``: what the folders of the studies say. Reads files alone; the studies may be running, anywhere."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from tune_bn.analysis.wording import config_words
+from tune_bn.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
 from tune_bn.errors import TuneBNError
-from tune_bn.records import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, Record
+from tune_bn.records import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.validate import planned
 
+WATCH_SECONDS = 2.0
+
+_ENDED = {WORKING: "died", LOST: "died", BROKEN: "failed"}
+
+_COLUMNS = (
+    *("study", "state", "search", "select", "confirm", "best so far (validation)"),
+    *("device-h", "cost", "left", "verdict"),
+)
+
 
 def describe_study(folder: StudyFolder) -> dict[str, Any]:
-    """One study as plain values: state, stage, runs done and planned by stage, best so far, verdict, hours."""
+    """One study as plain values.
+
+    ``state`` is ``running``, ``finished`` (it has a verdict), ``stopped`` (on purpose; ``reason`` may say why),
+    ``failed`` (its driver met an error), ``died`` (its driver was killed, or lost its cluster) or ``unreadable``
+    (``problem`` says why).
+    ``hours`` are those of the recorded runs; ``device_hours`` those for which tasks held devices, failed attempts
+    included. ``cost`` is an estimate from ``resources.price_per_device_hour``; null without it. ``seconds_left`` is an
+    estimate too, at most, since runs may be stopped early; null where nothing runs. Times are in UTC.
+    """
     row: dict[str, Any] = {"study": folder.name}
     try:
         space, records = folder.space(), folder.records.read()
@@ -27,23 +50,56 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
         return row | {"state": "unreadable", "problem": str(error)}
     done = [record for record in records if record.status != FAILED]
     counts, plan = Counter(record.stage for record in done), planned(space)
-    verdict = _verdict(folder)
-    best = _best(done)
+    totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
+    verdict, best, driver = _verdict(folder), _best(done), read_driver_state(folder)
+    state = _state(folder, verdict, driver)
+    reached = next((stage for stage in reversed(STAGES) if counts[stage]), CONFIRM if space.claim.arms else SEARCH)
+    hours = sum(record.duration_seconds for record in records) / 3600
+    device_hours = hours * space.resources.devices if driver is None else driver.device_hours
+    price = space.resources.price_per_device_hour
     return row | {
         "space": space.name,
-        "state": "running" if folder.is_locked else "finished" if verdict is not None else "stopped",
-        "stage": next(
-            (stage for stage in (CONFIRM, SELECT, SEARCH) if counts[stage]), CONFIRM if space.claim.arms else SEARCH
-        ),
-        "runs": {
-            stage: {"done": counts[stage], "planned": total}
-            for stage, total in ((SEARCH, plan.search), (SELECT, plan.select), (CONFIRM, plan.confirm))
-        },
-        "failed": sum(record.status == FAILED for record in records),
+        "state": state,
+        "reason": "" if driver is None or state != "stopped" else driver.reason,
+        "stage": driver.stage if state == "running" and driver is not None and driver.stage else reached,
+        "runs": {stage: {"done": counts[stage], "planned": totals[stage]} for stage in STAGES},
+        "running": driver.running if state == "running" and driver is not None else 0,
+        "failed": len(records) - len(done),
         "best": None if best is None else {"config": dict(best.config), "val_accuracy": best.scores["val_accuracy"]},
-        "hours": round(sum(record.duration_seconds for record in records) / 3600, 4),
+        "hours": round(hours, 4),
+        "device_hours": round(device_hours, 4),
+        "cost": None if price is None else round(device_hours * price, 4),
+        "seconds_left": _seconds_left(space, done, totals, driver) if state == "running" else None,
+        "driver": None
+        if driver is None
+        else {"host": driver.host, "pid": driver.pid, "started_at": driver.started_at, "updated_at": driver.updated_at},
         "verdict": verdict,
     }
+
+
+def _state(folder: StudyFolder, verdict: str | None, driver: DriverState | None) -> str:
+    if folder.is_locked:
+        return "running"
+    if verdict is not None:
+        return "finished"
+    if driver is None:
+        return "stopped"
+    return _ENDED.get(driver.state, "stopped")
+
+
+def _seconds_left(
+    space: Space, done: Sequence[Record], totals: Mapping[str, int], driver: DriverState | None
+) -> float | None:
+    """What is planned and not done, at the mean duration of the runs of its stage, on the devices that work now."""
+    if driver is None or not driver.running or not done:
+        return None
+    whole = [record.duration_seconds for record in done if record.epochs == record.epochs_planned]
+    seconds = 0.0
+    for stage in STAGES if not space.claim.arms else (CONFIRM,):
+        durations = [record.duration_seconds for record in done if record.stage == stage]
+        left = max(0, totals[stage] - len(durations))
+        seconds += left * fmean(durations or whole or [record.duration_seconds for record in done])
+    return round(seconds / driver.running, 1)
 
 
 def _best(records: Sequence[Record]) -> Record | None:
@@ -62,27 +118,52 @@ def _verdict(folder: StudyFolder) -> str | None:
 def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
     """The studies for people, as wide as the terminal."""
     if not rows:
-        return f"no studies in {output}"
+        return _no_studies(output)
     # No markup: the words of an error hold brackets. Into a pipe every column keeps its whole text.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = 10_000
+    with console.capture() as text:
+        console.print(_table(rows))
+    return text.get().rstrip("\n")
+
+
+def watch(look: Callable[[], Sequence[Mapping[str, Any]]], output: Path) -> None:
+    """Show the studies and keep the view up to date, until Ctrl-C."""
+    console = Console(markup=False, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            rows = look()
+            live.update(_table(rows) if rows else Text(_no_studies(output)), refresh=True)
+            time.sleep(WATCH_SECONDS)
+
+
+def _no_studies(output: Path) -> str:
+    return f"no studies in {output}"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = Table(box=None, pad_edge=False)
-    for name in ("study", "state", "search", "select", "confirm", "best so far (validation)", "hours", "verdict"):
-        shown.add_column(name)
+    for name in _COLUMNS:
+        shown.add_column(name, overflow="fold")
     for row in rows:
         if row["state"] == "unreadable":
-            shown.add_row(row["study"], "unreadable", "", "", "", row["problem"], "", "")
+            shown.add_row(row["study"], row["state"], "", "", "", row["problem"])
             continue
-        best = row["best"]
+        best, cost, left = row["best"], row["cost"], row["seconds_left"]
         shown.add_row(
             row["study"],
             row["state"],
-            *(f"{row['runs'][stage]['done']}/{row['runs'][stage]['planned']}" for stage in (SEARCH, SELECT, CONFIRM)),
+            *(f"{row['runs'][stage]['done']}/{row['runs'][stage]['planned']}" for stage in STAGES),
             "" if best is None else f"{best['val_accuracy']:.2f} % with {config_words(best['config'])}",
-            f"{row['hours']:.2f}",
-            row["verdict"] or "",
+            f"{row['device_hours']:.2f}",
+            "" if cost is None else f"{cost:.2f}",
+            "" if left is None else f"≤ {_duration(left)}",
+            row["verdict"] or row["reason"],
         )
-    with console.capture() as text:
-        console.print(shown)
-    return text.get().rstrip("\n")
+    return shown
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"

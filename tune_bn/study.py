@@ -15,6 +15,7 @@ from typing import Any
 
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
+from tune_bn.driver import read_driver_state
 from tune_bn.feeds import DueFeed, Recorder, SearchFeed, search_outcomes
 from tune_bn.planning import locked_plan
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, DIVERGED, FAILED, SEARCH, SELECT, run_key
@@ -103,7 +104,9 @@ class Study:
         quota = {arm: space.trials_of(arm) for arm in samplers}
         done = sum(sampler.told for sampler in samplers.values()) * len(space.seeds.search)
         self.observer.stage_started(SEARCH, sum(quota.values()) * len(space.seeds.search), done)
-        return SearchFeed(space, samplers, quota, self.recorder)
+        before = read_driver_state(self.folder)
+        seconds = 0.0 if before is None else before.search_seconds
+        return SearchFeed(space, samplers, quota, self.recorder, seconds_before=seconds)
 
     def _samplers(self) -> dict[str, Sampler]:
         """The sampler of each arm that searches, told what the records say."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from tune_bn.errors import StudyError
 from tune_bn.records import RecordLog, write_text
 from tune_bn.space_file import dump_yaml
 from tune_bn.spec import Space, load_space
+
+_FOLLOW_SECONDS = 0.5
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
@@ -38,6 +41,9 @@ class StudyFolder:
         self.diagnostics = self.path / "diagnostics"
         self.journal = self.path / "optuna.journal"
         self.checkpoints = self.path / "checkpoints"
+        self.driver_file = self.path / "driver.json"
+        self.stop_file = self.path / "stop"
+        self.log_file = self.path / "driver.log"
         self._lock_file = self.path / ".lock"
 
     @property
@@ -144,6 +150,39 @@ class StudyFolder:
             return True
         except OSError:
             return False
+
+    def request_stop(self) -> None:
+        """Ask the driver to stop the study; it looks once a second. Raises :class:`StudyError` where none works."""
+        if not self.is_locked:
+            raise StudyError(f"STUDY: got {self.name}, which no driver works on; accepted: a study that runs")
+        try:
+            self.stop_file.touch()
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+
+    def log_lines(self, *, follow: bool = False) -> Iterator[str]:
+        """The lines of ``driver.log``; with ``follow`` also those to come, until nobody works on the study."""
+        if not self.log_file.exists() and not (follow and self.is_locked):
+            raise StudyError(f"STUDY: {self.log_file} does not exist yet; accepted: a study that a driver worked on")
+        position = 0
+        while True:
+            # Asked first: what is written while the lines are read belongs to them.
+            working = follow and self.is_locked
+            try:
+                with self.log_file.open("rb") as handle:
+                    handle.seek(position)
+                    for line in handle:
+                        if working and not line.endswith(b"\n"):
+                            break
+                        position += len(line)
+                        yield line.decode("utf-8", "replace").rstrip("\n")
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise StudyError(f"{self.log_file}: cannot be read ({error.strerror}); accepted: a log") from None
+            if not working:
+                return
+            time.sleep(_FOLLOW_SECONDS)
 
     def artifacts(self) -> list[Path]:
         """The files that the tracker mirrors, as far as they exist."""

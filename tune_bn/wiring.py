@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
-from tune_bn.console import ConsoleObserver
+from tune_bn.console import ConsoleObserver, console_log
+from tune_bn.driver import Driver
 from tune_bn.errors import Interrupted
 from tune_bn.report import write_report
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
@@ -77,12 +78,16 @@ def run_study(
     connect(options)
     folder = open_folder()
     output = folder.path.parent
-    with folder.locked(), _sigterm_as_interrupt():
+    driver = Driver(folder, space.budget, resources)
+    with folder.locked(), _sigterm_as_interrupt(), driver.watching(), console_log(folder.log_file) as log:
+
+        def warn(message: str) -> None:
+            console.warn(message)
+            log.warn(message)
+
         runner = RayTuneRunner(dataset, options, folder.checkpoints)
-        mlflow = MlflowObserver(
-            tracking_uri(space, output), artifact_root=output.absolute() / "mlartifacts", warn=console.warn
-        )
-        observer = Observers(console, mlflow)
+        mlflow = MlflowObserver(tracking_uri(space, output), artifact_root=output.absolute() / "mlartifacts", warn=warn)
+        observer = Observers(driver, console, log, mlflow)
         status, summary = "FAILED", dict[str, float | str]()
         try:
             study = Study(
@@ -99,10 +104,15 @@ def run_study(
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             status, summary = "FINISHED", _summary(verdict)
+            log.note(f"verdict: {verdict['verdict']}: {verdict['reason']}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
-            raise Interrupted("interrupted") from None
+            log.note(driver.reason or "interrupted")
+            raise Interrupted(driver.reason or "interrupted") from None
+        except BaseException as error:
+            log.note(f"error: {type(error).__name__}: {error}")
+            raise
         finally:
             runner.close()
             observer.study_finished(status, summary)

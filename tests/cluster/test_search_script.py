@@ -41,6 +41,7 @@ def _bootstrap(folder: Path, *, max_workers: int = 8, **workers: tuple[int, dict
     types["head"] = {"min_workers": 0, "max_workers": 0, "resources": {"CPU": 64, "GPU": 64}, "node_config": {}}
     path = folder / "ray_bootstrap_config.yaml"
     cluster = {"max_workers": max_workers, "head_node_type": "head", "available_node_types": types}
+    cluster["provider"] = {"type": "aws", "price_per_device_hour": 0.5}
     path.write_text(yaml.safe_dump(cluster), encoding="utf-8")
     return path
 
@@ -54,7 +55,7 @@ def _run(*arguments: str, options: tuple[str, ...] = (), home: Path) -> subproce
 def test_it_runs_on_the_cluster_around_it(
     search_arguments: Callable[..., list[str]], tmp_path: Path, given: list[str]
 ) -> None:
-    assert search_arguments(given, tmp_path / "none") == ["search", "--address", "auto", *given]
+    assert search_arguments(given, tmp_path / "none") == ["search", "--job", *given]
 
 
 @pytest.mark.parametrize("address", [["--address", "10.0.0.1:6379"], ["--address=10.0.0.1:6379"]])
@@ -98,6 +99,8 @@ def test_a_search_may_begin_before_the_autoscaler_has_brought_a_node(
     resources = load_space(space, sets).resources
     assert resources.elastic
     assert resources.max_concurrent == trials
+    assert resources.price_per_device_hour == (0.5 if resources.gpu else None), "the price of a GPU"
+    assert load_space(space, sets).budget.max_failures > load_space(space).budget.max_failures
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,24 @@ def test_nothing_is_added_where_the_space_decides_or_growth_is_no_help(
     resources = own if own.startswith("gpu") else f"gpu: 1, {own}"
     space.write_text(GPU_SPACE.replace("gpu: 1", resources), encoding="utf-8")
     arguments = search_arguments(["--space", str(space)], _bootstrap(tmp_path, **workers))
-    assert "--set" not in arguments
+    assert not [word for word in arguments if "elastic" in word or "max_concurrent" in word]
+
+
+def test_what_the_space_says_of_tracking_price_and_failures_is_kept(
+    search_arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    bootstrap = _bootstrap(tmp_path, a=(4, {"CPU": 8, "GPU": 1}))
+    space = tmp_path / "gpus.yaml"
+    space.write_text(GPU_SPACE, encoding="utf-8")
+    server = "http://127.0.0.1:5000"
+    sets = [word for word in search_arguments(["--space", str(space)], bootstrap, server) if "=" in word]
+    assert f"tracking.uri={server}" in sets
+    own = GPU_SPACE.replace("gpu: 1}", "gpu: 1, price_per_device_hour: 2}") + (
+        "budget: {max_failures: 1}\ntracking: {uri: 'http://elsewhere:5000'}\n"
+    )
+    space.write_text(own, encoding="utf-8")
+    arguments = search_arguments(["--space", str(space)], bootstrap, server)
+    assert not [word for word in arguments if "tracking" in word or "price" in word or "failures" in word]
 
 
 def test_an_elastic_space_must_say_how_many_trials_the_grown_cluster_runs(tmp_path: Path) -> None:

@@ -96,13 +96,16 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(params=["local", "ray"])
 def make_runner(request: pytest.FixtureRequest, dataset: Dataset, cluster: None) -> MakeRunner:
-    def make(checkpoints: Path | None = None, checkpoint_seconds: float = 60.0, max_failures: int = 0) -> Runner:
+    def make(
+        checkpoints: Path | None = None,
+        checkpoint_seconds: float = 60.0,
+        max_failures: int = 0,
+        warn: Callable[[str], None] | None = None,
+    ) -> Runner:
+        settings = {"max_failures": max_failures, "checkpoint_seconds": checkpoint_seconds}
         if request.param == "local":
-            return LocalRunner(
-                dataset, checkpoints=checkpoints, checkpoint_seconds=checkpoint_seconds, max_failures=max_failures
-            )
-        options = RayOptions(max_failures=max_failures, checkpoint_seconds=checkpoint_seconds)
-        return RayTuneRunner(dataset, options, checkpoints)
+            return LocalRunner(dataset, checkpoints=checkpoints, warn=warn, **settings)
+        return RayTuneRunner(dataset, RayOptions(**settings), checkpoints, warn=warn)
 
     return make
 
@@ -185,19 +188,34 @@ def test_a_diverged_run_keeps_its_outcome_where_nothing_can_be_seen_inside(make_
     assert "diverged" in result.diagnostics.problem
 
 
-def test_a_task_that_keeps_raising_fails_alone(make_runner: MakeRunner, tmp_path: Path) -> None:
-    bad, good = task(0, 1, 2), task(1, 1)
-    # Its folder of checkpoints is a file, so that every checkpoint of this one task raises.
-    (tmp_path / bad.key).touch()
+def test_a_task_that_keeps_raising_fails_alone(make_runner: MakeRunner) -> None:
+    bad, good = task(0, 1, 2, test_metric="of_no_kind"), task(1, 1)
     feed = Tasks(bad, good)
-    make_runner(tmp_path, checkpoint_seconds=1e-9, max_failures=1).run(feed, Events())
+    make_runner(max_failures=1).run(feed, Events())
     assert [result.status for result in feed.results[bad.key]] == [FAILED, FAILED]
     for result in feed.results[bad.key]:
         assert result.attempts == 2
         assert result.scores == {}
-        assert "FileExistsError" in result.reason
+        assert "ValueError: test_metric must be" in result.reason
         assert "\n" not in result.reason
     assert [result.status for result in feed.results[good.key]] == [COMPLETED]
+
+
+def test_a_run_goes_on_where_no_checkpoint_can_be_written_and_the_user_is_told_once(
+    make_runner: MakeRunner, dataset: Dataset, tmp_path: Path
+) -> None:
+    long = replace(CONFIG, train=replace(CONFIG.train, epochs=30))
+    tasks = [task(0, 1, config=long), task(1, 2, config=long)]
+    for a_task in tasks:
+        # Their folders of checkpoints are files.
+        (tmp_path / a_task.key).touch()
+    feed, warnings = Tasks(*tasks), list[str]()
+    make_runner(tmp_path, checkpoint_seconds=1e-9, warn=warnings.append).run(feed, Events())
+    for a_task in tasks:
+        (result,) = feed.results[a_task.key]
+        assert (result.status, result.attempts) == (COMPLETED, 1)
+        assert result.scores == alone(dataset, a_task, result.seed).scores
+    assert warnings == [f"checkpoints cannot be written to {tmp_path} (File exists); the training goes on"]
 
 
 def test_a_retry_goes_on_from_the_checkpoint_and_ends_as_if_nothing_had_happened(

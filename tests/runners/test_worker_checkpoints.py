@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.records import COMPLETED, FAILED
 from tune_bn.runners.base import EpochPoint, RunResult, Task
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray_tune import TASK, TaskTrainable
+from tune_bn.runners.ray_trainable import TASK, TaskTrainable
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
@@ -170,16 +171,40 @@ def test_a_task_is_not_reported_as_done_while_it_is_written(
     assert not writing()
 
 
-def test_a_write_that_failed_is_an_error_of_the_task(
+def test_a_write_that_failed_is_reported_and_the_next_one_is_tried(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always_due: None
 ) -> None:
-    def fail(store: CheckpointStore, state: Mapping[str, Any]) -> None:
-        raise OSError("disk full")
+    write, tried = CheckpointStore.write, list[int]()
 
-    monkeypatch.setattr(CheckpointStore, "write", fail)
+    def fail_twice(store: CheckpointStore, state: Mapping[str, Any]) -> None:
+        tried.append(len(state["runs"][0]["curve"]))
+        if len(tried) <= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(store, state)
+
+    monkeypatch.setattr(CheckpointStore, "write", fail_twice)
     worker = TaskWorker(task(), DeviceData(dataset, CPU), options(tmp_path))
-    with pytest.raises(OSError, match="disk full"):
-        [worker.step() for _ in range(CONFIG.train.epochs)]
+    assert worker.writer is not None
+    problems = []
+    for _ in range(4):
+        worker.step()
+        worker.writer.flush()
+        problems.append(worker.writer.problem)
+    assert tried == [1, 2, 3, 4]
+    assert problems == ["No space left on device", "No space left on device", None, None]
+    assert worker.step().problem is None
+    worker.close()
+
+
+def test_a_checkpoint_on_demand_waits_for_the_one_before_and_is_written_when_it_returns(
+    dataset: Dataset, tmp_path: Path, gate: Gate, joined: threading.Event
+) -> None:
+    worker = TaskWorker(task(), DeviceData(dataset, CPU), options(tmp_path))
+    worker.step()
+    worker.step()
+    gate.open_when(joined.is_set)
+    worker.checkpoint()
+    assert gate.written == [1, 2]
     assert not writing()
 
 

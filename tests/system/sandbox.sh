@@ -7,6 +7,7 @@
 set -euo pipefail
 
 mount --bind "$SCRATCH" /run
+chmod 755 /run  # PostgreSQL runs as a user of its own
 mkdir /run/home /run/logs /run/ray /run/tmp
 ip link set lo up
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from tune_bn.analysis.sequential import Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, SCHEMA_VERSION, canonical_json, sha256_of
+from tune_bn.records import BASELINE, SCHEMA_VERSION, canonical_json, read_bytes, sha256_of
 
 PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
@@ -54,7 +54,7 @@ def read_plan(path: Path) -> dict[str, Any]:
         RecordError: it cannot be read, or a key is missing, unknown, or holds a value that is not acceptable.
     """
     try:
-        plan: dict[str, Any] = json.loads(path.read_bytes())
+        plan: dict[str, Any] = json.loads(read_bytes(path))
     except FileNotFoundError:
         raise StudyError(f"{path}: missing; accepted: a study whose confirmation was started") from None
     except (OSError, ValueError, RecursionError) as error:

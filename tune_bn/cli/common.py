@@ -77,11 +77,11 @@ def carry_out(
     try:
         with naming(source):
             verdict = run_study(opening, space, address=address, console=console, **stages)
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as error:
         console.close()
         if opened:
             resume = to_go_on or resume_line(opened[0].path, address)
-            typer.echo(f"interrupted; nothing that finished is lost. To go on: {resume}", err=True)
+            typer.echo(f"{error or 'interrupted'}; nothing that finished is lost. To go on: {resume}", err=True)
         raise typer.Exit(130) from None
     finally:
         console.close()

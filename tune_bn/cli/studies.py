@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,11 +26,13 @@ from tune_bn.cli.common import (
     latest_study,
     naming,
     print_verdict,
+    resume_line,
     run,
     say,
     shown,
     study_name,
 )
+from tune_bn.cli.jobs import carry_out_as_job
 from tune_bn.cli.statistics import verify_scores
 from tune_bn.errors import StudyError
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
@@ -56,6 +62,10 @@ def search(
     output: OutputOption = STUDIES,
     address: AddressOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was interrupted.")] = False,
+    job: Annotated[
+        bool,
+        typer.Option("--job", help="On the head of a cluster: run as a Ray job, which outlives this connection."),
+    ] = False,
     warm_start: Annotated[
         list[str] | None,
         typer.Option(metavar="STUDY", help="Begin with the best of another study's search; may be given again."),
@@ -86,23 +96,32 @@ def search(
         others = [existing_study(name, output, "--warm-start") for name in warm_start]
         loaded, told = warm_started(loaded, source, others)
 
+    opening: Callable[[], StudyFolder]
+
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
         for line in told:
             typer.echo(line, err=True)
         return folder
 
+    if job and address not in (None, "auto"):
+        raise StudyError(f"--address: got {address!r} beside --job; accepted: auto, on the head of the cluster")
     if resume:
         folder = existing_study(study, output) if study is not None else latest_study(output, loaded.name)
         folder.check_resume(loaded)
-        run(lambda: folder.resumed(loaded), loaded, source, address, folder.path)
+        opening, place = partial(folder.resumed, loaded), folder.path
     elif study is not None:
         folder = StudyFolder(output / study_name(study))
         require_writable(output)
         folder.check_new()
-        run(lambda: beginning(folder), loaded, source, address, folder.path)
+        opening, place = partial(beginning, folder), folder.path
     else:
-        run(lambda: beginning(new_study(output, loaded.name)), loaded, source, address, output)
+        opening, place = lambda: beginning(new_study(output, loaded.name)), output
+    if job:
+        require_writable(place)
+        carry_out_as_job(opening, loaded, source)
+    else:
+        run(opening, loaded, source, address, place)
 
 
 @app.command()
@@ -175,14 +194,75 @@ def report(study: StudyArgument, output: OutputOption = STUDIES) -> None:
 def status(
     study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; default: all.")] = None,
     output: OutputOption = STUDIES,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the view up to date, until Ctrl-C.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the studies: stage, progress, best so far, verdict."""
-    from tune_bn.status import describe_study, table
+    """Show the studies: state, progress, best so far, device-hours, cost, time left, verdict.
 
-    folders = [existing_study(study, output)] if study is not None else list_studies(output)
-    rows = [describe_study(folder) for folder in folders]
-    if as_json:
-        say(json.dumps(rows, indent=2, ensure_ascii=False))
+    Device-hours are those for which runs held GPUs, or CPU cores where they have no
+    GPU, failed attempts included. The cost is an estimate from
+    resources.price_per_device_hour of the space file.
+    """
+    from tune_bn.status import describe_study, table
+    from tune_bn.status import watch as keep_watching
+
+    if watch and as_json:
+        raise StudyError("--watch: got it beside --json; accepted: one of the two")
+
+    def rows() -> list[dict[str, Any]]:
+        folders = [existing_study(study, output)] if study is not None else list_studies(output)
+        return [describe_study(folder) for folder in folders]
+
+    if watch:
+        with suppress(KeyboardInterrupt):
+            keep_watching(rows, output)
+    elif as_json:
+        say(json.dumps(rows(), indent=2, ensure_ascii=False))
     else:
-        say(table(rows, output))
+        say(table(rows(), output))
+
+
+@app.command()
+def logs(
+    study: StudyArgument,
+    output: OutputOption = STUDIES,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the study runs, until Ctrl-C.")] = False,
+) -> None:
+    """Print what the drivers of a study told, with the times (UTC)."""
+    folder = existing_study(study, output)
+    with suppress(KeyboardInterrupt):
+        for line in folder.log_lines(follow=follow):
+            say(line)
+
+
+@app.command()
+def stop(
+    study: StudyArgument,
+    output: OutputOption = STUDIES,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the driver to end.")] = 120,
+) -> None:
+    """Stop a running study cleanly, wherever its driver runs. What had finished is kept; --resume goes on."""
+    folder = existing_study(study, output)
+    folder.request_stop()
+    deadline = time.monotonic() + timeout
+    while folder.is_locked:
+        if time.monotonic() > deadline:
+            raise StudyError(
+                f"{folder.name}: its driver was told to stop and has not ended after {timeout:g} s; accepted: more "
+                "patience (--timeout), or the end of the driver that `tune_bn status --json` names"
+            )
+        time.sleep(0.2)
+    say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+
+
+@app.command()
+def export(
+    study: StudyArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, .csv or .parquet.")],
+    output: OutputOption = STUDIES,
+) -> None:
+    """Write the records of a study as a table: one row per run, columns such as config.gamma, scores.val_accuracy."""
+    from tune_bn.export import write_table
+
+    count = write_table(existing_study(study, output).records.read(), file)
+    say(f"{count} runs written to {file}")

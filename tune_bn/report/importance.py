@@ -27,6 +27,8 @@ from tune_bn.report.study import StudyFiles, Trial, trials_of
 
 FEWEST = 8
 """Trials below which a forest of regression trees says nothing."""
+MOST = 250
+"""Trials beyond which a sample of them is asked, evenly over the search: the time grows with their square."""
 REPEATS = 5
 TREES = 32
 CONTROL = "random numbers"
@@ -40,6 +42,7 @@ class Importance:
     score: str
     """What the trials are compared by."""
     trials: int
+    """How many were asked."""
     shares: Mapping[str, tuple[float, ...]]
     """Share of the variance that each key explains alone, in percent, one for each repetition; with the control."""
 
@@ -47,7 +50,8 @@ class Importance:
 def importances(study: StudyFiles) -> list[Importance]:
     """For trials of full length and, where some were stopped early, for all trials at equal epochs.
 
-    Left out is what has fewer than :data:`FEWEST` trials, and where all scores or all configurations are the same.
+    Of more than :data:`MOST` trials a sample is asked. Left out is what has fewer than
+    :data:`FEWEST`, and where all scores or all configurations are the same.
     Equal for equal input: forests and control come from fixed generators.
     """
     trials = [trial for trial in trials_of(study.records, SEARCH) if trial.arm == CANDIDATE]
@@ -103,6 +107,8 @@ def _at_equal_epochs(study: StudyFiles, trials: Sequence[Trial]) -> tuple[int, l
 
 
 def _importance(study: StudyFiles, score: str, trials: Sequence[tuple[Trial, float]]) -> Importance | None:
+    if len(trials) > MOST:
+        trials = [trials[index] for index in np.linspace(0, len(trials) - 1, MOST).round().astype(int)]
     values = np.array([value for _, value in trials])
     if values.size < FEWEST or np.ptp(values) == 0:
         return None

@@ -15,7 +15,7 @@ from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, 
 from tune_bn.report.canvas import FEW_ARMS
 from tune_bn.report.cells import NONE, config_cells, distinct, number, ranges
 from tune_bn.report.curves import curves
-from tune_bn.report.importance import CONTROL, FEWEST, REPEATS, importance_figure, importances
+from tune_bn.report.importance import CONTROL, FEWEST, MOST, REPEATS, importance_figure, importances
 from tune_bn.report.landscape import landscape
 from tune_bn.report.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
 from tune_bn.report.luck import shrinkage_figure, shrunken
@@ -82,11 +82,12 @@ def importance(study: StudyFiles) -> Iterator[Block]:
         if len(found) > 1
         else ""
     )
+    sample = f" Of more trials a sample of {MOST} is asked." if any(one.trials == MOST for one in found) else ""
     yield Picture(
         "importance.png",
         "Importance of the searched keys",
         f"Search: share of the variance of validation accuracy that each key explains alone (fANOVA on a forest of "
-        f"regression trees), over the range that was tried.{chosen} The shares sum to 100 % even where nothing "
+        f"regression trees), over the range that was tried.{chosen}{sample} The shares sum to 100 % even where nothing "
         f"matters: a key whose bar is no longer than that of {CONTROL} has shown nothing. Bars: mean of {REPEATS} "
         "forests; whiskers: least and largest.",
         importance_figure(found),

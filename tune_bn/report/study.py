@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,14 +11,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
-import yaml
-
 from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
 from tune_bn.curves import CurveLog
-from tune_bn.errors import RecordError, StudyError
+from tune_bn.errors import RecordError, SpecError, StudyError
 from tune_bn.layers import Diagnostics, read_diagnostics
-from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, Record, RecordLog
+from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, Record, RecordLog, read_bytes
+from tune_bn.space_file import parse_yaml
 from tune_bn.training.result import EpochPoint
 
 SPACE_FILE = "space.yaml"
@@ -157,17 +157,17 @@ def _trial(stage: str, arm: str, number: int | None, runs: Sequence[Record]) -> 
 
 def _read_space(path: Path) -> Mapping[str, Any]:
     try:
-        space = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        space = parse_yaml(path)
+    except SpecError:
+        if not os.path.lexists(path):
+            return {}
         raise RecordError(f"{path}: cannot be read; accepted: the YAML that the study was started with") from None
     return space if isinstance(space, dict) else {}
 
 
 def _read_verdict(path: Path) -> Mapping[str, Any] | None:
     try:
-        verdict = json.loads(path.read_bytes())
+        verdict = json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

@@ -76,7 +76,8 @@ class Listener(Protocol):
         """New points of the learning curves, by seed."""
 
     def task_killed(self, task: Task) -> None:
-        """The task was running when the work was interrupted; it will be run again by a resume."""
+        """The task was running and does not any more, for no end of its own: its worker was lost, gave it back, or the
+        work was interrupted. It starts again, here or by a resume."""
 
 
 class Runner(Protocol):
@@ -88,8 +89,9 @@ class Runner(Protocol):
         """Work until the feed is exhausted and every task came back.
 
         A task that raises is tried again, from its last checkpoint, up to ``max_failures`` times; then it comes back
-        with status ``failed``. Tasks that the scheduler stops, of those that ``may_stop``, come back as ``pruned``; it
-        compares them with the finished trials of an earlier process too, given as ``history``.
+        with status ``failed``. Checkpoints that cannot be written are no error. Tasks that the scheduler stops, of
+        those that ``may_stop``, come back as ``pruned``; it compares them with the finished trials of an earlier
+        process too, given as ``history``.
 
         Raises:
             Interrupted: on Ctrl-C, after the running tasks were stopped and reported as killed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,14 @@ import torch
 
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.runners.base import Feed, History, Listener, RunResult, SchedulerConfig, Task
-from tune_bn.runners.worker import CurveBook, TaskWorker, WorkerOptions, failed_results, final_results
+from tune_bn.runners.worker import (
+    CheckpointWarning,
+    CurveBook,
+    TaskWorker,
+    WorkerOptions,
+    failed_results,
+    final_results,
+)
 from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
@@ -30,11 +38,13 @@ class LocalRunner:
         checkpoints: Path | None = None,
         checkpoint_seconds: float = 60.0,
         max_failures: int = 0,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.dataset = dataset
         self.options = WorkerOptions(checkpoints, checkpoint_seconds, fingerprint=dataset.sha256)
         self.max_failures = max_failures
+        self._warn = CheckpointWarning(checkpoints, warn)
         self._data: dict[bool, DeviceData] = {}
 
     def run(
@@ -63,6 +73,7 @@ class LocalRunner:
                     while True:
                         report = worker.step()
                         curves.add(report.curves)
+                        self._warn.hear(report)
                         listener.task_progress(task, report.curves)
                         if report.done:
                             return final_results(report.results, curves, pruned_by=None, attempts=attempt)

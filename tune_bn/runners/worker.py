@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class Report:
     """New points by seed; all points again after a restore."""
     results: Sequence[RunResult]
     """What would be recorded if the task ended here, without curves; final where ``done``."""
+    problem: str | None = None
+    """Why the last checkpoint could not be written, if so; the training went on."""
 
 
 class TaskWorker:
@@ -91,7 +93,7 @@ class TaskWorker:
                     run.train_epoch()
             now = time.monotonic()
             if self.writer is not None and not self.done and self.writer.due:
-                self.writer.save({"identity": self.identity, "runs": (run.state_dict() for run in self.runs)})
+                self._save(self.writer)
             if self.epoch in self.options.milestones or now - start >= self.options.report_seconds:
                 break
         if self.writer is not None and self.done:
@@ -99,10 +101,20 @@ class TaskWorker:
             self.writer.flush()
         return self._report()
 
+    def checkpoint(self) -> None:
+        """Write a checkpoint now, and wait until it is written: the task goes on elsewhere."""
+        if self.writer is not None and self.epoch and not self.done:
+            self.writer.flush()
+            self._save(self.writer)
+            self.writer.flush()
+
+    def _save(self, writer: CheckpointWriter) -> None:
+        writer.save({"identity": self.identity, "runs": (run.state_dict() for run in self.runs)})
+
     def close(self) -> None:
-        """Wait until nothing is written any more. A checkpoint that fails now is worth no error."""
+        """Wait until nothing is written any more."""
         if self.writer is not None:
-            self.writer.close()
+            self.writer.flush()
 
     def _report(self) -> Report:
         curves = {run.seed: tuple(run.curve[n:]) for run, n in zip(self.runs, self.reported, strict=True)}
@@ -116,7 +128,27 @@ class TaskWorker:
             ]
         objective = sum(run.val_accuracy for run in self.runs) / len(self.runs)
         bare = tuple(replace(result, curve=()) for result in results)
-        return Report(self.epoch, objective, self.done, curves, bare)
+        problem = None if self.writer is None else self.writer.problem
+        return Report(self.epoch, objective, self.done, curves, bare, problem)
+
+
+class CheckpointWarning:
+    """Tells the user, once, that checkpoints cannot be written.
+
+    Args:
+        folder: where they should go.
+        warn: takes a line; None: nobody is told.
+    """
+
+    def __init__(self, folder: Path | None, warn: Callable[[str], None] | None) -> None:
+        self.folder = folder
+        self._warn = warn
+
+    def hear(self, report: Report) -> None:
+        """Take a report of a worker."""
+        if report.problem is not None and self._warn is not None:
+            self._warn(f"checkpoints cannot be written to {self.folder} ({report.problem}); the training goes on")
+            self._warn = None
 
 
 class CurveBook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
+from tune_bn.records import not_linked, writing
 
 _GIVEN = " given "
 
@@ -51,17 +53,19 @@ def open_study(journal: Path, name: str, distributions: Mapping[str, Distributio
 
     Raises:
         StudyError: the file is no journal, the study has another direction, or a trial of it has other parameters or
-            other distributions than these.
+            other distributions than these; or the file cannot be written.
     """
-    _cut_torn_line(journal)
     try:
-        storage = JournalStorage(JournalFileBackend(str(journal)))
+        with writing(journal):
+            _cut_torn_line(journal)
+            storage = JournalStorage(JournalFileBackend(str(journal)))
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(
             f"{journal}: is no journal of Optuna ({type(error).__name__}: {error}); accepted: the study's own file"
         ) from None
     if all(study.study_name != name for study in storage.get_all_studies()):
-        return optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        with writing(journal):
+            return optuna.create_study(storage=storage, study_name=name, direction="maximize")
     study = optuna.load_study(storage=storage, study_name=name)
     # Opened for maximizing, it would keep its old direction without a word.
     if study.directions != [StudyDirection.MAXIMIZE]:
@@ -77,9 +81,11 @@ def open_study(journal: Path, name: str, distributions: Mapping[str, Distributio
 
 def _cut_torn_line(journal: Path) -> None:
     # Optuna reads past a torn line, but would write the next one behind it.
-    if not journal.exists():
+    if not os.path.lexists(journal):
         return
-    with journal.open("r+b") as handle:
+    if not stat.S_ISREG(os.lstat(journal).st_mode):
+        raise StudyError(f"{journal}: is no regular file; accepted: the study's own file")
+    with open(journal, "r+b", opener=not_linked) as handle:
         data = handle.read()
         if data and not data.endswith(b"\n"):
             handle.truncate(data.rfind(b"\n") + 1)

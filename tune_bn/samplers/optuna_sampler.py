@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
-from tune_bn.records import FAILED, PRUNED
+from tune_bn.records import FAILED, PRUNED, writing
 from tune_bn.samplers.base import Outcome, Proposal
 from tune_bn.samplers.optuna_journal import key_of, open_study, stored_name, to_optuna
 
@@ -96,12 +96,13 @@ class OptunaSampler:
         distributions: the searched keys.
         name, seed: which sampler.
         points: configurations to try first; keys that a point leaves out are sampled.
-        finished: trials that the records hold, by number. Where Optuna did not hear of one
-            before a crash, it is told now; other trials that are still open are handed out again.
+        finished: trials that the records hold, by number; None: the journal alone is right. Where Optuna did not hear
+            of one before a crash, it is told now; all others are handed out again, those that are still open and those
+            that Optuna was told of and whose records were lost.
 
     Raises:
-        StudyError: the journal lacks trials that the records hold, has another direction, or was written with other
-            distributions.
+        StudyError: the journal lacks trials that the records hold, has another direction, was written with other
+            distributions, or cannot be written. Every method raises it too where the journal cannot be written.
     """
 
     def __init__(
@@ -119,33 +120,39 @@ class OptunaSampler:
         self.name = name
         self.seed = seed
         self.distributions = distributions
+        self._storage = storage
         self.study = open_study(storage, study, distributions)
         trials = self.study.get_trials(deepcopy=False)
         # A crash may have come between two of them.
         if all(trial.state == TrialState.WAITING for trial in trials):
-            for point in points[len(trials) :]:
-                self.study.enqueue_trial({self._stored_name(name, point): value for name, value in point.items()})
+            with writing(storage):
+                for point in points[len(trials) :]:
+                    self.study.enqueue_trial({self._stored_name(name, point): value for name, value in point.items()})
         self._waiting: deque[Proposal] = deque()
         self._told = 0
         self._proposed = 0
         self._begun = 0
-        self._reconcile(trials, dict(finished or {}), storage)
+        self._unrecorded: set[int] = set()
+        self._reconcile(trials, None if finished is None else dict(finished), storage)
 
-    def _reconcile(self, trials: Sequence[Any], finished: dict[int, Outcome], storage: Path) -> None:
+    def _reconcile(self, trials: Sequence[Any], finished: dict[int, Outcome] | None, storage: Path) -> None:
         for trial in trials:
             if trial.state == TrialState.WAITING:
                 continue
             self._begun += 1
-            known = finished.pop(trial.number, None)
-            if trial.state.is_finished():
-                if _GIVEN_UP not in trial.user_attrs:
-                    self._told += 1
-                    self._proposed += 1
+            known = None if finished is None else finished.pop(trial.number, None)
+            if _GIVEN_UP in trial.user_attrs:
+                continue
+            if trial.state.is_finished() and (finished is None or known is not None):
+                self._told += 1
+                self._proposed += 1
             elif known is not None:
                 self._proposed += 1
                 self.tell(trial.number, known)
             else:
                 # Its parameters are in the journal: the same configuration runs again, or goes on from its checkpoint.
+                if trial.state.is_finished():
+                    self._unrecorded.add(trial.number)
                 self._waiting.append(Proposal(trial.number, _overrides(trial.params)))
         if finished:
             raise StudyError(
@@ -155,6 +162,10 @@ class OptunaSampler:
 
     def propose(self) -> Proposal:
         """See :meth:`tune_bn.samplers.base.Sampler.propose`."""
+        with writing(self._storage):
+            return self._propose()
+
+    def _propose(self) -> Proposal:
         self._proposed += 1
         waiting = self._waiting.popleft() if self._waiting else None
         if waiting is not None and set(waiting.overrides) == set(self.distributions):
@@ -190,7 +201,15 @@ class OptunaSampler:
         The standard deviation over the seeds and their number are user attributes of the trial, ``std`` and ``n``: no
         sampler of Optuna takes them, its dashboard and ``trials_dataframe`` show them.
         """
+        with writing(self._storage):
+            self._tell(trial, outcome)
+
+    def _tell(self, trial: int, outcome: Outcome) -> None:
         self._told += 1
+        if trial in self._unrecorded:
+            # Optuna was told of the same run before its record was lost.
+            self._unrecorded.discard(trial)
+            return
         if outcome.status == FAILED or outcome.objective is None or not math.isfinite(outcome.objective):
             self.study.tell(trial, state=TrialState.FAIL)
             return
@@ -206,10 +225,12 @@ class OptunaSampler:
     def end(self) -> list[int]:
         """See :meth:`tune_bn.samplers.base.Sampler.end`. Trials that are still RUNNING are told FAIL."""
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        for trial in running:
-            self._trial(trial.number).set_user_attr(_GIVEN_UP, True)
-            self.study.tell(trial.number, state=TrialState.FAIL)
-        self._proposed -= len(running) - len(self._waiting)
+        with writing(self._storage):
+            for trial in running:
+                self._trial(trial.number).set_user_attr(_GIVEN_UP, True)
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        waiting = [proposal for proposal in self._waiting if proposal.trial not in self._unrecorded]
+        self._proposed -= len(running) - len(waiting)
         self._waiting.clear()
         return [trial.number for trial in running]
 

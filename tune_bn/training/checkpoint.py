@@ -80,7 +80,8 @@ class CheckpointWriter:
     """Writes the checkpoints of one task in a thread of its own; the training waits for the copy to the host alone.
 
     One write is in flight at most. The next checkpoint is due once that has ended, and after ``seconds``, or later
-    where copying is slow: it may take :data:`CHECKPOINT_SHARE` of the time.
+    where copying is slow: it may take :data:`CHECKPOINT_SHARE` of the time. A checkpoint that cannot be written is no
+    error of the training: :attr:`problem` tells, and the next one is tried when it is due.
 
     Args:
         store: where they go.
@@ -95,7 +96,12 @@ class CheckpointWriter:
         self._saved_at = clock()
         self._held_up = 0.0
         self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._problem: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last checkpoint could not be written, in one line; None where it could, and while it is written."""
+        return None if self.writing else self._problem
 
     @property
     def interval(self) -> float:
@@ -117,16 +123,15 @@ class CheckpointWriter:
 
         Returns:
             Whether the checkpoint was taken.
-
-        Raises:
-            OSError: the folder cannot be made.
-            Exception: what the write before raised. The checkpoints before that are still there.
         """
         if self.writing:
             return False
-        self.flush()
-        start = self._clock()
-        self.store.make_folder()
+        start = self._saved_at = self._clock()
+        try:
+            self.store.make_folder()
+        except OSError as error:
+            self._problem = _words_of(error)
+            return False
         copied = snapshot(state)
         self._thread = threading.Thread(target=self._write, args=(copied,), name="checkpoint", daemon=True)
         self._thread.start()
@@ -135,24 +140,23 @@ class CheckpointWriter:
         return True
 
     def flush(self) -> None:
-        """Wait for the write in flight. Raises what the last write raised, once."""
+        """Wait for the write in flight, whatever becomes of it."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def close(self) -> None:
-        """Wait for the write in flight, whatever becomes of it: the task is over."""
-        with suppress(Exception):
-            self.flush()
 
     def _write(self, state: Mapping[str, Any]) -> None:
         try:
             self.store.write(state)
-        except BaseException as error:
-            self._error = error
+            self._problem = None
+        # A full disk is an OSError here and a RuntimeError of torch's there.
+        except Exception as error:
+            self._problem = _words_of(error)
+
+
+def _words_of(error: Exception) -> str:
+    words = error.strerror if isinstance(error, OSError) else next(iter(str(error).strip().splitlines()), "")
+    return words or type(error).__name__
 
 
 def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:

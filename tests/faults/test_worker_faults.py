@@ -1,0 +1,369 @@
+"""Workers, nodes, devices and disks that fail under a study on Ray: it ends with the records of an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from faults.harness import (
+    FaultRow,
+    FaultTable,
+    References,
+    Workplace,
+    essence,
+    run_in_process,
+    space_with,
+)
+from local_studies import Follower
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
+from tune_bn.records import FAILED
+from tune_bn.runners.base import EpochPoint, RunResult, Task
+from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
+from tune_bn.training.checkpoint import LATEST, PREVIOUS
+from tune_bn.training.config import DataConfig
+from tune_bn.training.data import load_dataset
+
+PREEMPTION = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+FOREVER_MS = 2**53
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Watcher(Follower):
+    """Knows what runs, and may break something whenever a task has made progress."""
+
+    def __init__(self, disturb: Callable[[Watcher, Task], None] | None = None) -> None:
+        super().__init__()
+        self.disturb = disturb
+        self.running: set[str] = set()
+        self.killed: list[str] = []
+        self.started: list[tuple[str, frozenset[str]]] = []
+        """Each start, with what ran then."""
+        self.times = 0
+        """Faults injected."""
+
+    def task_started(self, task: Task) -> None:
+        self.running.add(task.key)
+        self.started.append((task.key, frozenset(self.running)))
+
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+        if self.disturb is not None:
+            self.disturb(self, task)
+
+    def task_killed(self, task: Task) -> None:
+        self.running.discard(task.key)
+        self.killed.append(task.key)
+
+    def run_recorded(self, record: Any, curve: Sequence[EpochPoint]) -> None:
+        super().run_recorded(record, curve)
+        self.running.discard(record.key)
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The environment of every cluster of this module; the folder in which the network counts."""
+    folder = tmp_path_factory.mktemp("counting")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in Workplace(folder, counting=folder).environment.items():
+            patch.setenv(name, value)
+        # A node that is gone is noticed in a second or two.
+        for name, value in {
+            "INITIAL_DELAY_MS": 500,
+            "PERIOD_MS": 300,
+            "TIMEOUT_MS": 1000,
+            "FAILURE_THRESHOLD": 4,
+        }.items():
+            patch.setenv(f"RAY_health_check_{name.lower()}", str(value))
+        yield folder
+
+
+@pytest.fixture
+def cluster(counting: Path) -> Iterator[Cluster]:
+    """A head that trains nothing, where the driver is, and two nodes for a trial each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def one_machine(counting: Path) -> Iterator[None]:
+    """A cluster of the study's own, with a GPU that is one in name."""
+    yield
+    ray.shutdown()
+
+
+def connected(place: Workplace, **options: Any) -> RayOptions:
+    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "archs": (place.content["model"]["arch"],)}
+    made = RayOptions(**{**resources, **options})
+    connect(made)
+    return made
+
+
+def disturbed(
+    place: Workplace, options: RayOptions, watcher: Watcher, warn: Callable[[str], None] | None = None
+) -> None:
+    """The study, through all its stages."""
+    run_in_process(place, lambda dataset, folder: RayTuneRunner(dataset, options, folder, warn=warn), watcher)
+
+
+def trainers() -> list[int]:
+    """Processes below this one that train."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                names[int(entry.name)] = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+    mine = {os.getpid()}
+    while grown := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= grown
+    return sorted(pid for pid in mine if b"Trainable" in names.get(pid, b""))
+
+
+def check(row: FaultRow, watcher: Watcher, *, most_extra: float) -> None:
+    assert row.times == watcher.times > 0, "nothing was broken"
+    assert (row.lost, row.duplicates) == (0, 0)
+    assert 0 <= row.extra_work_percent <= most_extra
+
+
+@pytest.mark.parametrize("fault", ["worker killed", "checkpoint truncated", "checkpoints blocked"])
+def test_the_process_of_a_trial_is_killed(
+    tmp_path: Path,
+    counting: Path,
+    one_machine: None,
+    undisturbed: References,
+    fault_table: FaultTable,
+    fault: str,
+) -> None:
+    place = Workplace(tmp_path, pace=0.02, counting=counting)
+    warnings: list[str] = []
+
+    def kill(watcher: Watcher, task: Task) -> None:
+        checkpoints = place.study / "checkpoints" / task.key
+        ready = fault == "checkpoints blocked" or (checkpoints / PREVIOUS).exists()
+        # Once in the search and once in the confirmation.
+        stages = {"search": 0, "confirm": 1}
+        if ready and stages.get(task.stage) == watcher.times and (pids := trainers()):
+            watcher.times += 1
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            if fault == "checkpoint truncated":
+                for latest in (place.study / "checkpoints").glob(f"*/{LATEST}"):
+                    os.truncate(latest, latest.stat().st_size // 2)
+
+    options = connected(place, init={"num_cpus": 2})
+    watcher = Watcher(kill)
+
+    def make(dataset: Any, folder: Path) -> RayTuneRunner:
+        if fault == "checkpoints blocked":
+            folder.touch()
+        return RayTuneRunner(dataset, options, folder, warn=warnings.append)
+
+    run_in_process(place, make, watcher)
+    names = {"worker killed": "SIGKILL of workers", "checkpoint truncated": "SIGKILL, latest checkpoint truncated"}
+    name = names.get(fault, "SIGKILL, checkpoints cannot be written")
+    row = fault_table.add(name, watcher.times, undisturbed(), place.outcome())
+    # Two workers lose what they did since their last checkpoint, or all of it, of eleven runs; twice.
+    check(row, watcher, most_extra=100 * 4 / 11)
+    assert {attempts for record in place.records() if (attempts := record.attempts)} == {1, 2}
+    assert set(watcher.killed) <= {record.key for record in place.records() if record.attempts == 2}
+    if fault == "checkpoints blocked":
+        (warning,) = warnings
+        assert warning.startswith(f"checkpoints cannot be written to {place.study / 'checkpoints'} (")
+    else:
+        assert warnings == []
+
+
+def test_a_warm_worker_is_killed_between_two_runs(
+    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
+) -> None:
+    place = Workplace(tmp_path, pace=0, counting=counting)
+    options = connected(place, max_concurrent=1, max_failures=1, init={"num_cpus": 1})
+
+    class Killer(Watcher):
+        def run_recorded(self, record: Any, curve: Sequence[EpochPoint]) -> None:
+            super().run_recorded(record, curve)
+            if len(self.recorded) in (1, 6):
+                (pid,) = trainers()
+                os.kill(pid, signal.SIGKILL)
+                self.times += 1
+
+    watcher = Killer()
+    disturbed(place, options, watcher)
+    row = fault_table.add("SIGKILL of a warm worker", watcher.times, undisturbed(), place.outcome())
+    check(row, watcher, most_extra=0)
+    assert watcher.times == 2
+
+
+def test_a_whole_node_is_killed(
+    tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable
+) -> None:
+    place = Workplace(tmp_path, pace=0.02, counting=counting)
+    options = connected(place, address=cluster.address)
+    node = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
+    removal = threading.Thread(target=lambda: cluster.remove_node(node, allow_graceful=False))
+
+    def kill(watcher: Watcher, task: Task) -> None:
+        if not watcher.times and len(watcher.running) == 2 and len(watcher.recorded) >= 1:
+            watcher.times += 1
+            removal.start()
+
+    watcher = Watcher(kill)
+    disturbed(place, options, watcher)
+    removal.join()
+    row = fault_table.add("SIGKILL of a node", watcher.times, undisturbed(), place.outcome())
+    check(row, watcher, most_extra=100 / 11)
+    assert [record.attempts for record in place.records() if record.attempts > 1] == [2] * len(watcher.killed)
+    assert len(watcher.killed) == 1
+
+
+@pytest.mark.parametrize("checkpoints", [True, False], ids=["shared checkpoints", "no checkpoints"])
+def test_a_node_is_drained(
+    tmp_path: Path,
+    counting: Path,
+    cluster: Cluster,
+    undisturbed: References,
+    fault_table: FaultTable,
+    checkpoints: bool,
+) -> None:
+    place = Workplace(tmp_path, pace=0, counting=counting)
+    # No checkpoint is due: the one that counts is written on notice.
+    options = connected(place, address=cluster.address, checkpoint_seconds=3600, max_failures=0)
+    gone = sorted(node.node_id for node in cluster.worker_nodes)[0]
+
+    def drain(watcher: Watcher, task: Task) -> None:
+        if not watcher.times and len(watcher.running) == 2:
+            watcher.times += 1
+            # Slow enough that the notice comes in the middle of a run.
+            place.set_pace(0.2)
+            client = GcsClient(address=cluster.address)
+            accepted, reason = client.drain_node(gone, PREEMPTION, "the spot price rose", FOREVER_MS)
+            assert accepted, reason
+        elif watcher.killed:
+            place.set_pace(0)
+
+    watcher = Watcher(drain)
+    run_in_process(
+        place,
+        lambda dataset, folder: RayTuneRunner(dataset, options, folder if checkpoints else None),
+        watcher,
+    )
+    name = "node drained" if checkpoints else "node drained, no checkpoint"
+    row = fault_table.add(name, watcher.times, undisturbed(), place.outcome())
+    check(row, watcher, most_extra=0 if checkpoints else 100 / 11)
+    # It is no failure of the run, though none was allowed.
+    assert {record.attempts for record in place.records()} == {1}
+    assert len(watcher.killed) == 1
+
+
+def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
+    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
+) -> None:
+    place = Workplace(tmp_path, pace=0.02, counting=counting)
+    options = connected(place, gpu=0.5, max_failures=0, init={"num_cpus": 2, "num_gpus": 1})
+
+    def fill(watcher: Watcher, task: Task) -> None:
+        if not watcher.times and len(watcher.running) == 2:
+            watcher.times += 1
+            place.plant("out_of_memory")
+
+    watcher = Watcher(fill)
+    disturbed(place, options, watcher)
+    assert place.planted() == 0
+    row = fault_table.add("out of memory on the device", watcher.times, undisturbed(), place.outcome())
+    check(row, watcher, most_extra=100 / 11)
+    (key,) = watcher.killed
+    assert [record.attempts for record in place.records() if record.key == key] == [2]
+    (_, beside), (_, then) = (start for start in watcher.started if start[0] == key)
+    assert then == {key}
+    later = watcher.started[watcher.started.index((key, then)) + 1 :]
+    assert len(beside) == 2 or any(len(running) == 2 for _, running in later)
+
+
+class OneTask:
+    """A feed of one run that keeps its result."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.begun = False
+        self.results: list[RunResult] = []
+
+    @property
+    def exhausted(self) -> bool:
+        return self.begun
+
+    def next(self) -> Task | None:
+        if self.begun:
+            return None
+        self.begun = True
+        return self.task
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        self.results.extend(results)
+
+
+@pytest.mark.parametrize(("gpu", "attempts"), [(1, 2), (0, 4)], ids=["a GPU", "no GPU"])
+def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
+    tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int
+) -> None:
+    from tune_bn.spec import parse_space
+
+    place = Workplace(tmp_path, counting=counting, pace=0)
+    options = connected(place, gpu=gpu, max_failures=3, init={"num_cpus": 1, "num_gpus": 1})
+    place.plant("out_of_memory", 9)
+    config = parse_space(dict(place.content), "space.yaml").run_config({"gamma": 0.5, "c": 1.0})
+    feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
+    dataset = load_dataset(DataConfig(source="digits", train_size=40, val_size=40, test_size=40))
+    try:
+        RayTuneRunner(dataset, options).run(feed, watcher)
+    finally:
+        for path in counting.glob("out_of_memory-*"):
+            path.unlink()
+    (result,) = feed.results
+    assert (result.status, result.attempts) == (FAILED, attempts)
+    assert len(watcher.started) == attempts
+    if gpu:
+        assert result.reason.startswith("out of memory, with the GPU to itself, on GPU 0 of ")
+        assert result.reason.endswith(": CUDA out of memory. Tried to allocate 20.00 GiB.")
+    else:
+        assert "OutOfMemoryError" in result.reason
+
+
+def test_of_two_studies_on_one_slot_one_fails_and_leaves_the_other(
+    tmp_path: Path, counting: Path, undisturbed: References, fault_table: FaultTable
+) -> None:
+    content = space_with(budget={"trials": 8})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        good = Workplace(tmp_path / "good", content, pace=0.02, counting=counting)
+        broken = space_with(model={"arch": "counting_network:breaking"}, budget={"max_failures": 0, "trials": 2})
+        bad = Workplace(tmp_path / "bad", broken, pace=0.02, counting=counting)
+        second = bad.start("--address", cluster.address)
+        first = good.start("--address", cluster.address)
+        said, error = second.communicate(timeout=200)
+        # They took turns: the one did not wait for the end of the other, whichever came first.
+        assert second.returncode not in (0, 130), said + error
+        assert "Traceback" not in error
+        good.set_pace(0)
+        said, error = first.communicate(timeout=200)
+        assert first.returncode in (0, 1), said + error
+    finally:
+        cluster.shutdown()
+    assert {record.status for record in bad.records()} == {FAILED}
+    assert essence(good.records()) == essence(undisturbed(content).records)
+    row = fault_table.add("another study on the cluster fails", 1, undisturbed(content), good.outcome())
+    assert (row.lost, row.duplicates, row.extra_work_percent) == (0, 0, 0)

@@ -1,0 +1,216 @@
+"""Studies that share a cluster: how many trials each may have in flight, and what becomes of a warm worker."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.tune.search import Searcher
+
+from tune_bn.method.config import ModelConfig
+from tune_bn.runners import cluster_share
+from tune_bn.runners.base import RunResult, Task
+from tune_bn.runners.cluster_share import ClusterShare
+from tune_bn.runners.ray_feed import FeedSearcher, Ledger
+from tune_bn.runners.ray_trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
+from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
+from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
+from tune_bn.training.data import load_dataset
+
+DATA = DataConfig(source="digits", train_size=20, val_size=20, test_size=20)
+CONFIG = RunConfig(ModelConfig(arch="resnet8"), DATA, TrainConfig(epochs=1, batch_size=20))
+
+
+def a_task(trial: int) -> Task:
+    return Task("search", "candidate", trial, {}, CONFIG, (1,))
+
+
+@pytest.mark.parametrize(
+    ("fits", "studies", "limit", "elastic", "most", "crowded"),
+    [
+        (4, 1, None, False, 4, False),
+        (4, 1, 9, False, 9, False),
+        (4, 2, None, False, 2, False),
+        (5, 2, None, False, 3, False),
+        (5, 2, 2, False, 2, False),
+        (5, 2, 9, False, 3, False),
+        (1, 2, None, False, 1, True),
+        (2, 3, 2, False, 1, True),
+        # As it is, the cluster has nothing: it grows when trials wait.
+        (1, 1, 8, True, 8, False),
+        (1, 2, 8, True, 4, False),
+        (16, 2, 8, True, 8, False),
+    ],
+)
+def test_a_study_takes_no_more_than_its_share(
+    fits: int, studies: int, limit: int | None, elastic: bool, most: int, crowded: bool
+) -> None:
+    share = ClusterShare(cpu=1, gpu=0, max_concurrent=limit, elastic=elastic)
+    # It has just looked.
+    share._looked_at, share._fits, share._studies = math.inf, fits, studies
+    assert (share.most, share.crowded) == (most, crowded)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "place", "bundle"),
+    [
+        (0, SHARED, {"CPU": 2}),
+        (0.5, SHARED, {"CPU": 2, "GPU": 0.5}),
+        (0.5, FRESH, {"CPU": 2, "GPU": 0.5}),
+        (0.5, ALONE, {"CPU": 2, "GPU": 1}),
+        (1, ALONE, {"CPU": 2, "GPU": 1}),
+        (0, ALONE, {"CPU": 2}),
+    ],
+)
+def test_a_trial_that_is_to_be_alone_asks_for_whole_gpus(gpu: float, place: str, bundle: dict[str, float]) -> None:
+    made = placement({PLACE: place}, cpu=2, gpu=gpu)
+    assert made.bundles == [bundle]
+
+
+def test_tune_gives_no_warm_worker_to_a_trial_of_another_place() -> None:
+    # Tune compares requests, and ones that are equal share workers.
+    made = [placement({PLACE: place}, cpu=1, gpu=1) for place in (SHARED, FRESH, ALONE)]
+    assert len(set(made)) == 3
+    assert placement({}, cpu=1, gpu=1) == made[0]
+
+
+class Endless:
+    """A feed of tasks, up to so many."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.given = most, 0
+        self.results: list[RunResult] = []
+
+    @property
+    def exhausted(self) -> bool:
+        return self.given >= self.most
+
+    def next(self) -> Task | None:
+        if self.exhausted:
+            return None
+        self.given += 1
+        return a_task(self.given)
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        self.results.extend(results)
+
+
+def searcher(feed: Endless, *, most: int, crowded: bool = False) -> tuple[FeedSearcher, Ledger, Any]:
+    share, ledger = SimpleNamespace(most=most, crowded=crowded), Ledger()
+    return FeedSearcher(feed, ledger, share, lambda: None), ledger, share  # type: ignore[arg-type, return-value]
+
+
+def test_no_more_trials_are_begun_than_the_share_of_the_moment() -> None:
+    search, ledger, share = searcher(Endless(9), most=2)
+    assert [search.suggest(name) is not None for name in "abc"] == [True, True, False]
+    share.most = 3
+    assert search.suggest("c") is not None
+    share.most = 1
+    for name in "ab":
+        del ledger.tasks[name]
+        assert search.suggest("d") is None
+    del ledger.tasks["c"]
+    assert search.suggest("d") is not None
+
+
+def test_the_search_ends_when_no_task_can_come_back() -> None:
+    search, ledger, _ = searcher(Endless(1), most=2)
+    search.suggest("a")
+    assert search.suggest("b") is None
+    ledger.again.append(ledger.tasks.pop("a"))
+    assert search.suggest("b")[TASK] == a_task(1)
+    del ledger.tasks["b"]
+    assert search.suggest("c") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize(("crowded", "places"), [(False, [SHARED] * 4), (True, [FRESH, SHARED, FRESH, SHARED])])
+def test_too_many_studies_let_their_workers_go_after_each_trial(crowded: bool, places: list[str]) -> None:
+    search, _, _ = searcher(Endless(9), most=9, crowded=crowded)
+    assert [search.suggest(name)[PLACE] for name in "abcd"] == places
+
+
+def test_nothing_new_is_begun_until_a_run_has_its_gpu_alone() -> None:
+    search, ledger, _ = searcher(Endless(9), most=9)
+    search.suggest("a")
+    task = ledger.tasks.pop("a")
+    ledger.again.append(task)
+    ledger.alone.add(task.key)
+    handed_out = search.suggest("b")
+    assert (handed_out[TASK], handed_out[PLACE]) == (task, ALONE)
+    assert search.suggest("c") is None
+    ledger.making_room.discard("b")
+    assert search.suggest("c")[PLACE] == SHARED
+
+
+OTHER = """
+import sys, ray
+from ray.util import list_named_actors
+from tune_bn.runners.cluster_share import ClusterShare
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+share = ClusterShare(cpu=1, gpu=0, shared=True)
+ray.get(share._presence.__ray_ready__.remote())
+print("here", flush=True)
+sys.stdin.read()
+"""
+
+
+class Silent:
+    """A listener."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setattr(cluster_share, "LOOK_SECONDS", 0.05)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_a_study_takes_half_beside_another_and_all_once_that_is_gone(cluster: Cluster) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER, cluster.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "here\n"
+        connect(RayOptions(address=cluster.address))
+        runner = RayTuneRunner(load_dataset(DATA), RayOptions(address=cluster.address))
+        in_flight: list[list[int]] = [[], []]
+
+        class Growing(Endless):
+            """Ends once two tasks were in flight; the other study dies after the fifth."""
+
+            @property
+            def exhausted(self) -> bool:
+                return super().exhausted or 2 in in_flight[1]
+
+            def next(self) -> Task | None:
+                task = super().next()
+                in_flight[len(self.results) >= 5].append(self.given - len(self.results))
+                return task
+
+            def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+                super().finished(task, results)
+                if len(self.results) == 5:
+                    other.kill()
+
+        feed = Growing(500)
+        runner.run(feed, Silent())
+        assert in_flight[0] == [1] * 5
+        assert max(in_flight[1]) == 2
+        assert len(feed.results) == feed.given
+        runner.close()
+    finally:
+        other.kill()
+        other.communicate()

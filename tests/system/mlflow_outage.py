@@ -1,0 +1,85 @@
+"""Breaks MLflow and PostgreSQL under a study, and prints what became of it as JSON: run by mlflow_outage.sh."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from faults.harness import Workplace, space_with
+
+from benchmarks.mlflow_load import load, missing
+from tune_bn.service import tracking_uri
+from tune_bn.service.head import Head, default_state
+
+# Longer than the pause between two attempts of the observer.
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "12"))
+
+
+def answers(uri: str) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex((uri.partition("//")[2].split(":")[0], int(uri.rpartition(":")[2]))) == 0
+
+
+def refuse(uri: str, seconds: float) -> int:
+    """Stand in for a server that is away, until somebody has tried to reach it for so long; returns how often."""
+    address = uri.partition("//")[2].split(":")
+    with socket.create_server((address[0], int(address[1])), backlog=16) as listener:
+        tries = [time.monotonic()]
+        while tries[-1] - tries[0] < seconds:
+            assert select.select([listener], [], [], 60)[0], "nobody tries any more"
+            listener.accept()[0].close()
+            tries.append(time.monotonic())
+    return len(tries) - 1
+
+
+def main() -> None:
+    uri = tracking_uri()
+    assert uri is not None
+    services = Head(default_state()).supervisor
+    # Nothing but its speed keeps the study from ending before its servers are broken.
+    content = space_with(tracking={"uri": uri}, budget={"trials": 6, "finalists": 2})
+    place = Workplace(Path("/run/home/work"), content, pace=0.2)
+    process = place.start()
+
+    place.wait_for_records(1, process)
+    os.kill(services.pids()["mlflow"], signal.SIGKILL)
+    place.wait_for_records(2, process)
+    place.wait_for(lambda: answers(uri), process)
+
+    services.stop_program("mlflow")
+    tries = refuse(uri, OUTAGE_SECONDS)
+    during = len(place.records())
+    services.start_program("mlflow")
+    place.wait_for(lambda: answers(uri), process)
+
+    place.wait_for_records(during + 1, process)
+    services.stop_program("postgres")
+    place.wait_for_records(during + 2, process)
+    services.start_program("postgres")
+    place.set_pace(0.02)
+    said, warned = process.communicate(timeout=200)
+
+    outcome = {
+        "returncode": process.returncode,
+        "said": said,
+        "warned": warned,
+        "tries": tries,
+        "missing": missing(uri, place.study),
+        "records": [asdict(record) for record in place.records()],
+        "steps": place.steps,
+        "content": content,
+    }
+    folder = Path("/run/home/load")
+    folder.mkdir()
+    seconds, wrong = load(uri, folder, runs=64, processes=2, epochs=5)
+    print(json.dumps({**outcome, "load_seconds": seconds, "load_wrong": wrong}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""A study goes on while MLflow and its database are away, and afterwards MLflow shows every record exactly once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from faults.harness import FaultTable, Outcome, References
+
+from tune_bn.records import Record
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.system
+def test_a_study_outlives_its_tracking_server_which_then_shows_everything_once(
+    run_sandboxed: Callable[..., Path], fault_table: FaultTable, undisturbed: References
+) -> None:
+    run = run_sandboxed("mlflow_outage.sh", tools=["setpriv"], REPOSITORY=str(REPOSITORY))
+    outcome = json.loads((run / "outage.json").read_text(encoding="utf-8"))
+    records = tuple(Record(**record) for record in outcome["records"])
+    disturbed = Outcome(records, outcome["steps"])
+    row = fault_table.add("MLflow killed, away, its database away", 3, undisturbed(outcome["content"]), disturbed)
+
+    assert outcome["returncode"] == 0, outcome["warned"]
+    assert (row.lost, row.duplicates, row.extra_work_percent) == (0, 0, 0)
+    assert outcome["tries"] >= 2
+    assert "cannot be used now" in outcome["warned"]
+    assert "is back" in outcome["warned"]
+    assert outcome["missing"] == []
+    assert outcome["load_wrong"] == [], "64 runs at once, none of them lost"

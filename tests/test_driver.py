@@ -1,0 +1,156 @@
+"""driver.json: what a driver counts, what it keeps over drivers, and what makes it stop."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_bn.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, Driver, read_driver_state
+from tune_bn.errors import ClusterLost, Interrupted, StudyError
+from tune_bn.records import SEARCH, SELECT
+from tune_bn.runners.base import Task
+from tune_bn.spec import Space, parse_space
+from tune_bn.study_folder import StudyFolder
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def space_with(**sections: Any) -> Space:
+    return parse_space({"name": "x", "search": {"gamma": {"log_uniform": [0.1, 1]}}, **sections}, "x")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "one").created(space_with())
+
+
+def driver_of(folder: StudyFolder, clock: Clock, stop: Callable[[], None] = lambda: None, **sections: Any) -> Driver:
+    space = space_with(**sections)
+    return Driver(folder, space.budget, space.resources, stop=stop, clock=clock)
+
+
+def task_of(trial: int, seeds: tuple[int, ...] = (101, 102)) -> Task:
+    return Task(SEARCH, "candidate", trial, {}, space_with().run_config({}), seeds)
+
+
+def test_device_time_is_that_for_which_tasks_hold_devices_over_all_drivers(
+    folder: StudyFolder, synthetic_study: Callable[..., Any]
+) -> None:
+    record = next(r for r in synthetic_study().records if r.stage == SEARCH)
+    clock = Clock()
+    first = driver_of(folder, clock, resources={"gpu": 0.5})
+    with suppress(KeyboardInterrupt), first.watching():
+        first.stage_started(SEARCH, 10, 2)
+        clock.now += 5
+        one, other = task_of(record.trial, (record.seed,)), task_of(99)
+        first.task_started(one)
+        first.task_started(other)
+        clock.now += 10
+        first.run_recorded(record, ())
+        clock.now += 10
+        assert (first.state.running, first.state.done, first.state.planned) == (1, 3, 10)
+        first.task_killed(other)
+        clock.now += 100
+        first.stage_started(SELECT, 4, 0)
+        clock.now += 7
+        raise KeyboardInterrupt
+    state = read_driver_state(folder)
+    assert state is not None
+    assert state.device_seconds == pytest.approx(0.5 * (10 + 10 + 10))
+    assert (state.seconds, state.search_seconds, state.state) == (132, 125, STOPPED)
+
+    second = driver_of(folder, clock)
+    with second.watching():
+        second.stage_started(SEARCH, 10, 3)
+        clock.now += 8
+    state = read_driver_state(folder)
+    assert state is not None
+    assert (state.seconds, state.search_seconds, state.state) == (140, 133, FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(KeyboardInterrupt, STOPPED), (Interrupted, STOPPED), (ClusterLost, LOST), (StudyError, BROKEN)],
+)
+def test_how_a_driver_ended_is_told(folder: StudyFolder, error: type[Exception], state: str) -> None:
+    driver = driver_of(folder, Clock())
+    with suppress(error), driver.watching():
+        assert read_driver_state(folder).state == WORKING  # type: ignore[union-attr]
+        raise error("so")
+    assert read_driver_state(folder).state == state  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("limits", "resources", "hours"),
+    [({"total_hours": 2}, {}, 2), ({"cost": 3}, {"price_per_device_hour": 0.5, "gpu": 2}, 3)],
+)
+def test_a_limit_stops_the_study_once_it_is_reached(
+    folder: StudyFolder, limits: dict[str, Any], resources: dict[str, Any], hours: float
+) -> None:
+    clock = Clock()
+    driver = driver_of(folder, clock, budget=limits, resources=resources)
+    driver.task_started(task_of(1))
+    clock.now += 3600 * hours - 1
+    assert driver.reason_to_stop() == ""
+    clock.now += 1
+    ((key, value),) = limits.items()
+    assert driver.reason_to_stop().startswith(f"budget.{key} = {value} is used up")
+
+
+def test_who_asks_for_a_stop_gets_it_once_and_from_this_driver_alone(folder: StudyFolder) -> None:
+    folder.stop_file.touch()
+    stopped, calls = threading.Event(), []
+
+    def stop() -> None:
+        calls.append(1)
+        stopped.set()
+
+    driver = driver_of(folder, Clock(), stop=stop)
+    with suppress(Interrupted), driver.watching():
+        assert not folder.stop_file.exists(), "a request to the driver before"
+        with folder.locked():
+            folder.request_stop()
+        assert stopped.wait(30)
+        raise Interrupted("so")
+    assert calls == [1]
+    assert not folder.stop_file.exists()
+    state = read_driver_state(folder)
+    assert state is not None
+    assert (state.state, state.reason) == (STOPPED, "tune_bn stop asked for it")
+
+
+def test_nobody_can_be_asked_to_stop_where_no_driver_works(folder: StudyFolder) -> None:
+    with pytest.raises(StudyError, match="no driver works on"):
+        folder.request_stop()
+    assert not folder.stop_file.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 100_000, '{"host": 3}', "\ud800"])
+def test_a_spoilt_file_says_nothing(folder: StudyFolder, content: str) -> None:
+    folder.driver_file.write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert read_driver_state(folder) is None
+
+
+def test_a_value_of_another_type_says_nothing(folder: StudyFolder) -> None:
+    with driver_of(folder, Clock()).watching():
+        pass
+    content = json.loads(folder.driver_file.read_text())
+    folder.driver_file.write_text(json.dumps(content | {"seconds": "many"}))
+    assert read_driver_state(folder) is None
+
+
+def test_a_cost_limit_needs_a_price() -> None:
+    with pytest.raises(Exception, match=r"budget\.cost: got 3.*price_per_device_hour"):
+        space_with(budget={"cost": 3})

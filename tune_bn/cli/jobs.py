@@ -1,0 +1,87 @@
+"""Studies as Ray jobs: what `tune_bn search --job` does, and `tune_bn head resume`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tune_bn.cli.common import STUDIES, OutputOption, naming, say
+from tune_bn.cli.head import head_app
+from tune_bn.errors import RunnerError
+from tune_bn.study_folder import StudyFolder
+
+if TYPE_CHECKING:
+    from tune_bn.spec import Space
+
+WATCH_SECONDS = 30.0
+
+
+def carry_out_as_job(open_folder: Callable[[], StudyFolder], space: Space, source: str) -> None:
+    """Check at the door, begin the study, submit its driver, and follow its log; exits with the driver's status.
+
+    The end of this process, by Ctrl-C or a lost connection, does not end the job.
+    """
+    from tune_bn.service.jobs import JobServer
+    from tune_bn.validate import check_surroundings
+
+    with naming(source):
+        check_surroundings(space)
+    server = JobServer()
+    folder = open_folder()
+    job = server.submit(folder)
+    name = folder.name
+    lines = [
+        f"study {name} runs as the job {job.submission_id}; it goes on if this connection ends",
+        f"on this machine: tune_bn status | tune_bn logs -f {name} | tune_bn stop {name}"
+        " (from yours: ray exec CLUSTER.yaml 'tune_bn status')",
+    ]
+    if space.tracking.uri is not None and space.tracking.uri.startswith("http://127.0.0.1:"):
+        port = space.tracking.uri.rpartition(":")[2].rstrip("/")
+        lines.append(
+            f"MLflow: http://127.0.0.1:{port} on this machine (from yours: ray attach CLUSTER.yaml -p {port}, "
+            "and then the same address)"
+        )
+    for line in lines:
+        say(line)
+    try:
+        status = server.follow(job, show)
+    except KeyboardInterrupt:
+        typer.echo(f"the study goes on; tune_bn logs -f {name} follows it, tune_bn stop {name} ends it", err=True)
+        status = 130
+    raise typer.Exit(status)
+
+
+def show(text: str) -> None:
+    """Pass on a part of a log as it came."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@head_app.command()
+def resume(
+    output: OutputOption = STUDIES,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every half minute, until Ctrl-C.")] = False,
+) -> None:
+    """Submit the studies again that ran as jobs and whose driver, or head, was killed."""
+    from tune_bn.service.jobs import JobServer, resume_interrupted
+
+    told: set[str] = set()
+    while True:
+        try:
+            lines = resume_interrupted(output, JobServer())
+        except RunnerError:
+            # The head's services may be there before its Ray is, and while it is started again.
+            if not watch:
+                raise
+            lines = []
+        for line in lines:
+            if line not in told:
+                say(line)
+        if not watch:
+            return
+        told = set(lines)
+        time.sleep(WATCH_SECONDS)

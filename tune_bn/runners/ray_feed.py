@@ -1,0 +1,227 @@
+"""A feed's tasks as Tune's trials: who hands them out, who follows them, and what both must know."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ray import ObjectRef
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from tune_bn.errors import TuneBNError
+from tune_bn.runners.base import Feed, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.cluster_share import ClusterShare
+from tune_bn.runners.ray_trainable import ALONE, FRESH, OUT_OF_MEMORY, PLACE, SHARED, TASK, TEST
+from tune_bn.runners.schedulers import METRIC
+from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
+
+
+class DriverOnly:
+    """Lives in this process: Tune pickles its parts for a restore that never comes, and gets an empty shell."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass
+class Ledger(DriverOnly):
+    """What the driver knows of a stage's tasks beyond Tune."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    """The tasks in flight, by trial."""
+    again: deque[Task] = field(default_factory=deque)
+    """Tasks to hand out once more, as other trials."""
+    attempts: dict[str, int] = field(default_factory=dict)
+    """Attempts of earlier trials, by task."""
+    alone: set[str] = field(default_factory=set)
+    """Tasks that were out of memory, and get a GPU of their own."""
+    making_room: set[str] = field(default_factory=set)
+    """Trials that wait for a GPU of their own. Until they have one nothing new is begun, or they would wait long."""
+
+
+class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
+    """Hands the tasks of a feed to Tune; :class:`FeedCallback`, which sees the trials, tells what becomes of them."""
+
+    def __init__(self, feed: Feed, ledger: Ledger, share: ClusterShare, test: Callable[[], ObjectRef]) -> None:
+        super().__init__(metric=METRIC, mode="max")
+        self.feed = feed
+        self.ledger = ledger
+        self.share = share
+        self.test = test
+        self.place = SHARED
+        self.finished = False
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration, None to wait for others, or FINISHED."""
+        ledger = self.ledger
+        if ledger.making_room or len(ledger.tasks) >= self.share.most:
+            return None
+        again = bool(ledger.again)
+        task = ledger.again.popleft() if again else self.feed.next()
+        if task is not None:
+            if task.key in ledger.alone:
+                ledger.making_room.add(trial_id)
+                return self._handed_out(trial_id, task, ALONE)
+            # Among too many studies a warm worker would go from one trial of this one to the next, and never to
+            # another study. And where a warm worker died, so may others have.
+            if again or self.share.crowded:
+                self.place = FRESH if self.place == SHARED else SHARED
+            return self._handed_out(trial_id, task, self.place)
+        # A task in flight may have to be handed out again.
+        self.finished = self.feed.exhausted and not ledger.tasks
+        return Searcher.FINISHED if self.finished else None
+
+    def _handed_out(self, trial_id: str, task: Task, place: str) -> dict[str, Any]:
+        self.ledger.tasks[trial_id] = task
+        config = {TASK: task, PLACE: place}
+        return config if task.test_metric is None else config | {TEST: self.test()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Left to the callback."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study resumes from its records."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study resumes from its records."""
+
+
+class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
+    """Follows Tune's trials and gives finished tasks back to the feed."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        listener: Listener,
+        ledger: Ledger,
+        scheduler: SchedulerConfig | None,
+        max_failures: int,
+        warn: CheckpointWarning,
+    ) -> None:
+        self.feed = feed
+        self.listener = listener
+        self.ledger = ledger
+        self.scheduler = scheduler
+        self.max_failures = max_failures
+        self.failure: TuneBNError | None = None
+        """Why the study cannot go on: a full disk, for example."""
+        self.warn = warn
+        self.curves: dict[str, CurveBook] = {}
+        self.reports: dict[str, Report] = {}
+        self.started_at: dict[str, str] = {}
+        self.waiting: set[str] = set()
+        """Trials that lost their worker and have no other yet."""
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.ledger.making_room.discard(trial.trial_id)
+        self.waiting.discard(trial.trial_id)
+        self.curves.setdefault(trial.trial_id, CurveBook())
+        self.started_at.setdefault(trial.trial_id, _now())
+        self.listener.task_started(self.ledger.tasks[trial.trial_id])
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if trial.trial_id in self.started_at and trial.trial_id not in self.waiting:
+            self.listener.task_killed(self.ledger.tasks[trial.trial_id])
+        self.waiting.add(trial.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if OUT_OF_MEMORY in result:
+            return
+        report: Report = result["report"]
+        self.reports[trial.trial_id] = report
+        self.curves[trial.trial_id].add(report.curves)
+        self.warn.hear(report)
+        self.listener.task_progress(self.ledger.tasks[trial.trial_id], report.curves)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        task, report = self.ledger.tasks[trial.trial_id], self.reports.get(trial.trial_id)
+        attempts = self._attempts(trial, trial.num_failures + 1)
+        pruned_by = self.scheduler.name if self.scheduler and task.may_stop and report and not report.done else None
+        if OUT_OF_MEMORY in trial.last_result:
+            message = trial.last_result[OUT_OF_MEMORY]
+            if task.key not in self.ledger.alone:
+                self.ledger.alone.add(task.key)
+                self._hand_out_again(trial, attempts)
+                self.listener.task_killed(task)
+            else:
+                self._fail(trial, f"out of memory, with the GPU to itself, on {message}", attempts)
+        elif report is not None and (report.done or pruned_by is not None):
+            curves = self.curves[trial.trial_id]
+            self._finish(trial, final_results(report.results, curves, pruned_by=pruned_by, attempts=attempts))
+        else:
+            self._fail(trial, "it ended without a result", attempts)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # Tune counts the death of a warm worker to which it has just given the trial twice, and gives up at the second.
+        again = trial.trial_id in self.waiting
+        attempts = self._attempts(trial, trial.num_failures - again)
+        if again and attempts <= self.max_failures:
+            self._hand_out_again(trial, attempts)
+        else:
+            self._fail(trial, _error_text(trial), attempts)
+
+    def _hand_out_again(self, trial: Trial, attempts: int) -> None:
+        task = self._forget(trial)
+        self.ledger.attempts[task.key] = attempts
+        self.ledger.again.append(task)
+
+    def _attempts(self, trial: Trial, attempts: int) -> int:
+        return attempts + self.ledger.attempts.get(self.ledger.tasks[trial.trial_id].key, 0)
+
+    def _fail(self, trial: Trial, error: str, attempts: int) -> None:
+        curves = self.curves.get(trial.trial_id, CurveBook())
+        started_at = self.started_at.get(trial.trial_id, _now())
+        task = self.ledger.tasks[trial.trial_id]
+        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at))
+
+    def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
+        task = self._forget(trial)
+        self.ledger.attempts.pop(task.key, None)
+        self.ledger.alone.discard(task.key)
+        try:
+            self.feed.finished(task, results)
+        except TuneBNError as error:
+            # Raised here, Tune would take it for a failure of the trial and train it again.
+            self.failure = self.failure or error
+
+    def _forget(self, trial: Trial) -> Task:
+        """The task is in flight no more. A search of many thousand trials must not keep what is on disk by now."""
+        self.ledger.making_room.discard(trial.trial_id)
+        self.waiting.discard(trial.trial_id)
+        for book in (self.curves, self.reports, self.started_at):
+            book.pop(trial.trial_id, None)
+        return self.ledger.tasks.pop(trial.trial_id)
+
+
+class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
+    """Ends Tune's experiment where the study cannot go on."""
+
+    def __init__(self, callback: FeedCallback) -> None:
+        self.callback = callback
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """All of them after a failure."""
+        return self.callback.failure is not None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _error_text(trial: Trial) -> str:
+    path = trial.error_file
+    if path and Path(path).exists():
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    return str(trial.get_error() or "the worker died")
