@@ -7,7 +7,6 @@ is run with one report for each trial and with several; the difference is the co
 trial. Warm actors take one trial after the other, two at a time. Wall clock says how long a reused trial takes from
 one to the next where nothing is trained; CPU time of this process, which on a cluster has a machine of its own, says
 when the driver is full. Memory of this process is noted as trials come back: what a trial leaves in it until the
-stage is over. `benchmarks.driver_memory` follows a whole study.
 """
 
 from __future__ import annotations

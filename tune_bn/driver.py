@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import ClusterLost, Interrupted
-from tune_bn.records import SEARCH, Record, write_json
+from tune_bn.records import SEARCH, Record, read_bytes, write_json
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.sections import Budget, Resources
 from tune_bn.study_folder import StudyFolder
@@ -69,7 +69,7 @@ class DriverState:
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
     try:
-        content = json.loads(folder.driver_file.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(folder.driver_file))
         known = {item.name: content[item.name] for item in fields(DriverState)}
         sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
         return DriverState(**known) if sound else None

@@ -18,7 +18,7 @@ from rich.text import Text
 from tune_bn.analysis.wording import config_words
 from tune_bn.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
 from tune_bn.errors import TuneBNError
-from tune_bn.records import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.records import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record, read_bytes
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.validate import planned
@@ -110,7 +110,7 @@ def _best(records: Sequence[Record]) -> Record | None:
 
 def _verdict(folder: StudyFolder) -> str | None:
     try:
-        return str(json.loads(folder.verdict_file.read_text(encoding="utf-8"))["verdict"])
+        return str(json.loads(read_bytes(folder.verdict_file))["verdict"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -128,14 +128,32 @@ def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
     return text.get().rstrip("\n")
 
 
-def watch(look: Callable[[], Sequence[Mapping[str, Any]]], output: Path) -> None:
-    """Show the studies and keep the view up to date, until Ctrl-C."""
+def watch(look: Callable[[], Sequence[StudyFolder]], output: Path) -> None:
+    """Show the studies and keep the view up to date, until Ctrl-C. Files that did not change are not read again."""
     console = Console(markup=False, highlight=False)
+    known: dict[Path, tuple[Any, dict[str, Any]]] = {}
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
-            rows = look()
+            rows = []
+            for folder in look():
+                stamp = _stamp(folder)
+                if folder.path not in known or known[folder.path][0] != stamp:
+                    known[folder.path] = stamp, describe_study(folder)
+                rows.append(known[folder.path][1])
             live.update(_table(rows) if rows else Text(_no_studies(output)), refresh=True)
             time.sleep(WATCH_SECONDS)
+
+
+def _stamp(folder: StudyFolder) -> tuple[Any, ...]:
+    """What is another one once a row would be another one."""
+    found: list[Any] = [folder.is_locked]
+    for path in (folder.space_file, folder.records.path, folder.driver_file, folder.verdict_file):
+        try:
+            status = path.stat()
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        except OSError as error:
+            found.append(error.errno)
+    return tuple(found)
 
 
 def _no_studies(output: Path) -> str:

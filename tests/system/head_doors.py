@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 MLFLOW, DASHBOARD = ("127.0.0.1", 5000), ("127.0.0.1", 8265)
-INTRUDED = Path("/run/intruded")
+INTRUDED, LET_IN = Path("/run/intruded"), Path("/run/let_in")
 JOB = json.dumps({"entrypoint": f"touch {INTRUDED}"})
 
 
@@ -123,19 +123,27 @@ def ray_doors() -> dict[str, Any]:
         for name, headers in {"without": {}, "wrong": {"Authorization": "Bearer " + "0" * 64}}.items()
     }
     right = ask(DASHBOARD, "GET", "/api/jobs/", Authorization=f"Bearer {token}")
+    agent = {
+        f"{method} {path}": ask((node, 52365), method, path, body)
+        for method, path, body in [("GET", "/api/job_agent/jobs/x/logs", None), ("POST", "/api/job_agent/jobs/", JOB)]
+    }
+    numbers = re.findall(r" 0\.0\.0\.0:(\d+) ", Path("/run/listening").read_text())
+    metrics = {number: ask((node, int(number)), "GET", "/metrics") for number in numbers}
     code = (
-        "import sys, ray\n"
-        "ray.init(address=sys.argv[1], log_to_driver=False)\n"
-        f"@ray.remote(num_cpus=0)\ndef f(): open({str(INTRUDED)!r}, 'w')\n"
-        "ray.get(f.remote(), timeout=20)\nprint('in')"
+        "import sys, ray, ray.util\n"
+        "address, trace = sys.argv[1:]\n"
+        "if '//' in address: ray.util.connect(address.partition('//')[2], connection_retries=1)\n"
+        "else: ray.init(address=address, log_to_driver=False)\n"
+        "ray.get(ray.remote(num_cpus=0)(lambda: open(trace, 'w').close()).remote(), timeout=60)\n"
     )
     modes = {
         "disabled": {"RAY_AUTH_MODE": "disabled"},
         "wrong": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+        "right": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
     }
     tries = {
         f"{mode} {address.partition(':')[0] if 'ray:' in address else 'gcs'}": subprocess.Popen(
-            ["timeout", "40", sys.executable, "-c", code, address],
+            ["timeout", "100", sys.executable, "-c", code, address, str(LET_IN if mode == "right" else INTRUDED)],
             env={**os.environ, "HOME": "/run/tmp", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -148,7 +156,7 @@ def ray_doors() -> dict[str, Any]:
     for name, process in tries.items():
         said, _ = process.communicate()
         drivers[name] = (process.returncode, said[-600:])
-    return {"http": http_doors, "right": right, "drivers": drivers}
+    return {"http": http_doors, "right": right, "agent": agent, "metrics": metrics, "drivers": drivers}
 
 
 def main() -> None:

@@ -28,5 +28,5 @@ tune_bn head status > /run/logs/status 2>&1
 state=$(dirname "$(find /run/home -name supervisord.pid)")
 cp -r "$state/logs" /run/service_logs
 kill -KILL "$(cat "$state/supervisord.pid")"
-timeout 30 bash -c 'while pgrep --full "uvicorn .*--port 5000|bin/postgres -D" > /dev/null; do sleep 0.1; done'
+timeout 30 bash -c 'while pgrep --full "uvicor[n] .*--port 5000|bin/postgre[s] -D" > /dev/null; do sleep 0.1; done'
 tune_bn head status > /run/logs/lost 2>&1 || echo $? > /run/lost.status

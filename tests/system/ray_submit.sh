@@ -2,6 +2,7 @@
 # ray up, ray submit, ray down over an sshd on loopback.
 #
 # SCRIPT    what to submit
+# CLUSTER   cluster/onprem-loopback.yaml, with the user and the key of this script
 # NAME      of the cluster
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/sandbox.sh"
@@ -22,8 +23,9 @@ PidFile none
 EOF
 "$(command -v sshd)" -f /run/ssh/sshd_config -E /run/logs/sshd
 
-cluster=/run/cluster.yaml
-sed -e "s|{name}|$NAME|; s|{user}|$USER_NAME|; s|{key}|/run/ssh/user_key|" "$here/loopback.yaml" > "$cluster"
+mkdir /run/state
+echo 'export TUNE_BN_HEAD_STATE=/run/state/head' >> /run/home/.bashrc
+cluster=$CLUSTER
 # Where Ray keeps the sockets of its ssh connections, whatever TMPDIR says.
 sockets=$(printf %s "$NAME" | sha256sum | cut -c1-10)
 trap 'rm -rf /tmp/ray_ssh_*/"$sockets"' EXIT
@@ -39,13 +41,7 @@ status=0
 ray submit "$cluster" "$SCRIPT" -- --space "'no such space.yaml'" > /run/logs/refused 2>&1 < /dev/null || status=$?
 echo "$status" > /run/refused.status
 
-# A connection that is lost in the middle of a search.
-ray submit "$cluster" "$SCRIPT" -- --study cut --trials 40 --set train.epochs=20 > /run/logs/cut 2>&1 < /dev/null &
-submit=$!
-timeout 60 bash -c 'until test -s studies/cut/records.jsonl; do sleep 0.2; done'
-kill "$(pgrep --parent "$submit" --exact ssh)"
-wait "$submit" || true
-timeout 60 bash -c 'while pgrep --full "python [^ ]*/search.py" > /dev/null; do sleep 0.2; done'
-
+ray exec "$cluster" 'tune_bn status; tune_bn head status' > /run/logs/status 2>&1 < /dev/null
+ray exec "$cluster" 'tune_bn head stop' > /run/logs/stop 2>&1 < /dev/null
 ray down --yes "$cluster" > /run/logs/down 2>&1 < /dev/null
 ps -eo comm= > /run/processes

@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 def test_a_study_outlives_its_tracking_server_which_then_shows_everything_once(
     run_sandboxed: Callable[..., Path], fault_table: FaultTable, undisturbed: References
 ) -> None:
-    run = run_sandboxed("mlflow_outage.sh", tools=["setpriv"], REPOSITORY=str(REPOSITORY))
+    run = run_sandboxed("mlflow_outage.sh", tools=["setpriv", "chromium"], timeout=280, REPOSITORY=str(REPOSITORY))
     outcome = json.loads((run / "outage.json").read_text(encoding="utf-8"))
     records = tuple(Record(**record) for record in outcome["records"])
     disturbed = Outcome(records, outcome["steps"])
@@ -30,4 +30,11 @@ def test_a_study_outlives_its_tracking_server_which_then_shows_everything_once(
     assert "cannot be used now" in outcome["warned"]
     assert "is back" in outcome["warned"]
     assert outcome["missing"] == []
-    assert outcome["load_wrong"] == [], "64 runs at once, none of them lost"
+    assert outcome["load_wrong"] == [], "no run of many at once is lost"
+
+    seen = json.loads((run / "seen.json").read_text(encoding="utf-8"))
+    shown = [line for line in seen["tree"].splitlines() if line.startswith(("search-", "select-", "confirm-"))]
+    assert sorted(shown) == sorted(record.key for record in records), "unfolded below their parent"
+    assert "Step" in seen["curve"]["text"]
+    assert seen["curve"]["points"] == outcome["content"]["train"]["epochs"]
+    assert "paired t-test" in seen["report"]

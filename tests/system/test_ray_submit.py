@@ -11,22 +11,28 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow import MlflowClient
 
 from tune_bn.records import RecordLog
 
-SEARCH = Path(__file__).parents[2] / "cluster" / "search.py"
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.system
 def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
-    run_sandboxed: Callable[..., Path],
+    run_sandboxed: Callable[..., Path], tmp_path: Path
 ) -> None:
+    name = f"loopback-{os.getpid()}"
+    content = yaml.safe_load((REPOSITORY / "cluster" / "onprem-loopback.yaml").read_text(encoding="utf-8"))
+    content |= {"cluster_name": name, "auth": {"ssh_user": "root", "ssh_private_key": "/run/ssh/user_key"}}
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(yaml.safe_dump(content), encoding="utf-8")
     run = run_sandboxed(
         "ray_submit.sh",
-        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep"],
-        SCRIPT=str(SEARCH),
-        NAME=f"loopback-{os.getpid()}",
+        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "setpriv"],
+        timeout=280,
+        SCRIPT=str(REPOSITORY / "cluster" / "search.py"),
+        CLUSTER=str(cluster),
+        NAME=name,
     )
     studies = run / "home" / "studies"
 
@@ -46,24 +52,11 @@ def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
     assert re.search(r"^error: --space: .*no such space\.yaml", refused, re.MULTILINE)
     assert "Traceback" not in refused
 
-    assert sorted(path.name for path in studies.iterdir() if path.is_dir() and (path / "space.yaml").exists()) == [
-        "cut",
-        "over-ssh",
-    ]
-    assert RecordLog(studies / "cut" / "records.jsonl").read(), "what finished before the connection was lost is kept"
-    statuses = _statuses(studies / "mlflow.db", "cut")
-    assert statuses["KILLED"] >= 1
-    assert statuses["RUNNING"] == 0, "a lost connection ends the search as Ctrl-C does"
+    status = (run / "logs" / "status").read_text(encoding="utf-8")
+    assert re.search(r"^over-ssh +finished", status, re.MULTILINE)
+    assert re.search(r"^MLflow: http://127\.0\.0\.1:5000 answers", status, re.MULTILINE)
+    assert space["tracking"]["uri"] == "http://127.0.0.1:5000", "the head's own server"
 
     left = set((run / "processes").read_text(encoding="utf-8").split())
     assert "sshd" in left
     assert not left & {"raylet", "gcs_server"}
-
-
-def _statuses(store: Path, study: str) -> Counter[str]:
-    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, max_results=1000)
-    parents = {run.info.run_id for run in runs if run.info.run_name == study}
-    family = [run for run in runs if run.info.run_id in parents or run.data.tags.get("mlflow.parentRunId") in parents]
-    return Counter(run.info.status for run in family)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -209,17 +209,15 @@ def status(
     if watch and as_json:
         raise StudyError("--watch: got it beside --json; accepted: one of the two")
 
-    def rows() -> list[dict[str, Any]]:
-        folders = [existing_study(study, output)] if study is not None else list_studies(output)
-        return [describe_study(folder) for folder in folders]
+    def folders() -> list[StudyFolder]:
+        return [existing_study(study, output)] if study is not None else list_studies(output)
 
     if watch:
         with suppress(KeyboardInterrupt):
-            keep_watching(rows, output)
-    elif as_json:
-        say(json.dumps(rows(), indent=2, ensure_ascii=False))
-    else:
-        say(table(rows(), output))
+            keep_watching(folders, output)
+        return
+    rows = [describe_study(folder) for folder in folders()]
+    say(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else table(rows, output))
 
 
 @app.command()

@@ -21,6 +21,9 @@ from tune_bn.runners.ray_trainable import ALONE, FRESH, OUT_OF_MEMORY, PLACE, SH
 from tune_bn.runners.schedulers import METRIC
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
 
+_KEPT_WHOLE = 32
+"""Ended trials of which everything is kept."""
+
 
 class DriverOnly:
     """Lives in this process: Tune pickles its parts for a restore that never comes, and gets an empty shell."""
@@ -117,6 +120,8 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.started_at: dict[str, str] = {}
         self.waiting: set[str] = set()
         """Trials that lost their worker and have no other yet."""
+        self.ended: deque[Trial] = deque()
+        """The last trials that came back, with which Tune may not be through yet."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.ledger.making_room.discard(trial.trial_id)
@@ -198,6 +203,9 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.waiting.discard(trial.trial_id)
         for book in (self.curves, self.reports, self.started_at):
             book.pop(trial.trial_id, None)
+        self.ended.append(trial)
+        if len(self.ended) > _KEPT_WHOLE:
+            _strip(self.ended.popleft())
         return self.ledger.tasks.pop(trial.trial_id)
 
 
@@ -214,6 +222,13 @@ class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """All of them after a failure."""
         return self.callback.failure is not None
+
+
+def _strip(trial: Trial) -> None:
+    """Tune keeps every trial until the stage is over; of an old one nobody asks for its task and statistics."""
+    trial.config.pop(TASK, None)
+    metadata = trial.run_metadata
+    metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result = {}, {}, {}
 
 
 def _now() -> str:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tun
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
-from tune_bn.errors import Interrupted, RunnerError, TuneBNError
+from tune_bn.errors import ClusterLost, Interrupted, RunnerError, TuneBNError
 from tune_bn.method.user_network import is_user_network, source_tree
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
@@ -49,6 +50,8 @@ _TUNE_SETTINGS = {
 
 
 _MANY = 100_000
+JOIN_SECONDS = 60.0
+"""How long a study waits for a cluster's nodes to join before it says that there are too few."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,18 @@ def connect(options: RayOptions) -> None:
         raise
 
 
+def _holds(available: Mapping[str, float], options: RayOptions) -> bool:
+    return available.get("GPU", 0.0) >= options.gpu and available.get("CPU", 0.0) >= options.cpu
+
+
 def _require_resources(options: RayOptions) -> None:
     available = ray.cluster_resources()
+    if options.address is not None and not options.elastic:
+        # Right after the start of a cluster its nodes join one by one.
+        deadline = time.monotonic() + JOIN_SECONDS
+        while not _holds(available, options) and time.monotonic() < deadline:
+            time.sleep(1)
+            available = ray.cluster_resources()
     for kind, key, needed in (("GPU", "gpu", options.gpu), ("CPU", "cpu", options.cpu)):
         has = available.get(kind, 0.0)
         if needed > has and not options.elastic:
@@ -204,7 +217,7 @@ class RayTuneRunner:
             for task in ledger.tasks.values():
                 listener.task_killed(task)
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-            raise RunnerError(
+            raise ClusterLost(
                 f"Ray Tune ended early ({reason.strip()}); what finished is kept, --resume goes on"
             ) from error
         finally:

@@ -19,7 +19,7 @@ from typing import Any
 
 from tune_bn.driver import LOST, WORKING, read_driver_state
 from tune_bn.errors import RunnerError, TuneBNError
-from tune_bn.records import write_json
+from tune_bn.records import read_bytes, write_json
 from tune_bn.study_folder import StudyFolder, list_studies
 
 MOST_IN_VAIN = 5
@@ -113,7 +113,7 @@ class JobServer:
 def read_job(folder: StudyFolder) -> Job | None:
     """The job of a study; None where it has none, or nothing that makes sense."""
     try:
-        content: Any = json.loads((folder.path / JOB_FILE).read_text(encoding="utf-8"))
+        content: Any = json.loads(read_bytes(folder.path / JOB_FILE))
         job = Job(**content)
         sound = all(type(text) is str for text in (job.submission_id, job.directory)) and all(
             type(count) is int for count in (job.submissions, job.records, job.in_vain)
