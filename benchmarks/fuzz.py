@@ -82,6 +82,8 @@ def feed(
 
     batch = 5_000
     for begin in range(0, inputs, batch):
+        if time.monotonic() >= until:
+            break
         # Hypothesis keeps what it drew, to draw nothing twice.
         drawn = settings(
             max_examples=min(batch, inputs - begin),

@@ -203,6 +203,22 @@ def test_what_was_recorded_but_not_told_is_told_on_opening(tmp_path: Path) -> No
     assert again.propose().trial == 3
 
 
+def test_what_was_told_but_whose_record_was_lost_runs_again(tmp_path: Path) -> None:
+    sampler = open_sampler(tmp_path)
+    proposals = [sampler.propose() for _ in range(3)]
+    for number in (0, 1):
+        sampler.tell(number, Outcome(COMPLETED, 90.0 + number, 9))
+    finished = {0: Outcome(COMPLETED, 90.0, 9)}
+    again = open_sampler(tmp_path, finished=finished)
+    assert (again.told, again.proposed) == (1, 1)
+    assert [again.propose() for _ in range(2)] == proposals[1:]
+    # Optuna refuses to be told of a trial twice.
+    again.tell(1, Outcome(COMPLETED, 91.0, 9))
+    again.tell(2, Outcome(COMPLETED, 92.0, 9))
+    assert [trial.value for trial in stored(tmp_path)] == [90.0, 91.0, 92.0]
+    assert (again.told, again.proposed, again.propose().trial) == (3, 3, 3)
+
+
 def test_a_journal_that_lacks_recorded_trials_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"lacks the trials \[0\]"):
         open_sampler(tmp_path, finished={0: Outcome(COMPLETED, 90.0, 9)})

@@ -34,9 +34,8 @@ def curve(page: Page, run: str) -> dict[str, object]:
     """The chart of a metric over the epochs: its text, and how many points its line has."""
     page.goto(f"{run}/model-metrics")
     chart = page.locator(".js-plotly-plot").filter(has_text="Step").first
-    chart.locator("path.js-line").first.wait_for(state="attached")
-    line = chart.locator("path.js-line").first.get_attribute("d") or ""
-    return {"text": chart.inner_text(), "points": line.count("L") + 1}
+    chart.locator("path.point").first.wait_for(state="attached")
+    return {"text": chart.inner_text(), "points": chart.locator("path.point").count()}
 
 
 def report(page: Page, run: str) -> str:

@@ -8,12 +8,13 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from faults.harness import Workplace, space_with
 
-from benchmarks.mlflow_load import load, missing
+from benchmarks.mlflow_load import missing
 from tune_bn.service import tracking_uri
 from tune_bn.service.head import Head, default_state
 
@@ -49,43 +50,47 @@ def main() -> None:
     place = Workplace(Path("/run/home/work"), content, pace=BRISK)
     process = place.start()
 
-    def wait_for_answers() -> None:
+    def says(phrase: str) -> bool:
+        """Whether the last that the driver said of MLflow is this."""
+        lines = (place.study / "driver.log").read_text(encoding="utf-8").splitlines()
+        return phrase in next((line for line in reversed(lines) if "MLflow at" in line), "")
+
+    def wait_until(condition: Callable[[], bool]) -> None:
         place.set_pace(SLOW)
-        place.wait_for(lambda: answers(uri), process)
+        place.wait_for(condition, process)
         place.set_pace(BRISK)
 
     place.wait_for_records(1, process)
-    os.kill(services.pids()["mlflow"], signal.SIGKILL)
-    place.wait_for_records(2, process)
-    wait_for_answers()
+    killed = services.pids()["mlflow"]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: services.pids().get("mlflow", killed) != killed and answers(uri))
 
+    place.wait_for_records(3, process)
     services.stop_program("mlflow")
     place.set_pace(MIDDLING)
     tries = refuse(uri, OUTAGE_SECONDS)
     during = len(place.records())
     services.start_program("mlflow")
-    wait_for_answers()
+    wait_until(lambda: says("is back; "))
 
     place.wait_for_records(during + 1, process)
     services.stop_program("postgres")
-    place.wait_for_records(during + 2, process)
+    wait_until(lambda: says("cannot be used now"))
     services.start_program("postgres")
+    wait_until(lambda: says("is back; "))
     said, warned = process.communicate(timeout=200)
 
     outcome = {
         "returncode": process.returncode,
-        "said": said,
-        "warned": warned,
+        "said": said + warned,
         "tries": tries,
+        "outages": (place.study / "driver.log").read_text(encoding="utf-8").count("is back; "),
         "missing": missing(uri, place.study),
         "records": [asdict(record) for record in place.records()],
         "steps": place.steps,
         "content": content,
     }
-    folder = Path("/run/home/load")
-    folder.mkdir()
-    seconds, wrong = load(uri, folder, runs=16, processes=2, epochs=5)
-    print(json.dumps({**outcome, "load_seconds": seconds, "load_wrong": wrong}))
+    print(json.dumps(outcome))
 
 
 if __name__ == "__main__":

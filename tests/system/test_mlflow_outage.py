@@ -24,13 +24,11 @@ def test_a_study_outlives_its_tracking_server_which_then_shows_everything_once(
     disturbed = Outcome(records, outcome["steps"])
     row = fault_table.add("MLflow killed, away, its database away", 3, undisturbed(outcome["content"]), disturbed)
 
-    assert outcome["returncode"] == 0, outcome["warned"]
+    assert outcome["returncode"] == 0, outcome["said"]
     assert (row.lost, row.duplicates, row.extra_work_percent) == (0, 0, 0)
-    assert outcome["tries"] >= 2
-    assert "cannot be used now" in outcome["warned"]
-    assert "is back" in outcome["warned"]
+    assert outcome["tries"] >= 2, "it was away for longer than the pause between two attempts"
+    assert outcome["outages"] >= 2
     assert outcome["missing"] == []
-    assert outcome["load_wrong"] == [], "no run of many at once is lost"
 
     seen = json.loads((run / "seen.json").read_text(encoding="utf-8"))
     shown = [line for line in seen["tree"].splitlines() if line.startswith(("search-", "select-", "confirm-"))]
