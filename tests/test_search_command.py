@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +16,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tune_bn.records import CONFIRM, SEARCH, SELECT, RecordLog
+from tune_bn.records import SELECT, RecordLog
 from tune_bn.spec import load_space
 from tune_bn.study_folder import StudyFolder
 
@@ -42,10 +40,6 @@ COMMAND = [sys.executable, "-m", "tune_bn", "search", "--space", "tiny.yaml", "-
 def workplace(tmp_path: Path) -> Path:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
     return tmp_path
-
-
-def search(workplace: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *options], cwd=workplace, capture_output=True, text=True, timeout=240, check=False)
 
 
 def start(workplace: Path, *options: str) -> subprocess.Popen[str]:
@@ -84,33 +78,6 @@ def check_mlflow(workplace: Path) -> None:
     assert {child.info.status for child in children} == {"FINISHED"}
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parents[0].info.run_id}
     assert all("train_loss" in child.data.metrics for child in children)
-
-
-def test_killed_in_search_and_in_confirm_it_resumes_to_the_records_of_the_undisturbed_study(
-    workplace: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    calm = tmp_path_factory.mktemp("calm")
-    (calm / "tiny.yaml").write_text((workplace / "tiny.yaml").read_text())
-    undisturbed = search(calm)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert "verdict: " in undisturbed.stdout
-    assert "\x1b" not in undisturbed.stdout + undisturbed.stderr, "escape codes in a pipe"
-    expected = essence(calm)
-    assert Counter(key.split("-")[0] for key in expected) == {SEARCH: 6, SELECT: 4, CONFIRM: 8}
-    check_mlflow(calm)
-    verdict = json.loads((calm / "studies/one/verdict.json").read_text())
-    assert verdict["verdict"] in ("supported", "not_supported")
-    assert (calm / "studies/one/report.md").read_text().startswith("# one")
-
-    for records, options in ((3, ()), (12, ("--resume",))):
-        process = start(workplace, *options)
-        wait_for_records(workplace, records, process)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    finished = search(workplace, "--resume")
-    assert finished.returncode == 0, finished.stderr
-    assert essence(workplace) == expected
-    check_mlflow(workplace)
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(workplace: Path) -> None:

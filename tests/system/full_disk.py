@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 from faults.harness import Workplace
@@ -25,6 +26,7 @@ def fill(folder: Path) -> Path:
 def ended(process: subprocess.Popen[str]) -> dict[str, object]:
     """How a search ended."""
     _, said = process.communicate(timeout=100)
+    print(f"{time.monotonic():.0f} s: ended with {process.returncode}: {said[-500:]}", flush=True)
     return {"code": process.returncode, "said": said, "records": len(PLACE.records()), "steps": PLACE.steps}
 
 

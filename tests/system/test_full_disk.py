@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 def test_a_study_outlives_its_disks(
     run_sandboxed: Callable[..., Path], undisturbed: References, fault_table: FaultTable
 ) -> None:
-    run = run_sandboxed("full_disk.sh", tools=["mount"], TESTS=str(TESTS))
+    run = run_sandboxed("full_disk.sh", tools=["mount"], timeout=280, TESTS=str(TESTS))
     seen = json.loads((run / "seen.json").read_text(encoding="utf-8"))
     for name, reason in (("full", "No space left on device"), ("read-only", "Read-only file system")):
         last = seen[name]["said"].splitlines()[-1]
