@@ -85,7 +85,7 @@ def run_study(
             console.warn(message)
             log.warn(message)
 
-        runner = RayTuneRunner(dataset, options, folder.checkpoints)
+        runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn)
         mlflow = MlflowObserver(tracking_uri(space, output), artifact_root=output.absolute() / "mlartifacts", warn=warn)
         observer = Observers(driver, console, log, mlflow)
         status, summary = "FAILED", dict[str, float | str]()

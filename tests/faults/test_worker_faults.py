@@ -220,7 +220,11 @@ def test_a_whole_node_is_killed(
     def kill(watcher: Watcher, task: Task) -> None:
         if not watcher.times and len(watcher.running) == 2 and len(watcher.recorded) >= 1:
             watcher.times += 1
+            # Its run must not end before the node does.
+            place.set_pace(0.5)
             removal.start()
+        elif watcher.killed:
+            place.set_pace(0.02)
 
     watcher = Watcher(kill)
     disturbed(place, options, watcher)
