@@ -202,3 +202,8 @@ def test_the_name_is_that_of_the_folder_however_it_is_written(tmp_path: Path, mo
     for path in (".", "../one", "../one/", "../two/../one"):
         assert StudyFolder(Path(path)).name == "one"
         assert StudyFolder(Path(path)).exists
+
+
+def test_a_path_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"--output: got a path of \d+ folders; accepted: at most 256"):
+        require_writable(tmp_path / ("x/" * 1500))

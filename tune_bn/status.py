@@ -23,6 +23,8 @@ from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.validate import planned
 
+_LONG = ("best so far (validation)", "verdict")
+
 WATCH_SECONDS = 2.0
 
 _ENDED = {WORKING: "died", LOST: "died", BROKEN: "failed"}
@@ -163,7 +165,8 @@ def _no_studies(output: Path) -> str:
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = Table(box=None, pad_edge=False)
     for name in _COLUMNS:
-        shown.add_column(name, overflow="fold")
+        # On a narrow terminal, such as that of `ray exec`, the long texts give way.
+        shown.add_column(name, overflow="fold", no_wrap=name not in _LONG)
     for row in rows:
         if row["state"] == "unreadable":
             shown.add_row(row["study"], row["state"], "", "", "", row["problem"])

@@ -20,6 +20,8 @@ from tune_bn.space_file import dump_yaml
 from tune_bn.spec import Space, load_space
 
 _FOLLOW_SECONDS = 0.5
+# Python makes the parents of a folder one within the other.
+_DEEPEST = 256
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
@@ -228,6 +230,8 @@ def new_study(output: Path, space_name: str) -> StudyFolder:
 def require_writable(folder: Path) -> None:
     """Raise :class:`StudyError` where nothing can be written below ``folder``, which need not exist yet."""
     place = folder.absolute()
+    if len(place.parts) > _DEEPEST:
+        raise StudyError(f"--output: got a path of {len(place.parts)} folders; accepted: at most {_DEEPEST}")
     try:
         while not place.exists():
             place = place.parent
