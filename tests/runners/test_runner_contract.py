@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+from ray.tune.experiment import Trial
 
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.method.config import ModelConfig
@@ -311,6 +313,25 @@ def test_ray_lets_the_only_trial_run_to_its_end(cluster: None, dataset: Dataset,
     RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler)
     ((result,),) = feed.results.values()
     assert (result.status, result.epochs) == (COMPLETED, 3)
+
+
+@pytest.mark.parametrize("name", [None, "median"])
+def test_the_driver_does_not_keep_the_trials_of_a_long_stage(cluster: None, dataset: Dataset, name: str | None) -> None:
+    config = replace(CONFIG, train=replace(CONFIG.train, epochs=1))
+    alive: list[int] = []
+
+    class Counting(Tasks):
+        def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+            super().finished(task, results)
+            if len(self.results) == 60:
+                gc.collect()
+                alive.append(sum(type(thing) is Trial for thing in gc.get_objects()))
+
+    feed = Counting(*(task(trial, config=config) for trial in range(60)))
+    scheduler = None if name is None else SchedulerConfig(name, grace=2, reduction=3, max_epochs=3)
+    RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler)
+    assert {result.status for results in feed.results.values() for result in results} == {COMPLETED}
+    assert 0 < alive[0] < 40, "Tune keeps every trial until the stage is over"
 
 
 def test_the_local_runner_refuses_to_stop_early(dataset: Dataset) -> None:

@@ -30,3 +30,13 @@ def test_a_resumed_search_compares_with_the_trials_that_had_finished(
     # The median rule asks for three trials to compare with.
     expected = stops and not (name == "median" and finished < 3)
     assert (decision == TrialScheduler.STOP) == expected
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_trial_that_ended_without_a_result_is_nothing_to_compare_with(name: str) -> None:
+    history = [[(epoch, 50.0 + epoch) for epoch in range(1, 19)] for _ in range(4)]
+    scheduler = make_scheduler(SchedulerConfig(name, grace=2, reduction=3, max_epochs=18), history)
+    for trial in (ATrial("out of memory"), ATrial()):
+        scheduler.on_trial_add(None, trial)
+    scheduler.on_trial_complete(None, ATrial("out of memory"), {"out_of_memory": "on GPU 0", "training_iteration": 1})
+    assert scheduler.on_trial_result(NoPausing(), ATrial(), {TIME: 2, METRIC: 99.0}) == TrialScheduler.CONTINUE

@@ -12,6 +12,7 @@ from typing import Any
 from ray import ObjectRef
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
 from tune_bn.errors import TuneBNError
@@ -20,9 +21,6 @@ from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.ray_trainable import ALONE, FRESH, OUT_OF_MEMORY, PLACE, SHARED, TASK, TEST
 from tune_bn.runners.schedulers import METRIC
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
-
-_KEPT_WHOLE = 32
-"""Ended trials of which everything is kept."""
 
 
 class DriverOnly:
@@ -120,8 +118,6 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.started_at: dict[str, str] = {}
         self.waiting: set[str] = set()
         """Trials that lost their worker and have no other yet."""
-        self.ended: deque[Trial] = deque()
-        """The last trials that came back, with which Tune may not be through yet."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.ledger.making_room.discard(trial.trial_id)
@@ -203,10 +199,20 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.waiting.discard(trial.trial_id)
         for book in (self.curves, self.reports, self.started_at):
             book.pop(trial.trial_id, None)
-        self.ended.append(trial)
-        if len(self.ended) > _KEPT_WHOLE:
-            _strip(self.ended.popleft())
         return self.ledger.tasks.pop(trial.trial_id)
+
+
+class NoProgress(DriverOnly, TrialProgressCallback):  # type: ignore[misc]
+    """In the place of Tune's own, which says nothing either but remembers every trial."""
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Any, **info: Any) -> None:
+        """Nothing."""
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Nothing."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Nothing."""
 
 
 class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
@@ -222,13 +228,6 @@ class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """All of them after a failure."""
         return self.callback.failure is not None
-
-
-def _strip(trial: Trial) -> None:
-    """Tune keeps every trial until the stage is over; of an old one nobody asks for its task and statistics."""
-    trial.config.pop(TASK, None)
-    metadata = trial.run_metadata
-    metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result = {}, {}, {}
 
 
 def _now() -> str:

@@ -31,7 +31,7 @@ from tune_bn.method.user_network import is_user_network, source_tree
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.ray_address import reachable_address, unreachable
-from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, StopOnFailure
+from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, StopOnFailure
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import make_scheduler
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
@@ -186,7 +186,7 @@ class RayTuneRunner:
             self._trainable(scheduler),
             tune_config=TuneConfig(
                 search_alg=searcher,
-                scheduler=None if scheduler is None else make_scheduler(scheduler, history),
+                scheduler=make_scheduler(scheduler, history),
                 num_samples=-1,
                 # The searcher keeps the limit; what Tune reads off this one is how many trials may wait for a worker.
                 max_concurrent_trials=self.options.max_concurrent or _MANY,
@@ -196,7 +196,7 @@ class RayTuneRunner:
             ),
             run_config=RunConfig(
                 storage_path=str(self.folder),
-                callbacks=[callback],
+                callbacks=[callback, NoProgress()],
                 stop=StopOnFailure(callback),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 failure_config=FailureConfig(max_failures=self.options.max_failures),
