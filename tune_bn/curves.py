@@ -17,6 +17,8 @@ from tune_bn.errors import RecordError
 from tune_bn.records import not_linked, read_bytes, writing
 from tune_bn.training.result import EpochPoint
 
+_NUMBERS = {int, float}
+
 
 class CurveLog:
     """Append to and read the curves of a study. One writer at a time."""
@@ -76,9 +78,11 @@ def _finite_or_null(value: float) -> float | None:
 def _point(content: Any) -> EpochPoint:
     if not isinstance(content, dict):
         raise TypeError(f"got {type(content).__name__} for a point")
-    values: dict[str, Any] = {name: math.nan if value is None else value for name, value in content.items()}
-    point = EpochPoint(**values)
-    for name, value in values.items():
-        if type(value) not in ((int,) if name == "epoch" else (int, float)):
-            raise TypeError(f"{name}: got {value!r}")
+    if None in content.values():
+        content = {name: math.nan if value is None else value for name, value in content.items()}
+    point = EpochPoint(**content)
+    # A long study has millions of points; which of their values is wrong is asked where one is.
+    if type(point.epoch) is not int or not {*map(type, content.values())} <= _NUMBERS:
+        wrong = next(name for name, value in content.items() if type(value) not in _NUMBERS or name == "epoch")
+        raise TypeError(f"{wrong}: got {content[wrong]!r}")
     return point

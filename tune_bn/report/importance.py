@@ -23,14 +23,16 @@ from matplotlib.figure import Figure
 from tune_bn.analysis.wording import config_keys, symbol
 from tune_bn.records import CANDIDATE, COMPLETED, PRUNED, SEARCH
 from tune_bn.report.canvas import BLUE, VERMILION, legend_below, new_figure, plain, tidy
-from tune_bn.report.study import StudyFiles, Trial, trials_of
+from tune_bn.report.study import StudyFiles, Trial
 
 FEWEST = 8
 """Trials below which a forest of regression trees says nothing."""
-MOST = 250
-"""Trials beyond which a sample of them is asked, evenly over the search: the time grows with their square."""
+MOST = 1000
+"""Trials beyond which a sample of them is asked, evenly over the search: the time grows with them."""
 REPEATS = 5
 TREES = 32
+DEPTH = 6
+"""Of a tree. Deeper ones fit the noise of single trials, which gives every key a share, and take the square of them."""
 CONTROL = "random numbers"
 """A key that no trial has seen; its share is what chance gets."""
 
@@ -54,7 +56,7 @@ def importances(study: StudyFiles) -> list[Importance]:
     :data:`FEWEST`, and where all scores or all configurations are the same.
     Equal for equal input: forests and control come from fixed generators.
     """
-    trials = [trial for trial in trials_of(study.records, SEARCH) if trial.arm == CANDIDATE]
+    trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
     full = [(trial, trial.val_accuracy) for trial in trials if trial.status == COMPLETED]
     found = [_importance(study, "at full length", [(trial, score) for trial, score in full if score is not None])]
     if any(trial.status == PRUNED for trial in trials):
@@ -150,6 +152,6 @@ def _fanova(
             for config, chance, value in zip(configs, control, values, strict=True)
         ]
     )
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=repeat)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=repeat)
     shares = optuna.importance.get_param_importances(memory, evaluator=evaluator)
     return {key: float(shares[key]) for key in (*keys, CONTROL)}

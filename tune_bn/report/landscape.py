@@ -15,15 +15,17 @@ from tune_bn.analysis.wording import config_keys, metric_words, number_words, sy
 from tune_bn.records import BASELINE, CANDIDATE, DIVERGED, PRUNED, SEARCH
 from tune_bn.report.arms import name_without, setting_of
 from tune_bn.report.canvas import BLUE, FEW_ARMS, GREEN, GREY, PURPLE, VERMILION, legend_below, new_figure, plain, tidy
-from tune_bn.report.study import StudyFiles, Trial, trials_of
+from tune_bn.report.study import StudyFiles, Trial
 
 LABELS = {"gamma": r"initial BN scale $\gamma$", "c": r"$c$, divisor of the learning rate of $\gamma$"}
 SCORE_LABEL = "validation accuracy, % (best epoch)"
 RINGS = (VERMILION, GREEN, PURPLE)
 _STOPPED: Mapping[str, dict[str, Any]] = {
-    PRUNED: {"facecolors": "none", "edgecolors": GREY, "linewidths": 1.2},
-    DIVERGED: {"color": "black", "marker": "x", "linewidths": 1.2},
+    PRUNED: {"facecolors": "none", "edgecolors": GREY},
+    DIVERGED: {"color": "black", "marker": "x"},
 }
+MANY = 1000
+"""Points beyond which they are drawn smaller, and as one picture in an SVG, which is else as large as their number."""
 
 
 def landscape(study: StudyFiles) -> Figure | None:
@@ -31,7 +33,7 @@ def landscape(study: StudyFiles) -> Figure | None:
 
     Returns None where no trial has a score.
     """
-    trials = [trial for trial in trials_of(study.records, SEARCH) if trial.arm == CANDIDATE]
+    trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
     scored = [trial for trial in trials if trial.val_accuracy is not None]
     if not scored:
         return None
@@ -76,11 +78,10 @@ def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequenc
             c=colours,
             cmap="cividis",
             vmin=floor,
-            s=75,
             edgecolors="black",
-            linewidths=0.6,
             label="completed",
             zorder=3,
+            **_size(len(completed), 75),
         )
         extend = "min" if colours.min() < floor else "neither"
         bar = figure.colorbar(points, ax=axes, extend=extend, pad=0.02)
@@ -90,7 +91,7 @@ def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequenc
         some = [trial for trial in trials if trial.status == status]
         if some:
             x, y = [trial.config[first] for trial in some], [trial.config[second] for trial in some]
-            axes.scatter(x, y, s=45, label=status, zorder=2, **style)
+            axes.scatter(x, y, label=status, zorder=2, **_size(len(some), 45), **style)
     _mark_arms(axes, study, keys)
     for axis, key in (("x", first), ("y", second)):
         _scale(axes, axis, key, study, trials)
@@ -103,14 +104,23 @@ def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: s
     completed = [trial for trial in trials if trial.status not in _STOPPED]
     accuracies = [trial.val_accuracy or 0.0 for trial in completed]
     axes.scatter(
-        places(completed), accuracies, s=60, color=BLUE, edgecolors="black", linewidths=0.6, label="completed", zorder=3
+        places(completed),
+        accuracies,
+        color=BLUE,
+        edgecolors="black",
+        label="completed",
+        zorder=3,
+        **_size(len(completed), 60),
     )
     for status, style in _STOPPED.items():
         some = [trial for trial in trials if trial.status == status]
         if some:
             # Their scores are not comparable, so only their place on the axis is shown.
             floor = axes.get_xaxis_transform()
-            axes.scatter(places(some), [0.03] * len(some), transform=floor, s=45, label=status, zorder=2, **style)
+            heights = [0.03] * len(some)
+            axes.scatter(
+                places(some), heights, transform=floor, label=status, zorder=2, **_size(len(some), 45), **style
+            )
     axes.set_ylabel(SCORE_LABEL)
     axes.margins(y=0.15)
     if key is None:
@@ -125,6 +135,12 @@ def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: s
                 float(_value(config, key)), color=colour, linestyle=dashes, linewidth=1.3, label=plain(name), zorder=1
             )
     _scale(axes, "x", key, study, trials)
+
+
+def _size(points: int, usual: float) -> dict[str, Any]:
+    """Area in square points, line width and kind of so many markers."""
+    share = min(1.0, MANY / max(1, points))
+    return {"s": max(3.0, usual * share), "linewidths": max(0.1, 0.8 * share), "rasterized": points > MANY}
 
 
 def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from tune_bn.report.importance import CONTROL, FEWEST, MOST, REPEATS, importance
 from tune_bn.report.landscape import landscape
 from tune_bn.report.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
 from tune_bn.report.luck import shrinkage_figure, shrunken
-from tune_bn.report.study import StudyFiles, Trial, trials_of
+from tune_bn.report.study import StudyFiles, Trial
 
 
 def stages(study: StudyFiles) -> Iterator[Block]:
@@ -30,7 +30,7 @@ def stages(study: StudyFiles) -> Iterator[Block]:
     for stage in STAGES:
         records = [record for record in study.records if record.stage == stage]
         if records:
-            trials = trials_of(records, stage)
+            trials = study.trials[stage]
             counts = [sum(trial.status == status for trial in trials) for status in STATUSES]
             seeds = ranges(record.seed for record in records)
             minutes = sum(record.duration_seconds for record in records) / 60
@@ -66,7 +66,7 @@ def learning_curves(study: StudyFiles) -> Iterator[Block]:
 
 def importance(study: StudyFiles) -> Iterator[Block]:
     """Which of the searched keys mattered."""
-    if not any(trial.arm == CANDIDATE for trial in trials_of(study.records, SEARCH)):
+    if not any(trial.arm == CANDIDATE for trial in study.trials[SEARCH]):
         return
     yield Heading("What mattered in the search")
     found = importances(study)
@@ -97,9 +97,7 @@ def importance(study: StudyFiles) -> Iterator[Block]:
 def finalists(study: StudyFiles) -> Iterator[Block]:
     """Search, selection and confirmation of the same configurations side by side, so that the winner's luck shows."""
     # Who was dropped by the race has fewer seeds.
-    selected = sorted(
-        trials_of(study.records, SELECT), key=lambda trial: (-len(trial.runs), -(trial.val_accuracy or 0.0))
-    )
+    selected = sorted(study.trials[SELECT], key=lambda trial: (-len(trial.runs), -(trial.val_accuracy or 0.0)))
     candidates = [] if study.verdict is None or not baselines_of(study.verdict) else shrunken(study.verdict)
     if not selected and not candidates:
         return
@@ -139,8 +137,8 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
 
 
 def _finalists(study: StudyFiles, selected: Sequence[Trial]) -> Block:
-    searched = {(trial.arm, trial.number): trial for trial in trials_of(study.records, SEARCH)}
-    confirmed = {trial.arm: trial for trial in trials_of(study.records, CONFIRM)}
+    searched = {(trial.arm, trial.number): trial for trial in study.trials[SEARCH]}
+    confirmed = {trial.arm: trial for trial in study.trials[CONFIRM]}
     names: dict[tuple[str, int | None], list[str]] = {}
     if study.plan is not None:
         for role, arms in ((CANDIDATE, study.plan["candidates"]), (BASELINE, planned_baselines(study.plan))):

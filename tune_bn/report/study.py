@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPO
 from tune_bn.curves import CurveLog
 from tune_bn.errors import RecordError, SpecError, StudyError
 from tune_bn.layers import Diagnostics, read_diagnostics
-from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, Record, RecordLog, read_bytes
+from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record, RecordLog, read_bytes
 from tune_bn.space_file import parse_yaml
 from tune_bn.training.result import EpochPoint
 
@@ -46,6 +46,11 @@ class StudyFiles:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @cached_property
+    def trials(self) -> Mapping[str, Sequence[Trial]]:
+        """The trials of each stage, in the order of their first run."""
+        return {stage: trials_of(self.records, stage) for stage in STAGES}
 
     @property
     def metric(self) -> str:
