@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from tune_bn.analysis.power import minimum_detectable_effect
-from tune_bn.console import ConsoleObserver
+from tune_bn.console.observer import ConsoleObserver, console_log
+from tune_bn.errors import StudyError
 from tune_bn.records import Record
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import StudyInfo
@@ -342,7 +344,7 @@ def test_a_terminal_that_goes_away_harms_nobody(terminal: Screen) -> None:
 def test_a_closed_pipe_silences_the_console_and_not_the_study(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from tune_bn.console import ConsoleObserver
+from tune_bn.console.observer import ConsoleObserver
 observer = ConsoleObserver()
 for number in range(20_000):
     observer.warn(f"line {{number}}")
@@ -361,7 +363,17 @@ Path({str(tmp_path / "end")!r}).write_text("reached")
     assert (tmp_path / "end").read_text() == "reached"
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path.parent / "victim")])
+def test_a_log_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "driver.log")
+    with pytest.raises(StudyError, match=r"driver\.log: cannot be written \("), console_log(tmp_path / "driver.log"):
+        pass
+    assert not (tmp_path / "victim").exists()
+
+
 def test_the_console_loads_neither_ray_nor_torch() -> None:
-    program = "import sys, tune_bn.console; print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
+    program = (
+        "import sys, tune_bn.console.observer; print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

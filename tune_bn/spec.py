@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tune_bn.config import Options
-from tune_bn.distributions import Cases, Choice, Distribution
+from tune_bn.distributions import Choice, Distribution
 from tune_bn.errors import ConfigError, SpecError
 from tune_bn.method.config import ModelConfig, gamma_of, gamma_parts, is_gamma
-from tune_bn.records import BASELINE, CANDIDATE, canonical_json, sha256_of
+from tune_bn.records import BASELINE, CANDIDATE, sha256_of
 from tune_bn.runners.base import SchedulerConfig
 from tune_bn.search_space import PAPER_GRID, SearchSpace, owner
 from tune_bn.sections import (
@@ -34,7 +34,7 @@ from tune_bn.sections import (
     entry,
 )
 from tune_bn.space_file import parse_value, parse_yaml
-from tune_bn.spec_errors import did_you_mean, error_line, keys_of
+from tune_bn.spec_errors import error_line, keys_of
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -92,116 +92,11 @@ class Space(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        arms = self.claim.arms
-        if self.search and arms:
-            raise ConfigError("claim.arms", sorted(arms), "no arms in a space that searches")
-        if not self.search and not arms:
-            raise ConfigError("search", self.search, "at least one searched key, such as gamma or c; or claim.arms")
-        self._check_search()
-        self._checked(self.claim.baseline, "claim.baseline")
-        for key in self.nuisance:
-            if key in self.claim.baseline:
-                raise ConfigError(
-                    f"claim.baseline.{key}",
-                    self.claim.baseline[key],
-                    f"nothing: {key} is searched, for the baseline too",
-                )
-        self._check_arms()
-        self._check_settings()
-        self._check_stopping()
-        self._check_points()
-        if self.search:
-            self._check_amounts()
+        # Not before: the checks are written for whole spaces.
+        from tune_bn.space_checks import check
+
+        check(self)
         return self
-
-    def _check_search(self) -> None:
-        for key, spec in self.search.items():
-            if key not in _RUN_KEYS:
-                raise ConfigError(f"search.{key}", spec, did_you_mean(key, _RUN_KEYS))
-        for key, distribution in self.distributions.items():
-            own = owner(key)
-            for value in distribution.corners:
-                self._checked({own: value}, f"search.{own}")
-                # Whether a layer takes a value may depend on which layer it is.
-                for layer in _LAYER_KEYS & set(self.search) - {own}:
-                    for kind in self.distributions[layer].corners:
-                        self._checked({layer: kind, own: value}, "search")
-        for key in self.nuisance:
-            found = self.distributions[key]
-            if isinstance(found, Cases) and found.key in SCIENTIFIC:
-                accepted = f"cases of a nuisance key: the baseline tunes {key} as well, and has no {found.key} to tune"
-                raise ConfigError(f"search.{key}", self.search[key], accepted)
-        if self.search and not SCIENTIFIC & set(self.search):
-            raise ConfigError("search", sorted(self.search), "gamma, c or both among the searched keys")
-
-    def _check_arms(self) -> None:
-        seen = {canonical_json(self.baseline): "baseline"}
-        for name, overrides in self.claim.arms.items():
-            self._checked({**self._stated, **overrides}, f"claim.arms.{name}")
-            twin = seen.setdefault(canonical_json(self.arm_config(name)), name)
-            if twin != name:
-                raise ConfigError(f"claim.arms.{name}", overrides, f"a configuration of its own; this one is {twin}'s")
-
-    def _check_settings(self) -> None:
-        taken = {*SCIENTIFIC, *self.search, *self.claim.baseline}.union(*self.claim.arms.values())
-        seen: dict[str, str] = {}
-        for name, overrides in self.claim.across.items():
-            place = f"claim.across.{name}"
-            for key, value in overrides.items():
-                if key in taken:
-                    accepted = "a key that is neither part of the claim nor searched nor stated by an arm"
-                    raise ConfigError(f"{place}.{key}", value, accepted)
-            for given in ({}, self.baseline, *map(self.arm_config, self.claim.arms)):
-                self._checked({**given, **overrides}, place)
-            twin = seen.setdefault(canonical_json(asdict(self.run_config(overrides))), name)
-            if twin != name:
-                raise ConfigError(place, overrides, f"a setting of its own; this one is {twin}'s")
-
-    def _check_stopping(self) -> None:
-        try:
-            rule = self.design
-        except ConfigError as error:
-            if error.key == "looks" and self.claim.looks is None:
-                accepted = "3 to 10,000 seeds, since claim.stopping is group_sequential"
-                raise ConfigError("seeds.confirm", self.seeds.confirm, accepted) from None
-            raise ConfigError(f"claim.{error.key}", error.value, error.accepted) from None
-        if rule is not None and rule.looks[-1] != len(self.seeds.confirm):
-            accepted = f"looks of which the last is at {len(self.seeds.confirm)} pairs, the number of seeds.confirm"
-            raise ConfigError("claim.looks", list(rule.looks), accepted)
-
-    def _check_points(self) -> None:
-        for index, point in enumerate(self.sampler.points if isinstance(self.sampler.points, list) else ()):
-            self._checked(point, f"sampler.points.{index}")
-            self.searched.check_point(f"sampler.points.{index}", point)
-        if self.sampler.name == "grid":
-            self.searched.grid()
-
-    def _check_amounts(self) -> None:
-        budget, candidates = self.budget, self.claim.candidates
-        if self.nuisance and budget.trials < 2:
-            raise ConfigError(
-                "budget.trials",
-                budget.trials,
-                f"an integer ≥ 2: {', '.join(self.nuisance)} is searched for the baseline too",
-            )
-        if budget.cost is not None and self.resources.price_per_device_hour is None:
-            raise ConfigError("budget.cost", budget.cost, "null, or resources.price_per_device_hour beside it")
-        if candidates > budget.finalists:
-            raise ConfigError("claim.candidates", candidates, f"at most budget.finalists = {budget.finalists}")
-        if candidates > self.trials_of(CANDIDATE):
-            trials = self.trials_of(CANDIDATE)
-            raise ConfigError("claim.candidates", candidates, f"at most the search trials of the candidates = {trials}")
-
-    def _checked(self, overrides: Mapping[str, Any], place: str) -> RunConfig:
-        """The run configuration under ``overrides``, or a ConfigError that names ``place``."""
-        for key, value in overrides.items():
-            if key not in _RUN_KEYS:
-                raise ConfigError(f"{place}.{key}", value, did_you_mean(key, _RUN_KEYS))
-        try:
-            return self.run_config(overrides)
-        except ConfigError as error:
-            where = place if place.endswith(f".{error.key}") else f"{place}.{error.key}"
-            raise ConfigError(where, error.value, error.accepted) from None
 
     def _fixed(self, key: str) -> Any:
         return getattr(self.model if key in _MODEL_KEYS else self.train, key)
@@ -286,18 +181,19 @@ class Space(Section):
         return RunConfig(model=replace(self.model, **model), data=self.data, train=replace(self.train, **train))
 
     @property
-    def _stated(self) -> dict[str, Any]:
+    def stated(self) -> dict[str, Any]:
+        """The keys of :data:`STATED` as the fixed part of the space has them."""
         return {key: self._fixed(key) for key in STATED}
 
     @property
     def fixed_scientific(self) -> dict[str, Any]:
         """gamma and c of the candidates as far as they are not searched."""
-        return {key: value for key, value in self._stated.items() if key not in self.search}
+        return {key: value for key, value in self.stated.items() if key not in self.search}
 
     @property
     def baseline(self) -> dict[str, Any]:
         """The baseline as overrides; gamma and c are always stated."""
-        return self.normalized(self._stated | self.claim.baseline)
+        return self.normalized(self.stated | self.claim.baseline)
 
     @property
     def settings(self) -> Mapping[str, Mapping[str, Any]]:
@@ -333,7 +229,7 @@ class Space(Section):
 
     def arm_config(self, name: str) -> dict[str, Any]:
         """An arm of ``claim.arms`` as overrides; gamma and c are always stated."""
-        return self.normalized(self._stated | self.claim.arms[name])
+        return self.normalized(self.stated | self.claim.arms[name])
 
     def normalized(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """``overrides`` as they are recorded: each value in its key's type, so that one value has one hash.
@@ -388,8 +284,8 @@ _OPTIONS: dict[type[Options], dict[str, Any]] = {
 }
 _MODEL_KEYS = frozenset(_OPTIONS[ModelConfig])
 _TRAIN_KEYS = frozenset(_OPTIONS[TrainConfig])
-_RUN_KEYS = sorted(_MODEL_KEYS | _TRAIN_KEYS)
-_LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
+RUN_KEYS = sorted(_MODEL_KEYS | _TRAIN_KEYS)
+LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
 
 
 def _as_declared(owner: type[Options], key: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
-from tune_bn.console import ConsoleObserver, console_log
+from tune_bn.console.observer import ConsoleObserver, console_log
 from tune_bn.driver import Driver
 from tune_bn.errors import Interrupted
 from tune_bn.report import write_report

@@ -20,16 +20,7 @@ host_up() {
     mkdir -p "$disk"/{home,ray,tmp,ssh}
     cp /run/home/.bashrc "$disk/home/.bashrc"
     ssh-keygen -q -t ed25519 -N '' -f "$disk/ssh/host_key"
-    cat > "$disk/ssh/sshd_config" <<EOF
-ListenAddress $address:22
-HostKey $disk/ssh/host_key
-AuthorizedKeysFile /run/ssh/user_key.pub
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-StrictModes no
-UsePAM no
-PidFile none
-EOF
+    sshd_settings "$address" "$disk/ssh/host_key" /run/ssh/user_key.pub > "$disk/ssh/sshd_config"
     ip netns add "$name"
     ip link add "v-$name" type veth peer name eth0 netns "$name"
     ip link set "v-$name" master bridge up

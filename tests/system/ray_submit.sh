@@ -10,17 +10,7 @@ source "$here/sandbox.sh"
 mkdir /run/ssh /run/sshd
 ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host_key
 ssh-keygen -q -t ed25519 -N '' -f /run/ssh/user_key
-cp /run/ssh/user_key.pub /run/ssh/authorized_keys
-cat > /run/ssh/sshd_config <<EOF
-ListenAddress 127.0.0.1:22
-HostKey /run/ssh/host_key
-AuthorizedKeysFile /run/ssh/authorized_keys
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-StrictModes no
-UsePAM no
-PidFile none
-EOF
+sshd_settings 127.0.0.1 /run/ssh/host_key /run/ssh/user_key.pub > /run/ssh/sshd_config
 "$(command -v sshd)" -f /run/ssh/sshd_config -E /run/logs/sshd
 
 mkdir /run/state

@@ -21,3 +21,16 @@ EOF
 export HOME=/run/home
 source /run/home/.bashrc
 cd /run/home
+
+sshd_settings() { # sshd_settings ADDRESS HOST_KEY AUTHORIZED_KEYS: an sshd that lets in one key and nobody else
+  cat <<EOF
+ListenAddress $1:22
+HostKey $2
+AuthorizedKeysFile $3
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+StrictModes no
+UsePAM no
+PidFile none
+EOF
+}

@@ -62,7 +62,7 @@ def carry_out(
     with naming(source):
         check_surroundings(space)
 
-    from tune_bn.console import ConsoleObserver
+    from tune_bn.console.observer import ConsoleObserver
     from tune_bn.wiring import run_study
 
     opened: list[StudyFolder] = []

@@ -21,7 +21,7 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Train one run in this process and print its curve, on validation data. For debugging; nothing is recorded."""
-    from tune_bn.console import ConsoleObserver
+    from tune_bn.console.observer import ConsoleObserver
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words
     from tune_bn.train_command import train_once

@@ -47,7 +47,7 @@ class JobServer:
     """The job server of the Ray cluster whose head this machine is.
 
     Raises:
-        RunnerError: no job server answers.
+        RunnerError: no job server answers, or it does not let us in.
     """
 
     def __init__(self) -> None:
@@ -61,8 +61,8 @@ class JobServer:
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise RunnerError(
-                f"--job: no job server answers on this machine ({reason[:200]}); accepted: the head of a Ray cluster "
-                "with its dashboard, started as cluster/config.yaml does"
+                f"--job: the job server of this machine cannot be used ({reason[:200]}); accepted: the head of a "
+                "Ray cluster with its dashboard, started as cluster/config.yaml does"
             ) from None
 
     def submit(self, folder: StudyFolder) -> Job:
