@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH ?= build/bench
 
-.PHONY: help install search ui test lint unit test-system bench bench-speed-results bench-statistics-results docs clean
+.PHONY: help install search ui test lint unit test-system bench bench-speed-results bench-statistics-results soak docs clean
 
 help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench        speed: what is reached on this machine, beside its goals (ten minutes)"
 	@echo "make bench-speed-results       the same in full, into benchmarks/results (an hour and a half)"
 	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"
+	@echo "make soak         load and fuzz in full, into benchmarks/results (an hour; needs PostgreSQL)"
 	@echo "make docs         the pages of docs/ that are written from the code"
 	@echo "make test-system  the tests that start real servers (sshd, mlflow server)"
 
@@ -43,7 +44,7 @@ lint: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/python -m pytest -m 'not system'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
 
 test-system: install
 	$(BIN)/python -m pytest -m system
@@ -66,6 +67,9 @@ bench-speed-results: install
 bench-statistics-results: install
 	for name in power early_stopping sample_efficiency calibration summary; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+soak: install
+	for name in fuzz study_load mlflow_load driver_limits; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install
 	$(BIN)/python -m tune_bn.space_reference > docs/space.md

@@ -13,7 +13,13 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from faults.fixtures import fault_table, pytest_terminal_summary, undisturbed  # noqa: F401
+from faults.fixtures import (  # noqa: F401
+    fault_table,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    undisturbed,
+)
 
 from tune_bn.analysis.plan import seal
 from tune_bn.records import Record, RecordLog, write_json, write_text

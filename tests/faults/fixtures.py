@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
-from faults.harness import FaultTable, References
+from faults.harness import FaultRow, FaultTable, References
 
 _TABLE = pytest.StashKey[FaultTable]()
 
@@ -20,6 +21,21 @@ def fault_table(request: pytest.FixtureRequest) -> FaultTable:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> References:
     """``undisturbed(space)`` is what the study leaves behind when nothing goes wrong."""
     return References(tmp_path_factory.mktemp("undisturbed"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of several hands its rows to the one that prints."""
+    output = getattr(session.config, "workeroutput", None)
+    table = session.config.stash.get(_TABLE, None)
+    if output is not None and table is not None:
+        output["faults"] = [asdict(row) for row in table.rows]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Takes the rows of a process that is through."""
+    table = node.config.stash.setdefault(_TABLE, FaultTable())
+    table.rows += [FaultRow(**row) for row in getattr(node, "workeroutput", {}).get("faults", [])]
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:

@@ -40,6 +40,12 @@ SPACE: dict[str, Any] = {
     "seeds": {"search": [101], "select": [201], "confirm": [1, 2, 3]},
     "resources": {"max_concurrent": 2, "checkpoint_seconds": 0.2},
 }
+# The confirmation alone: one stage and eight runs, for faults that are the same in every stage.
+ONE_STAGE: dict[str, Any] = {
+    **{key: SPACE[key] for key in ("name", "model", "data", "train", "resources")},
+    "claim": {"arms": {"small": {"gamma": 0.1, "c": 10.0}}},
+    "seeds": {"confirm": [1, 2, 3, 4]},
+}
 PACE = 0.03
 """Seconds of a training forward; a run has 50 of them."""
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import ray
 from faults.harness import (
+    ONE_STAGE,
+    SPACE,
     FaultRow,
     FaultTable,
     References,
@@ -25,7 +27,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from tune_bn.records import FAILED
+from tune_bn.records import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.base import EpochPoint, RunResult, Task
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.training.checkpoint import LATEST, PREVIOUS
@@ -34,6 +36,7 @@ from tune_bn.training.data import load_dataset
 
 PREEMPTION = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
 FOREVER_MS = 2**53
+EPOCHS = SPACE["train"]["epochs"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,14 +51,24 @@ class Watcher(Follower):
         self.killed: list[str] = []
         self.started: list[tuple[str, frozenset[str]]] = []
         """Each start, with what ran then."""
+        self.epochs: dict[str, int] = {}
+        """How far each running task has come."""
         self.times = 0
         """Faults injected."""
 
     def task_started(self, task: Task) -> None:
         self.running.add(task.key)
+        self.epochs[task.key] = 0
         self.started.append((task.key, frozenset(self.running)))
 
+    @property
+    def two_began(self) -> bool:
+        """Whether two trials run that are seen to train and have most of their way before them, wherever they are."""
+        return len(self.running) == 2 and all(1 <= self.epochs[key] <= EPOCHS // 3 for key in self.running)
+
     def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+        reached = [points[-1].epoch for points in curves.values() if points]
+        self.epochs[task.key] = max([self.epochs[task.key], *reached])
         if self.disturb is not None:
             self.disturb(self, task)
 
@@ -149,15 +162,16 @@ def test_the_process_of_a_trial_is_killed(
     fault_table: FaultTable,
     fault: str,
 ) -> None:
-    place = Workplace(tmp_path, pace=0.02, counting=counting)
+    # A search and a confirmation, or the confirmation alone.
+    stages, content = ((SEARCH, CONFIRM), SPACE) if fault == "worker killed" else ((CONFIRM,), ONE_STAGE)
+    place = Workplace(tmp_path, content, pace=0.02, counting=counting)
     warnings: list[str] = []
 
     def kill(watcher: Watcher, task: Task) -> None:
         checkpoints = place.study / "checkpoints" / task.key
         ready = fault == "checkpoints blocked" or (checkpoints / PREVIOUS).exists()
-        # Once in the search and once in the confirmation.
-        stages = {"search": 0, "confirm": 1}
-        if ready and stages.get(task.stage) == watcher.times and (pids := trainers()):
+        # Once in each stage.
+        if ready and task.stage == dict(enumerate(stages)).get(watcher.times) and (pids := trainers()):
             watcher.times += 1
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
@@ -176,11 +190,13 @@ def test_the_process_of_a_trial_is_killed(
     run_in_process(place, make, watcher)
     names = {"worker killed": "SIGKILL of workers", "checkpoint truncated": "SIGKILL, latest checkpoint truncated"}
     name = names.get(fault, "SIGKILL, checkpoints cannot be written")
-    row = fault_table.add(name, watcher.times, undisturbed(), place.outcome())
-    # Two workers lose what they did since their last checkpoint, or all of it, of eleven runs; twice.
-    check(row, watcher, most_extra=100 * 4 / 11)
-    assert {attempts for record in place.records() if (attempts := record.attempts)} == {1, 2}
-    assert set(watcher.killed) <= {record.key for record in place.records() if record.attempts == 2}
+    row = fault_table.add(name, watcher.times, undisturbed(content), place.outcome())
+    # Two workers lose what they did since their last checkpoint, or all of it.
+    check(row, watcher, most_extra=100 * 2 * len(stages) / (11 if content is SPACE else 8))
+    assert watcher.times == len(stages)
+    # A run may be given to the other of two workers that were killed at once, and then to a third.
+    assert {1, 2} <= {record.attempts for record in place.records()} <= {1, 2, 3}
+    assert set(watcher.killed) <= {record.key for record in place.records() if record.attempts > 1}
     if fault == "checkpoints blocked":
         (warning,) = warnings
         assert warning.startswith(f"checkpoints cannot be written to {place.study / 'checkpoints'} (")
@@ -191,7 +207,7 @@ def test_the_process_of_a_trial_is_killed(
 def test_a_warm_worker_is_killed_between_two_runs(
     tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
 ) -> None:
-    place = Workplace(tmp_path, pace=0, counting=counting)
+    place = Workplace(tmp_path, ONE_STAGE, pace=0, counting=counting)
     options = connected(place, max_concurrent=1, max_failures=1, init={"num_cpus": 1})
 
     class Killer(Watcher):
@@ -204,7 +220,7 @@ def test_a_warm_worker_is_killed_between_two_runs(
 
     watcher = Killer()
     disturbed(place, options, watcher)
-    row = fault_table.add("SIGKILL of a warm worker", watcher.times, undisturbed(), place.outcome())
+    row = fault_table.add("SIGKILL of a warm worker", watcher.times, undisturbed(ONE_STAGE), place.outcome())
     check(row, watcher, most_extra=0)
     assert watcher.times == 2
 
@@ -212,16 +228,15 @@ def test_a_warm_worker_is_killed_between_two_runs(
 def test_a_whole_node_is_killed(
     tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable
 ) -> None:
-    place = Workplace(tmp_path, pace=0.02, counting=counting)
+    # Slow until it happened: the run that is hit must not end before.
+    place = Workplace(tmp_path, ONE_STAGE, pace=0.3, counting=counting)
     options = connected(place, address=cluster.address)
     node = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
     removal = threading.Thread(target=lambda: cluster.remove_node(node, allow_graceful=False))
 
     def kill(watcher: Watcher, task: Task) -> None:
-        if not watcher.times and len(watcher.running) == 2 and len(watcher.recorded) >= 1:
+        if not watcher.times and watcher.two_began:
             watcher.times += 1
-            # Its run must not end before the node does.
-            place.set_pace(0.5)
             removal.start()
         elif watcher.killed:
             place.set_pace(0.02)
@@ -229,8 +244,8 @@ def test_a_whole_node_is_killed(
     watcher = Watcher(kill)
     disturbed(place, options, watcher)
     removal.join()
-    row = fault_table.add("SIGKILL of a node", watcher.times, undisturbed(), place.outcome())
-    check(row, watcher, most_extra=100 / 11)
+    row = fault_table.add("SIGKILL of a node", watcher.times, undisturbed(ONE_STAGE), place.outcome())
+    check(row, watcher, most_extra=100 / 8)
     assert [record.attempts for record in place.records() if record.attempts > 1] == [2] * len(watcher.killed)
     assert len(watcher.killed) == 1
 
@@ -244,21 +259,20 @@ def test_a_node_is_drained(
     fault_table: FaultTable,
     checkpoints: bool,
 ) -> None:
-    place = Workplace(tmp_path, pace=0, counting=counting)
+    # Slow until it happened: the run that is hit must not end before.
+    place = Workplace(tmp_path, ONE_STAGE, pace=0.3, counting=counting)
     # No checkpoint is due: the one that counts is written on notice.
     options = connected(place, address=cluster.address, checkpoint_seconds=3600, max_failures=0)
     gone = sorted(node.node_id for node in cluster.worker_nodes)[0]
 
     def drain(watcher: Watcher, task: Task) -> None:
-        if not watcher.times and len(watcher.running) == 2:
+        if not watcher.times and watcher.two_began:
             watcher.times += 1
-            # Slow enough that the notice comes in the middle of a run.
-            place.set_pace(0.2)
             client = GcsClient(address=cluster.address)
             accepted, reason = client.drain_node(gone, PREEMPTION, "the spot price rose", FOREVER_MS)
             assert accepted, reason
         elif watcher.killed:
-            place.set_pace(0)
+            place.set_pace(0.02)
 
     watcher = Watcher(drain)
     run_in_process(
@@ -267,8 +281,8 @@ def test_a_node_is_drained(
         watcher,
     )
     name = "node drained" if checkpoints else "node drained, no checkpoint"
-    row = fault_table.add(name, watcher.times, undisturbed(), place.outcome())
-    check(row, watcher, most_extra=0 if checkpoints else 100 / 11)
+    row = fault_table.add(name, watcher.times, undisturbed(ONE_STAGE), place.outcome())
+    check(row, watcher, most_extra=0 if checkpoints else 100 / 8)
     # It is no failure of the run, though none was allowed.
     assert {record.attempts for record in place.records()} == {1}
     assert len(watcher.killed) == 1
@@ -277,7 +291,7 @@ def test_a_node_is_drained(
 def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
     tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
 ) -> None:
-    place = Workplace(tmp_path, pace=0.02, counting=counting)
+    place = Workplace(tmp_path, ONE_STAGE, pace=0.02, counting=counting)
     options = connected(place, gpu=0.5, max_failures=0, init={"num_cpus": 2, "num_gpus": 1})
 
     def fill(watcher: Watcher, task: Task) -> None:
@@ -288,8 +302,8 @@ def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
     watcher = Watcher(fill)
     disturbed(place, options, watcher)
     assert place.planted() == 0
-    row = fault_table.add("out of memory on the device", watcher.times, undisturbed(), place.outcome())
-    check(row, watcher, most_extra=100 / 11)
+    row = fault_table.add("out of memory on the device", watcher.times, undisturbed(ONE_STAGE), place.outcome())
+    check(row, watcher, most_extra=100 / 8)
     (key,) = watcher.killed
     assert [record.attempts for record in place.records() if record.key == key] == [2]
     (_, beside), (_, then) = (start for start in watcher.started if start[0] == key)
@@ -347,19 +361,22 @@ def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
         assert "OutOfMemoryError" in result.reason
 
 
-def test_of_two_studies_on_one_slot_one_fails_and_leaves_the_other(
+def test_of_two_studies_on_one_slot_each_gets_turns_and_one_fails_alone(
     tmp_path: Path, counting: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
-    content = space_with(budget={"trials": 8})
+    content = {**ONE_STAGE, "seeds": {"confirm": [1, 2, 3, 4, 5, 6]}}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        good = Workplace(tmp_path / "good", content, pace=0.02, counting=counting)
+        good = Workplace(tmp_path / "good", content, pace=0.05, counting=counting)
         broken = space_with(model={"arch": "counting_network:breaking"}, budget={"max_failures": 0, "trials": 2})
-        bad = Workplace(tmp_path / "bad", broken, pace=0.02, counting=counting)
-        second = bad.start("--address", cluster.address)
+        bad = Workplace(tmp_path / "bad", broken, pace=0.05, counting=counting)
         first = good.start("--address", cluster.address)
+        good.wait_for_records(1, first)
+        second = bad.start("--address", cluster.address)
         said, error = second.communicate(timeout=200)
-        # They took turns: the one did not wait for the end of the other, whichever came first.
+        # It came later, and had its turns before the stage of the first was over.
+        assert first.poll() is None
+        assert len(good.records()) < 12
         assert second.returncode not in (0, 130), said + error
         assert "Traceback" not in error
         good.set_pace(0)

@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from tune_bn.method.config import ModelConfig
 from tune_bn.runners import cluster_share
 from tune_bn.runners.base import RunResult, Task
-from tune_bn.runners.cluster_share import ClusterShare
+from tune_bn.runners.cluster_share import SILENT_SECONDS, ClusterShare, Turns
 from tune_bn.runners.ray_feed import FeedSearcher, Ledger
 from tune_bn.runners.ray_trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
@@ -54,7 +54,7 @@ def test_a_study_takes_no_more_than_its_share(
 ) -> None:
     share = ClusterShare(cpu=1, gpu=0, max_concurrent=limit, elastic=elastic)
     # It has just looked.
-    share._looked_at, share._fits, share._studies = math.inf, fits, studies
+    share._looked_at, share._fits, share._present = math.inf, fits, frozenset(map(str, range(studies)))
     assert (share.most, share.crowded) == (most, crowded)
 
 
@@ -102,8 +102,9 @@ class Endless:
         self.results.extend(results)
 
 
-def searcher(feed: Endless, *, most: int, crowded: bool = False) -> tuple[FeedSearcher, Ledger, Any]:
-    share, ledger = SimpleNamespace(most=most, crowded=crowded), Ledger()
+def searcher(feed: Endless, *, most: int, turns: Sequence[bool] = ()) -> tuple[FeedSearcher, Ledger, Any]:
+    left = iter(turns)
+    share, ledger = SimpleNamespace(most=most, my_turn=lambda: next(left, True)), Ledger()
     return FeedSearcher(feed, ledger, share, lambda: None), ledger, share  # type: ignore[arg-type, return-value]
 
 
@@ -130,10 +131,59 @@ def test_the_search_ends_when_no_task_can_come_back() -> None:
     assert search.suggest("c") == Searcher.FINISHED
 
 
-@pytest.mark.parametrize(("crowded", "places"), [(False, [SHARED] * 4), (True, [FRESH, SHARED, FRESH, SHARED])])
-def test_too_many_studies_let_their_workers_go_after_each_trial(crowded: bool, places: list[str]) -> None:
-    search, _, _ = searcher(Endless(9), most=9, crowded=crowded)
-    assert [search.suggest(name)[PLACE] for name in "abcd"] == places
+def test_a_study_yields_between_two_trials_when_its_turn_is_over() -> None:
+    search, ledger, _ = searcher(Endless(9), most=1, turns=[True, False])
+    for name in "ab":
+        assert search.suggest(name)[TASK].trial == ord(name) - ord("a") + 1
+        assert search.suggest("c") is None, "one is in flight"
+        del ledger.tasks[name]
+    assert search.suggest("c") == Searcher.FINISHED
+    assert (search.yielded, search.finished) == (True, False)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_study_that_waited_longest_is_next() -> None:
+    turns, present = Turns(Clock()), {"a", "b", "c"}
+    assert [turns.may_begin(name, 1, present) for name in "abc"] == [True, False, False]
+    got = []
+    for _ in range(6):
+        # Whoever had it asks first, as it does in the moment in which its trial ends.
+        (holder,) = turns._holding
+        assert turns.may_begin(holder, 1, present) is False
+        got += [name for name in "cba" if turns.may_begin(name, 1, present)]
+    assert got == ["b", "c", "a", "b", "c", "a"]
+
+
+def test_a_study_keeps_its_turn_while_nobody_else_wants_it() -> None:
+    turns, present = Turns(Clock()), {"a", "b"}
+    assert [turns.may_begin("a", 1, present) for _ in range(3)] == [True] * 3
+    assert turns.may_begin("b", 1, present) is False
+    turns.give_back("b")
+    assert turns.may_begin("a", 1, present) is True
+    turns.give_back("a")
+    assert turns.may_begin("b", 1, present) is True
+
+
+def test_two_slots_are_two_turns() -> None:
+    turns, present = Turns(Clock()), {"a", "b", "c"}
+    assert [turns.may_begin(name, 2, present) for name in "abc"] == [True, True, False]
+    assert turns.may_begin("b", 2, present) is False
+    assert turns.may_begin("c", 2, present) is True
+
+
+def test_a_study_that_died_neither_holds_nor_waits_for_ever() -> None:
+    clock = Clock()
+    turns = Turns(clock)
+    assert [turns.may_begin(name, 1, {"a", "b", "c"}) for name in "abc"] == [True, False, False]
+    assert turns.may_begin("c", 1, {"c"}) is False, "a may only not be seen yet"
+    clock.now = SILENT_SECONDS + 1
+    assert turns.may_begin("c", 1, {"c"}) is True
 
 
 def test_nothing_new_is_begun_until_a_run_has_its_gpu_alone() -> None:
@@ -152,7 +202,7 @@ def test_nothing_new_is_begun_until_a_run_has_its_gpu_alone() -> None:
 OTHER = """
 import sys, ray
 from ray.util import list_named_actors
-from tune_bn.runners.cluster_share import ClusterShare
+from tune_bn.runners.cluster_share import SILENT_SECONDS, ClusterShare, Turns
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 share = ClusterShare(cpu=1, gpu=0, shared=True)
 ray.get(share._presence.__ray_ready__.remote())

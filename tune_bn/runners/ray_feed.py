@@ -57,21 +57,26 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self.test = test
         self.place = SHARED
         self.finished = False
+        self.yielded = False
+        """It ended before the feed did, so that another study gets its turn and its worker's slot."""
+        self._begun = False
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait for others, or FINISHED."""
         ledger = self.ledger
         if ledger.making_room or len(ledger.tasks) >= self.share.most:
             return None
+        if self._begun and not ledger.tasks and not self.share.my_turn():
+            self.yielded = True
+            return Searcher.FINISHED
         again = bool(ledger.again)
         task = ledger.again.popleft() if again else self.feed.next()
         if task is not None:
             if task.key in ledger.alone:
                 ledger.making_room.add(trial_id)
                 return self._handed_out(trial_id, task, ALONE)
-            # Among too many studies a warm worker would go from one trial of this one to the next, and never to
-            # another study. And where a warm worker died, so may others have.
-            if again or self.share.crowded:
+            # Where a warm worker died, so may others have.
+            if again:
                 self.place = FRESH if self.place == SHARED else SHARED
             return self._handed_out(trial_id, task, self.place)
         # A task in flight may have to be handed out again.
@@ -79,6 +84,7 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         return Searcher.FINISHED if self.finished else None
 
     def _handed_out(self, trial_id: str, task: Task, place: str) -> dict[str, Any]:
+        self._begun = True
         self.ledger.tasks[trial_id] = task
         config = {TASK: task, PLACE: place}
         return config if task.test_metric is None else config | {TEST: self.test()}

@@ -25,6 +25,7 @@ from ray.exceptions import RayError
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, TuneBNError
 from tune_bn.method.user_network import is_user_network, source_tree
@@ -134,6 +135,11 @@ def _require_resources(options: RayOptions) -> None:
             )
 
 
+def _lost(error: Exception) -> ClusterLost:
+    reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    return ClusterLost(f"Ray Tune ended early ({reason.strip()}); what finished is kept, --resume goes on")
+
+
 class RayTuneRunner:
     """A :class:`tune_bn.runners.base.Runner` on the cluster that :func:`connect` reached.
 
@@ -177,16 +183,42 @@ class RayTuneRunner:
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
-        ledger = Ledger()
+        ledger, algorithm = Ledger(), make_scheduler(scheduler, history)
+        yielded = not feed.exhausted
+        try:
+            # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
+            # lets go of a warm worker before its experiment ends is nothing to rely on.
+            while yielded:
+                self._await_turn(ledger, listener)
+                searcher = FeedSearcher(feed, ledger, self.share, self._test_ref)
+                self._experiment(feed, listener, searcher, scheduler, algorithm)
+                yielded = searcher.yielded
+        finally:
+            self.share.give_back()
+
+    def _await_turn(self, ledger: Ledger, listener: Listener) -> None:
+        try:
+            self.share.await_turn()
+        except KeyboardInterrupt:
+            self._killed(ledger, listener)
+        except RayError as error:
+            raise _lost(error) from error
+
+    def _experiment(
+        self,
+        feed: Feed,
+        listener: Listener,
+        searcher: FeedSearcher,
+        scheduler: SchedulerConfig | None,
+        algorithm: TrialScheduler,
+    ) -> None:
+        ledger = searcher.ledger
         callback = FeedCallback(feed, listener, ledger, scheduler, self.options.max_failures, self._warn)
-        searcher = FeedSearcher(feed, ledger, self.share, self._test_ref)
-        if feed.exhausted:
-            return
         tuner = Tuner(
             self._trainable(scheduler),
             tune_config=TuneConfig(
                 search_alg=searcher,
-                scheduler=make_scheduler(scheduler, history),
+                scheduler=algorithm,
                 num_samples=-1,
                 # The searcher keeps the limit; what Tune reads off this one is how many trials may wait for a worker.
                 max_concurrent_trials=self.options.max_concurrent or _MANY,
@@ -216,10 +248,7 @@ class RayTuneRunner:
         except (TuneError, RayError) as error:
             for task in ledger.tasks.values():
                 listener.task_killed(task)
-            reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-            raise ClusterLost(
-                f"Ray Tune ended early ({reason.strip()}); what finished is kept, --resume goes on"
-            ) from error
+            raise _lost(error) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, handler)
@@ -228,7 +257,7 @@ class RayTuneRunner:
                 listener.task_killed(task)
             raise callback.failure
         # After Ctrl-C Tune returns as if all were well.
-        if ledger.tasks or not searcher.finished:
+        if ledger.tasks or not (searcher.finished or searcher.yielded):
             self._killed(ledger, listener)
 
     @staticmethod
