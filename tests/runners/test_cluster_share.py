@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from ray.tune.search import Searcher
 
 from tune_bn.method.config import ModelConfig
 from tune_bn.runners import cluster_share
-from tune_bn.runners.base import RunResult, Task
+from tune_bn.runners.base import RunResult, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import SILENT_SECONDS, ClusterShare, Turns
 from tune_bn.runners.ray_feed import FeedSearcher, Ledger
 from tune_bn.runners.ray_trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
@@ -264,3 +265,34 @@ def test_a_study_takes_half_beside_another_and_all_once_that_is_gone(cluster: Cl
     finally:
         other.kill()
         other.communicate()
+
+
+def test_a_search_in_several_turns_is_one_search(cluster: Cluster) -> None:
+    connect(RayOptions(address=cluster.address, max_concurrent=1))
+    data = replace(DATA, train_size=400, val_size=100)
+    runner = RayTuneRunner(load_dataset(data), RayOptions(address=cluster.address, max_concurrent=1))
+    asked: list[bool] = []
+
+    def my_turn() -> bool:
+        # Granted where it is waited for, and over as soon as a trial has ended.
+        asked.append(not (asked and asked[-1]))
+        return asked[-1]
+
+    # Only what learns passes; without learning a trial is below the one of the first turn.
+    runner.share.my_turn = my_turn  # type: ignore[method-assign]
+    learning = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=0.05))
+    hopeless = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=1e-12))
+
+    class Given(Endless):
+        def next(self) -> Task | None:
+            if (task := super().next()) is None:
+                return None
+            return Task(
+                task.stage, task.arm, task.trial, {}, learning if self.given == 1 else hopeless, (1,), None, True
+            )
+
+    feed = Given(3)
+    runner.run(feed, Silent(), scheduler=SchedulerConfig("asha", grace=3, reduction=2, max_epochs=4))
+    assert [result.epochs for result in feed.results] == [4, 3, 3]
+    assert asked == [True, False, True, False, True]
+    runner.close()

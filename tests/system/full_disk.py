@@ -1,4 +1,7 @@
-"""What ``full_disk.sh`` does once the small disk is mounted: fill it while a study runs, then let the study end."""
+"""What ``full_disk.sh`` does once the small disk is mounted.
+
+It is filled while a study runs, then it is read-only, then Ray's own files have no room; at last the study ends.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,11 @@ def ended(process: subprocess.Popen[str]) -> dict[str, object]:
     return {"code": process.returncode, "said": said, "records": len(PLACE.records()), "steps": PLACE.steps}
 
 
+def mount(*words: str | Path) -> None:
+    """The command."""
+    subprocess.run(["mount", *words], check=True)
+
+
 def main() -> None:
     """Write what was seen to ``/run/seen.json``."""
     seen = {}
@@ -36,6 +44,13 @@ def main() -> None:
     filler = fill(DISK)
     seen["full"] = ended(process)
     filler.unlink()
+    mount("-o", "remount,ro", DISK)
+    seen["read-only"] = ended(PLACE.start("--resume"))
+    mount("-o", "remount,rw", DISK)
+    small = PLACE.folder / "ray"
+    small.mkdir()
+    mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", small)
+    seen["no room for Ray"] = ended(PLACE.start("--resume", RAY_TMPDIR=str(small)))
     seen["end"] = ended(PLACE.start("--resume"))
     Path("/run/seen.json").write_text(json.dumps(seen), encoding="utf-8")
 

@@ -66,7 +66,8 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         ledger = self.ledger
         if ledger.making_room or len(ledger.tasks) >= self.share.most:
             return None
-        if self._begun and not ledger.tasks and not self.share.my_turn():
+        more = ledger.again or not self.feed.exhausted
+        if more and self._begun and not ledger.tasks and not self.share.my_turn():
             self.yielded = True
             return Searcher.FINISHED
         again = bool(ledger.again)

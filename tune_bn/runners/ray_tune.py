@@ -51,6 +51,8 @@ _TUNE_SETTINGS = {
 
 
 _MANY = 100_000
+LEAST_ROOM = 64 << 20
+"""Bytes that a Ray of this machine needs for its logs and sockets."""
 JOIN_SECONDS = 60.0
 """How long a study waits for a cluster's nodes to join before it says that there are too few."""
 
@@ -96,6 +98,7 @@ def connect(options: RayOptions) -> None:
     if options.address is None:
         # Without an address Ray joins whatever cluster this machine last knew, also a dead one.
         arguments |= {"address": "local", "include_dashboard": False}
+        _require_room()
     else:
         arguments["address"] = reachable_address(options.address)
         # Workers of this machine look into the folder in which the driver starts; others have no such folder.
@@ -104,14 +107,34 @@ def connect(options: RayOptions) -> None:
             arguments["runtime_env"] = {"py_modules": sorted(map(str, modules))}
     try:
         ray.init(**arguments, **options.init)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as error:
+    # What Ray raises where it cannot start or is not let in is no family of errors.
+    except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise unreachable(options.address or "this machine", reason) from None
+        if options.address is not None:
+            raise unreachable(options.address, reason) from None
+        raise RunnerError(
+            f"Ray cannot be started on this machine ({reason}); accepted: a machine on which `ray start --head` works, "
+            "or --address of a running cluster"
+        ) from None
     try:
         _require_resources(options)
     except RunnerError:
         ray.shutdown()
         raise
+
+
+def _require_room() -> None:
+    # Ray itself waits for most of a minute for what found no room, and then says something else.
+    try:
+        folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+        room = shutil.disk_usage(folder).free if os.path.isdir(folder) else LEAST_ROOM
+    except OSError as error:
+        raise RunnerError(f"RAY_TMPDIR: {error.strerror or error}; accepted: a folder that Ray can write to") from None
+    if room < LEAST_ROOM:
+        raise RunnerError(
+            f"RAY_TMPDIR: Ray's files go to {folder}, where {room >> 20} MiB are left (No space left on device); "
+            f"accepted: a folder with at least {LEAST_ROOM >> 20} MiB"
+        )
 
 
 def _holds(available: Mapping[str, float], options: RayOptions) -> bool:
