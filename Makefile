@@ -47,7 +47,7 @@ unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
 
 test-system: install
-	$(BIN)/python -m pytest -m system
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system -n auto --maxprocesses 2 --dist worksteal
 
 bench: install
 	$(BIN)/python -m benchmarks.training_loop --workloads resnet8 resnet18 --results $(BENCH)

@@ -22,7 +22,7 @@ RunSandboxed = Callable[..., Path]
 def run_sandboxed(tmp_path: Path) -> RunSandboxed:
     """``run_sandboxed("x.sh", tools=[…], NAME="value")`` runs ``tests/system/x.sh``; returns what it saw as /run."""
 
-    def run(script: str, *, tools: list[str], timeout: float = 170, **variables: str) -> Path:
+    def run(script: str, *, tools: list[str], timeout: float = 480, **variables: str) -> Path:
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         missing = [tool for tool in ["unshare", "ip", *tools] if shutil.which(tool, path=path) is None]
         if missing:

@@ -22,7 +22,7 @@ cp "$SPACE" /run/hosts/head/home/fleet.yaml
 
 study=/run/hosts/head/home/studies/fleet
 head() { on 10.77.0.1 "$*"; }
-note() { echo "== $*" >> /run/logs/story; }
+note() { echo "== $*, after $SECONDS s" >> /run/logs/story; }
 look() { note "$1"; head tune_bn status >> /run/logs/story 2>&1; }
 records() { cat "$study/records.jsonl" 2> /dev/null | wc -l; }
 await() { timeout "$1" bash -c "until $2; do sleep 0.2; done" || { note "waited in vain: $2"; return 1; }; }

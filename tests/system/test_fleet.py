@@ -33,7 +33,7 @@ def _cluster(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_on_a_fleet_that_loses_connection_network_driver_and_head(
     run_sandboxed: Callable[..., Path], tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
@@ -46,7 +46,7 @@ def test_nothing_is_lost_on_a_fleet_that_loses_connection_network_driver_and_hea
     run = run_sandboxed(
         "fleet.sh",
         tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "nsenter"],
-        timeout=580,
+        timeout=880,
         REPOSITORY=str(REPOSITORY),
         CLUSTER=str(cluster),
         SPACE=str(space),

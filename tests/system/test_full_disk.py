@@ -24,7 +24,7 @@ PROBLEMS = {
 def test_a_study_outlives_its_disk(
     run_sandboxed: Callable[..., Path], undisturbed: References, fault_table: FaultTable
 ) -> None:
-    run = run_sandboxed("full_disk.sh", tools=["mount"], timeout=250, TESTS=str(TESTS))
+    run = run_sandboxed("full_disk.sh", tools=["mount"], TESTS=str(TESTS))
     seen = json.loads((run / "seen.json").read_text(encoding="utf-8"))
     for what, expected in PROBLEMS.items():
         assert seen[what]["code"] == 2, seen[what]

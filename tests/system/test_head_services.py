@@ -17,7 +17,7 @@ OPEN = re.compile(r"/health|/static-files/.*|(/ajax-api|/api)/3\.0/mlflow/server
 
 @pytest.mark.system
 def test_nobody_enters_a_head_without_its_secrets(run_sandboxed: Callable[..., Path]) -> None:
-    run = run_sandboxed("head_services.sh", tools=["ss", "pgrep", "setpriv"], timeout=280, NODE=NODE)
+    run = run_sandboxed("head_services.sh", tools=["ss", "pgrep", "setpriv"], NODE=NODE)
     _services_say_where_they_are(run)
     _secrets_are_seen_nowhere(run)
     doors = json.loads((run / "doors.json").read_text(encoding="utf-8"))

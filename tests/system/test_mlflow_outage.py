@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 def test_a_study_outlives_its_tracking_server_which_then_shows_everything_once(
     run_sandboxed: Callable[..., Path], fault_table: FaultTable, undisturbed: References
 ) -> None:
-    run = run_sandboxed("mlflow_outage.sh", tools=["setpriv", "chromium"], timeout=280, REPOSITORY=str(REPOSITORY))
+    run = run_sandboxed("mlflow_outage.sh", tools=["setpriv", "chromium"], REPOSITORY=str(REPOSITORY))
     outcome = json.loads((run / "outage.json").read_text(encoding="utf-8"))
     records = tuple(Record(**record) for record in outcome["records"])
     disturbed = Outcome(records, outcome["steps"])

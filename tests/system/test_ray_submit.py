@@ -29,7 +29,6 @@ def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
     run = run_sandboxed(
         "ray_submit.sh",
         tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "setpriv"],
-        timeout=280,
         SCRIPT=str(REPOSITORY / "cluster" / "search.py"),
         CLUSTER=str(cluster),
         NAME=name,
