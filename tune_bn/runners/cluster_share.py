@@ -6,10 +6,11 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -145,9 +146,10 @@ class ClusterShare:
             time.sleep(ASK_SECONDS)
 
     def give_back(self) -> None:
-        """End a turn. May be called twice, and where there was none."""
+        """End a turn. May be called twice, where there was none, and where the cluster is gone."""
         if self._turns is not None:
-            self._turns.give_back.remote(self._name)
+            with suppress(RayError):
+                self._turns.give_back.remote(self._name)
 
     @property
     def _size(self) -> int:
