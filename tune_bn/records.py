@@ -274,10 +274,10 @@ def _parse(line: bytes, place: str) -> Record:
     if set(content) != _NAMES:
         odd = sorted(set(content) ^ _NAMES)
         raise RecordError(f"{place}: missing or unknown keys {odd}; accepted: exactly {sorted(_NAMES)}")
-    stated = content.pop("sha256")
     try:
-        actual = sha256_of(content)
-        written = canonical_json(content | {"sha256": stated}).encode()
+        written = canonical_json(content).encode()
+        stated = content.pop("sha256")
+        actual = _sha256_without_itself(written, content, stated)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{place}: not a JSON record ({error}); accepted: finite numbers and UTF-8 text") from None
     # Other bytes, such as a key given twice, may hold the same content.
@@ -286,6 +286,15 @@ def _parse(line: bytes, place: str) -> Record:
     record = Record(**content, sha256=stated)
     _check(record, place)
     return record
+
+
+def _sha256_without_itself(written: bytes, content: Mapping[str, Any], stated: Any) -> str:
+    """The hash of a record, of which ``written`` is the canonical line with its hash; to write it again takes long."""
+    before, found, after = written.partition(f',"sha256":"{stated}"'.encode())
+    # Nested content may hold such a key too.
+    if not found or b'"sha256"' in before or b'"sha256"' in after:
+        return sha256_of(content)
+    return hashlib.sha256(before + after).hexdigest()
 
 
 def _refuse_constant(name: str) -> float:
