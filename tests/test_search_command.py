@@ -49,7 +49,7 @@ def start(workplace: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def wait_for_records(workplace: Path, count: int, process: subprocess.Popen[str]) -> None:
-    path, deadline = workplace / "studies/one/records.jsonl", time.monotonic() + 120
+    path, deadline = workplace / "studies/one/records.jsonl", time.monotonic() + 300
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, f"ended too early: {process.communicate()}"
         assert time.monotonic() < deadline, "no progress"
@@ -84,7 +84,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(workplace: Path) -> None:
     process = start(workplace)
     wait_for_records(workplace, 2, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 130, out + err
     assert "Traceback" not in out + err
     (line,) = [line for line in err.splitlines() if "To go on:" in line]
@@ -123,7 +123,7 @@ def test_a_search_begins_with_the_best_of_another_and_keeps_it(
     process = start(workplace, "--warm-start", "digits-1")
     wait_for_records(workplace, 1, process)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130, err
     (line,) = [line for line in err.splitlines() if line.startswith("warm start: ")]
     assert "start point" in line

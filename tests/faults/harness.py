@@ -213,7 +213,7 @@ class Workplace:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             check=False,
         )
 
@@ -228,7 +228,7 @@ class Workplace:
 
     @staticmethod
     def wait_for(
-        condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 120
+        condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 300
     ) -> None:
         """Until a condition holds; an error when the process ends before, or nothing happens."""
         deadline = time.monotonic() + seconds

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from faults.harness import PACE, FaultTable, References, Workplace, essence
 from mlflow import MlflowClient
 
@@ -22,7 +23,7 @@ SLOW = 1.0
 
 def tune_bn(place: Workplace, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tune_bn", *arguments]
-    return subprocess.run(command, cwd=place.folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=place.folder, capture_output=True, text=True, timeout=200, check=False)
 
 
 def row_of(place: Workplace) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def check_mlflow(place: Workplace) -> None:
     assert all("train_loss" in child.data.metrics for child in children)
 
 
+@pytest.mark.timeout(1200)  # nine processes that load torch, one after the other
 def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_of_the_undisturbed_study(
     tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
@@ -79,7 +81,7 @@ def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_o
     stopped = tune_bn(place, "stop", "one")
     assert stopped.returncode == 0, stopped.stderr
     assert "To go on: tune_bn search" in stopped.stdout
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=200)
     place.set_pace(PACE)
     assert process.returncode == 130
     assert said.startswith("tune_bn stop asked for it; nothing that finished is lost")

@@ -373,14 +373,14 @@ def test_of_two_studies_on_one_slot_each_gets_turns_and_one_fails_alone(
         first = good.start("--address", cluster.address)
         good.wait_for_records(1, first)
         second = bad.start("--address", cluster.address)
-        said, error = second.communicate(timeout=200)
+        said, error = second.communicate(timeout=400)
         # It came later, and had its turns before the stage of the first was over.
         assert first.poll() is None
         assert len(good.records()) < 12
         assert second.returncode not in (0, 130), said + error
         assert "Traceback" not in error
         good.set_pace(0)
-        said, error = first.communicate(timeout=200)
+        said, error = first.communicate(timeout=400)
         assert first.returncode in (0, 1), said + error
     finally:
         cluster.shutdown()
