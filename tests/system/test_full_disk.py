@@ -30,6 +30,7 @@ def test_a_study_outlives_its_disk(
         assert seen[what]["code"] == 2, seen[what]
         assert "Traceback" not in seen[what]["said"]
         (error,) = [line for line in seen[what]["said"].splitlines() if line.startswith("error: ")]
+        assert error == seen[what]["said"].splitlines()[-1]
         assert expected in error
         assert seen[what]["records"] >= seen["full"]["records"]
     records = tuple(RecordLog(run / "home" / "study" / "records.jsonl").read())

@@ -27,7 +27,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from tune_bn.errors import ClusterLost, Interrupted, RunnerError, TuneBNError
+from tune_bn.errors import ClusterLost, Interrupted, RunnerError
 from tune_bn.method.user_network import is_user_network, source_tree
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
@@ -158,11 +158,6 @@ def _require_resources(options: RayOptions) -> None:
             )
 
 
-def _lost(error: Exception) -> ClusterLost:
-    reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-    return ClusterLost(f"Ray Tune ended early ({reason.strip()}); what finished is kept, --resume goes on")
-
-
 class RayTuneRunner:
     """A :class:`tune_bn.runners.base.Runner` on the cluster that :func:`connect` reached.
 
@@ -212,20 +207,22 @@ class RayTuneRunner:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
             while yielded:
-                self._await_turn(ledger, listener)
+                self.share.await_turn()
                 searcher = FeedSearcher(feed, ledger, self.share, self._test_ref)
                 self._experiment(feed, listener, searcher, scheduler, algorithm)
                 yielded = searcher.yielded
-        finally:
-            self.share.give_back()
-
-    def _await_turn(self, ledger: Ledger, listener: Listener) -> None:
-        try:
-            self.share.await_turn()
         except KeyboardInterrupt:
-            self._killed(ledger, listener)
-        except RayError as error:
-            raise _lost(error) from error
+            raise Interrupted("interrupted") from None
+        except (TuneError, RayError) as error:
+            last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+            raise ClusterLost(
+                f"Ray Tune ended early ({last.strip()}); what finished is kept, --resume goes on"
+            ) from error
+        finally:
+            # Whatever ended the stage early ended these with it.
+            for task in ledger.tasks.values():
+                listener.task_killed(task)
+            self.share.give_back()
 
     def _experiment(
         self,
@@ -262,32 +259,14 @@ class RayTuneRunner:
         handler = signal.getsignal(signal.SIGINT)
         try:
             tuner.fit()
-        except KeyboardInterrupt:
-            self._killed(ledger, listener)
-        except TuneBNError:
-            for task in ledger.tasks.values():
-                listener.task_killed(task)
-            raise
-        except (TuneError, RayError) as error:
-            for task in ledger.tasks.values():
-                listener.task_killed(task)
-            raise _lost(error) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, handler)
         if callback.failure is not None:
-            for task in ledger.tasks.values():
-                listener.task_killed(task)
             raise callback.failure
         # After Ctrl-C Tune returns as if all were well.
         if ledger.tasks or not (searcher.finished or searcher.yielded):
-            self._killed(ledger, listener)
-
-    @staticmethod
-    def _killed(ledger: Ledger, listener: Listener) -> None:
-        for task in ledger.tasks.values():
-            listener.task_killed(task)
-        raise Interrupted("interrupted")
+            raise Interrupted("interrupted")
 
     def _test_ref(self) -> ObjectRef:
         """The test images in the object store; they come there with the first task that may read them."""

@@ -18,8 +18,8 @@ _KEPT = 32
 
 
 @dataclass(frozen=True)
-class _PastTrial:
-    """What a scheduler reads of a trial while it takes a result."""
+class _TrialKey:
+    """What a scheduler reads of a trial while it takes a result; one that is past or at work."""
 
     trial_id: str
 
@@ -36,11 +36,11 @@ class _Forgetting:
         self._over: deque[Trial] = deque()
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        super().on_trial_add(tune_controller, _PastTrial(trial.trial_id))  # type: ignore[misc]
+        super().on_trial_add(tune_controller, _TrialKey(trial.trial_id))  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         decision: str = super().on_trial_result(  # type: ignore[misc]
-            tune_controller, _PastTrial(trial.trial_id), _compared(result)
+            tune_controller, _TrialKey(trial.trial_id), _compared(result)
         )
         return decision
 
@@ -48,15 +48,15 @@ class _Forgetting:
         self._over.append(trial)
         # A trial without a result, out of memory for example, is nothing to compare with; the median rule would try.
         if compared := _compared(result):
-            super().on_trial_complete(tune_controller, _PastTrial(trial.trial_id), compared)  # type: ignore[misc]
+            super().on_trial_complete(tune_controller, _TrialKey(trial.trial_id), compared)  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._over.append(trial)
-        super().on_trial_error(tune_controller, _PastTrial(trial.trial_id))  # type: ignore[misc]
+        super().on_trial_error(tune_controller, _TrialKey(trial.trial_id))  # type: ignore[misc]
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         self._over.append(trial)
-        super().on_trial_remove(tune_controller, _PastTrial(trial.trial_id))  # type: ignore[misc]
+        super().on_trial_remove(tune_controller, _TrialKey(trial.trial_id))  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         while len(self._over) > _KEPT:
@@ -119,7 +119,7 @@ def make_scheduler(config: SchedulerConfig | None, history: History = ()) -> Tri
     else:
         scheduler = _Median(time_attr=TIME, metric=METRIC, mode="max", grace_period=config.grace)
     for number, points in enumerate(history):
-        _replay(scheduler, _PastTrial(f"past-{number}"), _at_milestones(points, config))
+        _replay(scheduler, _TrialKey(f"past-{number}"), _at_milestones(points, config))
     return scheduler
 
 
@@ -128,7 +128,7 @@ def _at_milestones(points: Sequence[tuple[int, float]], config: SchedulerConfig)
     return [{TIME: epoch, METRIC: objective} for epoch, objective in points if epoch in wanted]
 
 
-def _replay(scheduler: TrialScheduler, trial: _PastTrial, results: Sequence[Mapping[str, Any]]) -> None:
+def _replay(scheduler: TrialScheduler, trial: _TrialKey, results: Sequence[Mapping[str, Any]]) -> None:
     scheduler.on_trial_add(None, trial)
     for result in results:
         scheduler.on_trial_result(NoPausing(), trial, result)
