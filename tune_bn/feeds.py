@@ -12,6 +12,7 @@ from typing import Any
 
 from tune_bn.errors import StudyError
 from tune_bn.layers import to_json
+from tune_bn.provenance import seen
 from tune_bn.records import BASELINE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key, write_json
 from tune_bn.runners.base import RunResult, Task
 from tune_bn.samplers.base import Outcome, Sampler
@@ -34,6 +35,7 @@ class Recorder:
         self.plan_sha256: str | None = None
         self.records = folder.records.read()
         self._done = {record.key: record for record in self.records if record.status != FAILED}
+        self._types = {pair: kind for record in self.records for pair, kind in _type_of(record)}
 
     def get(self, stage: str, arm: str, trial: int | None, seed: int) -> Record | None:
         """The record of a run that is done, or None."""
@@ -42,6 +44,11 @@ class Recorder:
     def has(self, key: str) -> bool:
         """Whether the run of this key is done."""
         return key in self._done
+
+    def pair_of(self, stage: str, seed: int) -> dict[str, str | None]:
+        """What places a task with the other runs of its seed: ``pair``, and ``beside`` which type of device it goes."""
+        pair = _pair(stage, seed)
+        return {"pair": pair, "beside": self._types.get(pair)}
 
     def find(self, stage: str, arm: str, trial: int | None, seed: int) -> Record:
         """The record of a run that is known to be done."""
@@ -63,6 +70,7 @@ class Recorder:
             self.records.append(record)
             if record.status != FAILED:
                 self._done[key] = record
+                self._types |= _type_of(record)
             self.observer.run_recorded(record, result.curve)
         CheckpointStore(self.folder.checkpoints / task.key).discard()
 
@@ -96,7 +104,19 @@ class Recorder:
             commit=self.info.commit,
             space_sha256=self.info.space_sha256,
             plan_sha256=self.plan_sha256,
+            data=seen(self.info.data, test=task.test_metric is not None),
+            environment=dict(result.environment),
         )
+
+
+def _pair(stage: str, seed: int) -> str:
+    return f"{stage}-s{seed}"
+
+
+def _type_of(record: Record) -> list[tuple[str, str]]:
+    kind = record.environment.get("accelerator_type")
+    told = record.status != FAILED and isinstance(kind, str)
+    return [(_pair(record.stage, record.seed), kind)] if told else []
 
 
 def trial_outcome(runs: Sequence[Any]) -> Outcome:

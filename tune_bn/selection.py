@@ -95,7 +95,15 @@ class Selection:
         for arm in self.arms:
             needed = self._race(arm, failed).needed
             tasks += [
-                Task(SELECT, arm, f.trial, dict(f.overrides), self.space.run_config(f.overrides), (seed,))
+                Task(
+                    SELECT,
+                    arm,
+                    f.trial,
+                    dict(f.overrides),
+                    self.space.run_config(f.overrides),
+                    (seed,),
+                    **self.recorder.pair_of(SELECT, seed),
+                )
                 for index, seed in enumerate(self.space.seeds.select)
                 for f in self.arms[arm]
                 if index < needed.get(_name(f), 0)

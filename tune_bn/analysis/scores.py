@@ -24,7 +24,7 @@ from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import number_words, p_words
 from tune_bn.errors import ConfigError, ScoresError
-from tune_bn.records import SCHEMA_VERSION
+from tune_bn.records import VERDICT_SCHEMA_VERSION
 
 MOST_BYTES = 4 * 2**20
 
@@ -154,7 +154,7 @@ def judge_scores(scores: Scores, *, baseline: str, alpha: float = 0.05) -> dict[
                 problems.append(f"{listed([arm])}: {error}")
     compared = [_arm(arm, usable[arm], pairs) for arm in arms]
     verdict: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": VERDICT_SCHEMA_VERSION,
         "source": scores.source,
         "verdict": INVALID,
         "reason": "",

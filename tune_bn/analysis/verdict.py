@@ -29,7 +29,7 @@ from tune_bn.analysis.sequential import design
 from tune_bn.analysis.shrinkage import shrinkage
 from tune_bn.analysis.wording import comparison_sentence
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, SCHEMA_VERSION, Record, RecordLog, write_json
+from tune_bn.records import BASELINE, VERDICT_SCHEMA_VERSION, Record, RecordLog, write_json
 
 SUPPORTED, NOT_SUPPORTED, INVALID = "supported", "not_supported", "invalid"
 VERDICT_FILE = "verdict.json"
@@ -225,7 +225,7 @@ def _verdict(
     known = plan or {}
     baselines = [] if plan is None else [_arm(arm, evidence) for arm in baselines_of(plan)]
     verdict: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": VERDICT_SCHEMA_VERSION,
         "study": study,
         "verdict": INVALID,
         "reason": "",
@@ -243,6 +243,7 @@ def _verdict(
         ],
         "diverged": list(evidence.diverged),
         "retried": list(evidence.retried),
+        "remarks": list(evidence.remarks),
         "selection": SELECTION_NOTE,
     }
     if problems:

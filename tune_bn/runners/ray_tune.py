@@ -31,8 +31,9 @@ from tune_bn.errors import ClusterLost, Interrupted, RunnerError
 from tune_bn.method.user_network import is_user_network, source_tree
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
+from tune_bn.runners.pair_placement import PairPlacement
 from tune_bn.runners.ray_address import reachable_address, unreachable
-from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, StopOnFailure
+from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, Pairs, StopOnFailure
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import make_scheduler
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
@@ -177,6 +178,7 @@ class RayTuneRunner:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.options = options
+        self._say = warn
         self._warn = CheckpointWarning(checkpoints, warn)
         self.checkpoints = checkpoints
         self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-ray-"))
@@ -202,14 +204,15 @@ class RayTuneRunner:
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
         ledger, algorithm = Ledger(), make_scheduler(scheduler, history)
+        pairs = Pairs(PairPlacement(elastic=self.options.elastic, warn=self._say), self.options.gpu)
         yielded = not feed.exhausted
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
             while yielded:
                 self.share.await_turn()
-                searcher = FeedSearcher(feed, ledger, self.share, self._test_ref)
-                self._experiment(feed, listener, searcher, scheduler, algorithm)
+                searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
+                self._experiment(feed, listener, searcher, scheduler, algorithm, pairs)
                 yielded = searcher.yielded
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
@@ -231,9 +234,10 @@ class RayTuneRunner:
         searcher: FeedSearcher,
         scheduler: SchedulerConfig | None,
         algorithm: TrialScheduler,
+        pairs: Pairs,
     ) -> None:
         ledger = searcher.ledger
-        callback = FeedCallback(feed, listener, ledger, scheduler, self.options.max_failures, self._warn)
+        callback = FeedCallback(feed, listener, ledger, scheduler, self.options.max_failures, self._warn, pairs)
         tuner = Tuner(
             self._trainable(scheduler),
             tune_config=TuneConfig(
@@ -264,6 +268,14 @@ class RayTuneRunner:
                 signal.signal(signal.SIGINT, handler)
         if callback.failure is not None:
             raise callback.failure
+        if callback.released:
+            searcher.yielded = True
+            for task in ledger.tasks.values():
+                pairs.ended(task, None)
+                listener.task_killed(task)
+            ledger.again.extend(ledger.tasks.values())
+            for book in (ledger.tasks, ledger.kinds, ledger.placed, ledger.making_room):
+                book.clear()
         # After Ctrl-C Tune returns as if all were well.
         if ledger.tasks or not (searcher.finished or searcher.yielded):
             raise Interrupted("interrupted")

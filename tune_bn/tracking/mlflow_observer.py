@@ -10,12 +10,10 @@ needs.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.curves import CurveLog
-from tune_bn.records import Record, RecordLog, write_json
+from tune_bn.identity import renewed, settle
+from tune_bn.records import Record, RecordLog
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import StudyInfo
 from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from tune_bn.tracking.mlflow_store import MlflowStore
 
 __all__ = ["MlflowObserver", "check_tracking_uri", "default_tracking_uri"]
-
-IDENTITY_FILE = "mlflow.json"
 
 # MLflow's own patience is several minutes for a dead server; here a later retry is cheaper than a stuck thread.
 _ENVIRONMENT = {
@@ -95,6 +92,7 @@ class MlflowObserver:
 
         # Everything below belongs to the thread.
         self._store: MlflowStore | None = None
+        self._own_id: str | None = None
         self._live: dict[str, _LiveRun] = {}
         self._recorded: dict[str, tuple[Record, Sequence[EpochPoint]]] = {}
         self._tags: dict[str, str] = {}
@@ -243,8 +241,13 @@ class MlflowObserver:
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             for name in _LOGGERS:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-        store = MlflowStore(self._uri, info, _study_id(info.folder), self._artifact_root)
-        records = {record.key: record for record in RecordLog(info.folder / "records.jsonl")}
+        store = MlflowStore(self._uri, info, self._study_id(info), self._artifact_root)
+        log = RecordLog(info.folder / "records.jsonl").read()
+        if store.foreign({record.sha256 for record in log}):
+            # A copy of this folder went on elsewhere, and its runs are there under the id that both had.
+            self._own_id = renewed(info.folder).study_id
+            store = MlflowStore(self._uri, info, self._own_id, self._artifact_root)
+        records = {record.key: record for record in log}
         curves = CurveLog(info.folder / "curves.jsonl").read()
         backlog = {
             key: (record, curves.get(key, ()))
@@ -255,6 +258,9 @@ class MlflowObserver:
         for key in store.running() - self._live.keys() - self._recorded.keys():
             store.kill_run(key)
         return store
+
+    def _study_id(self, info: StudyInfo) -> str:
+        return self._own_id or info.study_id or settle(info.folder).study_id
 
     def _attempt(self, store: MlflowStore, key: str, deliver: Callable[[], None]) -> None:
         """Deliver one run. One that the store refuses again after a fresh look at the store is left out."""
@@ -299,17 +305,6 @@ def _deliver_live(store: MlflowStore, key: str, run: _LiveRun) -> None:
         store.log_points(run.task, run.seed, run.points)
     if run.killed:
         store.kill_run(key)
-
-
-def _study_id(folder: Path) -> str:
-    """What tells this study from another of the same name; kept in its folder, so that a new folder is a new study."""
-    path = folder / IDENTITY_FILE
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["study_id"])
-    except FileNotFoundError:
-        study_id = uuid.uuid4().hex
-        write_json(path, {"study_id": study_id})
-        return study_id
 
 
 def _reason(error: BaseException) -> str:
