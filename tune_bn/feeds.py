@@ -45,10 +45,9 @@ class Recorder:
         """Whether the run of this key is done."""
         return key in self._done
 
-    def pair_of(self, stage: str, seed: int) -> dict[str, str | None]:
-        """What places a task with the other runs of its seed: ``pair``, and ``beside`` which type of device it goes."""
-        pair = _pair(stage, seed)
-        return {"pair": pair, "beside": self._types.get(pair)}
+    def type_of_pair(self, stage: str, seed: int) -> str | None:
+        """The type of device that a finished run on this seed had, where its record says one."""
+        return self._types.get(pair_name(stage, seed))
 
     def find(self, stage: str, arm: str, trial: int | None, seed: int) -> Record:
         """The record of a run that is known to be done."""
@@ -109,14 +108,16 @@ class Recorder:
         )
 
 
-def _pair(stage: str, seed: int) -> str:
+def pair_name(stage: str, seed: int) -> str:
+    """What the runs on a seed are called together: every arm's."""
     return f"{stage}-s{seed}"
 
 
 def _type_of(record: Record) -> list[tuple[str, str]]:
     kind = record.environment.get("accelerator_type")
-    told = record.status != FAILED and isinstance(kind, str)
-    return [(_pair(record.stage, record.seed), kind)] if told else []
+    if record.status == FAILED or not isinstance(kind, str):
+        return []
+    return [(pair_name(record.stage, record.seed), kind)]
 
 
 def trial_outcome(runs: Sequence[Any]) -> Outcome:

@@ -17,7 +17,7 @@ from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
 from tune_bn.continuity import remember_data, require_same
 from tune_bn.driver import read_driver_state
-from tune_bn.feeds import DueFeed, Recorder, SearchFeed, search_outcomes
+from tune_bn.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outcomes
 from tune_bn.identity import settle
 from tune_bn.planning import locked_plan
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, DIVERGED, FAILED, SEARCH, SELECT, run_key
@@ -213,7 +213,8 @@ class Study:
                 (seed,),
                 test_metric=metric,
                 inspect=seed == seeds[0],
-                **self.recorder.pair_of(CONFIRM, seed),
+                pair=pair_name(CONFIRM, seed),
+                beside=self.recorder.type_of_pair(CONFIRM, seed),
             )
             for index, seed in enumerate(seeds)
             for arm in arms
