@@ -65,7 +65,7 @@ def test_an_interrupted_one_goes_on_under_another_name_in_one_log(tmp_path: Path
 
     def score(task: Task, seed: int) -> float:
         trained.append(task.key)
-        return 50.0 + 10 * task.config.model.gamma + 0.1 * seed
+        return 50.0 + (10 + seed * 7 % 3) * float(task.config.model.gamma)
 
     study, _ = scripted_study(folder, space, score)
     study.run()
