@@ -1,0 +1,116 @@
+"""Are the pairs of a table pairs? What shows that two columns were sorted before their rows were numbered.
+
+Two columns that were sorted each by itself agree in every rank, so that the differences hardly vary and the paired
+t-test rejects 32 % of the time where there is no effect. The test of the means alone (Welch) is not misled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.goals import words_of
+
+Array = NDArray[np.float64]
+
+BOTH_BY_CHANCE = 1e-2
+"""Product of the chances of two arms to lie in order, from which on it is said."""
+EACH_BY_CHANCE = 2e-2
+"""Chance of either, from which on a gain has to hold without the pairs too."""
+NEARLY = 0.8
+"""Kendall's τ of an arm with the order of the pairs, from which on it is nearly sorted."""
+HIGHEST = 0.9
+"""Correlation over seeds that arms hardly exceed: common weights, batches and augmentation bought 0 to 0.9 here."""
+
+# Pairs by these differ among each other far more than arms do, so a correlation near 1 is no surprise.
+_WIDE = frozenset(
+    """
+    fold folds split splits dataset datasets data task tasks env envs environment environments game games subject
+    subjects domain domains problem problems question questions instance instances benchmark benchmarks class classes
+    language languages image images sample samples query user patient site setting settings size width depth model
+    models network networks architecture arch epoch epochs step steps
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why the pairs of two arms may be none."""
+
+    text: str
+    is_grave: bool
+    """The gain has to hold without the pairs too."""
+
+
+def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: str, paired_by: str) -> Doubt | None:
+    """What the scores of two arms, in the order of the pairs, say against their being paired; None: nothing.
+
+    Args:
+        candidate: scores in the order of the pairs, shape (n,).
+        baseline: scores of the same pairs.
+        name: the candidate's name.
+        against: the baseline's name.
+        paired_by: the column that makes the pairs.
+    """
+    arms = [np.asarray(scores, dtype=float) for scores in (candidate, baseline)]
+    both = f"{listed([against])} and {listed([name])}"
+    orders = [_order(scores) for scores in arms]
+    if all(orders):
+        chances = [order[1] for order in orders if order is not None]
+        ways = {order[0] for order in orders if order is not None}
+        if math.prod(chances) <= BOTH_BY_CHANCE:
+            way = f"are both {ways.pop()}" if len(ways) == 1 else "are both sorted, one upwards and one downwards,"
+            return Doubt(
+                f"{both} {way} in the order of {listed([paired_by])}, as columns are that were sorted before their "
+                "rows were numbered; then the pairs are no pairs",
+                max(chances) <= EACH_BY_CHANCE,
+            )
+    if set(words_of(paired_by)) & _WIDE or min(np.ptp(scores) for scores in arms) == 0:
+        return None
+    n = arms[0].size
+    with np.errstate(all="ignore"):
+        r = float(np.corrcoef(*arms)[0, 1])
+        tau = float(stats.kendalltau(*arms).statistic)
+    if n >= 6 and (r >= 1 or (abs(r) < 1 and math.atanh(r) - 3 / math.sqrt(n - 3) > math.atanh(HIGHEST))):
+        what = f"correlate by {_short(r)} over {listed([paired_by])}, more than runs of one seed do"
+    elif n >= 8 and tau >= 1 and min(len(set(scores.tolist())) for scores in arms) == n:
+        what = f"have the same ranks over {listed([paired_by])}, from the lowest score to the highest"
+    else:
+        return None
+    return Doubt(
+        f"{both} {what}: either both columns were sorted, or one was made from the other; if the pairs are no pairs, "
+        "the paired test says nothing",
+        False,
+    )
+
+
+def _short(r: float) -> str:
+    digits = 3
+    while digits < 9 and abs(float(f"{r:.{digits}f}")) >= 1 > abs(r):
+        digits += 1
+    return f"{r:.{digits}f}"
+
+
+def _order(scores: Array) -> tuple[str, float] | None:
+    """``sorted upwards`` or the like, and the chance of it for scores in no order; None where they are in no order."""
+    n = scores.size
+    steps = np.sign(np.diff(scores))
+    counts: Sequence[int] = list(Counter(scores.tolist()).values())
+    if len(counts) < 3:
+        return None
+    if len({step for step in steps.tolist() if step}) == 1:
+        chance = 2 * math.exp(sum(math.lgamma(count + 1) for count in counts) - math.lgamma(n + 1))
+        return f"sorted {'upwards' if scores[-1] > scores[0] else 'downwards'}", chance
+    found = stats.kendalltau(np.arange(n), scores)
+    if abs(found.statistic) >= NEARLY and found.pvalue <= EACH_BY_CHANCE / 10:
+        return f"nearly sorted {'upwards' if found.statistic > 0 else 'downwards'}", float(found.pvalue)
+    return None
+
+
