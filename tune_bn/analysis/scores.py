@@ -20,6 +20,7 @@ import numpy as np
 
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.paired import PairedResult, PairsError, holm, paired_t_test
+from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import number_words, p_words
@@ -149,7 +150,9 @@ def judge_scores(scores: Scores, *, baseline: str, alpha: float = 0.05) -> dict[
                 # The correlation of huge scores may overflow; it is then null.
                 with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                     results[arm] = paired_t_test(values, base, alpha=alpha)
-                sensitivity[arm] = sensitivity_analysis(values - base, alpha=alpha)
+                sensitivity[arm] = sensitivity_analysis(
+                    values - base, alpha=alpha, error=difference_error(values, base)
+                )
             except PairsError as error:
                 problems.append(f"{listed([arm])}: {error}")
     compared = [_arm(arm, usable[arm], pairs) for arm in arms]

@@ -24,6 +24,7 @@ from tune_bn.analysis.plan import (
     structure_problem,
 )
 from tune_bn.analysis.power import minimum_detectable_effect
+from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.shrinkage import shrinkage
@@ -109,7 +110,7 @@ def _compare(
         np.array([scores[name][seed] for seed in plan["seeds"][:n]]) for name in (arm["arm"], opponent(arm))
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
-    also = sensitivity_analysis(candidate - baseline, alpha=alpha)
+    also = sensitivity_analysis(candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline))
     found = {
         "n": n,
         "effect": result.effect,
