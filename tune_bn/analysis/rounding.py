@@ -78,6 +78,18 @@ def scale_of(*arrays: Array) -> int:
     return int(np.frexp(largest)[1])
 
 
+def mean_of(values: Array) -> float:
+    """Mean of values up to 1e300, shape (n,), without leaving the range."""
+    exponent = scale_of(values)
+    return float(np.ldexp(np.mean(np.ldexp(values, -exponent)), exponent))
+
+
+def std_of(values: Array) -> float:
+    """Standard deviation (ddof = 1) of values up to 1e300, shape (n,), without leaving the range."""
+    exponent = scale_of(values)
+    return float(np.ldexp(np.std(np.ldexp(values, -exponent), ddof=1), exponent))
+
+
 def _relative_error(sizes: Array) -> float:
     if np.all((sizes == np.floor(sizes)) & (sizes <= _LARGEST_WHOLE)):
         return 0.0

@@ -98,6 +98,7 @@ def agreeing(bound: float, *, rejected: bool) -> float:
 def t_result(*, effect: float, se: float, df: float, alpha: float, t: float | None = None) -> TResult:
     """The outcome for an estimate with its standard error; ``t`` where it is known more exactly than effect / se."""
     statistic = effect / se if t is None else t
+    statistic = min(max(statistic, -sys.float_info.max), sys.float_info.max)
     return TResult(
         effect=effect,
         se=se,
