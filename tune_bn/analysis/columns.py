@@ -69,6 +69,8 @@ class Columns:
     """Rows have to say which pair they belong to."""
     one_arm: bool = False
     """A table of one arm needs no column of arms."""
+    folds: bool = False
+    """The pairs are folds: without another word, of the columns ``fold`` and, where they are repeated, ``repeat``."""
 
 
 def read_scores(path: Path, *, paired_by: str | None = None, columns: Columns | None = None) -> Scores:
@@ -153,6 +155,12 @@ def _pair_columns(table: Table, columns: Columns) -> tuple[str, list[int]]:
     """The name of what makes a pair, and its columns; none where rows need not be paired and have no seed."""
     if columns.pair:
         return "/".join(columns.pair), [_find(table, name) for name in columns.pair]
+    if columns.folds and (fold := _place_of(table, "fold")) is not None:
+        for name in ("repeat", "repetition", "rep", "seed"):
+            repeat = _place_of(table, name)
+            if repeat is not None:
+                return f"{name}/fold", [repeat, fold]
+        return "fold", [fold]
     found = _place_of(table, "seed")
     if found is not None:
         return "seed", [found]
@@ -210,9 +218,7 @@ def _wide(table: Table, columns: Columns) -> Scores:
             )
     if not table.rows:
         raise _no_rows(table, f"one row per {paired_by or 'run'}")
-    cells = [
-        (row, index) for index in chosen for row in table.rows if row.cells[index] not in ("", None)
-    ]
+    cells = [(row, index) for index in chosen for row in table.rows if row.cells[index] not in ("", None)]
     cells_of = [(row.place, row.cells[index]) for row, index in cells]
     mark = _mark(listed([table.header[index] for index in chosen]), cells_of, columns)
     numbers = []
@@ -263,7 +269,9 @@ def _export(table: Table, columns: Columns) -> Scores:
         )
     studies = {row.cells[place["study"]] for row in confirmed} if "study" in place else set()
     if len(studies) > 1:
-        raise ScoresError(f"{table.path}: column study: runs of {listed(sorted(studies))}; accepted: those of one study")
+        raise ScoresError(
+            f"{table.path}: column study: runs of {listed(sorted(studies))}; accepted: those of one study"
+        )
     status = place["status"]
     diverged = [row for row in confirmed if row.cells[status] == DIVERGED]
     if diverged:
@@ -280,7 +288,9 @@ def _export(table: Table, columns: Columns) -> Scores:
         )
     metric = columns.score or _confirmed_metric(table, confirmed)
     found = _long(replace(table, rows=tuple(done)), replace(columns, arm=("arm",), score=metric))
-    remarks = [f"{len(table.rows) - len(confirmed)} rows of other stages left out"] if confirmed != list(table.rows) else []
+    remarks = (
+        [f"{len(table.rows) - len(confirmed)} rows of other stages left out"] if confirmed != list(table.rows) else []
+    )
     if len(done) < len(confirmed):
         remarks.append(f"{len(confirmed) - len(done)} rows that are not {COMPLETED} left out")
     baseline = BASELINE if BASELINE in found.arms else None
@@ -363,5 +373,3 @@ def _float(value: float) -> float | None:
         return float(value)
     except OverflowError:
         return None
-
-

@@ -12,13 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.goals import names_in
 
 Array = NDArray[np.float64]
 Usable = Mapping[str, Mapping[str, float]]
@@ -34,21 +35,17 @@ HARDLY = 1e-3
 SELDOM = 1e-2
 """From here on equal pairs are remarked."""
 
-_SUMMARY = frozenset(
-    """
+_SUMMARY = names_in("""
     mean means avg avgs average averages mittel mittelwert moyenne media durchschnitt std stds sd stdev stdevp stddev
     stderr se sem deviation variance var min mins max maximum minimum median total totals subtotal sum summe overall all
     count counts range iqr ci pm aggregate aggregated summary gesamt spread quantile percentile ± ø ∅ σ µ μ Σ
-    """.split()
-)
+    """)
 # Letters that may as well be names of pairs: they count where the others are numbers.
 _SHORT = frozenset({"n", "m", "s"})
-_FILLERS = frozenset(
-    """
+_FILLERS = names_in("""
     the of over and a an seeds seed runs run all folds fold trials trial score scores standard error dev row value
     values accuracy acc grand n ddof p pop population sample samples across confidence interval
-    """.split()
-)
+    """)
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,9 @@ def value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, pair
             one = {arm: scores}
             found += _repeats(one, list(scores), paired_by or "row") + _summary_values(one, list(scores), paired_by)
         return found
-    return found + _repeats(usable, order, paired_by) + _summary_values(usable, order, paired_by) + _derived(usable, order)
+    found += _repeats(usable, order, paired_by)
+    found += _summary_values(usable, order, paired_by)
+    return found + _derived(usable, order)
 
 
 # Units.
@@ -152,8 +151,7 @@ def _units(usable: Usable, paired_by: str) -> list[Finding]:
             rows[arm] = odd
     if rows:
         words = "; ".join(
-            f"{listed([arm])} at {paired_by or 'row'} "
-            + listed([f"{pair} ({usable[arm][pair]:g})" for pair in odd])
+            f"{listed([arm])} at {paired_by or 'row'} " + listed([f"{pair} ({usable[arm][pair]:g})" for pair in odd])
             for arm, odd in rows.items()
         )
         return [Finding(UNITS, f"a score in another unit than the arm's other scores: {words}; accepted: one unit")]
@@ -200,7 +198,7 @@ def _rows_in_another_unit(scores: Mapping[str, float]) -> list[str]:
     sizes = sorted(abs(score) for score in scores.values() if score != 0)
     if len(sizes) < 3:
         return []
-    gaps = [above / below for below, above in zip(sizes, sizes[1:], strict=False)]
+    gaps = [above / below for below, above in pairwise(sizes)]
     cut = int(np.argmax(gaps))
     if gaps[cut] < 20:
         return []
@@ -275,10 +273,25 @@ def _equal_rows(
         return None
     n = len(order)
     tail = float(stats.poisson.sf(excess - 1, chance * n * (n - 1) / 2))
+    if len(sizes) == 1:
+        tail *= _chance_of_blocks(n, len(groups))
     limit = block if len(sizes) == 1 else never
     if tail >= max(SELDOM if len(columns) > 1 else 0.0, limit):
         return None
     return list(told.values()), tail < limit
+
+
+def _chance_of_blocks(n: int, groups: int) -> float:
+    """Chance that n pairs, of which so many are different, stand equally often each: of all partitions, those alike."""
+    if n > 300:
+        return 0.0
+    # Stirling's numbers of the second kind, row by row.
+    row = [1] + [0] * groups
+    for _ in range(n):
+        row = [0] + [size * row[size] + row[size - 1] for size in range(1, groups + 1)]
+    size = n // groups
+    alike = math.factorial(n) // (math.factorial(size) ** groups * math.factorial(groups))
+    return alike / row[groups]
 
 
 def _chance_of_equal(values: Array) -> float:
@@ -400,7 +413,8 @@ def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
             # The columns that it was computed from may have been rounded since.
             reach = tolerance + max(10.0 ** -places[name] for name in rest)
             if np.all(np.abs(column - reading) <= reach) and (2 * reach / (2.5 * spread)) ** len(order) < NEVER:
-                return [Finding(SUMMARIES, f"{listed([arm])} is {words} in every pair, and no arm; accepted: arms alone")]
+                text = f"{listed([arm])} is {words} in every pair, and no arm; accepted: arms alone"
+                return [Finding(SUMMARIES, text)]
     return []
 
 

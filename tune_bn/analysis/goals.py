@@ -11,8 +11,13 @@ from tune_bn.errors import ConfigError, ScoresError
 MAX, MIN = "max", "min"
 GOALS = (MAX, MIN)
 
-_LOWER = frozenset(
-    """
+
+def names_in(text: str) -> frozenset[str]:
+    """The words of a text, as a set to look them up in."""
+    return frozenset(text.split())
+
+
+_LOWER = names_in("""
     loss losses error errors err errs perplexity perplexities ppl entropy crossentropy xent ce bce nll nlls deviance
     rmse mse mae mape smape mase rmsle msle nrmse nmse rmsd medae msd mad epe ade fde mpjpe rse sse ssr residual
     residuals crps pinball hinge bpc bpb bpd bpt bits fid fvd kid fad lpips niqe brisque kl js jsd mmd wasserstein emd
@@ -21,21 +26,18 @@ _LOWER = frozenset(
     secs ms runtime duration memory flops energy power price aic bic misclassification misclassified mistakes failures
     failure neg negative minus inverse hamming violations violation crash crashes mcd ged edits levenshtein drop gap
     forgetting overfit overfitting sparsity variance std
-    """.split()
-)
+    """)
 _LOWER_ENDINGS = ("loss", "error", "perplexity", "entropy", "mse", "mae", "latency", "regret", "divergence", "runtime")
 # What a file is called is a weaker sign: `time.csv` need not hold times.
-_SURELY_LOWER = frozenset("loss losses error errors err errs ppl nll bpc bpb rmse mse mae fid wer cer regret".split())
-_HIGHER = frozenset(
-    """
+_SURELY_LOWER = names_in("loss losses error errors err errs ppl nll bpc bpb rmse mse mae fid wer cer regret")
+_HIGHER = names_in("""
     score scores accuracy accuracies acc accs auc auroc auprc aucpr aupr roc ap map ap50 ap75 map50 f1 f2 fbeta fscore
     fmeasure precision recall sensitivity specificity tpr tnr top1 top5 iou miou jaccard dice dsc psnr ssim msssim bleu
     sacrebleu rouge rouge1 rouge2 rougel meteor chrf comet cider spice bertscore ndcg mrr hits hit r2 mcc kappa
     correlation pearson spearman kendall reward rewards return returns success successes wins win winrate elo points
     correct solved pass likelihood loglikelihood elbo evidence coverage fps throughput speedup gain hota mota idf1 em
     balanced purity nmi ari
-    """.split()
-)
+    """)
 
 
 def words_of(name: str) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from tune_bn.analysis.evidence import listed
-from tune_bn.analysis.goals import words_of
+from tune_bn.analysis.goals import names_in, words_of
 
 Array = NDArray[np.float64]
 
@@ -30,14 +30,12 @@ HIGHEST = 0.9
 """Correlation over seeds that arms hardly exceed: common weights, batches and augmentation bought 0 to 0.9 here."""
 
 # Pairs by these differ among each other far more than arms do, so a correlation near 1 is no surprise.
-_WIDE = frozenset(
-    """
+_WIDE = names_in("""
     fold folds split splits dataset datasets data task tasks env envs environment environments game games subject
     subjects domain domains problem problems question questions instance instances benchmark benchmarks class classes
     language languages image images sample samples query user patient site setting settings size width depth model
     models network networks architecture arch epoch epochs step steps
-    """.split()
-)
+    """)
 
 
 @dataclass(frozen=True)
@@ -112,5 +110,3 @@ def _order(scores: Array) -> tuple[str, float] | None:
     if abs(found.statistic) >= NEARLY and found.pvalue <= EACH_BY_CHANCE / 10:
         return f"nearly sorted {'upwards' if found.statistic > 0 else 'downwards'}", float(found.pvalue)
     return None
-
-

@@ -260,5 +260,3 @@ def _fields(result: TResult, judged: Judged) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-

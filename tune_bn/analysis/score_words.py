@@ -31,7 +31,7 @@ def metric_name(verdict: Mapping[str, Any]) -> str:
 
 
 def sentence(verdict: Mapping[str, Any]) -> str:
-    """The outcome of a valid verdict: the strongest arm with its numbers, the arms that are worse, and what is in doubt."""
+    """The outcome of a valid verdict: the strongest arm, the arms that are worse, and what is in doubt."""
     candidates = verdict["candidates"]
     best = min(candidates, key=lambda arm: (not arm["supported"], arm["p_adjusted"], -arm["effect"]))
     parts = [
@@ -103,7 +103,6 @@ def _harm(verdict: Mapping[str, Any]) -> str:
     if not worse:
         return ""
     m = len(verdict["candidates"])
-    names = listed([f"{arm['arm']} ({number_words(arm['effect'])})" for arm in worse], limit=len(worse))
     names = ", ".join(f"{listed([arm['arm']])} ({number_words(arm['effect'])})" for arm in worse)
     counted = "" if m == 1 else f"{len(worse)} of {m} arms {'is' if len(worse) == 1 else 'are'} "
     if m == 1:

@@ -251,7 +251,8 @@ def _usable(
         if odd:
             problems.append(f"{name} has a score that is not finite for {by} {listed(odd)}")
         if not paired and len(got) < LEAST:
-            problems.append(f"{name} has {len(got)} {'run' if len(got) == 1 else 'runs'}, which is no evidence; accepted: three or more")
+            runs = "run" if len(got) == 1 else "runs"
+            problems.append(f"{name} has {len(got)} {runs}, which is no evidence; accepted: three or more")
         bad = {*missing, *twice, *odd}
         usable[arm] = {pair: got[pair][0] for pair in own if pair not in bad}
     return usable, problems

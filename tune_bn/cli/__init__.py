@@ -12,11 +12,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from tune_bn import __version__
-from tune_bn.cli import head, inspect, paper, statistics, studies, tools
+from tune_bn.cli import head, inspect, paper, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 
-__all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools"]
+__all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
 
 
 def _version(value: bool) -> None:

@@ -1,4 +1,4 @@
-"""The verbs of a study: validate, search, confirm, verify, report, status."""
+"""The verbs of a study: validate, search, confirm, report, status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from tune_bn.cli.common import (
     existing_study,
     latest_study,
     naming,
-    print_verdict,
     resume_line,
     run,
     say,
@@ -33,7 +32,6 @@ from tune_bn.cli.common import (
     study_name,
 )
 from tune_bn.cli.jobs import carry_out_as_job
-from tune_bn.cli.statistics import verify_scores
 from tune_bn.errors import StudyError
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
 
@@ -132,53 +130,6 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
     from tune_bn.study import Study
 
     run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, stages=Study.confirm)
-
-
-@app.command()
-def verify(
-    context: typer.Context,
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, or its folder.")
-    ] = None,
-    output: OutputOption = STUDIES,
-    scores: Annotated[
-        Path | None, typer.Option(help="Judge this CSV table instead: columns arm, seed, score; higher is better.")
-    ] = None,
-    baseline: Annotated[str | None, typer.Option(help="With --scores: the arm to compare the others with.")] = None,
-    paired_by: Annotated[
-        str | None, typer.Option(help="With --scores: the column of the pairs. Default: seed.")
-    ] = None,
-    alpha: Annotated[float | None, typer.Option(help="With --scores: level of the test. Default: 0.05.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Compute the verdict again, from the plan and the records alone; or judge a table of scores of your own.
-
-    With --scores every other arm is compared with --baseline by the test of a
-    confirmation, without a plan; nothing is written. --json prints the verdict.
-    """
-    if scores is not None:
-        if study is not None:
-            raise StudyError(f"STUDY: got {study!r} beside --scores; accepted: one of the two")
-        verify_scores(scores, baseline, paired_by, alpha, as_json)
-        return
-    for option, value in (("--baseline", baseline), ("--paired-by", paired_by), ("--alpha", alpha)):
-        if value is not None:
-            raise StudyError(
-                f"{option}: got {value!r} without --scores; accepted: beside --scores alone, a plan has its own"
-            )
-    if study is None:
-        context.fail("Missing argument 'STUDY', or option '--scores'.")
-
-    from tune_bn.analysis.verdict import write_verdict
-
-    folder = existing_study(study, output)
-    verdict = write_verdict(folder.path)
-    if as_json:
-        say(json.dumps(verdict, indent=2, ensure_ascii=False))
-        if verdict["verdict"] == "invalid":
-            raise typer.Exit(1)
-    else:
-        print_verdict(folder, verdict)
 
 
 @app.command()
