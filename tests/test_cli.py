@@ -152,7 +152,7 @@ def test_a_bad_option_of_a_search_is_refused(workplace: Path, options: list[str]
         (["report", "a b"], "--study: got 'a b'; accepted: letters, digits"),
         (["status", "absent"], "STUDY: got absent; accepted: a study in "),
         (["ui"], "--output: studies has no mlflow.db; accepted: "),
-        (["ui", "--uri", "foo://x"], "--uri: tracking.uri: got 'foo://x'"),
+        (["ui", "--uri", "foo://x"], "--uri: got 'foo://x'"),
     ],
 )
 def test_a_bad_argument_of_a_verb_is_refused(workplace: Path, arguments: list[str], problem: str) -> None:

@@ -81,11 +81,11 @@ def check_surroundings(space: Space) -> DataSummary:
         MethodError: a network does not exist, cannot be treated as asked, or does not take the images.
         TrackingError: the tracking URI is not one that MLflow takes.
     """
-    from tune_bn.tracking.mlflow_uri import check_tracking_uri
+    from tune_bn.tracking.mlflow_uri import check_tracking_uri, named_uri
     from tune_bn.training.data import describe_data
 
-    if space.tracking.uri is not None:
-        check_tracking_uri(space.tracking.uri)
+    if (tracked := named_uri(space.tracking.uri)) is not None:
+        check_tracking_uri(tracked.uri, tracked.place)
     data = describe_data(space.data)
     searched = space.distributions.get("batch_size")
     for size in [space.train.batch_size] if searched is None else searched.corners:
@@ -139,11 +139,27 @@ def describe(space: Space, path: Path) -> str:
         *_slow_precision(space),
         *_stages(space, plan),
         f"power      {power_words(space)}",
+        f"tracking   {_tracking_words(space)}",
         f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
         f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
         f"{os.cpu_count()} cores)",
     ]
     return "\n".join(lines)
+
+
+def _tracking_words(space: Space) -> str:
+    """Where MLflow will have the runs, who says so, and what of the environment is not used."""
+    from tune_bn.tracking.mlflow_uri import VARIABLE, named_uri, shown
+
+    tracked, unused = named_uri(space.tracking.uri), []
+    if tracked is None:
+        words = f"SQLite beside the studies, mlflow.db (neither tracking.uri nor {VARIABLE} is set)"
+    else:
+        words = f"{shown(tracked.uri)} (by {tracked.place})"
+        unused = [VARIABLE] if tracked.place != VARIABLE and os.environ.get(VARIABLE) else []
+    unused += [name for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID") if os.environ.get(name)]
+    words += f"; experiment {space.name}"
+    return f"{words}; not used: {', '.join(unused)}" if unused else words
 
 
 def _slow_precision(space: Space) -> list[str]:

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
@@ -22,13 +21,8 @@ from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
 from tune_bn.tracking.fanout import Observers
 from tune_bn.tracking.mlflow_observer import MlflowObserver
-from tune_bn.tracking.mlflow_uri import default_tracking_uri
+from tune_bn.tracking.mlflow_uri import store_uri
 from tune_bn.training.data import load_dataset
-
-
-def tracking_uri(space: Space, output: Path) -> str:
-    """Where runs are tracked: as the space says, else SQLite beside the studies."""
-    return space.tracking.uri or default_tracking_uri(output)
 
 
 def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome]) -> OptunaSampler:
@@ -86,7 +80,8 @@ def run_study(
             log.warn(message)
 
         runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn)
-        mlflow = MlflowObserver(tracking_uri(space, output), artifact_root=output.absolute() / "mlartifacts", warn=warn)
+        store = store_uri(space.tracking.uri, output)
+        mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
         observer = Observers(driver, console, log, mlflow)
         status, summary = "FAILED", dict[str, float | str]()
         try:

@@ -26,7 +26,7 @@ from tune_bn.curves import CurveLog
 from tune_bn.records import Record, RecordLog, write_json
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import StudyInfo
-from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown
+from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 
 if TYPE_CHECKING:
     from tune_bn.tracking.mlflow_store import MlflowStore
@@ -155,8 +155,8 @@ class MlflowObserver:
         self._abandoned.set()
         if not self._delivered.is_set():
             self._warn(
-                f"MLflow at {shown(self._uri)} does not show everything of this study yet; nothing is lost, the next "
-                "start of the study (tune_bn search --resume) catches up"
+                f"MLflow at {shown(self._uri)} does not show everything of this study yet; nothing is lost: once it "
+                "can be used, the next start of the study (tune_bn search --resume) catches up"
             )
 
     # What the thread does.
@@ -243,7 +243,15 @@ class MlflowObserver:
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             for name in _LOGGERS:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-        store = MlflowStore(self._uri, info, _study_id(info.folder), self._artifact_root)
+        identity = _identity(info.folder)
+        store = MlflowStore(self._uri, info, identity["study_id"], self._artifact_root)
+        before, now = identity.get("store"), shown(self._uri)
+        if before != now:
+            write_json(info.folder / IDENTITY_FILE, identity | {"store": now})
+            # A database that is there no more went with the studies to another folder.
+            file = None if before is None else sqlite_path(before)
+            if before is not None and (file is None or file.exists()):
+                self._warn(f"MLflow: this study was tracked at {before} until now; all of its runs go to {now}")
         records = {record.key: record for record in RecordLog(info.folder / "records.jsonl")}
         curves = CurveLog(info.folder / "curves.jsonl").read()
         backlog = {
@@ -301,15 +309,19 @@ def _deliver_live(store: MlflowStore, key: str, run: _LiveRun) -> None:
         store.kill_run(key)
 
 
-def _study_id(folder: Path) -> str:
-    """What tells this study from another of the same name; kept in its folder, so that a new folder is a new study."""
+def _identity(folder: Path) -> dict[str, str]:
+    """What tells this study from another of the same name, and the store that has it.
+
+    It is kept in the study's folder, so that a new folder is a new study.
+    """
     path = folder / IDENTITY_FILE
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["study_id"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {**content, "study_id": str(content["study_id"])}
     except FileNotFoundError:
-        study_id = uuid.uuid4().hex
-        write_json(path, {"study_id": study_id})
-        return study_id
+        identity = {"study_id": uuid.uuid4().hex}
+        write_json(path, identity)
+        return identity
 
 
 def _reason(error: BaseException) -> str:
