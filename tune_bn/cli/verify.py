@@ -233,22 +233,17 @@ def _verify_study(study: str, output: Path, as_json: bool) -> None:
     folder = existing_study(study, output)
     verdict = write_verdict(folder.path)
     if as_json:
-        _print_json(verdict)
+        _say(verdict, as_json)
+        _exit(verdict)
     else:
         print_verdict(folder, verdict)
 
 
-def _print_json(verdict: Mapping[str, Any]) -> None:
-    say(json.dumps(verdict, indent=2, ensure_ascii=False))
-    if verdict["verdict"] == "invalid":
-        raise typer.Exit(1)
+def _say(verdict: Mapping[str, Any], as_json: bool) -> None:
+    say(json.dumps(verdict, indent=2, ensure_ascii=False) if as_json else verdict_text(verdict))
 
 
-def _print(verdict: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json(verdict)
-        return
-    say(verdict_text(verdict))
+def _exit(verdict: Mapping[str, Any]) -> None:
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)
 
@@ -290,7 +285,8 @@ def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_j
     with _options():
         scores = read_scores(path, columns)
         verdict = _judged(scores, options)
-    _print(verdict, as_json)
+    _say(verdict, as_json)
+    _exit(verdict)
 
 
 def _judged(scores: Scores, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,9 +313,12 @@ def _verify_runs(
             arm=given["arm"][0], seed=tuple(given["seed"] or ()), metric=given["metric"], condition=given["filter"]
         )
         verdict = _judged(scores, options)
+        # Said before it is written: a store that takes no tags costs no verdict.
+        _say(verdict, as_json)
         if write_tags:
-            table.write(verdict)
-    _print(verdict, as_json)
+            count = table.write(verdict)
+            typer.echo(f"tags tune_bn.* written to {count} runs and the experiment", err=True)
+    _exit(verdict)
 
 
 _WANTED = {
