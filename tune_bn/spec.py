@@ -195,6 +195,11 @@ class Space(Section):
         """The baseline as overrides; gamma and c are always stated."""
         return self.normalized(self.stated | self.claim.baseline)
 
+    def is_baseline(self, overrides: Mapping[str, Any]) -> bool:
+        """Whether a configuration is the baseline at its own nuisance values."""
+        tuned = {key: value for key, value in overrides.items() if key in self.nuisance}
+        return self.run_config(overrides) == self.run_config({**self.baseline, **tuned})
+
     @property
     def settings(self) -> Mapping[str, Mapping[str, Any]]:
         """Overrides of each setting of the claim by its name; the space itself has no name where it is the only one."""

@@ -56,6 +56,9 @@ class Feed:
     def next(self) -> Task | None:
         return self.left.pop(0) if self.left else None
 
+    def spares(self, task: Task) -> bool:
+        return False
+
     def finished(self, task: Task, results: list[object]) -> None:
         (self.results[task.config.model.arch],) = results
 

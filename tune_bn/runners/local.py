@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.runners.base import Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import (
     CheckpointWarning,
     CurveBook,
@@ -25,10 +27,7 @@ from tune_bn.training.device_data import DeviceData
 
 
 class LocalRunner:
-    """A :class:`tune_bn.runners.base.Runner` without other processes.
-
-    It stops nothing early, since a trial cannot be compared with trials that have not begun.
-    """
+    """A :class:`tune_bn.runners.base.Runner` without other processes."""
 
     def __init__(
         self,
@@ -51,32 +50,35 @@ class LocalRunner:
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
-        if scheduler is not None:
-            raise RunnerError(f"scheduler.name: got {scheduler.name!r}; accepted in one process: none")
+        stopping = EarlyStopping(scheduler, history, feed.spares)
         while not feed.exhausted:
             task = feed.next()
             if task is None:
                 if feed.exhausted:
                     break
                 raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
-            feed.finished(task, self._train(task, listener))
+            results = self._train(task, listener, stopping)
+            stopping.ended(task, results)
+            feed.finished(task, results)
 
-    def _train(self, task: Task, listener: Listener) -> list[RunResult]:
+    def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        curves = CurveBook()
-        attempt = 0
+        curves, attempt = CurveBook(), 0
+        options = replace(self.options, milestones=stopping.milestones)
         while True:
             attempt += 1
             listener.task_started(task)
             try:
-                with closing(TaskWorker(task, self._device_data(task), self.options)) as worker:
+                with closing(TaskWorker(task, self._device_data(task), options)) as worker:
                     while True:
                         report = worker.step()
                         curves.add(report.curves)
                         self._warn.hear(report)
                         listener.task_progress(task, report.curves)
-                        if report.done:
-                            return final_results(report.results, curves, pruned_by=None, attempts=attempt)
+                        stopped = stopping.stops(task, report.objectives, done=report.done)
+                        if report.done or stopped:
+                            by = stopping.name if stopped else None
+                            return final_results(report.results, curves, pruned_by=by, attempts=attempt)
             except KeyboardInterrupt:
                 listener.task_killed(task)
                 raise Interrupted("interrupted") from None

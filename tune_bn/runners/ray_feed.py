@@ -9,17 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ray import ObjectRef
+from ray import ObjectRef, cloudpickle
+from ray.exceptions import RayTaskError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
 from tune_bn.errors import TuneBNError
-from tune_bn.runners.base import Feed, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.base import Feed, Listener, RunResult, Task
 from tune_bn.runners.cluster_share import ClusterShare
-from tune_bn.runners.ray_trainable import ALONE, FRESH, OUT_OF_MEMORY, PLACE, SHARED, TASK, TEST
-from tune_bn.runners.schedulers import METRIC
+from tune_bn.runners.ray_trainable import ALONE, FRESH, OUT_OF_MEMORY, PLACE, REPORT, SHARED, TASK, TEST
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
 
 
@@ -50,7 +51,7 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
     """Hands the tasks of a feed to Tune; :class:`FeedCallback`, which sees the trials, tells what becomes of them."""
 
     def __init__(self, feed: Feed, ledger: Ledger, share: ClusterShare, test: Callable[[], ObjectRef]) -> None:
-        super().__init__(metric=METRIC, mode="max")
+        super().__init__()
         self.feed = feed
         self.ledger = ledger
         self.share = share
@@ -108,14 +109,14 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         feed: Feed,
         listener: Listener,
         ledger: Ledger,
-        scheduler: SchedulerConfig | None,
+        stopping: EarlyStopping,
         max_failures: int,
         warn: CheckpointWarning,
     ) -> None:
         self.feed = feed
         self.listener = listener
         self.ledger = ledger
-        self.scheduler = scheduler
+        self.stopping = stopping
         self.max_failures = max_failures
         self.failure: TuneBNError | None = None
         """Why the study cannot go on: a full disk, for example."""
@@ -143,7 +144,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
     ) -> None:
         if OUT_OF_MEMORY in result:
             return
-        report: Report = result["report"]
+        report: Report = result[REPORT]
         self.reports[trial.trial_id] = report
         self.curves[trial.trial_id].add(report.curves)
         self.warn.hear(report)
@@ -152,7 +153,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         task, report = self.ledger.tasks[trial.trial_id], self.reports.get(trial.trial_id)
         attempts = self._attempts(trial, trial.num_failures + 1)
-        pruned_by = self.scheduler.name if self.scheduler and task.may_stop and report and not report.done else None
+        pruned_by = self.stopping.name if task.may_stop and report and not report.done else None
         if OUT_OF_MEMORY in trial.last_result:
             message = trial.last_result[OUT_OF_MEMORY]
             if task.key not in self.ledger.alone:
@@ -174,7 +175,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         if again and attempts <= self.max_failures:
             self._hand_out_again(trial, attempts)
         else:
-            self._fail(trial, _error_text(trial), attempts)
+            self._fail(trial, _error_text(trial), attempts, lost=_lost(trial))
 
     def _hand_out_again(self, trial: Trial, attempts: int) -> None:
         task = self._forget(trial)
@@ -184,16 +185,17 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
     def _attempts(self, trial: Trial, attempts: int) -> int:
         return attempts + self.ledger.attempts.get(self.ledger.tasks[trial.trial_id].key, 0)
 
-    def _fail(self, trial: Trial, error: str, attempts: int) -> None:
+    def _fail(self, trial: Trial, error: str, attempts: int, *, lost: bool = False) -> None:
         curves = self.curves.get(trial.trial_id, CurveBook())
         started_at = self.started_at.get(trial.trial_id, _now())
         task = self.ledger.tasks[trial.trial_id]
-        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at))
+        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at, lost=lost))
 
     def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
         task = self._forget(trial)
         self.ledger.attempts.pop(task.key, None)
         self.ledger.alone.discard(task.key)
+        self.stopping.ended(task, results)
         try:
             self.feed.finished(task, results)
         except TuneBNError as error:
@@ -246,3 +248,12 @@ def _error_text(trial: Trial) -> str:
     if path and Path(path).exists():
         return Path(path).read_text(encoding="utf-8", errors="replace")
     return str(trial.get_error() or "the worker died")
+
+
+def _lost(trial: Trial) -> bool:
+    """Whether what ended the trial came of the cluster and not of the task."""
+    path = trial.pickled_error_file
+    if not path or not Path(path).exists():
+        return False
+    with Path(path).open("rb") as handle:
+        return not isinstance(cloudpickle.load(handle), RayTaskError)

@@ -16,13 +16,14 @@ from ray.exceptions import RayActorError
 from ray.tune import PlacementGroupFactory
 
 from tune_bn.runners.base import Task
-from tune_bn.runners.schedulers import METRIC, TIME
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
 # Keys of a trial's configuration.
 TASK, TEST, PLACE = "task", "test", "place"
+REPORT = "report"
+"""Key of a trial's results."""
 
 OUT_OF_MEMORY = "out_of_memory"
 """Key of the last report of a task that did not fit its device: the device, and what it said."""
@@ -133,9 +134,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
             self._end_task()
             raise
         else:
-            result = {TIME: report.epoch, "done": report.done, "report": report}
-            # A scheduler leaves a trial alone that does not report its metric.
-            return result | {METRIC: report.objective} if task.may_stop else result
+            return {"done": report.done, REPORT: report}
         # Outside the handler: the error holds on to what was allocated.
         self._free_device()
         return {"done": True, OUT_OF_MEMORY: message}

@@ -25,7 +25,6 @@ from ray.exceptions import RayError
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError
 from tune_bn.method.user_network import is_user_network, source_tree
@@ -34,7 +33,8 @@ from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.ray_address import reachable_address, unreachable
 from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, StopOnFailure
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
-from tune_bn.runners.schedulers import make_scheduler
+from tune_bn.runners.schedulers import Scheduler
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
 from tune_bn.training.data import Dataset
 
@@ -45,7 +45,7 @@ _TUNE_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "auto",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Tasks that no scheduler may stop do not report its metric.
+    # No task reports a metric of Tune's: who is stopped is decided from whole reports.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 
@@ -201,7 +201,8 @@ class RayTuneRunner:
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
-        ledger, algorithm = Ledger(), make_scheduler(scheduler, history)
+        # It outlives the experiments of a search in several turns.
+        ledger, stopping = Ledger(), EarlyStopping(scheduler, history, feed.spares)
         yielded = not feed.exhausted
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
@@ -209,7 +210,7 @@ class RayTuneRunner:
             while yielded:
                 self.share.await_turn()
                 searcher = FeedSearcher(feed, ledger, self.share, self._test_ref)
-                self._experiment(feed, listener, searcher, scheduler, algorithm)
+                self._experiment(feed, listener, searcher, stopping)
                 yielded = searcher.yielded
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
@@ -224,21 +225,14 @@ class RayTuneRunner:
                 listener.task_killed(task)
             self.share.give_back()
 
-    def _experiment(
-        self,
-        feed: Feed,
-        listener: Listener,
-        searcher: FeedSearcher,
-        scheduler: SchedulerConfig | None,
-        algorithm: TrialScheduler,
-    ) -> None:
+    def _experiment(self, feed: Feed, listener: Listener, searcher: FeedSearcher, stopping: EarlyStopping) -> None:
         ledger = searcher.ledger
-        callback = FeedCallback(feed, listener, ledger, scheduler, self.options.max_failures, self._warn)
+        callback = FeedCallback(feed, listener, ledger, stopping, self.options.max_failures, self._warn)
         tuner = Tuner(
-            self._trainable(scheduler),
+            self._trainable(stopping),
             tune_config=TuneConfig(
                 search_alg=searcher,
-                scheduler=algorithm,
+                scheduler=Scheduler(stopping),
                 num_samples=-1,
                 # The searcher keeps the limit; what Tune reads off this one is how many trials may wait for a worker.
                 max_concurrent_trials=self.options.max_concurrent or _MANY,
@@ -278,12 +272,12 @@ class RayTuneRunner:
             self._test = ray.put(self._dataset.test)
         return self._test
 
-    def _trainable(self, scheduler: SchedulerConfig | None) -> Any:
+    def _trainable(self, stopping: EarlyStopping) -> Any:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
             fingerprint=self._fingerprint,
-            milestones=() if scheduler is None else scheduler.milestones,
+            milestones=stopping.milestones,
         )
         trainable = tune.with_parameters(
             TaskTrainable, dataset=self._base, options=worker, threads=max(1, int(self.options.cpu))
