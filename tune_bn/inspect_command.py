@@ -32,10 +32,12 @@ from tune_bn.report.layers_page import heading
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.training.config import RunConfig
-from tune_bn.training.data import load_dataset
+from tune_bn.training.data import describe_data, load_dataset
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import first_weights, inspect_model, inspect_run
 from tune_bn.training.loop import TrainingRun
+from tune_bn.training.network_check import check_network
+from tune_bn.validate import check_surroundings
 
 MOST_ROWS = 20
 """Layers of a table that is not asked for all of them."""
@@ -85,6 +87,8 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
     record = _record(folder, key)
     space = folder.space()
     config, device = space.run_config(record.config), device_of(space)
+    data = describe_data(space.data)
+    check_network(config, data.image_shape, data.num_classes)
     say(f"{key}: no diagnostics are stored; training it again on {device}, {record.epochs} epochs")
     run = TrainingRun(config, DeviceData(load_dataset(space.data).without_test(), device), record.seed)
     while not run.done and run.epochs < record.epochs:
@@ -125,9 +129,11 @@ def of_first_step(space: Space, given: Mapping[str, Any], seed: int) -> Diagnost
 
     Raises:
         SpecError: a given value is not acceptable.
-        DataError, MethodError: data or network are not usable.
+        DataError, MethodError, TrackingError: the space is not; see :func:`tune_bn.validate.check_surroundings`.
     """
-    config, data = _config(space, given), _data(space)
+    config = _config(space, given)
+    check_surroundings(space)
+    data = _data(space)
     start = first_weights(config, data, seed)
     found = _inspected(lambda: inspect_model(start, start, config, data, seed, epoch=0), config)
     return replace(found, config=_words(space, config))
@@ -145,11 +151,12 @@ def of_checkpoint(space: Space, given: Mapping[str, Any], file: Path, seed: int 
     Raises:
         SpecError: a given value is not acceptable.
         MethodError: the file holds no weights, or not those of this network.
-        DataError: the data is not usable.
+        DataError, MethodError, TrackingError: the space is not usable.
     """
     config = _config(space, given)
     content = _load(file)
     weights, seed, epoch = _weights(content, file, seed)
+    check_surroundings(space)
     data = _data(space)
     start, model = first_weights(config, data, seed), first_weights(config, data, seed)
     _fill(model, weights, f"--checkpoint: {file} does not fit {config.model.arch} with norm: {config.model.norm}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 from tune_bn.analysis.wording import config_words, detectable_words
 from tune_bn.errors import DataError
-from tune_bn.method.config import ModelConfig
+from tune_bn.possible_runs import BatchSizes, PossibleRuns, possible_runs
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
+from tune_bn.training.config import RunConfig
 from tune_bn.training.data import DataSummary
 
 # Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these
@@ -73,12 +74,18 @@ def run_seconds(space: Space, data: DataSummary) -> float:
     return max(flops / rate, steps * STEP_SECONDS[kind])
 
 
-def check_surroundings(space: Space) -> DataSummary:
+def check_surroundings(space: Space, remark: Callable[[str], None] | None = None) -> DataSummary:
     """Check what the space names outside itself, its data, networks and tracking store, without starting anything.
+
+    The door of every verb that trains or looks into a network: what one accepts, all accept.
+
+    Args:
+        space: what is asked.
+        remark: told, in a line each, what is accepted but should be known.
 
     Raises:
         DataError: the data is missing or does not fit.
-        MethodError: a network does not exist, cannot be treated as asked, or does not take the images.
+        MethodError: a network does not exist, cannot be treated as asked, or cannot be trained on the images.
         TrackingError: the tracking URI is not one that MLflow takes.
     """
     from tune_bn.tracking.mlflow_uri import check_tracking_uri, named_uri
@@ -87,43 +94,61 @@ def check_surroundings(space: Space) -> DataSummary:
     if (tracked := named_uri(space.tracking.uri)) is not None:
         check_tracking_uri(tracked.uri, tracked.place)
     data = describe_data(space.data)
-    searched = space.distributions.get("batch_size")
-    for size in [space.train.batch_size] if searched is None else searched.corners:
-        if data.train_size % size == 1:
+    found = list(possible_runs(space))
+    for sizes in dict.fromkeys(runs.sizes for runs in found):
+        for size in sizes.leaving_one(data.train_size)[0]:
             raise DataError(
-                f"train.batch_size: got {size}, which leaves a last batch of one of {data.train_size} images; "
-                "accepted: a size that leaves none or more, since batch norm cannot normalize one image"
+                f"{sizes.place}: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: a "
+                f"size that leaves none or more, since batch norm cannot normalize one image{_other_size(sizes, data)}"
             )
-    _check_networks(space, data)
+    remarks = dict.fromkeys(line for line in _check_networks(space, found, data))
+    for line in remarks if remark is not None else ():
+        remark(line)
     return data
 
 
-def _check_networks(space: Space, data: DataSummary) -> None:
-    from tune_bn.method.build import check_network
+def _other_size(sizes: BatchSizes, data: DataSummary) -> str:
+    count = sizes.images_that_leave_none(data.train_size, data.num_classes)
+    return "" if count is None else f"; or data.train_size={count}"
 
-    # One proposal, and what is searched of words and switches in every combination with it.
-    proposal = {key: distribution.corners[0] for key, distribution in space.distributions.items()}
-    kinds = {
-        key: distribution.corners
-        for key, distribution in space.distributions.items()
-        if isinstance(distribution.corners[0], str | bool)
-    }
-    given = [proposal | dict(zip(kinds, values, strict=True)) for values in product(*kinds.values())]
-    arms = [space.baseline, *map(space.arm_config, space.claim.arms), *given]
-    given = [{**arm, **setting} for setting in ({}, *space.claim.across.values()) for arm in arms]
-    checked: list[ModelConfig] = []
-    for overrides in given:
-        model = space.run_config(overrides).model
+
+def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSummary) -> Iterator[str]:
+    """Try each network once; yields remarks."""
+    from tune_bn.training.network_check import Batches, OneImageError, check_network, evaluation_batches
+
+    evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size)
+    checked = set[str]()
+    for runs in found:
+        model, train, sizes = runs.config.model, runs.config.train, runs.sizes
         # Any network takes any single number.
         model = model if isinstance(model.gamma, dict) else replace(model, gamma=1.0)
-        if model not in checked:
-            check_network(model, data.image_shape, data.num_classes)
-            checked.append(model)
+        key = repr((model, train.precision, train.freeze_gamma, train.c_beta == 1, sizes))
+        if key in checked:
+            continue
+        checked.add(key)
+        config = RunConfig(model, runs.config.data, train)
+        _, inside = sizes.leaving_one(data.train_size)
+        batches = Batches((*sizes.batches(data.train_size), *([1] if inside else [])), evaluation)
+        which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
+        alone = f"leaves a last batch of one of {data.train_size} images"
+        try:
+            yield from check_network(config, data.image_shape, data.num_classes, batches)
+        except OneImageError as error:
+            if not inside:
+                raise
+            words = error.words
+            raise DataError(
+                f"search.batch_size: got {_words(space.search['batch_size'])}, of which {which} {alone}, on which "
+                f"{model.arch} raised {words}; accepted: sizes that leave none or more{_other_size(sizes, data)}"
+            ) from error
+        if inside:
+            yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"
 
 
 def describe(space: Space, path: Path) -> str:
     """The answer of ``tune_bn validate``, in lines. Raises what :func:`check_surroundings` raises."""
-    data, plan = check_surroundings(space), planned(space)
+    remarks: list[str] = []
+    data, plan = check_surroundings(space, remarks.append), planned(space)
     seconds = run_seconds(space, data)
     gpus, cpus = space.resources.gpu, space.resources.cpu
     holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
@@ -137,6 +162,7 @@ def describe(space: Space, path: Path) -> str:
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
         *_slow_precision(space),
+        *(f"note       {line}" for line in remarks),
         *_stages(space, plan),
         f"power      {power_words(space)}",
         f"tracking   {_tracking_words(space)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,11 +46,12 @@ def run_study(
     console: ConsoleObserver,
     stages: Callable[[Study], None] = Study.run,
     ray_init: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a study's stages, then verify and report. Returns the verdict.
 
     ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
-    bad input leaves nothing behind.
+    bad input leaves nothing behind. ``remarks`` are told on the console and in the driver's log.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; what had finished is kept.
@@ -79,6 +80,8 @@ def run_study(
             console.warn(message)
             log.warn(message)
 
+        for line in remarks:
+            warn(line)
         runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn)
         store = store_uri(space.tracking.uri, output)
         mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)

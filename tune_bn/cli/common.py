@@ -59,8 +59,9 @@ def carry_out(
     from tune_bn.validate import check_surroundings, power_words
 
     require_writable(place)
+    remarks: list[str] = []
     with naming(source):
-        check_surroundings(space)
+        check_surroundings(space, remarks.append)
 
     from tune_bn.console.observer import ConsoleObserver
     from tune_bn.wiring import run_study
@@ -76,7 +77,7 @@ def carry_out(
     console = ConsoleObserver()
     try:
         with naming(source):
-            verdict = run_study(opening, space, address=address, console=console, **stages)
+            verdict = run_study(opening, space, address=address, console=console, remarks=remarks, **stages)
     except (Interrupted, KeyboardInterrupt) as error:
         console.close()
         if opened:
@@ -94,7 +95,7 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except (DataError, MethodError, RunnerError, TrackingError) as error:
-        if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.")):
+        if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.", "search.", "claim.")):
             raise type(error)(f"{source}: {error}") from None
         raise
 

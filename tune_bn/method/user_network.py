@@ -49,7 +49,7 @@ def call_user_network(arch: str, in_channels: int, num_classes: int) -> nn.Modul
         pass  # some callables of C have no signature; calling them shows
     try:
         network = function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MethodError(f"model.arch: got {arch!r}, which raised {words_of(error)}; accepted: {accepted}") from error
     if not isinstance(network, nn.Module):
         raise MethodError(f"model.arch: got {arch!r}, which returned {type(network).__name__}; accepted: {accepted}")

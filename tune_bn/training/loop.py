@@ -226,6 +226,7 @@ def initial_model(config: RunConfig, data: DeviceData, generator: torch.Generato
         in_channels=data.in_channels,
         num_classes=data.num_classes,
         generator=generator,
+        image_size=data.image_shape(config.data)[1:],
         channel_statistics=data.channel_statistics,
     )
 
