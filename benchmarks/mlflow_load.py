@@ -27,12 +27,13 @@ from benchmarks.made_up import COMMIT, VERSIONS
 from benchmarks.measure import hardware, hardware_words
 from benchmarks.results import RESULTS, markdown, save, stamp
 from tune_bn.curves import CurveLog
+from tune_bn.identity import identity_of
 from tune_bn.method.config import ModelConfig
 from tune_bn.records import COMPLETED, SEARCH, Record, RecordLog
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.service.head import ADMINISTRATOR, Head, uri_of
 from tune_bn.tracking.base import StudyInfo
-from tune_bn.tracking.mlflow_observer import IDENTITY_FILE, MlflowObserver
+from tune_bn.tracking.mlflow_observer import MlflowObserver
 from tune_bn.tracking.mlflow_store import RUN_STATUS
 from tune_bn.training.config import RunConfig, TrainConfig
 
@@ -44,7 +45,7 @@ EPOCH_SECONDS = 0.1
 def missing(uri: str, folder: Path) -> list[str]:
     """What an MLflow server does not show exactly once and right of a study's records and curves, in words."""
     client = MlflowClient(uri)
-    study_id = (folder / IDENTITY_FILE).read_text(encoding="utf-8").split('"')[3]
+    study_id = identity_of(folder).study_id
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.study_id = '{study_id}'", max_results=5000)
     children = [run for run in runs if "run_key" in run.data.tags]

@@ -79,6 +79,8 @@ def study_in(folder: Path, dataset: Dataset, space: Space, follower: Follower | 
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=follower or Follower(),
         num_classes=dataset.num_classes,
+        data=dataset.identity,
+        classes=dataset.classes,
     )
 
 

@@ -47,10 +47,11 @@ MAY_IMPORT = {
     "config": {"errors"},
     "records": {"errors"},
     "layers": {"errors"},
+    "provenance": set(),
     "method": {"errors", "config", "layers"},
-    "training": {"", "errors", "config", "records", "layers", "method"},
-    "analysis": {"errors", "records"},
-    "report": {"errors", "records", "curves", "layers", "space_file", "analysis", "training"},
+    "training": {"", "errors", "config", "records", "provenance", "layers", "method"},
+    "analysis": {"errors", "records", "provenance"},
+    "report": {"errors", "records", "curves", "layers", "provenance", "space_file", "analysis", "training"},
 }
 """What an inner room may know of the rest of the package; '' is the package itself, for its version."""
 

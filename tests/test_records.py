@@ -186,7 +186,9 @@ def test_a_sealed_line_of_the_wrong_shape_is_refused(log: RecordLog, key: str, v
         log.read()
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"schema_version": None}, {"more": 1}, {"seed": None}])
+@pytest.mark.parametrize(
+    "change", [{"schema_version": 3}, {"schema_version": None}, {"schema_version": True}, {"more": 1}, {"seed": None}]
+)
 def test_another_schema_is_refused(log: RecordLog, change: dict[str, Any]) -> None:
     content = asdict(RECORD) | change
     if content["seed"] is None:

@@ -13,6 +13,7 @@ from typing import Any
 from tune_bn.errors import StudyError
 from tune_bn.failures import FailingAlike
 from tune_bn.layers import to_json
+from tune_bn.provenance import seen
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key, write_json
 from tune_bn.runners.base import RunResult, Task
 from tune_bn.samplers.base import Outcome, Sampler
@@ -35,6 +36,7 @@ class Recorder:
         self.plan_sha256: str | None = None
         self.records = folder.records.read()
         self._done = {record.key: record for record in self.records if record.status != FAILED}
+        self._types = {pair: kind for record in self.records for pair, kind in _type_of(record)}
 
     def get(self, stage: str, arm: str, trial: int | None, seed: int) -> Record | None:
         """The record of a run that is done, or None."""
@@ -43,6 +45,10 @@ class Recorder:
     def has(self, key: str) -> bool:
         """Whether the run of this key is done."""
         return key in self._done
+
+    def type_of_pair(self, stage: str, seed: int) -> str | None:
+        """The type of device that a finished run on this seed had, where its record says one."""
+        return self._types.get(pair_name(stage, seed))
 
     def find(self, stage: str, arm: str, trial: int | None, seed: int) -> Record:
         """The record of a run that is known to be done."""
@@ -64,6 +70,7 @@ class Recorder:
             self.records.append(record)
             if record.status != FAILED:
                 self._done[key] = record
+                self._types |= _type_of(record)
             self.observer.run_recorded(record, result.curve)
         CheckpointStore(self.folder.checkpoints / task.key).discard()
 
@@ -97,7 +104,21 @@ class Recorder:
             commit=self.info.commit,
             space_sha256=self.info.space_sha256,
             plan_sha256=self.plan_sha256,
+            data=seen(self.info.data, test=task.test_metric is not None),
+            environment=dict(result.environment),
         )
+
+
+def pair_name(stage: str, seed: int) -> str:
+    """What the runs on a seed are called together: every arm's."""
+    return f"{stage}-s{seed}"
+
+
+def _type_of(record: Record) -> list[tuple[str, str]]:
+    kind = record.environment.get("accelerator_type")
+    if record.status == FAILED or not isinstance(kind, str):
+        return []
+    return [(pair_name(record.stage, record.seed), kind)]
 
 
 def trial_outcome(runs: Sequence[Any]) -> Outcome:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError
 from tune_bn.layers import Diagnostics, read_diagnostics, to_json
+from tune_bn.provenance import data_changes
 from tune_bn.records import COMPLETED, PRUNED, Record, write_json
 from tune_bn.report.canvas import save
 from tune_bn.report.layers import (
@@ -90,7 +91,12 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
     data = describe_data(space.data)
     check_network(config, data.image_shape, data.num_classes)
     say(f"{key}: no diagnostics are stored; training it again on {device}, {record.epochs} epochs")
-    run = TrainingRun(config, DeviceData(load_dataset(space.data).without_test(), device), record.seed)
+    dataset = load_dataset(space.data).without_test()
+    if changes := data_changes(record.data, dataset.identity):
+        raise StudyError(
+            f"--run: got {key!r}, which saw other data than there is now: {'; '.join(changes)}; accepted: that data"
+        )
+    run = TrainingRun(config, DeviceData(dataset, device), record.seed)
     while not run.done and run.epochs < record.epochs:
         point = run.train_epoch()
         say(f"epoch {point.epoch:>3}/{record.epochs}  val {point.val_accuracy:.2f} %")

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from tune_bn.analysis.plan import plan_problem, read_plan, seal
+from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
+from tune_bn.continuity import device_kind, require_same_code
 from tune_bn.errors import StudyError
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SCHEMA_VERSION, write_json, writing
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, write_json, writing
 from tune_bn.selection import Selection
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -34,7 +35,7 @@ def locked_plan(
             problem = "space_sha256: it was made for another space"
         if problem is not None:
             raise StudyError(f"{folder.plan_file}: {problem}; accepted: the plan as it was locked")
-        _require_same_code(folder, info, plan)
+        require_same_code(folder, plan, info.versions, info.commit)
         return plan
     if any(record.stage == CONFIRM for record in selection.recorder.records):
         raise StudyError(f"{folder.plan_file}: missing, with confirmation runs made under it; accepted: that plan")
@@ -43,7 +44,7 @@ def locked_plan(
     plan = seal(
         {
             "schema_version": SCHEMA_VERSION,
-            "study": folder.name,
+            "study": info.name,
             "space_sha256": space.sha256,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "baseline": baselines[0],
@@ -61,6 +62,8 @@ def locked_plan(
             "diverged": {"rule": claim.diverged, "score": 100.0 / num_classes},
             "commit": info.commit,
             "versions": dict(info.versions),
+            "data": dict(info.data),
+            "device_kind": device_kind(space),
         }
     )
     with writing(folder.plan_file):
@@ -115,17 +118,3 @@ def _in_settings(space: Space, baseline: Arm, candidates: Sequence[Arm]) -> tupl
         baselines.append(within(baseline, setting, overrides))
         found += [within(arm, setting, overrides) | {"against": baselines[-1]["arm"]} for arm in candidates]
     return baselines, found
-
-
-def _require_same_code(folder: StudyFolder, info: StudyInfo, plan: Mapping[str, Any]) -> None:
-    """Arms that ran under different code cannot be paired, so nothing is spent on a confirmation that would mix."""
-    now = dict(info.versions) | {"commit": info.commit or "none"}
-    then = dict(plan["versions"]) | {"commit": plan["commit"] or "none"}
-    changed = [
-        f"{key} {then.get(key)} (now {now.get(key)})" for key in sorted(now | then) if now.get(key) != then.get(key)
-    ]
-    if changed:
-        raise StudyError(
-            f"{folder.plan_file}: it was locked under {', '.join(changed)}; accepted: the same code and "
-            "libraries, or a new study"
-        )

@@ -5,6 +5,9 @@ ever appended. Each line carries ``sha256``, the hash of its own content, and ``
 before it, so that a line that was edited, removed or moved is noticed. A last line that was torn by a crash is cut off
 before the next append; its run is simply run again.
 
+Lines of schema version 1 say neither which data their run saw nor on what it ran; they are read as such, and a log may
+begin with them and go on in version 2.
+
 Only the standard library is needed to read and check records.
 """
 
@@ -24,7 +27,8 @@ from typing import Any
 
 from tune_bn.errors import RecordError, StudyError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+VERDICT_SCHEMA_VERSION = 1
 GENESIS = "0" * 64
 
 SEARCH, SELECT, CONFIRM = "search", "select", "confirm"
@@ -69,6 +73,12 @@ class Record:
     commit: str | None
     space_sha256: str
     plan_sha256: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Which images and labels the run saw, by split, and which classes: counts and hashes; see
+    :mod:`tune_bn.provenance`. The test split is there where it was read. Empty in version 1."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """On what the run ran, as far as that may decide a score: ``device_kind``, ``device_model``, ``precision``, … Empty
+    in version 1, and where a run failed before it began."""
     schema_version: int = SCHEMA_VERSION
     previous_sha256: str = field(default=GENESIS)
     sha256: str = field(default="")
@@ -192,6 +202,7 @@ class RecordLog:
         # The message of an error may quote bytes that are no text.
         reason = record.reason.encode("utf-8", "backslashreplace").decode()
         content = asdict(record) | {"reason": reason, "previous_sha256": self._last_sha256()}
+        content = {name: content[name] for name in _NAMES[record.schema_version]}
         del content["sha256"]
         content["sha256"] = sha256_of(content)
         line = canonical_json(content).encode() + b"\n"
@@ -258,7 +269,10 @@ class RecordLog:
         return records
 
 
-_NAMES = frozenset(f.name for f in fields(Record))
+_SINCE_2 = frozenset(("data", "environment"))
+_ALL = frozenset(f.name for f in fields(Record))
+_NAMES: Mapping[int, frozenset[str]] = {1: _ALL - _SINCE_2, 2: _ALL}
+"""The keys of a line by its schema version."""
 
 
 def _parse(line: bytes, place: str) -> Record:
@@ -269,11 +283,16 @@ def _parse(line: bytes, place: str) -> Record:
     if not isinstance(content, dict):
         raise RecordError(f"{place}: got {type(content).__name__}; accepted: a JSON object")
     version = content.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"{place}: schema_version: got {version!r}; accepted: {SCHEMA_VERSION}")
-    if set(content) != _NAMES:
-        odd = sorted(set(content) ^ _NAMES)
-        raise RecordError(f"{place}: missing or unknown keys {odd}; accepted: exactly {sorted(_NAMES)}")
+    # True == 1 in Python, but not in a record.
+    if type(version) is not int or version not in _NAMES:
+        raise RecordError(
+            f"{place}: schema_version: got {version!r}; accepted: {' or '.join(map(str, _NAMES))} (a higher one comes "
+            "from a later version of tune_bn)"
+        )
+    names = _NAMES[version]
+    if set(content) != names:
+        odd = sorted(set(content) ^ names)
+        raise RecordError(f"{place}: missing or unknown keys {odd}; accepted: exactly {sorted(names)}")
     try:
         written = canonical_json(content).encode()
         stated = content.pop("sha256")
@@ -324,6 +343,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "commit": (str, type(None)),
     "space_sha256": (str,),
     "plan_sha256": (str, type(None)),
+    "data": (dict,),
+    "environment": (dict,),
     "previous_sha256": (str,),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 from tune_bn.analysis.race import Race, race
 from tune_bn.errors import StudyError
 from tune_bn.failures import raised_words, trial_words
-from tune_bn.feeds import Recorder, search_outcomes
+from tune_bn.feeds import Recorder, pair_name, search_outcomes
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, FAILED, SEARCH, SELECT, run_key
 from tune_bn.runners.base import Task
 from tune_bn.spec import Space
@@ -91,7 +91,16 @@ class Selection:
         for arm in self.arms:
             needed = self._race(arm, failed).needed
             tasks += [
-                Task(SELECT, arm, f.trial, dict(f.overrides), self.space.run_config(f.overrides), (seed,))
+                Task(
+                    SELECT,
+                    arm,
+                    f.trial,
+                    dict(f.overrides),
+                    self.space.run_config(f.overrides),
+                    (seed,),
+                    pair=pair_name(SELECT, seed),
+                    beside=self.recorder.type_of_pair(SELECT, seed),
+                )
                 for index, seed in enumerate(self.space.seeds.select)
                 for f in self.arms[arm]
                 if index < needed.get(_name(f), 0)

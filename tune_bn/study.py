@@ -7,7 +7,7 @@ happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, zip_longest
 from statistics import fmean
@@ -15,8 +15,10 @@ from typing import Any
 
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
+from tune_bn.continuity import remember_data, require_same
 from tune_bn.driver import read_driver_state
-from tune_bn.feeds import DueFeed, Recorder, SearchFeed, search_outcomes
+from tune_bn.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outcomes
+from tune_bn.identity import settle
 from tune_bn.planning import locked_plan
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, DIVERGED, FAILED, SEARCH, SELECT, run_key
 from tune_bn.runners.base import Feed, History, PastTrial, Runner, Task
@@ -42,6 +44,8 @@ class Study:
         make_sampler: makes the sampler of an arm.
         observer: follows.
         num_classes: classes of the data; chance is the score of a diverged run.
+        data: the identity of the data, which its records and its plan keep; empty: they do not say what they saw.
+        classes: the names of its classes.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Study:
         make_sampler: SamplerFactory,
         observer: Observer,
         num_classes: int,
+        data: Mapping[str, Any] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.space = space
@@ -60,14 +66,18 @@ class Study:
         self.make_sampler = make_sampler
         self.observer = observer
         self.num_classes = num_classes
+        self.classes = classes
         folder.records.recover()
+        identity = settle(folder.path)
         self.info = StudyInfo(
-            name=folder.name,
+            name=identity.name,
             space_name=space.name,
             folder=folder.path,
             space_sha256=space.sha256,
             commit=commit(),
             versions=library_versions(*space.archs),
+            study_id=identity.study_id,
+            data=data or {},
         )
         self.recorder = Recorder(folder, self.info, observer)
 
@@ -89,6 +99,16 @@ class Study:
         self._run(self._select, self._confirm)
 
     def _run(self, *stages: Callable[[], Feed]) -> None:
+        info = self.info
+        require_same(
+            self.folder,
+            self.space,
+            data=info.data,
+            classes=self.classes,
+            versions=info.versions,
+            commit=info.commit,
+        )
+        remember_data(self.folder, info.data, self.classes)
         # Nothing before a locked plan can move any more, and arms that the space states need no search.
         if self.folder.plan_file.exists() or self.space.claim.arms:
             stages = tuple(stage for stage in stages if stage == self._confirm)
@@ -196,6 +216,8 @@ class Study:
                 (seed,),
                 test_metric=metric,
                 inspect=seed == seeds[0],
+                pair=pair_name(CONFIRM, seed),
+                beside=self.recorder.type_of_pair(CONFIRM, seed),
             )
             for index, seed in enumerate(seeds)
             for arm in arms

@@ -35,6 +35,7 @@ class StudyFolder:
         self.space_file = self.path / "space.yaml"
         self.records = RecordLog(self.path / "records.jsonl")
         self.curves = CurveLog(self.path / "curves.jsonl")
+        self.data_file = self.path / "data.json"
         self.plan_file = self.path / "plan.json"
         self.verdict_file = self.path / "verdict.json"
         self.report_file = self.path / "report.md"
@@ -50,7 +51,7 @@ class StudyFolder:
 
     @property
     def name(self) -> str:
-        """The name of the study."""
+        """What the user calls the study now; its records keep the name of its beginning (:mod:`tune_bn.identity`)."""
         return self.path.name
 
     @property
@@ -189,7 +190,7 @@ class StudyFolder:
     def artifacts(self) -> list[Path]:
         """The files that the tracker mirrors, as far as they exist."""
         reports = [self.report_file, self.page_file]
-        files = [self.space_file, self.records.path, self.plan_file, self.verdict_file, *reports]
+        files = [self.space_file, self.data_file, self.records.path, self.plan_file, self.verdict_file, *reports]
         found = [*sorted(self.diagnostics.glob("*.json")), *sorted(self.plots.glob("*.png"))]
         return [path for path in [*files, *found] if path.exists()]
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.console.observer import ConsoleObserver, console_log
+from tune_bn.continuity import require_same
 from tune_bn.driver import Driver
 from tune_bn.errors import Interrupted
+from tune_bn.identity import identity_of
 from tune_bn.report import write_report
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.base import Outcome
@@ -23,13 +25,14 @@ from tune_bn.tracking.fanout import Observers
 from tune_bn.tracking.mlflow_observer import MlflowObserver
 from tune_bn.tracking.mlflow_uri import store_uri
 from tune_bn.training.data import load_dataset
+from tune_bn.training.versions import commit, library_versions
 
 
 def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome]) -> OptunaSampler:
     """The Optuna sampler of an arm. The baseline searches the nuisance keys alone."""
     return OptunaSampler(
         folder.journal,
-        f"{folder.name}/{arm}",
+        f"{identity_of(folder.path).name}/{arm}",
         space.searched_by(arm).distributions,
         name=space.sampler.name,
         seed=space.sampler.seed,
@@ -44,6 +47,7 @@ def run_study(
     *,
     address: str | None,
     console: ConsoleObserver,
+    going_on: StudyFolder | None = None,
     stages: Callable[[Study], None] = Study.run,
     ray_init: Mapping[str, Any] | None = None,
     remarks: Sequence[str] = (),
@@ -51,13 +55,23 @@ def run_study(
     """Run a study's stages, then verify and report. Returns the verdict.
 
     ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
-    bad input leaves nothing behind. ``remarks`` are told on the console and in the driver's log.
+    bad input leaves nothing behind. ``going_on`` is that folder where it holds a study already: what that began with
+    is compared before a cluster is reached. ``remarks`` are told on the console and in the driver's log.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; what had finished is kept.
         TuneBNError: the study cannot be run.
     """
     dataset = load_dataset(space.data, progress=console.decoding)
+    if going_on is not None:
+        require_same(
+            going_on,
+            space,
+            data=dataset.identity,
+            classes=dataset.classes,
+            versions=library_versions(*space.archs),
+            commit=commit(),
+        )
     resources = space.resources
     options = RayOptions(
         address=address,
@@ -95,6 +109,8 @@ def run_study(
                 make_sampler=lambda arm, outcomes: sampler_of(space, folder, arm, outcomes),
                 observer=observer,
                 num_classes=dataset.num_classes,
+                data=dataset.identity,
+                classes=dataset.classes,
             )
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())

@@ -332,7 +332,7 @@ def test_another_study_of_the_space_and_a_fresh_folder_of_the_same_name_get_pare
         observer = other.observer()
         other.finish(observer, task, make_curve(1))
         observer.study_finished("FINISHED", {})
-        identity = json.loads((folder / "mlflow.json").read_text())["study_id"]
+        identity = json.loads((folder / "study.json").read_text())["study_id"]
         experiment = other.client.get_experiment_by_name("digits")
         assert experiment is not None
         found = other.client.search_runs([experiment.experiment_id], f"tags.study_id = '{identity}'")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune_bn.analysis.circumstances import data_problems, device_problems, distinct, listed, remarks
 from tune_bn.analysis.monitoring import Standing, standing
 from tune_bn.analysis.plan import arms_of, design_of
+from tune_bn.provenance import OF_A_NETWORK
 from tune_bn.records import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, canonical_json
+
+__all__ = ["Evidence", "gather", "listed"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Evidence:
     """Keys of runs that were begun more than once: after an error, or because their worker was lost."""
     problems: tuple[str, ...] = ()
     """Every rule that is broken, one sentence each."""
+    remarks: tuple[str, ...] = ()
+    """What breaks no rule and a reader should know, one sentence each; see :mod:`tune_bn.analysis.circumstances`."""
     standing: Standing | None = None
     """The looks of a group-sequential confirmation; None where there is nothing that could be judged."""
 
@@ -83,7 +88,9 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
     if held is not None:
         for sentence in _look_problems(plan, confirm, scored, held):
             problems.add(sentence)
-    for sentence in _mixture_problems(plan, list(scored.values())):
+    for sentence in [*_mixture_problems(plan, list(scored.values())), *data_problems(plan, records, scored)]:
+        problems.add(sentence)
+    for sentence in device_problems(plan, scored):
         problems.add(sentence)
     planned = [(arm, seed) for arm in scores for seed in plan["seeds"] if (arm, seed) in scored]
     return Evidence(
@@ -91,6 +98,7 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
         diverged=tuple(scored[place].key for place in planned if scored[place].status == DIVERGED),
         retried=tuple(scored[place].key for place in planned if place in failed or _began_again(scored[place])),
         problems=problems.sentences(),
+        remarks=tuple(remarks(plan, records, scored)),
         standing=held,
     )
 
@@ -212,37 +220,19 @@ def _mixture_problems(plan: Mapping[str, Any], scored: Sequence[Record]) -> list
         by_network: dict[str | None, list[Any]] = {}
         for record in scored:
             # Arms may differ in the source of their network only where the network is part of their configuration.
-            arch = canonical_json(configs[record.arm].get("arch")) if name == "network" else None
+            arch = canonical_json(configs[record.arm].get("arch")) if name in OF_A_NETWORK else None
             by_network.setdefault(arch, []).append(record.versions.get(name))
-        for versions in map(_distinct, by_network.values()):
+        for versions in map(distinct, by_network.values()):
             if len(versions) > 1:
                 found.append(f"the confirmation runs mix versions of {name} ({listed(versions)})")
-    commits = _distinct(record.commit for record in scored)
+    commits = distinct(record.commit for record in scored)
     if len(commits) > 1:
         found.append(f"the confirmation runs mix commits ({listed(commits)})")
     lengths: dict[str, list[Any]] = {}
     for record in scored:
         # Arms may differ in length only where the number of epochs is part of their configuration.
         lengths.setdefault(canonical_json(configs[record.arm].get("epochs")), []).append(record.epochs_planned)
-    for planned in map(_distinct, lengths.values()):
+    for planned in map(distinct, lengths.values()):
         if len(planned) > 1:
             found.append(f"the confirmation runs mix numbers of planned epochs ({listed(planned)})")
     return found
-
-
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found
-
-
-def listed(values: Sequence[Any], *, limit: int = 5) -> str:
-    """``a, b, c and 27 more``; text is quoted only where it holds more than a name does."""
-    words = [
-        value if isinstance(value, str) and value.isprintable() and value else json.dumps(value, default=repr)
-        for value in values[:limit]
-    ]
-    more = f" and {len(values) - limit} more" if len(values) > limit else ""
-    return ", ".join(words) + more

@@ -17,8 +17,10 @@ from typing import Any
 
 from tune_bn.analysis.sequential import Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, SCHEMA_VERSION, canonical_json, read_bytes, sha256_of
+from tune_bn.records import BASELINE, canonical_json, read_bytes, sha256_of
 
+SCHEMA_VERSION = 2
+"""Plans of version 1 lock neither the data nor the kind of device."""
 PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
 FIXED, GROUP_SEQUENTIAL = "fixed", "group_sequential"
@@ -105,7 +107,7 @@ def structure_problem(plan: object) -> str | None:
     except (TypeError, ValueError, RecursionError) as error:
         return f"cannot be written as JSON ({error}); accepted: what JSON can hold"
     # Plans from before these keys lack them.
-    checks = dict(_PLAN)
+    checks = dict(_PLAN) if plan.get("schema_version") == 1 else {**_PLAN, **_SINCE_2}
     checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
     return (
@@ -230,7 +232,7 @@ _DIVERGED: Mapping[str, Check] = {
     "score": (lambda value: _is_number_in(0, 100, value), "a score in percent, 0 to 100"),
 }
 _PLAN: Mapping[str, Check] = {
-    "schema_version": _one(SCHEMA_VERSION),
+    "schema_version": _one(*range(1, SCHEMA_VERSION + 1)),
     "study": _TEXT,
     "space_sha256": _TEXT,
     "created_at": _TEXT,
@@ -255,4 +257,8 @@ _PLAN: Mapping[str, Check] = {
     "commit": (lambda value: value is None or _is_text(value), "text or null"),
     "versions": _OBJECT,
     HASH: _TEXT,
+}
+_SINCE_2: Mapping[str, Check] = {
+    "data": _OBJECT,
+    "device_kind": _one("cpu", "gpu"),
 }

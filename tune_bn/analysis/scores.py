@@ -31,7 +31,7 @@ from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIR
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.errors import ConfigError, ScoresError
-from tune_bn.records import SCHEMA_VERSION
+from tune_bn.records import VERDICT_SCHEMA_VERSION
 
 SCORES_NOTE = (
     "The scores are judged as they stand. Whether the arms were chosen on the same seeds, or runs were left out, "
@@ -156,7 +156,7 @@ def judge_scores(
         about |= NOTHING if problems else {**NOTHING, **found[arm], "difference": sign * found[arm]["effect"]}
         candidates.append(about)
     verdict: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": VERDICT_SCHEMA_VERSION,
         "source": scores.source,
         "verdict": INVALID,
         "reason": "",

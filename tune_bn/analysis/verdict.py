@@ -29,7 +29,7 @@ from tune_bn.analysis.sequential import Outcome, repeated_bounds, repeated_p_val
 from tune_bn.analysis.shrinkage import shrinkage
 from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, SCHEMA_VERSION, Record, RecordLog, write_json
+from tune_bn.records import BASELINE, VERDICT_SCHEMA_VERSION, Record, RecordLog, write_json
 
 SUPPORTED, NOT_SUPPORTED, INVALID = "supported", "not_supported", "invalid"
 VERDICT_FILE = "verdict.json"
@@ -220,7 +220,7 @@ def _verdict(
     known = plan or {}
     baselines = [] if plan is None else [_arm(arm, evidence) for arm in baselines_of(plan)]
     verdict: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": VERDICT_SCHEMA_VERSION,
         "study": study,
         "verdict": INVALID,
         "headline": INVALID,
@@ -241,6 +241,7 @@ def _verdict(
         "worse": [name for name, found in findings.items() if found["worse"]],
         "diverged": list(evidence.diverged),
         "retried": list(evidence.retried),
+        "remarks": list(evidence.remarks),
         "selection": SELECTION_NOTE,
     }
     if problems:

@@ -127,6 +127,8 @@ def shown(path: Path) -> str:
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
     say(f"verdict: {verdict['verdict']}")
     say(verdict["reason"])
+    for remark in verdict["remarks"]:
+        say(f"note:    {remark}.")
     say(f"report:  {shown(folder.page_file)}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)

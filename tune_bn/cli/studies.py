@@ -95,6 +95,7 @@ def search(
         loaded, told = warm_started(loaded, source, others)
 
     opening: Callable[[], StudyFolder]
+    going_on: StudyFolder | None = None
 
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
@@ -107,7 +108,7 @@ def search(
     if resume:
         folder = existing_study(study, output) if study is not None else latest_study(output, loaded.name)
         folder.check_resume(loaded)
-        opening, place = partial(folder.resumed, loaded), folder.path
+        opening, place, going_on = partial(folder.resumed, loaded), folder.path, folder
     elif study is not None:
         folder = StudyFolder(output / study_name(study))
         require_writable(output)
@@ -119,7 +120,7 @@ def search(
         require_writable(place)
         carry_out_as_job(opening, loaded, source)
     else:
-        run(opening, loaded, source, address, place)
+        run(opening, loaded, source, address, place, going_on=going_on)
 
 
 @app.command()
@@ -129,7 +130,8 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
 
     from tune_bn.study import Study
 
-    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, stages=Study.confirm)
+    stages = {"going_on": folder, "stages": Study.confirm}
+    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, **stages)
 
 
 @app.command()

@@ -77,7 +77,7 @@ class ConsoleObserver(Observer):
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         with self._lock:
-            self._progress.study = info.name
+            self._progress.study = info.folder.name
             for record in records:
                 self._progress.add(record)
 

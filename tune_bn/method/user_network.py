@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import importlib
 import inspect
 import os
@@ -15,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import MethodError
+from tune_bn.method.source_files import digest_of, is_installed, own_sources
 
 if TYPE_CHECKING:
     from torch import nn
-
-_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def is_user_network(arch: str) -> bool:
@@ -100,21 +98,37 @@ def words_of(error: BaseException) -> str:
 
 
 def source_sha256(archs: Iterable[str]) -> str:
-    """First 16 hex digits of the SHA-256 of the files that define these functions, and of the modules that are named.
+    """First 16 hex digits of the SHA-256 of the files that define these functions, and of all that they import from the
+    user's own tree; see :mod:`tune_bn.method.source_files`."""
+    archs = list(archs)
+    return digest_of([(arch, path) for arch in archs for path in _named_files(arch)] + [*_sources(archs)[0].items()])
 
-    Files that these import are not part of it.
-    """
-    digest = hashlib.sha256()
-    for arch in sorted(archs):
+
+def source_packages(archs: Iterable[str]) -> str:
+    """Installed packages that these networks use beside those of every run, such as ``einops 0.8.1, timm 1.0.20``."""
+    return ", ".join(f"{name} {found}" for name, found in sorted(_sources(archs)[1].items()))
+
+
+def _sources(archs: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
+    modules: dict[str, None] = {}
+    for arch in archs:
         function = load_function(arch)
-        files = {getattr(sys.modules[arch.partition(":")[0]], "__file__", None): None}
-        # A functools.partial, for one, has no file of its own.
-        with contextlib.suppress(TypeError):
-            files[inspect.getsourcefile(inspect.unwrap(function))] = None
-        for file in files:
-            if file is not None:
-                digest.update(Path(file).read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+        modules[arch.partition(":")[0]] = None
+        # A function that a module has from another one.
+        if isinstance(home := getattr(inspect.unwrap(function), "__module__", None), str) and home in sys.modules:
+            modules[home] = None
+    return own_sources(modules)
+
+
+def _named_files(arch: str) -> list[Path]:
+    """What the hash tells two networks of one file apart by, and the file of a function that has no module."""
+    function = load_function(arch)
+    # A functools.partial, for one, has no file of its own.
+    with contextlib.suppress(TypeError):
+        if (file := inspect.getsourcefile(inspect.unwrap(function))) is not None:
+            return [Path(file)]
+    file = getattr(sys.modules[arch.partition(":")[0]], "__file__", None)
+    return [] if file is None else [Path(file)]
 
 
 def source_tree(arch: str) -> Path | None:
@@ -123,4 +137,4 @@ def source_tree(arch: str) -> Path | None:
     top = sys.modules[arch.partition(":")[0].partition(".")[0]]
     folders = list(getattr(top, "__path__", ()))
     file = folders[0] if folders else getattr(top, "__file__", None)
-    return None if file is None or _INSTALLED & set(Path(file).parts) else Path(file)
+    return None if file is None or is_installed(file) else Path(file)

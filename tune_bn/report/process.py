@@ -9,7 +9,8 @@ from statistics import fmean
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, symbol
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SEARCH, SELECT, STAGES, STATUSES
+from tune_bn.provenance import SPLITS
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SEARCH, SELECT, STAGES, STATUSES, Record
 from tune_bn.report.arms import baselines_of
 from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
 from tune_bn.report.canvas import FEW_ARMS
@@ -213,7 +214,8 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
             (f"records: {len(study.records)} runs", *tail),
             (f"commit: {distinct(record.commit for record in study.records)}",),
             (f"versions: {', '.join(versions) or NONE}",),
-            (f"devices: {distinct(record.device for record in study.records)}",),
+            (f"devices: {distinct(_device(record) for record in study.records)}",),
+            *_data(study),
         )
     )
     yield paragraph(
@@ -229,6 +231,22 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
         "trials are the same; where several trials run at a time, what is proposed next depends on which ends first."
     )
     yield Code(f"tune_bn search --space {shlex.quote(f'studies/{study.name}/space.yaml')}")
+
+
+def _device(record: Record) -> str:
+    model = record.environment.get("device_model")
+    return record.device if model is None or str(model) in record.device else f"{record.device} ({model})"
+
+
+def _data(study: StudyFiles) -> Iterator[tuple[Span, ...]]:
+    """Which data the runs saw, as the plan locks it or the last run saw it."""
+    seen = [record.data for record in study.records if record.data]
+    data = (study.plan or {}).get("data") or (seen[-1] if seen else {})
+    for split, words in SPLITS.items():
+        part = data.get(split)
+        if isinstance(part, dict):
+            hashes = Mono(str(part.get("images"))), ", labels ", Mono(str(part.get("labels")))
+            yield (f"{part.get('count')} {words}: ", *hashes)
 
 
 def _versions(study: StudyFiles) -> dict[str, list[str]]:

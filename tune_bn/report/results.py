@@ -44,6 +44,8 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         problems = verdict.get("problems", [])
         if len(problems) > 1:
             yield Bullets(tuple((str(problem),) for problem in problems))
+        for remark in verdict.get("remarks", []):
+            yield paragraph(Strong("Note:"), f" {remark}.")
     for problem in study.problems:
         yield paragraph(Strong("Damaged file:"), f" {problem}")
 

@@ -37,6 +37,10 @@ class Task:
     """Whether a scheduler may stop it early, as long as its feed does not spare it (see :meth:`Feed.spares`)."""
     inspect: bool = False
     """Whether its results carry diagnostics of their BN layers."""
+    pair: str | None = None
+    """Runs that are compared with each other share it, and are placed alike where devices differ."""
+    beside: str | None = None
+    """The type of device that a finished run of its pair had, as its record says."""
 
     @property
     def key(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +20,20 @@ from ray.tune.search import Searcher
 
 from tune_bn.errors import TuneBNError
 from tune_bn.runners.base import Feed, Listener, RunResult, Task
-from tune_bn.runners.cluster_share import ClusterShare
-from tune_bn.runners.ray_trainable import ALONE, FRESH, OUT_OF_MEMORY, PLACE, REPORT, SHARED, TASK, TEST
+from tune_bn.runners.cluster_share import LOOK_SECONDS, ClusterShare
+from tune_bn.runners.pair_placement import PairPlacement
+from tune_bn.runners.ray_trainable import (
+    ALONE,
+    FRESH,
+    KIND,
+    OUT_OF_MEMORY,
+    PLACE,
+    REPORT,
+    SHARED,
+    TASK,
+    TEST,
+    accelerator_types,
+)
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
 
@@ -43,15 +57,61 @@ class Ledger(DriverOnly):
     """Attempts of earlier trials, by task."""
     alone: set[str] = field(default_factory=set)
     """Tasks that were out of memory, and get a GPU of their own."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """The type of device that a trial must get, by trial, where it must."""
+    placed: set[str] = field(default_factory=set)
+    """Trials among them that have one."""
     making_room: set[str] = field(default_factory=set)
     """Trials that wait for a GPU of their own. Until they have one nothing new is begun, or they would wait long."""
+
+
+class Pairs(DriverOnly):
+    """The placement of pairs on the cluster as it is now.
+
+    Args:
+        placement: decides.
+        gpu: GPUs of a trial.
+    """
+
+    def __init__(self, placement: PairPlacement, gpu: float) -> None:
+        self.placement = placement
+        self._gpu = gpu
+        self._looked_at = -math.inf
+        self._types: dict[str, float] = {}
+
+    @property
+    def types(self) -> dict[str, float]:
+        """GPUs by type; the cluster is asked every few seconds."""
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._types, self._looked_at = accelerator_types(self._gpu), time.monotonic()
+        return self._types
+
+    def kind_of(self, task: Task) -> str | None:
+        """See :meth:`PairPlacement.type_for`."""
+        return self.placement.type_for(task, self.types)
+
+    def given_up(self, kind: str) -> bool:
+        """See :meth:`PairPlacement.given_up`."""
+        return self.placement.given_up(kind, self.types)
+
+    def ended(self, task: Task, kind: Any) -> None:
+        """See :meth:`PairPlacement.ended`."""
+        self.placement.ended(task, kind if isinstance(kind, str) else None)
 
 
 class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
     """Hands the tasks of a feed to Tune; :class:`FeedCallback`, which sees the trials, tells what becomes of them."""
 
-    def __init__(self, feed: Feed, ledger: Ledger, share: ClusterShare, test: Callable[[], ObjectRef]) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        ledger: Ledger,
+        share: ClusterShare,
+        test: Callable[[], ObjectRef],
+        kind_of: Callable[[Task], str | None] = lambda task: None,
+    ) -> None:
         super().__init__()
+        self.kind_of = kind_of
         self.feed = feed
         self.ledger = ledger
         self.share = share
@@ -88,7 +148,9 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
     def _handed_out(self, trial_id: str, task: Task, place: str) -> dict[str, Any]:
         self._begun = True
         self.ledger.tasks[trial_id] = task
-        config = {TASK: task, PLACE: place}
+        config: dict[str, Any] = {TASK: task, PLACE: place}
+        if (kind := self.kind_of(task)) is not None:
+            config[KIND] = self.ledger.kinds[trial_id] = kind
         return config if task.test_metric is None else config | {TEST: self.test()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -112,6 +174,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         stopping: EarlyStopping,
         max_failures: int,
         warn: CheckpointWarning,
+        pairs: Pairs | None = None,
     ) -> None:
         self.feed = feed
         self.listener = listener
@@ -121,13 +184,22 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.failure: TuneBNError | None = None
         """Why the study cannot go on: a full disk, for example."""
         self.warn = warn
+        self.pairs = pairs
+        self.released = False
+        """Tasks wait for a type of device that the cluster has no more; all are handed out anew."""
         self.curves: dict[str, CurveBook] = {}
         self.reports: dict[str, Report] = {}
         self.started_at: dict[str, str] = {}
         self.waiting: set[str] = set()
         """Trials that lost their worker and have no other yet."""
 
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self.pairs is not None and not self.released:
+            waiting = {kind for name, kind in self.ledger.kinds.items() if name not in self.ledger.placed}
+            self.released = any(map(self.pairs.given_up, waiting))
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.ledger.placed.add(trial.trial_id)
         self.ledger.making_room.discard(trial.trial_id)
         self.waiting.discard(trial.trial_id)
         self.curves.setdefault(trial.trial_id, CurveBook())
@@ -135,6 +207,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.listener.task_started(self.ledger.tasks[trial.trial_id])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.ledger.placed.discard(trial.trial_id)
         if trial.trial_id in self.started_at and trial.trial_id not in self.waiting:
             self.listener.task_killed(self.ledger.tasks[trial.trial_id])
         self.waiting.add(trial.trial_id)
@@ -193,6 +266,8 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
 
     def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
         task = self._forget(trial)
+        if self.pairs is not None:
+            self.pairs.ended(task, results[0].environment.get("accelerator_type"))
         self.ledger.attempts.pop(task.key, None)
         self.ledger.alone.discard(task.key)
         self.stopping.ended(task, results)
@@ -205,6 +280,8 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
     def _forget(self, trial: Trial) -> Task:
         """The task is in flight no more. A search of many thousand trials must not keep what is on disk by now."""
         self.ledger.making_room.discard(trial.trial_id)
+        self.ledger.kinds.pop(trial.trial_id, None)
+        self.ledger.placed.discard(trial.trial_id)
         self.waiting.discard(trial.trial_id)
         for book in (self.curves, self.reports, self.started_at):
             book.pop(trial.trial_id, None)
@@ -235,8 +312,8 @@ class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        """All of them after a failure."""
-        return self.callback.failure is not None
+        """All of them after a failure, and where some wait in vain."""
+        return self.callback.failure is not None or self.callback.released
 
 
 def _now() -> str:

@@ -6,6 +6,7 @@ import gc
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -21,7 +22,7 @@ from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
 # Keys of a trial's configuration.
-TASK, TEST, PLACE = "task", "test", "place"
+TASK, TEST, PLACE, KIND = "task", "test", "place", "kind"
 REPORT = "report"
 """Key of a trial's results."""
 
@@ -35,14 +36,38 @@ Tune gives a warm actor to the next trial that asks for exactly what the actor h
 strategy gets a new one, and the warm one is let go.
 """
 
+ACCELERATOR = "accelerator_type:"
+"""Prefix of the resource by which Ray tells the type of a node's GPUs."""
+
 DRAIN_SECONDS = 2.0
 """Least time between two questions whether this node is about to go."""
 
 
+def accelerator_types(gpu: float, node: str | None = None) -> dict[str, float]:
+    """GPUs by their type, as Ray calls it, on the nodes that are there and have as many as a trial needs.
+
+    Args:
+        gpu: GPUs of a trial; without any, no type matters.
+        node: this node alone.
+    """
+    found: dict[str, float] = {}
+    for one in ray.nodes() if gpu else ():
+        has = one["Resources"]
+        if one["Alive"] and has.get("GPU", 0.0) >= gpu and node in (None, one["NodeID"]):
+            for name in has:
+                if name.startswith(ACCELERATOR):
+                    kind = name.removeprefix(ACCELERATOR)
+                    found[kind] = found.get(kind, 0.0) + has["GPU"]
+    return found
+
+
 def placement(config: Mapping[str, Any], *, cpu: float, gpu: float) -> PlacementGroupFactory:
-    """What a trial asks for; where it is to be alone, whole GPUs."""
+    """What a trial asks for; where it is to be alone, whole GPUs, and those of its pair's type where it has one."""
     place = config.get(PLACE, SHARED)
     needed = {"CPU": cpu, "GPU": float(-(-gpu // 1)) if place == ALONE else gpu}
+    if (kind := config.get(KIND)) is not None:
+        # Each node has one of its type; a thousandth of it is what Ray itself asks for.
+        needed[f"{ACCELERATOR}{kind}"] = 0.001
     return PlacementGroupFactory([{kind: amount for kind, amount in needed.items() if amount}], strategy=place)
 
 
@@ -93,7 +118,10 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
         self.dataset = dataset
-        self.options = options
+        kinds: dict[str, float] = {}
+        if ray.is_initialized() and ray.get_gpu_ids():
+            kinds = accelerator_types(1e-9, ray.get_runtime_context().get_node_id())
+        self.options = replace(options, environment={"accelerator_type": " + ".join(sorted(kinds))} if kinds else {})
         self.data: DeviceData | None = None
         self.worker: TaskWorker | None = None
         self.notice = DrainNotice() if ray.is_initialized() else None

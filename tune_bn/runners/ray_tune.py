@@ -30,8 +30,9 @@ from tune_bn.errors import ClusterLost, Interrupted, RunnerError
 from tune_bn.method.user_network import is_user_network, source_tree
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
+from tune_bn.runners.pair_placement import PairPlacement
 from tune_bn.runners.ray_address import reachable_address, unreachable
-from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, StopOnFailure
+from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, Pairs, StopOnFailure
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import Scheduler
 from tune_bn.runners.stopping import EarlyStopping
@@ -177,6 +178,7 @@ class RayTuneRunner:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.options = options
+        self._say = warn
         self._warn = CheckpointWarning(checkpoints, warn)
         self.checkpoints = checkpoints
         self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-ray-"))
@@ -203,14 +205,15 @@ class RayTuneRunner:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
         # It outlives the experiments of a search in several turns.
         ledger, stopping = Ledger(), EarlyStopping(scheduler, history, feed.spares)
+        pairs = Pairs(PairPlacement(elastic=self.options.elastic, warn=self._say), self.options.gpu)
         yielded = not feed.exhausted
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
             while yielded:
                 self.share.await_turn()
-                searcher = FeedSearcher(feed, ledger, self.share, self._test_ref)
-                self._experiment(feed, listener, searcher, stopping)
+                searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
+                self._experiment(feed, listener, searcher, stopping, pairs)
                 yielded = searcher.yielded
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
@@ -225,9 +228,11 @@ class RayTuneRunner:
                 listener.task_killed(task)
             self.share.give_back()
 
-    def _experiment(self, feed: Feed, listener: Listener, searcher: FeedSearcher, stopping: EarlyStopping) -> None:
+    def _experiment(
+        self, feed: Feed, listener: Listener, searcher: FeedSearcher, stopping: EarlyStopping, pairs: Pairs
+    ) -> None:
         ledger = searcher.ledger
-        callback = FeedCallback(feed, listener, ledger, stopping, self.options.max_failures, self._warn)
+        callback = FeedCallback(feed, listener, ledger, stopping, self.options.max_failures, self._warn, pairs)
         tuner = Tuner(
             self._trainable(stopping),
             tune_config=TuneConfig(
@@ -258,6 +263,14 @@ class RayTuneRunner:
                 signal.signal(signal.SIGINT, handler)
         if callback.failure is not None:
             raise callback.failure
+        if callback.released:
+            searcher.yielded = True
+            for task in ledger.tasks.values():
+                pairs.ended(task, None)
+                listener.task_killed(task)
+            ledger.again.extend(ledger.tasks.values())
+            for book in (ledger.tasks, ledger.kinds, ledger.placed, ledger.making_room):
+                book.clear()
         # After Ctrl-C Tune returns as if all were well.
         if ledger.tasks or not (searcher.finished or searcher.yielded):
             raise Interrupted("interrupted")

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tune_bn.records import sha256_of
 from tune_bn.runners.base import EpochPoint, RunResult, Task
 from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.training.device_data import DeviceData
+from tune_bn.training.environment import precision_in_effect
 from tune_bn.training.inspection import try_to_inspect
 from tune_bn.training.loop import TrainingRun
 from tune_bn.training.result import COMPLETED, FAILED, PRUNED
@@ -32,6 +34,8 @@ class WorkerOptions:
     """Hash of the images. Only a task of the same configuration, seeds, images and code takes up a checkpoint."""
     milestones: tuple[int, ...] = ()
     """Epochs that must be reported on their own, because a scheduler decides there."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """What a runner knows of the place of its worker, for the environment of the records."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,9 @@ class TaskWorker:
                 "test_metric": task.test_metric,
                 "images": options.fingerprint,
                 "versions": library_versions(task.config.model.arch),
+                # Half a run on a CPU and half on a GPU would be neither.
+                "device_kind": data.device.type,
+                "precision": precision_in_effect(task.config.train.precision, data.device.type),
             }
         )
         self.runs = [TrainingRun(task.config, data, seed, task.test_metric) for seed in task.seeds]
@@ -140,7 +147,8 @@ class TaskWorker:
                 replace(result, diagnostics=try_to_inspect(run)) for result, run in zip(results, self.runs, strict=True)
             ]
         objective = sum(run.val_accuracy for run in self.runs) / len(self.runs)
-        bare = tuple(replace(result, curve=()) for result in results)
+        place = self.options.environment
+        bare = tuple(replace(result, curve=(), environment={**place, **result.environment}) for result in results)
         problem = None if self.writer is None else self.writer.problem
         passed, self.passed = self.passed, {}
         return Report(self.epoch, objective, self.done, curves, bare, problem, passed)

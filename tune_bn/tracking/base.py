@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,11 +16,16 @@ class StudyInfo:
     """What identifies a study to those who follow it."""
 
     name: str
+    """The name of its beginning, which its records bear; the folder may be called otherwise by now."""
     space_name: str
     folder: Path
     space_sha256: str
     commit: str | None
     versions: Mapping[str, str]
+    study_id: str = ""
+    """What tells it from another study of the same name; empty: as :mod:`tune_bn.identity` finds it in the folder."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The identity of its data, as :mod:`tune_bn.provenance` has it."""
 
 
 class Observer(Listener, Protocol):

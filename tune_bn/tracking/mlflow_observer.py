@@ -10,12 +10,10 @@ needs.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.curves import CurveLog
-from tune_bn.records import Record, RecordLog, write_json
+from tune_bn.identity import renewed, settle, tracked_at
+from tune_bn.records import Record, RecordLog
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import StudyInfo
 from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from tune_bn.tracking.mlflow_store import MlflowStore
 
 __all__ = ["MlflowObserver", "check_tracking_uri", "default_tracking_uri"]
-
-IDENTITY_FILE = "mlflow.json"
 
 # MLflow's own patience is several minutes for a dead server; here a later retry is cheaper than a stuck thread.
 _ENVIRONMENT = {
@@ -95,6 +92,7 @@ class MlflowObserver:
 
         # Everything below belongs to the thread.
         self._store: MlflowStore | None = None
+        self._own_id: str | None = None
         self._live: dict[str, _LiveRun] = {}
         self._recorded: dict[str, tuple[Record, Sequence[EpochPoint]]] = {}
         self._tags: dict[str, str] = {}
@@ -243,16 +241,14 @@ class MlflowObserver:
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             for name in _LOGGERS:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-        identity = _identity(info.folder)
-        store = MlflowStore(self._uri, info, identity["study_id"], self._artifact_root)
-        before, now = identity.get("store"), shown(self._uri)
-        if before != now:
-            write_json(info.folder / IDENTITY_FILE, identity | {"store": now})
-            # A database that is there no more went with the studies to another folder.
-            file = None if before is None else sqlite_path(before)
-            if before is not None and (file is None or file.exists()):
-                self._warn(f"MLflow: this study was tracked at {before} until now; all of its runs go to {now}")
-        records = {record.key: record for record in RecordLog(info.folder / "records.jsonl")}
+        store = MlflowStore(self._uri, info, self._study_id(info), self._artifact_root)
+        log = RecordLog(info.folder / "records.jsonl").read()
+        if store.foreign({record.sha256 for record in log}):
+            # A copy of this folder went on elsewhere, and its runs are there under the id that both had.
+            self._own_id = renewed(info.folder).study_id
+            store = MlflowStore(self._uri, info, self._own_id, self._artifact_root)
+        self._remark_other_store(info)
+        records = {record.key: record for record in log}
         curves = CurveLog(info.folder / "curves.jsonl").read()
         backlog = {
             key: (record, curves.get(key, ()))
@@ -263,6 +259,19 @@ class MlflowObserver:
         for key in store.running() - self._live.keys() - self._recorded.keys():
             store.kill_run(key)
         return store
+
+    def _study_id(self, info: StudyInfo) -> str:
+        return self._own_id or info.study_id or settle(info.folder).study_id
+
+    def _remark_other_store(self, info: StudyInfo) -> None:
+        now = shown(self._uri)
+        before = tracked_at(info.folder, now)
+        if not before or before == now:
+            return
+        # A database that is there no more went with the studies to another folder.
+        file = sqlite_path(before)
+        if file is None or file.exists():
+            self._warn(f"MLflow: this study was tracked at {before} until now; all of its runs go to {now}")
 
     def _attempt(self, store: MlflowStore, key: str, deliver: Callable[[], None]) -> None:
         """Deliver one run. One that the store refuses again after a fresh look at the store is left out."""
@@ -307,21 +316,6 @@ def _deliver_live(store: MlflowStore, key: str, run: _LiveRun) -> None:
         store.log_points(run.task, run.seed, run.points)
     if run.killed:
         store.kill_run(key)
-
-
-def _identity(folder: Path) -> dict[str, str]:
-    """What tells this study from another of the same name, and the store that has it.
-
-    It is kept in the study's folder, so that a new folder is a new study.
-    """
-    path = folder / IDENTITY_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {**content, "study_id": str(content["study_id"])}
-    except FileNotFoundError:
-        identity = {"study_id": uuid.uuid4().hex}
-        write_json(path, identity)
-        return identity
 
 
 def _reason(error: BaseException) -> str:

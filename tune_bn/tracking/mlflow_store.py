@@ -7,7 +7,7 @@ method may raise whatever the store, the database driver or the network raises.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ class MlflowStore:
                 )
         if parent_id is None:
             tags = self._common_tags | {f"versions.{name}": text for name, text in self._info.versions.items()}
-            run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._info.name)
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._info.folder.name)
             parent_id = run.info.run_id
         return str(parent_id)
 
@@ -118,6 +118,10 @@ class MlflowStore:
         """True where the store holds this very record, finished."""
         run = self._runs.get(record.key)
         return run is not None and run.record_sha256 == record.sha256 and run.status == RUN_STATUS[record.status]
+
+    def foreign(self, own: Collection[str]) -> bool:
+        """Whether a run of this study shows a record that is none of these: that of a copy which went on elsewhere."""
+        return any(run.record_sha256 and run.record_sha256 not in own for run in self._runs.values())
 
     def running(self) -> set[str]:
         """Keys of the runs that the store shows as running."""

@@ -12,12 +12,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tune_bn.errors import DataError
+from tune_bn.records import sha256_of
 from tune_bn.training.cache import Progress, load_decoded
 from tune_bn.training.config import DataConfig
 from tune_bn.training.decoding import Decoder
@@ -99,14 +100,27 @@ class Dataset:
         return len(self.classes)
 
     @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells this data from other data, as :mod:`tune_bn.provenance` compares it.
+
+        ``classes`` with ``count`` and ``sha256`` of the names; each split that is at hand with ``count`` and the
+        SHA-256 of ``images`` and of ``labels``, with their shapes and in their order (first 32 hex digits each). Pixels
+        are hashed as they are trained on, so another decoder that gives the same pixels changes nothing.
+        """
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {
+            "classes": {"count": len(self.classes), "sha256": _hash_of(json.dumps(self.classes).encode())},
+            **{
+                name: {"count": len(split), "images": _array_hash(split.images), "labels": _array_hash(split.labels)}
+                for name, split in splits.items()
+                if split is not None
+            },
+        }
+
+    @cached_property
     def sha256(self) -> str:
-        """SHA-256 (hex) of the class names and of every array with its shape, in the order train, val, test."""
-        digest = hashlib.sha256(json.dumps(self.classes).encode())
-        for split in (self.train, self.val, self.test):
-            for array in () if split is None else (split.images, split.labels):
-                digest.update(str(array.shape).encode())
-                digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        """SHA-256 (hex) over :attr:`identity`."""
+        return sha256_of(self.identity)
 
     def channel_statistics(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and (population) standard deviation of each channel of the training images, on the scale [0, 1].
@@ -129,6 +143,17 @@ class Dataset:
         # In Python's integers: count · squares outgrows 64 bits on large data.
         spread = [count * int(q) - int(t) ** 2 for t, q in zip(total, squares, strict=True)]
         return mean / 255, np.sqrt(np.array(spread, dtype=np.float64)) / count / 255
+
+
+def _hash_of(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:32]
+
+
+def _array_hash(array: NDArray[Any]) -> str:
+    return _hash_of(str(array.shape).encode(), np.ascontiguousarray(array).data)
 
 
 def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dataset:

@@ -13,15 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from tune_bn.method.build import build_model
+from tune_bn.provenance import merged_environment
 from tune_bn.training.config import RunConfig
 from tune_bn.training.device_data import DeviceData, DeviceSplit
 from tune_bn.training.engine import EngineState
+from tune_bn.training.environment import environment
 from tune_bn.training.optimizer import learning_rates
 from tune_bn.training.result import COMPLETED, DIVERGED, EpochPoint, RunResult
 from tune_bn.training.seeds import make_generators
 from tune_bn.training.versions import library_versions
 
 TEST_ACCURACY, FINAL_TEST_ACCURACY = "test_accuracy", "final_test_accuracy"
+_MEMORY_FORMAT = "channels_last"
+"""As :func:`tune_bn.training.engine.to_device` lays activations out."""
 
 
 class TrainingRun:
@@ -65,7 +69,14 @@ class TrainingRun:
         self.best_val_accuracy = -math.inf
         self.best_weights: dict[str, Tensor] | None = None
         self.seconds = 0.0
+        self.began_in: Mapping[str, Any] | None = None
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """On what the run ran, in all processes that had a part in it."""
+        here = environment(self.data.device, self.config.train.precision) | {"memory_format": _MEMORY_FORMAT}
+        return here if self.began_in is None else merged_environment(self.began_in, here)
 
     @property
     def epochs(self) -> int:
@@ -150,6 +161,7 @@ class TrainingRun:
             device=self.data.words,
             versions=library_versions(self.config.model.arch),
             setup_seconds=round(self.setup_seconds, 3),
+            environment=self.environment,
         )
 
     def _test_accuracy(self, test: DeviceSplit) -> float:
@@ -180,6 +192,7 @@ class TrainingRun:
             "best_weights": self.best_weights,
             "seconds": self.seconds,
             "started_at": self.started_at,
+            "environment": self.environment,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -200,6 +213,7 @@ class TrainingRun:
         self.best_weights = state["best_weights"]
         self.seconds = state["seconds"]
         self.started_at = state["started_at"]
+        self.began_in = state["environment"]
 
 
 def train(

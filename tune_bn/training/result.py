@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tune_bn.layers import Diagnostics
 from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
@@ -46,3 +47,5 @@ class RunResult:
     setup_seconds: float = 0.0
     """What warming up and recording its training step took, which ``duration_seconds`` leaves out; about 0 for a run
     that found a step that was recorded already."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """On what it ran, as far as that may decide a score; see :data:`tune_bn.provenance.FACTS`."""

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import tune_bn
-from tune_bn.method.user_network import is_user_network, source_sha256
+from tune_bn.method.user_network import is_user_network, source_packages, source_sha256
 
 PACKAGE = Path(tune_bn.__file__).parent
 
@@ -20,7 +20,8 @@ def library_versions(*archs: str) -> dict[str, str]:
     """Versions of what a result depends on; ``code`` is a hash over the Python files of this package.
 
     The hash tells two states of the code apart also where the package was installed from a wheel. Where networks of the
-    user's are among ``archs``, ``network`` is the hash of their source files.
+    user's are among ``archs``, ``network`` is the hash of their source files and of those that they import, and
+    ``network_packages`` tells the versions of installed packages among these.
 
     Raises:
         MethodError: a network of the user's cannot be imported.
@@ -33,6 +34,8 @@ def library_versions(*archs: str) -> dict[str, str]:
             found[package] = "none"
     if own := {arch for arch in archs if is_user_network(arch)}:
         found["network"] = source_sha256(own)
+        if packages := source_packages(own):
+            found["network_packages"] = packages
     return found
 
 

@@ -1,0 +1,157 @@
+"""Whether the runs of a study saw the same data and ran alike: what breaks a pair, and what a verdict says beside.
+
+Data and kinds of device decide what is computed, so a difference makes the verdict invalid. Models of one kind, threads
+and versions of a device's libraries decide in which order numbers are added up: that is noise of the kind that other
+seeds bring too, and as a rule hits both arms alike, so a difference is said. :data:`tune_bn.provenance.FACTS` is the
+table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tune_bn.analysis.plan import arms_of, opponent
+from tune_bn.provenance import CLASSES, FACTS, OF_A_NETWORK, SPLITS, Fact, data_changes, fact_differences, facts_of
+from tune_bn.records import CONFIRM, FAILED, Record
+
+Scored = Mapping[tuple[str, int], Record]
+"""The run that gives the score of an arm on a seed."""
+
+
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in the order in which they first came."""
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def listed(values: Sequence[Any], *, limit: int = 5) -> str:
+    """``a, b, c and 27 more``; text is quoted only where it holds more than a name does."""
+    words = [
+        value if isinstance(value, str) and value.isprintable() and value else json.dumps(value, default=repr)
+        for value in values[:limit]
+    ]
+    more = f" and {len(values) - limit} more" if len(values) > limit else ""
+    return ", ".join(words) + more
+
+
+def data_problems(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) -> list[str]:
+    """Runs on other data than the plan's, or than each other's; a split is compared where it was seen."""
+    planned = plan.get("data") or {}
+    known: dict[str, Any] = dict(planned)
+    of = "the plan" if planned else "the runs before"
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.status != FAILED and isinstance(record.data, Mapping):
+            for change in data_changes(known, record.data):
+                found.setdefault(f"{record.stage} runs saw other data than {of}: {change}", []).append(record.key)
+            known = {key: record.data[key] for key in (CLASSES, *SPLITS) if key in record.data} | known
+    for record in scored.values():
+        missing = [key for key in planned if not isinstance(record.data, Mapping) or key not in record.data]
+        if missing:
+            what = "confirmation runs do not say which data they saw, and the plan does"
+            found.setdefault(what, []).append(record.key)
+    return [f"{what}: {listed(keys)}" for what, keys in found.items()]
+
+
+def device_problems(plan: Mapping[str, Any], scored: Scored) -> list[str]:
+    """Pairs whose runs computed in different ways, and runs on another kind of device than the plan is for."""
+    found = [
+        f"the runs of a pair were on different {where}, so they are no pair"
+        for fact, where in _pairs_apart(plan, scored)
+        if fact.breaks
+    ]
+    # A plan for GPUs does not say of which kind they are; where no worker has one, all runs are alike on the CPU.
+    off = [record.key for record in scored.values() if plan.get("device_kind") == "cpu" and _kind(record) != "cpu"]
+    return found + (
+        [f"the plan is for runs on cpu, and confirmation runs were elsewhere: {listed(off)}"] if off else []
+    )
+
+
+def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) -> Iterator[str]:
+    """What the circumstances of the runs ask to be said, one sentence each."""
+    if not scored:
+        return
+    for fact, where in _pairs_apart(plan, scored):
+        if not fact.breaks:
+            yield f"the runs of a pair were on different {where}; the verdict counts it as noise"
+    kinds = [kind for kind in distinct(map(_kind, scored.values())) if kind]
+    if len(kinds) > 1:
+        yield f"the confirmation ran on several kinds of device ({listed(kinds)})"
+    elif kinds == ["cpu"] and plan.get("device_kind") == "gpu":
+        yield "GPUs were reserved (resources.gpu), but every confirmation run was on the CPU"
+    yield from _lacking(list(scored.values()))
+    yield from _other_before(records, list(scored.values()))
+
+
+def _kind(record: Record) -> Any:
+    return facts_of(record.device, record.environment).get("device_kind")
+
+
+def _pairs_apart(plan: Mapping[str, Any], scored: Scored) -> Iterator[tuple[Fact, str]]:
+    """The facts in which runs of pairs differ, and in words which arms and seeds."""
+    configs = {arm["arm"]: arm["config"] for arm in arms_of(plan)}
+    found: dict[tuple[str, str, str, str, str], list[int]] = {}
+    for candidate in plan["candidates"]:
+        arm, other = candidate["arm"], opponent(candidate)
+        for seed in distinct(plan["seeds"]):
+            if (arm, seed) in scored and (other, seed) in scored:
+                one, two = scored[other, seed], scored[arm, seed]
+                facts, other_facts = (facts_of(run.device, run.environment) for run in (one, two))
+                for fact, before, now in fact_differences(facts, other_facts, configs[other], configs[arm]):
+                    found.setdefault((fact.key, other, _word(before), arm, _word(now)), []).append(seed)
+    by_key = {fact.key: fact for fact in FACTS}
+    for (key, other, before, arm, now), seeds in found.items():
+        yield by_key[key], f"{by_key[key].words} ({other}: {before}, {arm}: {now}; seed {listed(seeds)})"
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=repr)
+
+
+def _lacking(scored: Sequence[Record]) -> Iterator[str]:
+    lacks = {
+        "the data that the run saw (images, labels, classes)": [not record.data for record in scored],
+        "what the run ran on beside the name of its device (precision, threads, libraries of the device)": [
+            not record.environment for record in scored
+        ],
+    }
+    for what, missing in lacks.items():
+        if any(missing):
+            how_many = "the records" if all(missing) else f"{sum(missing)} of {len(missing)} records"
+            yield (
+                f"{how_many} of the confirmation come from a version that did not record {what}; that it was the same "
+                "for all of them cannot be checked"
+            )
+
+
+def _other_before(records: Sequence[Record], scored: Sequence[Record]) -> Iterator[str]:
+    """Where the candidates come from runs of another kind; the confirmation stands, on fresh seeds and by itself."""
+    before = [record for record in records if record.stage != CONFIRM and record.status != FAILED]
+    told: dict[str, tuple[list[Any], list[Any]]] = {}
+    names = distinct(name for record in scored for name in _versions(record))
+    archs = [record.config.get("arch") for record in scored]
+    for name in names:
+        # Where networks are searched, those that were not confirmed have sources of their own.
+        alike = [r for r in before if name not in OF_A_NETWORK or r.config.get("arch") in archs]
+        then, now = (distinct(_versions(r)[name] for r in runs if name in _versions(r)) for runs in (alike, scored))
+        told[name] = (then, now)
+    told["kind of device"] = (
+        distinct(kind for kind in map(_kind, before) if kind),
+        distinct(kind for kind in map(_kind, scored) if kind),
+    )
+    changed = [
+        f"{name} {listed(then)} (confirmation: {listed(now)})"
+        for name, (then, now) in told.items()
+        if then and now and any(value not in now for value in then)
+    ]
+    if changed:
+        yield f"search or selection ran otherwise than the confirmation: {'; '.join(changed)}"
+
+
+def _versions(record: Record) -> Mapping[str, Any]:
+    return record.versions if isinstance(record.versions, Mapping) else {}
