@@ -12,6 +12,7 @@ from tune_bn.errors import DataError
 from tune_bn.method.config import ModelConfig
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
+from tune_bn.training.cache import Progress
 from tune_bn.training.data import DataSummary
 
 # Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these
@@ -134,6 +135,7 @@ def describe(space: Space, path: Path) -> str:
         f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
         f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} "
         f"test images of {shape}, {data.num_classes} classes",
+        *(f"           {remark}" for remark in data.remarks),
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
         *_slow_precision(space),
@@ -144,6 +146,19 @@ def describe(space: Space, path: Path) -> str:
         f"{os.cpu_count()} cores)",
     ]
     return "\n".join(lines)
+
+
+def describe_images(space: Space, progress: Progress | None = None) -> str:
+    """The answer of ``tune_bn validate --data``, in lines, after reading every image that the space uses.
+
+    Raises:
+        DataError: images cannot be read, or used; all of them are counted.
+    """
+    from tune_bn.training.data import read_data
+
+    count, remarks = read_data(space.data, progress=progress)
+    lines = [f"images     all {count:,} can be read", *(f"           {remark}" for remark in remarks)]
+    return "\n".join([*lines, *["           none occurs in two splits or in two classes"] * (not remarks)])
 
 
 def _slow_precision(space: Space) -> list[str]:

@@ -60,7 +60,9 @@ def carry_out(
 
     require_writable(place)
     with naming(source):
-        check_surroundings(space)
+        data = check_surroundings(space)
+    for remark in data.remarks:
+        typer.echo(f"data  {remark}", err=True)
 
     from tune_bn.console.observer import ConsoleObserver
     from tune_bn.wiring import run_study
