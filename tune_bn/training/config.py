@@ -57,8 +57,8 @@ class DataConfig(Options):
     val_folder: str | None = option(
         None,
         doc="what val/ is in class folders without test/: the `validation` split, and test images are drawn from "
-        "train/ (`test_size`; null: 10 %), or the `test` split, and validation images are. Beside test/ it is the validation "
-        "split; `unused` leaves it out. It may be called valid/, validation/ or dev/ too",
+        "train/ (`test_size`; null: 10 %), or the `test` split, and validation images are. Beside test/ it is the "
+        "validation split; `unused` leaves it out. It may be called valid/, validation/ or dev/ too",
         accepted="null | validation | test | unused",
         check=lambda v: v in (None, "validation", "test", "unused"),
         added=True,
