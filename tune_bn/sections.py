@@ -20,9 +20,12 @@ LARGEST_COUNT = 10**9
 """Counts without an end would outgrow the floats that are computed from them."""
 
 
-def entry(default: Any = ..., *, doc: str, accepted: str, **checks: Any) -> Any:
-    """A key of a section, with the words that describe it: errors and the reference table read them here."""
-    return Field(default, description=doc, json_schema_extra={"accepted": accepted}, **checks)
+def entry(default: Any = ..., *, doc: str, accepted: str, added: bool = False, **checks: Any) -> Any:
+    """A key of a section, with the words that describe it: errors and the reference table read them here.
+
+    ``added`` means what it means to :func:`tune_bn.config.option`.
+    """
+    return Field(default, description=doc, json_schema_extra={"accepted": accepted, "added": added}, **checks)
 
 
 def _count(default: int | None, least: int, *, doc: str) -> Any:

@@ -12,6 +12,7 @@ from tune_bn.errors import DataError
 from tune_bn.possible_runs import BatchSizes, PossibleRuns, possible_runs
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
+from tune_bn.training.cache import Progress
 from tune_bn.training.config import RunConfig
 from tune_bn.training.data import DataSummary
 
@@ -159,6 +160,7 @@ def describe(space: Space, path: Path) -> str:
         f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
         f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} "
         f"test images of {shape}, {data.num_classes} classes",
+        *(f"           {remark}" for remark in data.remarks),
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
         *_slow_precision(space),
@@ -186,6 +188,19 @@ def _tracking_words(space: Space) -> str:
     unused += [name for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID") if os.environ.get(name)]
     words += f"; experiment {space.name}"
     return f"{words}; not used: {', '.join(unused)}" if unused else words
+
+
+def describe_images(space: Space, progress: Progress | None = None) -> str:
+    """The answer of ``tune_bn validate --data``, in lines, after reading every image that the space uses.
+
+    Raises:
+        DataError: images cannot be read, or used; all of them are counted.
+    """
+    from tune_bn.training.data import read_data
+
+    count, remarks = read_data(space.data, progress=progress)
+    lines = [f"images     all {count:,} can be read", *(f"           {remark}" for remark in remarks)]
+    return "\n".join([*lines, *["           none occurs in two splits or in two classes"] * (not remarks)])
 
 
 def _slow_precision(space: Space) -> list[str]:

@@ -61,7 +61,9 @@ def carry_out(
     require_writable(place)
     remarks: list[str] = []
     with naming(source):
-        check_surroundings(space, remarks.append)
+        data = check_surroundings(space, remarks.append)
+    for remark in data.remarks:
+        typer.echo(f"data  {remark}", err=True)
 
     from tune_bn.console.observer import ConsoleObserver
     from tune_bn.wiring import run_study

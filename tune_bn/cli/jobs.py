@@ -25,12 +25,17 @@ def carry_out_as_job(open_folder: Callable[[], StudyFolder], space: Space, sourc
 
     The end of this process, by Ctrl-C or a lost connection, does not end the job.
     """
+    from tune_bn.console.observer import ConsoleObserver
     from tune_bn.service.jobs import JobServer
+    from tune_bn.training.data import load_dataset
     from tune_bn.validate import check_surroundings
 
     with naming(source):
         check_surroundings(space)
     server = JobServer()
+    # The job finds the images decoded: what is wrong with one is said here, before there is a study.
+    with naming(source), ConsoleObserver() as console:
+        load_dataset(space.data, progress=console.decoding)
     folder = open_folder()
     job = server.submit(folder)
     name = folder.name

@@ -37,16 +37,31 @@ from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_w
 
 
 @app.command()
-def validate(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None) -> None:
-    """Check a space file and its data; say what a search would cost. Starts nothing."""
+def validate(
+    space: SpaceOption = DEFAULT_SPACE,
+    set_: SetOption = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read every image as well; say which cannot be used or occur twice.")
+    ] = False,
+) -> None:
+    """Check a space file and its data; say what a search would cost. Starts nothing.
+
+    With --data every image that the space uses is decoded, as a search does before
+    it starts, and kept for that search in the cache of decoded images.
+    """
+    from tune_bn.console.observer import ConsoleObserver
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words
-    from tune_bn.validate import describe
+    from tune_bn.validate import describe, describe_images
 
     path = find_space(space)
     loaded = load_space(path, set_ or [])
     with naming(source_words(path, set_ or [])):
         say(describe(loaded, path))
+        if data:
+            with ConsoleObserver() as console:
+                answer = describe_images(loaded, console.decoding)
+            say(answer)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 An entry is a folder ``$XDG_CACHE_HOME/tune_bn/decoded/<key>`` with ``images.npy``, (N, C, H, W) uint8, and
 ``entry.json``, its SHA-256 and what it was made from. The key is a hash over the files in their order (path, size and
-time of change of each) and over all that their pixels depend on. Entries are written aside and renamed; one that is
+times of change of each) and over all that their pixels depend on. Entries are written aside and renamed; one that is
 damaged is made anew. Deleting the folder loses nothing but time.
 """
 
@@ -22,7 +22,7 @@ import PIL
 from numpy.typing import NDArray
 
 from tune_bn.errors import DataError
-from tune_bn.training.decoding import Decoder, reading
+from tune_bn.training.decoding import BadImages, Decoder, reading
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number to decode."""
@@ -57,7 +57,8 @@ def load_decoded(
         For each list a read-only array (N, C, H, W) that is mapped from disk.
 
     Raises:
-        DataError: a file does not decode, or the cache folder cannot be written.
+        BadImages: some files do not decode; those of all lists are named.
+        DataError: the cache folder cannot be written.
     """
     folder = user_cache() / "decoded"
     entries = [Entry(folder, paths, decoder) for paths in lists]
@@ -72,10 +73,18 @@ def load_decoded(
             progress(done, total)
 
     advance(0)
-    return [
-        entry.read_or_decode(advance) if images is None else images
-        for entry, images in zip(entries, found, strict=True)
-    ]
+    bad: list[BadImages] = []
+    for position, entry in enumerate(entries):
+        if found[position] is None:
+            try:
+                found[position] = entry.read_or_decode(advance)
+            except BadImages as error:
+                bad.append(error)
+                if not error.whole:
+                    break
+    if bad:
+        raise BadImages([problem for error in bad for problem in error.problems], bad[-1].whole)
+    return [images for images in found if images is not None]
 
 
 class Entry:
@@ -101,13 +110,17 @@ class Entry:
             "shape": list(self.shape),
             "image_size": decoder.image_size,
             "resize": decoder.resize if decoder.image_size is not None else None,
+            "exif": decoder.exif,
             "first_file": paths[0],
         }
         digest = hashlib.sha256(json.dumps(self.facts).encode())
         for path in paths:
             with reading(path):
                 status = os.stat(path)
-            digest.update(json.dumps([path, status.st_size, status.st_mtime_ns]).encode())
+            # Unpacking and copying set the time of a file's content back to what it was elsewhere; only the system sets
+            # the other one.
+            times = status.st_mtime_ns, status.st_ctime_ns
+            digest.update(json.dumps([path, status.st_size, *times]).encode())
         self.key = digest.hexdigest()[:32]
         self.path = folder / self.key
 
