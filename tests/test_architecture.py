@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "records": {"errors"},
     "layers": {"errors"},
     "method": {"errors", "config", "layers"},
-    "training": {"", "errors", "config", "records", "layers", "method"},
+    "machine": {"errors"},
+    "training": {"", "errors", "config", "records", "layers", "machine", "method"},
     "analysis": {"errors", "records"},
     "report": {"errors", "records", "curves", "layers", "space_file", "analysis", "training"},
 }

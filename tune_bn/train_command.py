@@ -7,6 +7,7 @@ from typing import Any
 
 from tune_bn.analysis.wording import config_words
 from tune_bn.errors import ConfigError, SpecError
+from tune_bn.machine import usable_cores
 from tune_bn.spec import Space
 
 
@@ -34,6 +35,8 @@ def train_once(
     from tune_bn.training.device_data import DeviceData
     from tune_bn.training.loop import TrainingRun
 
+    # Under a quota torch would start a thread for every core of the machine.
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
     dataset = load_dataset(space.data, progress=decoding).without_test()
     check_network(config.model, config.data.seen_shape(dataset.stored_shape), dataset.num_classes)

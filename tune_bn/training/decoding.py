@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tune_bn.errors import DataError
+from tune_bn.machine import usable_cores
 
 _BLOCK_IMAGES, _BLOCK_BYTES = 64, 2**22
-# More than cores: small files wait for the disk or the network more than they cost to decode.
-_THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+def _threads() -> int:
+    # More than cores: small files wait for the disk or the network more than they cost to decode.
+    return min(32, usable_cores() + 4)
 
 
 class Decoder:
@@ -72,10 +76,11 @@ class Decoder:
         """
         size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // int(np.prod(self.shape))))
         waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        with _strict_pillow(), ThreadPoolExecutor(_THREADS) as pool:
+        threads = _threads()
+        with _strict_pillow(), ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(paths), size):
                 # What is decoded ahead of a slow taker is bounded.
-                if len(waiting) == 2 * _THREADS:
+                if len(waiting) == 2 * threads:
                     take(waiting.popleft().result())
                 waiting.append(pool.submit(self._decode_block, paths[start : start + size]))
             while waiting:
