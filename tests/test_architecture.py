@@ -49,7 +49,8 @@ MAY_IMPORT = {
     "layers": {"errors"},
     "provenance": set(),
     "method": {"errors", "config", "layers"},
-    "training": {"", "errors", "config", "records", "provenance", "layers", "method"},
+    "machine": {"errors"},
+    "training": {"", "errors", "config", "records", "provenance", "layers", "machine", "method"},
     "analysis": {"errors", "records", "provenance"},
     "report": {"errors", "records", "curves", "layers", "provenance", "space_file", "analysis", "training"},
 }

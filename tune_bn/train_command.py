@@ -7,6 +7,7 @@ from typing import Any
 
 from tune_bn.analysis.wording import config_words
 from tune_bn.errors import ConfigError, SpecError
+from tune_bn.machine import usable_cores
 from tune_bn.spec import Space
 from tune_bn.validate import check_surroundings
 
@@ -36,6 +37,8 @@ def train_once(
     remarks: list[str] = []
     check_surroundings(space, remarks.append)
     yield from (f"note: {line}" for line in remarks)
+    # Under a quota torch would start a thread for every core of the machine.
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
     dataset = load_dataset(space.data, progress=decoding).without_test()
     run = TrainingRun(config, DeviceData(dataset, device), seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tune_bn.analysis.wording import config_words, detectable_words
 from tune_bn.errors import DataError
+from tune_bn.machine import usable_cores
 from tune_bn.possible_runs import BatchSizes, PossibleRuns, possible_runs
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
@@ -169,10 +170,23 @@ def describe(space: Space, path: Path) -> str:
         f"power      {power_words(space)}",
         f"tracking   {_tracking_words(space)}",
         f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
-        f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
-        f"{os.cpu_count()} cores)",
+        f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'})",
+        f"here       {_here_words(space, plan, seconds)}",
     ]
     return "\n".join(lines)
+
+
+def _here_words(space: Space, plan: Plan, seconds: float) -> str:
+    """What this machine has for the study, and how long it takes on its cores."""
+    cores, needed = usable_cores(), space.resources.cpu
+    words = f"{cores} CPU core{'s' if cores > 1 else ''} of this machine may be used"
+    if space.resources.gpu:
+        return words
+    if needed > cores:
+        return f"{words}, fewer than resources.cpu = {needed:g} of one trial: another machine or --address is needed"
+    at_once = min(int(cores / needed + 1e-9), space.resources.max_concurrent or cores, plan.trials or plan.runs)
+    trials = f"{at_once} trial{'s' if at_once > 1 else ''}"
+    return f"{words}: {trials} at a time, about {_duration(plan.runs * seconds / at_once)}"
 
 
 def _tracking_words(space: Space) -> str:

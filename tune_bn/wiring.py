@@ -83,6 +83,7 @@ def run_study(
         checkpoint_seconds=resources.checkpoint_seconds,
         archs=space.archs,
         init=ray_init or {},
+        tell=console.warn,
     )
     connect(options)
     folder = open_folder()

@@ -15,7 +15,7 @@ from torchvision import models
 from tune_bn.errors import MethodError
 from tune_bn.method.config import ModelConfig
 from tune_bn.method.networks import dry_run, make_network
-from tune_bn.method.user_network import call_user_network, load_function, source_sha256, source_tree
+from tune_bn.method.user_network import call_user_network, load_function, source_sha256, source_trees
 
 _numbers = itertools.count()
 
@@ -256,9 +256,9 @@ def test_a_partial_has_the_hash_of_its_module(write: Callable[..., str]) -> None
 
 
 def test_what_other_machines_need_is_the_file_or_the_package(write: Callable[..., str]) -> None:
-    assert source_tree(f"{(name := write())}:net") == Path(f"{name}.py").absolute()
-    assert source_tree(f"{write(package='users_package_2')}:net") == Path("users_package_2").absolute()
-    assert source_tree("torchvision.models:resnet18") is None
+    assert source_trees(f"{(name := write())}:net") == [Path(f"{name}.py").absolute()]
+    assert source_trees(f"{write(package='users_package_2')}:net") == [Path("users_package_2").absolute()]
+    assert source_trees("torchvision.models:resnet18") == []
 
 
 # --- without values

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -19,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 
 _INSTALLED = {"site-packages", "dist-packages"}
+_STANDARD_LIBRARY = Path(os.__file__).parent
 _OURS = "tune_bn"
 COMMON = frozenset(("torch", "torchvision", "numpy"))
 """Their versions are recorded for every run."""
@@ -26,7 +28,17 @@ COMMON = frozenset(("torch", "torchvision", "numpy"))
 
 def is_installed(file: str | Path) -> bool:
     """Whether a file was put there by an installer, and is no part of the user's tree."""
-    return bool(_INSTALLED & set(Path(file).parts))
+    return bool(_INSTALLED & set(Path(file).parts)) or Path(file).is_relative_to(_STANDARD_LIBRARY)
+
+
+def tree_of(top: str) -> Path | None:
+    """File or folder of a top-level module; None where it has none."""
+    spec = _spec(top)
+    if spec is None:
+        return None
+    folders = list(spec.submodule_search_locations or ())
+    origin = spec.origin if spec.has_location else None
+    return Path(folders[0]) if folders else None if origin is None else Path(origin)
 
 
 def own_sources(modules: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:

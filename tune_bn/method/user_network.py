@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import MethodError
-from tune_bn.method.source_files import digest_of, is_installed, own_sources
+from tune_bn.method.source_files import digest_of, is_installed, own_sources, tree_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,6 +71,7 @@ def load_function(arch: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+            _refuse_shadowed(arch, module_name.partition(".")[0])
             raise MethodError(
                 f"model.arch: got {arch!r}, but there is no module {missing}; accepted: a module in the current folder "
                 f"({folder}) or an installed one"
@@ -78,6 +80,7 @@ def load_function(arch: str) -> Callable[..., Any]:
             f"model.arch: got {arch!r}, but importing {module_name} raised {words_of(error)}; accepted: a module that "
             "can be imported"
         ) from error
+    _refuse_shadowed(arch, module_name.partition(".")[0])
     function = getattr(module, name, None)
     if not callable(function):
         close = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)], n=1)
@@ -87,6 +90,20 @@ def load_function(arch: str) -> Callable[..., Any]:
             f"model.arch: got {arch!r}, but {place} has no function {name}; accepted: {hint}one of its own"
         )
     return function  # type: ignore[no-any-return]
+
+
+def _refuse_shadowed(arch: str, top: str) -> None:
+    """Raise where an installed module was found and the current folder has one of that name too: which one is meant?"""
+    place = tree_of(top) if top in sys.modules else None
+    if top not in sys.modules or (place is not None and not is_installed(place)):
+        return
+    here = Path.cwd()
+    own = next((path for path in (here / f"{top}.py", here / top / "__init__.py") if path.is_file()), None)
+    if own is not None and not is_installed(own):
+        raise MethodError(
+            f"model.arch: got {arch!r}, but {top} is an installed module ({place or 'built in'}), which comes before "
+            f"{own}; accepted: another name for the file, or another current folder"
+        )
 
 
 def words_of(error: BaseException) -> str:
@@ -131,10 +148,11 @@ def _named_files(arch: str) -> list[Path]:
     return [] if file is None else [Path(file)]
 
 
-def source_tree(arch: str) -> Path | None:
-    """File or folder of the top-level module that holds the function; None where it is installed with pip."""
-    load_function(arch)
-    top = sys.modules[arch.partition(":")[0].partition(".")[0]]
-    folders = list(getattr(top, "__path__", ()))
-    file = folders[0] if folders else getattr(top, "__file__", None)
-    return None if file is None or is_installed(file) else Path(file)
+def source_trees(arch: str) -> list[Path]:
+    """Files and folders of the user's that the function needs: its top-level module, and those that it imports.
+
+    What :mod:`tune_bn.method.source_files` says of imports holds here. Nothing of what is installed is among them.
+    """
+    files = _sources([arch])[0]
+    tops = dict.fromkeys([arch.partition(":")[0].partition(".")[0], *(name.partition(".")[0] for name in files)])
+    return [tree for top in tops if (tree := tree_of(top)) is not None and not is_installed(tree)]

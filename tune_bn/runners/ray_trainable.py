@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -113,8 +114,14 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
         dataset: Dataset,
         options: WorkerOptions,
         threads: int,
+        folder: str,
     ) -> None:
-        """Called once per actor; the arrays of ``dataset`` are views of the object store."""
+        """Called once per actor; the arrays of ``dataset`` are views of the object store.
+
+        ``folder`` is where the driver was started: modules of the user's are looked for there, after all others.
+        """
+        if folder not in sys.path:
+            sys.path.append(folder)
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
         self.dataset = dataset

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tune_bn.errors import DataError
+from tune_bn.machine import usable_cores
 
 _BLOCK_IMAGES, _BLOCK_BYTES = 64, 2**22
 _MOST_BAD, _BAD_NAMED = 100, 5
@@ -28,8 +29,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns an image upright, by its EXIF orientation (EXIF 2.32, tag 274); 1 is upright."""
-# More than cores: small files wait for the disk or the network more than they cost to decode.
-_THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+def _threads() -> int:
+    # More than cores: small files wait for the disk or the network more than they cost to decode.
+    return min(32, usable_cores() + 4)
 
 
 class BadImages(DataError):
@@ -129,10 +133,11 @@ class Decoder:
 
         size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // int(np.prod(self.shape))))
         waiting: deque[Future[tuple[NDArray[np.uint8], list[str]]]] = deque()
-        with _strict_pillow(), ThreadPoolExecutor(_THREADS) as pool:
+        threads = _threads()
+        with _strict_pillow(), ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(paths), size):
                 # What is decoded ahead of a slow taker is bounded.
-                if len(waiting) == 2 * _THREADS:
+                if len(waiting) == 2 * threads:
                     hand_over(*waiting.popleft().result())
                 waiting.append(pool.submit(self._decode_block, paths[start : start + size]))
             while waiting:
