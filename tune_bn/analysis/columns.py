@@ -135,10 +135,14 @@ def _find(table: Table, name: str, option: str | None = None) -> int:
     if index is not None:
         return index
     more = "" if option is None else f", or {option} NAME"
-    raise ScoresError(
-        f"{table.path}:1: column {name} is missing (the header has {listed(table.header) or 'nothing'}); accepted: a "
-        f"header that names it once{more}"
-    )
+    where = f"{table.path}:1: column {name} is missing ({_header_words(table)})"
+    raise ScoresError(f"{where}; accepted: a header that names it once{more}")
+
+
+def _header_words(table: Table) -> str:
+    if any(looks_like_number(name) for name in table.header):
+        return f"the first line is {listed(table.header)}, which holds a number and is no header"
+    return f"the header has {listed(table.header) or 'nothing'}"
 
 
 def _place_of(table: Table, name: str) -> int | None:
@@ -166,9 +170,9 @@ def _pair_columns(table: Table, columns: Columns) -> tuple[str, list[int]]:
         return "seed", [found]
     if columns.paired:
         raise ScoresError(
-            f"{table.path}:1: column seed is missing (the header has {listed(table.header) or 'nothing'}); accepted: a "
-            "header that names it once, --seed NAME for the column whose values make the pairs, or --unpaired where "
-            "no run of one arm belongs to a run of another"
+            f"{table.path}:1: column seed is missing ({_header_words(table)}); accepted: a header that names it once, "
+            "--seed NAME for the column whose values make the pairs, or --unpaired where no run of one arm belongs to "
+            "a run of another"
         )
     return "", []
 
@@ -183,6 +187,9 @@ def _long(table: Table, columns: Columns) -> Scores:
         arm = _find(table, columns.arm[0] if columns.arm else "arm", "--arm")
     paired_by, pair = _pair_columns(table, columns)
     name = columns.score or "score"
+    logged = [column for column in table.header if column.startswith("scores.")]
+    if columns.score is None and len(logged) == 1 and _place_of(table, name) is None:
+        name = logged[0]
     score = _find(table, name, "--score")
     if not table.rows:
         raise _no_rows(table, f"one row per arm and {paired_by or 'run'}")
@@ -193,7 +200,7 @@ def _long(table: Table, columns: Columns) -> Scores:
         of = table.source if arm is None else _name(row, arm, "arm" if not columns.arm else columns.arm[0], table)
         counts[of] = counts.get(of, 0) + 1
         rows.append((of, _pair(row, pair, paired_by, table, counts[of]), next(numbers)))
-    return Scores(table.source, paired_by, tuple(rows), metric=table.header[score])
+    return Scores(table.source, paired_by, tuple(rows), metric=table.header[score].removeprefix("scores."))
 
 
 def _is_wide(table: Table, columns: Columns) -> bool:
@@ -230,7 +237,9 @@ def _wide(table: Table, columns: Columns) -> Scores:
         counts[index] = counts.get(index, 0) + 1
         rows.append((table.header[index], _pair(row, pair, paired_by, table, counts[index]), number))
     remarks = (f"columns without numbers left out: {listed(left_out)}",) if left_out else ()
-    return Scores(table.source, paired_by, tuple(rows), wide=True, remarks=remarks)
+    # A column that is alone is called after what it holds.
+    metric = table.header[chosen[0]] if len(chosen) == 1 else "score"
+    return Scores(table.source, paired_by, tuple(rows), metric=metric, wide=True, remarks=remarks)
 
 
 def _numeric(table: Table, columns: Columns) -> tuple[list[int], list[str], list[str]]:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -28,10 +29,10 @@ Usable = Mapping[str, Mapping[str, float]]
 SUMMARIES, REPEATS, UNITS, NAMES = "summaries", "repeats", "units", "names"
 KINDS = (SUMMARIES, REPEATS, UNITS, NAMES)
 
-NEVER = 1e-5
+NEVER = 1e-4
 """Chance of so many equal pairs in an honest table from which on they are refused."""
-HARDLY = 1e-3
-"""The same where the whole table is one block again and again, and for a row that equals the mean of the others."""
+HARDLY = 5e-3
+"""The same where the whole table is one block again and again."""
 SELDOM = 1e-2
 """From here on equal pairs are remarked."""
 
@@ -227,7 +228,7 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
         return []
     columns = [np.array([scores[pair] for pair in order]) for scores in usable.values()]
     chances = [_chance_of_equal(column) for column in columns]
-    joint = min(min(chances), math.prod(chances) * _by_correlation(columns))
+    joint = _chance_of_all_equal(columns)
     found = _equal_rows(columns, order, joint, NEVER, HARDLY)
     everywhere = "in every arm" if len(columns) > 1 else f"in {listed(list(usable))}"
     if found is not None:
@@ -267,31 +268,37 @@ def _equal_rows(
     sizes = {len(group) for group in groups.values()}
     # All at the ceiling, or all diverged: two runs of that kind are equal without being one.
     edges = [tuple(float(edge(column)) for column in columns) for edge in (np.min, np.max)]
-    told = {row: group for row, group in groups.items() if len(group) > 1 and (row not in edges or len(sizes) == 1)}
+    told = {row: group for row, group in groups.items() if len(group) > 1 and (row not in edges or 1 not in sizes)}
     excess = sum(len(group) - 1 for group in told.values())
     if not excess or len(groups) == 1:
         return None
     n = len(order)
     tail = float(stats.poisson.sf(excess - 1, chance * n * (n - 1) / 2))
-    if len(sizes) == 1:
-        tail *= _chance_of_blocks(n, len(groups))
-    limit = block if len(sizes) == 1 else never
+    copies = math.gcd(*sizes)
+    if copies > 1:
+        tail *= _chance_of_blocks(n, len(groups), copies)
+    limit = block if copies > 1 else never
     if tail >= max(SELDOM if len(columns) > 1 else 0.0, limit):
         return None
     return list(told.values()), tail < limit
 
 
-def _chance_of_blocks(n: int, groups: int) -> float:
-    """Chance that n pairs, of which so many are different, stand equally often each: of all partitions, those alike."""
-    if n > 300:
+def _chance_of_blocks(n: int, groups: int, copies: int) -> float:
+    """Chance that each of so many different pairs stands a multiple of ``copies`` times among n: the share of the
+    partitions of n into so many parts that are made of such parts."""
+    if n > 120:
         return 0.0
-    # Stirling's numbers of the second kind, row by row.
-    row = [1] + [0] * groups
-    for _ in range(n):
-        row = [0] + [size * row[size] + row[size - 1] for size in range(1, groups + 1)]
-    size = n // groups
-    alike = math.factorial(n) // (math.factorial(size) ** groups * math.factorial(groups))
-    return alike / row[groups]
+
+    def partitions(step: int) -> int:
+        ways = [1] + [0] * n
+        for _ in range(groups):
+            ways = [
+                sum(math.comb(total - 1, size - 1) * ways[total - size] for size in range(step, total + 1, step))
+                for total in range(n + 1)
+            ]
+        return ways[n]
+
+    return partitions(copies) / partitions(1)
 
 
 def _chance_of_equal(values: Array) -> float:
@@ -306,19 +313,41 @@ def _spread(values: Array) -> float:
     return float(min(np.std(values, ddof=1), (high - low) / 1.349))
 
 
-def _by_correlation(columns: Sequence[Array]) -> float:
-    """How many times more often arms that are correlated over pairs are equal at once: 1 / √det R."""
-    varying = [column for column in columns if np.ptp(column) > 0]
-    if len(varying) < 2:
-        return 1.0
+def _chance_of_all_equal(columns: Sequence[Array]) -> float:
+    """Chance that two runs are equal in every arm, for normal scores that are correlated over pairs and rounded.
+
+    Two rounded scores are equal with probability 1 − |d|/grid, d their difference before; its mean over normal d is
+    drawn from a fixed stream, and for a fine grid it is Π grid / ((2√π)ᵏ √det Σ).
+    """
+    steps = np.array([grid(column) for column in columns])
+    # With few runs the spread may be larger than it is in truth, and then equal scores look rarer than they are.
+    caution = max(0.5, 1 - 0.7 / math.sqrt(2 * (columns[0].size - 1)))
+    scale = np.array([caution * _spread(column) for column in columns]) / steps
+    if np.any(scale == 0):
+        varying = [column for column, size in zip(columns, scale, strict=True) if size > 0]
+        return _chance_of_all_equal(varying) if varying else 1.0
     with np.errstate(all="ignore"):
-        matrix = 0.97 * np.nan_to_num(np.corrcoef(varying), nan=1.0) + 0.03 * np.eye(len(varying))
-    return 1 / math.sqrt(max(float(np.linalg.det(matrix)), 1e-12))
+        matrix = np.atleast_2d(np.nan_to_num(np.corrcoef(columns), nan=1.0))
+    # Rounding hides some of the correlation, and few runs show too much or too little of it.
+    hidden = np.sqrt(1 + 1 / (12 * scale**2))
+    matrix = np.clip(matrix * np.outer(hidden, hidden), -0.97, 0.97)
+    np.fill_diagonal(matrix, 1.0)
+    values, vectors = np.linalg.eigh(matrix)
+    root = vectors * np.sqrt(np.maximum(values, 0.02))
+    fine = float(1 / (np.prod(2 * math.sqrt(math.pi) * scale) * math.sqrt(np.prod(np.maximum(values, 0.02)))))
+    draws = _normal(len(columns)) @ (math.sqrt(2) * scale[:, None] * root).T
+    drawn = float(np.mean(np.prod(np.maximum(0.0, 1 - np.abs(draws)), axis=1)))
+    return min(1.0, max(fine if np.min(scale) > 3 else 0.0, drawn))
+
+
+@lru_cache(maxsize=8)
+def _normal(columns: int) -> Array:
+    return np.random.default_rng(20_221_023).normal(size=(20_000, columns))
 
 
 def decimals(value: float) -> int:
     """Places after the point with which a number was written."""
-    exponent = Decimal(repr(value)).as_tuple().exponent
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
@@ -390,7 +419,7 @@ def _is_statistic(
             if spread == 0 or not abs(value - statistic(others)) <= tolerance:
                 return False
             chance *= min(1.0, 2 * tolerance / (2.5 * spread))
-    return chance < HARDLY / 4
+    return chance < NEVER
 
 
 def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
@@ -403,16 +432,18 @@ def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
     for arm, column in sorted(columns.items(), key=lambda item: float(np.median(np.abs(item[1])))):
         tolerance = 0.51 * 10.0 ** -places[arm]
         spread = _std(column)
-        if spread == 0 or (2 * tolerance / (2.5 * spread)) ** len(order) > NEVER:
-            continue
         rest = {name: other for name, other in columns.items() if name != arm}
         with np.errstate(over="ignore", invalid="ignore"):
             readings = [(f"the mean of {listed(list(rest))}", np.mean(list(rest.values()), axis=0))]
             readings += [(f"{listed([a])} − {listed([b])}", rest[a] - rest[b]) for a, b in permutations(rest, 2)]
+            # Arms that go with each other over the pairs lie near their mean.
+            apart = min(_std(rest[a] - rest[b]) for a, b in permutations(rest, 2)) / math.sqrt(2)
+        # The columns that it was computed from may have been rounded since.
+        reach = tolerance + max(10.0 ** -places[name] for name in rest)
+        if not min(spread, apart) > 0 or (2 * reach / (2.5 * min(spread, apart))) ** len(order) >= NEVER:
+            continue
         for words, reading in readings:
-            # The columns that it was computed from may have been rounded since.
-            reach = tolerance + max(10.0 ** -places[name] for name in rest)
-            if np.all(np.abs(column - reading) <= reach) and (2 * reach / (2.5 * spread)) ** len(order) < NEVER:
+            if np.all(np.abs(column - reading) <= reach):
                 text = f"{listed([arm])} is {words} in every pair, and no arm; accepted: arms alone"
                 return [Finding(SUMMARIES, text)]
     return []
