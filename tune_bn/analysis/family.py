@@ -6,8 +6,10 @@ dependence between the comparisons.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +91,46 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict
             levels=(float(gain_levels[i]), float(loss_levels[i])),
         )
     return found
+
+
+def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict[str, dict[str, Any]]:
+    """What a verdict states of each comparison of a family, as JSON can hold it; null is an end that is open.
+
+    Returns:
+        By name: ``ci_low`` and ``ci``, the bounds at ``alpha`` (``ci`` is two-sided at 1 − 2·alpha, and ``ci_low`` its
+        lower end), and ``p_value``, ``p_two_sided`` and ``p_worse``, all three not adjusted; ``p_adjusted``,
+        ``supported``, ``p_worse_adjusted`` and ``worse`` after Holm's procedure; ``ci_adjusted``, the interval that
+        says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``.
+    """
+    found = {}
+    for name, judged in judge_family(comparisons, alpha=alpha).items():
+        one = comparisons[name]
+        ci = list(map(_finite, one.bounds(alpha)))
+        found[name] = {
+            "ci_low": ci[0],
+            "ci": ci,
+            "p_value": one.p_value,
+            "p_two_sided": min(1.0, 2 * min(one.p_value, one.p_value_less)),
+            "p_worse": one.p_value_less,
+            "p_adjusted": judged.p_adjusted,
+            "supported": judged.supported,
+            "p_worse_adjusted": judged.p_adjusted_less,
+            "worse": judged.worse,
+            "ci_adjusted": list(map(_finite, judged.interval)),
+            "adjusted_levels": list(judged.levels),
+        }
+    return found
+
+
+FIELDS = (
+    *("ci_low", "ci", "p_value", "p_two_sided", "p_worse", "p_adjusted", "p_worse_adjusted"),
+    *("ci_adjusted", "adjusted_levels"),
+)
+"""Keys of :func:`family_fields` that are null where nothing could be judged; ``supported`` and ``worse`` are false."""
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _step_levels(p_values: Array, rejected: np.ndarray[tuple[int], np.dtype[np.bool_]], alpha: float) -> Array:

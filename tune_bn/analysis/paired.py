@@ -134,7 +134,7 @@ def check_finite(*arrays: Array) -> None:
         # NaN compares false.
         if not np.all(np.abs(values) <= LARGEST_SCORE):
             raise PairsError(
-                PairsProblem.NOT_FINITE, f"scores that are not finite, or larger than {LARGEST_SCORE:g} in size"
+                PairsProblem.NOT_FINITE, f"scores that are not finite, or too large (beyond {LARGEST_SCORE:g})"
             )
 
 
