@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.doorman import grid, name_findings, value_findings
@@ -31,49 +30,52 @@ def problems(scores, **options):
 
 
 SUMMARIES = [
-    *(
-        "mean",
-        "Mean",
-        "AVERAGE",
-        "avg",
-        "avg.",
-        "Avg:",
-        "std",
-        "STD",
-        "sd",
-        "SD",
-        "s.d.",
-        "stdev",
-        "Std. Dev.",
-        "StDev",
-    ),
-    *(
-        "min",
-        "max",
-        "Median",
-        "total",
-        "sum",
-        "Overall",
-        "all",
-        "±",
-        "count",
-        "n",
-        "N",
-        "standard deviation",
-        "mean ± std",
-    ),
-    *(
-        "mean±std",
-        "mean (std)",
-        "mean of 8 seeds",
-        "Grand Total",
-        "mean_score",
-        "std err",
-        "SEM",
-        "variance",
-        "Mittelwert",
-    ),
-    *("moyenne", "ø", "Σ", "µ", "all seeds", "mean accuracy", "avg (8)", "M", "iqr", "95% CI"),
+    "mean",
+    "Mean",
+    "AVERAGE",
+    "avg",
+    "avg.",
+    "Avg:",
+    "std",
+    "STD",
+    "sd",
+    "SD",
+    "s.d.",
+    "stdev",
+    "Std. Dev.",
+    "StDev",
+    "min",
+    "max",
+    "Median",
+    "total",
+    "sum",
+    "Overall",
+    "all",
+    "±",
+    "count",
+    "n",
+    "N",
+    "standard deviation",
+    "mean ± std",
+    "mean±std",
+    "mean (std)",
+    "mean of 8 seeds",
+    "Grand Total",
+    "mean_score",
+    "std err",
+    "SEM",
+    "variance",
+    "Mittelwert",
+    "moyenne",
+    "ø",
+    "Σ",
+    "µ",
+    "all seeds",
+    "mean accuracy",
+    "avg (8)",
+    "M",
+    "iqr",
+    "95% CI",
 ]
 
 
@@ -263,7 +265,7 @@ def honest(rng):
 
 
 def test_honest_tables_pass():
-    """Of 2,000 honest tables at most 4 are refused, by whichever check."""
+    """Of 2,000 honest tables at most 2 are refused, by whichever check."""
     rng = np.random.default_rng(7)
     refused = []
     for _ in range(2000):
@@ -274,5 +276,4 @@ def test_honest_tables_pass():
         found = [one for one in value_findings(usable, order, "seed") if one.refused]
         refused += found
         assert not name_findings(list(usable), order, "seed")
-    assert len(refused) <= 4, [one.text for one in refused]
-    assert stats.binom.sf(4, 2000, 0.002) < 0.4
+    assert len(refused) <= 2, [one.text for one in refused]

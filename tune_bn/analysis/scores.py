@@ -27,9 +27,10 @@ from tune_bn.analysis.score_tests import (
     over_pairs,
     without_pairs,
 )
-from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence
+from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence, strongest
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
+from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError
 from tune_bn.records import SCHEMA_VERSION
 
@@ -91,8 +92,9 @@ def judge_scores(
     Returns:
         A dict that JSON can hold, with the keys of :func:`tune_bn.analysis.verdict.judge` that have a meaning here.
         ``effect`` and every bound are gains: positive is better under either goal; ``difference`` is the mean of the
-        arm minus that of the baseline. ``interval`` is the two-sided interval that belongs to the adjusted one-sided
-        test and its mirror. It does not depend on the order of the rows, but for the order of the candidates, which is
+        arm minus that of the baseline. P-values and intervals are those of
+        :func:`tune_bn.analysis.family.family_fields`, under its names. ``remarks`` holds what is no broken rule and has
+        to be known. It does not depend on the order of the rows, but for the order of the candidates, which is
         that of their first rows.
 
     Raises:
@@ -159,6 +161,7 @@ def judge_scores(
         "schema_version": SCHEMA_VERSION,
         "source": scores.source,
         "verdict": INVALID,
+        "headline": INVALID,
         "reason": "",
         "problems": problems,
         "remarks": [*scores.remarks, *remarks, *([] if problems else _remarks(scores, mode, compared, paired))],
@@ -177,13 +180,23 @@ def judge_scores(
         "looks": None if looks is None else list(looks),
         "baseline": None if baseline is None else compared[baseline],
         "candidates": candidates,
+        "worse": [arm["arm"] for arm in candidates if arm["worse"]],
+        "ci_confidence": 1 - 2 * alpha,
         "selection": SCORES_NOTE + _NOTES[mode],
     }
     if problems:
         verdict["reason"] = problem_words(problems)
         return verdict
     verdict["verdict"] = SUPPORTED if any(arm["supported"] for arm in verdict["candidates"]) else NOT_SUPPORTED
+    verdict["headline"] = headline(verdict["verdict"], candidates, "arms")
     verdict["reason"] = sentence(verdict)
+    told = strongest(verdict)["arm"]
+    verdict["remarks"] += [
+        f"{arm['doubt']}; without the pairs Welch's t-test gives {listed([arm['arm']])} p = "
+        f"{arm['welch']['p_value']:.2g}"
+        for arm in candidates
+        if arm["doubt"] and arm["welch"] and arm["arm"] != told
+    ]
     return verdict
 
 
