@@ -143,11 +143,10 @@ def test_a_number_that_may_be_read_in_two_ways_is_asked_about(tmp_path):
         ("arm,score\na,1\n", r"--seed NAME for the column whose values make the pairs, or --unpaired"),
         ("arm,seed,acc\na,1,2\n", r"column score is missing .*, or --score NAME"),
         ("method,seed,score\na,1,2\n", r"column arm is missing .*, or --arm NAME"),
-        ("arm,seed,score,Score,SCORE\na,1,2,3,4\n", r"^((?!twice).)*$|"),
         ("arm,seed,Score,SCORE\na,1,2,3\n", r"column score stands twice"),
-        ("arm;seed;score,x\na;1;2,3\n", r"^"),
+        ("arm;seed,x;score\na;1,2;3\n", r":1: the header holds comma and semicolon, and it cannot be told which"),
         ("PK\x03\x04rest", r"is an Excel workbook or another zip file; save the sheet as CSV"),
-        ("\x1f\x8brest", r"."),
+        (b"\x1f\x8brest", r"is compressed by gzip; unpack it"),
         ('{"arm": "a"\n', r":1: not JSON"),
         ("[1, 2]", r"row 1: got int; accepted: an object"),
         ('{"arm": "a", "seed": 1, "score": true}\n', r":1: column score: got True; accepted: a number"),
@@ -155,12 +154,6 @@ def test_a_number_that_may_be_read_in_two_ways_is_asked_about(tmp_path):
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_remedy(tmp_path, content, problem):
-    if problem.startswith("^"):
-        try:
-            read(tmp_path, content)
-        except ScoresError as error:
-            assert "accepted: " in str(error)
-        return
     with pytest.raises(ScoresError, match=problem):
         read(tmp_path, content)
 
