@@ -40,12 +40,8 @@ def test_parquet_of_whole_numbers_with_gaps(tmp_path):
     path = tmp_path / "t.parquet"
     frame.dropna().to_parquet(path)
     columns = Columns(arm=("method",), pair=("run",), score="acc")
-    assert read_scores(path, columns).rows == (
-        ("0.1", "1", 90.5),
-        ("0.1", "2", 91.0),
-        ("1", "1", 92.0),
-        ("1", "2", 93.0),
-    )
+    expected = (("0.1", "1", 90.5), ("0.1", "2", 91.0), ("1", "1", 92.0), ("1", "2", 93.0))
+    assert read_scores(path, columns).rows == expected
     frame.to_parquet(path)
     with pytest.raises(ScoresError, match=r"t\.parquet: row 5: column method: got ''; accepted: text"):
         read_scores(path, columns)
