@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tune_bn.analysis.columns import Scores
-from tune_bn.analysis.doorman import grid, name_findings, value_findings
+from tune_bn.analysis.doorman import name_findings, value_findings
+from tune_bn.analysis.repeats import grid
 from tune_bn.analysis.scores import judge_scores
 from tune_bn.errors import ConfigError
 

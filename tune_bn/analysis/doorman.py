@@ -11,16 +11,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import lru_cache
 from itertools import pairwise, permutations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import names_in
+from tune_bn.analysis.repeats import HARDLY, NEVER, chance_of_all_equal, chance_of_equal, decimals, equal_rows
 
 Array = NDArray[np.float64]
 Usable = Mapping[str, Mapping[str, float]]
@@ -28,13 +26,6 @@ Usable = Mapping[str, Mapping[str, float]]
 
 SUMMARIES, REPEATS, UNITS, NAMES = "summaries", "repeats", "units", "names"
 KINDS = (SUMMARIES, REPEATS, UNITS, NAMES)
-
-NEVER = 1e-4
-"""Chance of so many equal pairs in an honest table from which on they are refused."""
-HARDLY = 5e-3
-"""The same where the whole table is one block again and again."""
-SELDOM = 1e-2
-"""From here on equal pairs are remarked."""
 
 _SUMMARY = names_in("""
     mean means avg avgs average averages mittel mittelwert moyenne media durchschnitt std stds sd stdev stdevp stddev
@@ -125,8 +116,14 @@ def value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, pair
         paired_by: what makes a pair, for the message.
         paired: False: the same name in two arms is chance.
     """
+    # Sizes near the ends of the range overflow; such scores are refused by the tests.
+    with np.errstate(all="ignore"):
+        return _value_findings(usable, order, paired_by, paired=paired)
+
+
+def _value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, paired: bool) -> list[Finding]:
     found = _units(usable, paired_by)
-    if any(finding.kind == UNITS for finding in found):
+    if found:
         # Every other check would take the unit for the finding.
         return found
     if not paired:
@@ -227,9 +224,9 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
     if n < 3:
         return []
     columns = [np.array([scores[pair] for pair in order]) for scores in usable.values()]
-    chances = [_chance_of_equal(column) for column in columns]
-    joint = _chance_of_all_equal(columns)
-    found = _equal_rows(columns, order, joint, NEVER, HARDLY)
+    chances = [chance_of_equal(column) for column in columns]
+    joint = chance_of_all_equal(columns)
+    found = equal_rows(columns, order, joint, NEVER, HARDLY)
     everywhere = "in every arm" if len(columns) > 1 else f"in {listed(list(usable))}"
     if found is not None:
         groups, refused = found
@@ -243,7 +240,7 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
     for arm, column, chance in zip(usable, columns, chances, strict=True):
         if np.ptp(column) == 0:
             continue
-        one = _equal_rows([column], order, chance, NEVER**2, NEVER)
+        one = equal_rows([column], order, chance, NEVER**2, NEVER)
         if one is not None and one[1]:
             return [
                 Finding(
@@ -253,122 +250,6 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
                 )
             ]
     return []
-
-
-def _equal_rows(
-    columns: Sequence[Array], order: Sequence[str], chance: float, never: float, block: float
-) -> tuple[list[list[str]], bool] | None:
-    """Groups of pairs that are equal in all columns, and whether they are too many; None where they are no surprise.
-
-    With chance p that two pairs are equal, their number is about Poisson with mean p·n(n − 1)/2.
-    """
-    groups: dict[tuple[float, ...], list[str]] = defaultdict(list)
-    for index, pair in enumerate(order):
-        groups[tuple(float(column[index]) for column in columns)].append(pair)
-    sizes = {len(group) for group in groups.values()}
-    # All at the ceiling, or all diverged: two runs of that kind are equal without being one.
-    edges = [tuple(float(edge(column)) for column in columns) for edge in (np.min, np.max)]
-    told = {row: group for row, group in groups.items() if len(group) > 1 and (row not in edges or 1 not in sizes)}
-    excess = sum(len(group) - 1 for group in told.values())
-    if not excess or len(groups) == 1:
-        return None
-    n = len(order)
-    tail = float(stats.poisson.sf(excess - 1, chance * n * (n - 1) / 2))
-    copies = math.gcd(*sizes)
-    if copies > 1:
-        tail *= _chance_of_blocks(n, len(groups), copies)
-    limit = block if copies > 1 else never
-    if tail >= max(SELDOM if len(columns) > 1 else 0.0, limit):
-        return None
-    return list(told.values()), tail < limit
-
-
-def _chance_of_blocks(n: int, groups: int, copies: int) -> float:
-    """Chance that each of so many different pairs stands a multiple of ``copies`` times among n: the share of the
-    partitions of n into so many parts that are made of such parts."""
-    if n > 120:
-        return 0.0
-
-    def partitions(step: int) -> int:
-        ways = [1] + [0] * n
-        for _ in range(groups):
-            ways = [
-                sum(math.comb(total - 1, size - 1) * ways[total - size] for size in range(step, total + 1, step))
-                for total in range(n + 1)
-            ]
-        return ways[n]
-
-    return partitions(copies) / partitions(1)
-
-
-def _chance_of_equal(values: Array) -> float:
-    """Chance that two runs of one arm have the same score: for normal scores on a grid, grid / (2√π·std)."""
-    spread = _spread(values)
-    return 1.0 if spread == 0 else min(1.0, grid(values) / (2 * math.sqrt(math.pi) * spread))
-
-
-def _spread(values: Array) -> float:
-    """Standard deviation, or less where single runs lie far out."""
-    low, high = np.percentile(values, [25, 75])
-    return float(min(np.std(values, ddof=1), (high - low) / 1.349))
-
-
-def _chance_of_all_equal(columns: Sequence[Array]) -> float:
-    """Chance that two runs are equal in every arm, for normal scores that are correlated over pairs and rounded.
-
-    Two rounded scores are equal with probability 1 − |d|/grid, d their difference before; its mean over normal d is
-    drawn from a fixed stream, and for a fine grid it is Π grid / ((2√π)ᵏ √det Σ).
-    """
-    steps = np.array([grid(column) for column in columns])
-    # With few runs the spread may be larger than it is in truth, and then equal scores look rarer than they are.
-    caution = max(0.5, 1 - 0.7 / math.sqrt(2 * (columns[0].size - 1)))
-    scale = np.array([caution * _spread(column) for column in columns]) / steps
-    if np.any(scale == 0):
-        varying = [column for column, size in zip(columns, scale, strict=True) if size > 0]
-        return _chance_of_all_equal(varying) if varying else 1.0
-    with np.errstate(all="ignore"):
-        matrix = np.atleast_2d(np.nan_to_num(np.corrcoef(columns), nan=1.0))
-    # Rounding hides some of the correlation, and few runs show too much or too little of it.
-    hidden = np.sqrt(1 + 1 / (12 * scale**2))
-    matrix = np.clip(matrix * np.outer(hidden, hidden), -0.97, 0.97)
-    np.fill_diagonal(matrix, 1.0)
-    values, vectors = np.linalg.eigh(matrix)
-    root = vectors * np.sqrt(np.maximum(values, 0.02))
-    fine = float(1 / (np.prod(2 * math.sqrt(math.pi) * scale) * math.sqrt(np.prod(np.maximum(values, 0.02)))))
-    draws = _normal(len(columns)) @ (math.sqrt(2) * scale[:, None] * root).T
-    drawn = float(np.mean(np.prod(np.maximum(0.0, 1 - np.abs(draws)), axis=1)))
-    return min(1.0, max(fine if np.min(scale) > 3 else 0.0, drawn))
-
-
-@lru_cache(maxsize=8)
-def _normal(columns: int) -> Array:
-    return np.random.default_rng(20_221_023).normal(size=(20_000, columns))
-
-
-def decimals(value: float) -> int:
-    """Places after the point with which a number was written."""
-    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def grid(values: Array) -> float:
-    """The step of which all scores are multiples: of an accuracy on n images 100/n, else the last decimal place."""
-    places = max(decimals(float(value)) for value in values)
-    step = 10.0**-places
-    noise = max(2 * step, 2e-7 * float(np.max(np.abs(values))))
-    distinct = np.unique(values)
-    gaps = np.diff(distinct)
-    gaps = gaps[gaps > noise]
-    if gaps.size == 0:
-        return max(step, noise if distinct.size > 1 else step)
-    for parts in range(1, 61):
-        candidate = float(np.min(gaps)) / parts
-        if candidate <= 10 * noise:
-            break
-        multiples = gaps / candidate
-        if np.all(np.abs(multiples - np.round(multiples)) * candidate <= noise):
-            return candidate
-    return step
 
 
 # Rows and arms that are computed from the others.
@@ -415,10 +296,9 @@ def _is_statistic(
         others = np.array([scores[pair] for place, pair in enumerate(order) if place not in left_out])
         spread = _std(others)
         tolerance = 0.5000001 * 10.0 ** -decimals(value) + 1e-12 * abs(value)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if spread == 0 or not abs(value - statistic(others)) <= tolerance:
-                return False
-            chance *= min(1.0, 2 * tolerance / (2.5 * spread))
+        if spread == 0 or not abs(value - statistic(others)) <= tolerance:
+            return False
+        chance *= min(1.0, 2 * tolerance / (2.5 * spread))
     return chance < NEVER
 
 
@@ -433,14 +313,14 @@ def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
         tolerance = 0.51 * 10.0 ** -places[arm]
         spread = _std(column)
         rest = {name: other for name, other in columns.items() if name != arm}
-        with np.errstate(over="ignore", invalid="ignore"):
-            readings = [(f"the mean of {listed(list(rest))}", np.mean(list(rest.values()), axis=0))]
-            readings += [(f"{listed([a])} − {listed([b])}", rest[a] - rest[b]) for a, b in permutations(rest, 2)]
-            # Arms that go with each other over the pairs lie near their mean.
-            apart = min(_std(rest[a] - rest[b]) for a, b in permutations(rest, 2)) / math.sqrt(2)
+        readings = [(f"the mean of {listed(list(rest))}", np.mean(list(rest.values()), axis=0))]
+        readings += [(f"{listed([a])} − {listed([b])}", rest[a] - rest[b]) for a, b in permutations(rest, 2)]
+        # Arms that go with each other over the pairs lie near their mean.
+        apart = min(_std(rest[a] - rest[b]) for a, b in permutations(rest, 2)) / math.sqrt(2)
         # The columns that it was computed from may have been rounded since.
         reach = tolerance + max(10.0 ** -places[name] for name in rest)
-        if not min(spread, apart) > 0 or (2 * reach / (2.5 * min(spread, apart))) ** len(order) >= NEVER:
+        size = min(spread, apart)
+        if not size > 0 or min(1.0, 2 * reach / (2.5 * size)) ** len(order) >= NEVER:
             continue
         for words, reading in readings:
             if np.all(np.abs(column - reading) <= reach):

@@ -22,7 +22,7 @@ from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_t_tes
 Array = NDArray[np.float64]
 Arms = Mapping[str, Array]
 
-__all__ = ["NOTHING", "against_threshold", "over_folds", "over_looks", "over_pairs", "without_pairs"]
+__all__ = ["NOTHING", "add_doubts", "against_threshold", "over_folds", "over_looks", "over_pairs", "without_pairs"]
 
 NOTHING: Mapping[str, Any] = {
     **dict.fromkeys(("effect", "difference", "std_difference", *FIELDS)),
@@ -55,14 +55,13 @@ def _each(arms: Arms, judge: Any) -> dict[str, Any]:
     return found
 
 
-def over_pairs(arms: Arms, baseline: Array, *, alpha: float, against: str, paired_by: str) -> dict[str, dict[str, Any]]:
-    """Paired t-test. Where the pairs are in grave doubt, a gain has to hold by Welch's test too.
+def over_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[str, Any]]:
+    """Paired t-test.
 
     Args:
         arms: gains of every arm but the baseline, in the order of the pairs, shape (n,).
         baseline: those of the baseline.
         alpha: family-wise level.
-        against, paired_by: names, for the words.
 
     Returns:
         For each arm what is known of it, as :data:`NOTHING` names it.
@@ -71,30 +70,44 @@ def over_pairs(arms: Arms, baseline: Array, *, alpha: float, against: str, paire
         Problems: differences that cannot be judged.
     """
 
-    def one(name: str, values: Array) -> tuple[Any, ...]:
+    def one(_: str, values: Array) -> tuple[Any, ...]:
         result = paired_t_test(values, baseline, alpha=alpha)
-        also = sensitivity_analysis(values - baseline, alpha=alpha, error=difference_error(values, baseline))
-        return result, also, doubt_of(values, baseline, name=name, against=against, paired_by=paired_by)
+        error = difference_error(values, baseline)
+        return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error)
 
     found = _each(arms, one)
-    results = {name: result for name, (result, _, _) in found.items()}
-    judged = family_fields({name: comparison(result) for name, result in results.items()}, alpha=alpha)
-    welch = _welch(arms, baseline, alpha)
-    answer = {}
-    for name, (result, also, doubt) in found.items():
-        answer[name] = judged[name] | {
+    judged = family_fields({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
+    return {
+        name: judged[name]
+        | {
             "effect": result.effect,
             "std_difference": result.std,
             "d_z": result.d_z,
             "correlation": result.correlation,
             "sensitivity": also,
-            "welch": welch.get(name),
-            "doubt": None if doubt is None else doubt.text,
         }
+        for name, (result, also) in found.items()
+    }
+
+
+def add_doubts(
+    found: Mapping[str, dict[str, Any]], arms: Arms, baseline: Array, *, alpha: float, against: str, paired_by: str
+) -> None:
+    """Add what speaks against the pairs of each arm, with Welch's test; in grave doubt a gain has to hold by it too.
+
+    Args:
+        found: what a paired test knows of each arm; the keys ``welch`` and ``doubt`` are added.
+        arms, baseline: gains, in the order of the pairs.
+        alpha: family-wise level.
+        against, paired_by: names, for the words.
+    """
+    welch = _welch(arms, baseline, alpha)
+    for name, answer in found.items():
+        doubt = doubt_of(arms[name], baseline, name=name, against=against, paired_by=paired_by)
+        answer |= {"welch": welch.get(name), "doubt": None if doubt is None else doubt.text}
         if doubt is not None and doubt.is_grave:
             other = welch.get(name) or {"supported": False, "worse": False}
-            answer[name] |= {key: answer[name][key] and other[key] for key in ("supported", "worse")}
-    return answer
+            answer |= {key: answer[key] and other[key] for key in ("supported", "worse")}
 
 
 def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any]]:

@@ -21,6 +21,7 @@ from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_tests import (
     NOTHING,
     Problems,
+    add_doubts,
     against_threshold,
     over_folds,
     over_looks,
@@ -148,7 +149,10 @@ def judge_scores(
             elif baseline is not None and rule is not None:
                 found = over_looks(others, values[baseline], rule)
             elif baseline is not None:
-                found = over_pairs(others, values[baseline], alpha=alpha, against=baseline, paired_by=scores.paired_by)
+                found = over_pairs(others, values[baseline], alpha=alpha)
+            if baseline is not None and paired:
+                names = {"against": baseline, "paired_by": scores.paired_by}
+                add_doubts(found, others, values[baseline], alpha=alpha, **names)
         except Problems as error:
             problems += [f"{listed([name])}: {problem}" for name, problem in error.problems]
     compared = {arm: _arm(arm, usable[arm]) for arm in everyone}
@@ -306,6 +310,12 @@ def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], p
                 f"{listed([name])} has the same score {values[0]:g} in all {len(values)} rows: one run that was copied "
                 "is no sample, and a published mean is judged by --threshold"
             )
+    alike: dict[tuple[float, ...], list[str]] = {}
+    for name, arm in arms.items():
+        alike.setdefault(tuple(arm["scores"].values()), []).append(name)
+    for names in alike.values():
+        if paired and len(names) > 1:
+            said.append(f"{listed(names)} have the same scores in every pair")
     if mode == PAIRED and re.search(r"fold|split|cv", scores.paired_by, re.IGNORECASE):
         said.append(
             f"pairs by {listed([scores.paired_by])}: the folds of a cross-validation share training data, so the plain "
