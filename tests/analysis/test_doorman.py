@@ -189,7 +189,7 @@ def test_one_number_in_two_spellings_is_no_second_pair():
         ([90, 91, 95], 1.0),
         ([100 * k / 897 for k in (850, 853, 861, 870)], 100 / 897),
         ([round(100 * k / 897, 4) for k in (850, 853, 861, 870)], 100 / 897),
-        ([0.95123, 0.95177, 0.9499], 1e-5),
+        ([0.95123, 0.95177, 0.9499, 0.95011, 0.95101], 1e-5),
     ],
 )
 def test_the_step_of_the_scores(values, step):

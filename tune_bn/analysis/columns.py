@@ -24,7 +24,7 @@ _NO_ARM = (
     r"epochs?|steps?|iters?|iterations?|index|idx|id|runs?|folds?|splits?|repeats?|repetitions?|reps?|trials?|lr|batch"
     r"|size|batchsize|time|date|year|gpus?|params?|parameters|durations?|seconds|hours|wall|timestamp|rank|seed|seeds"
     r"|mean|avg|average|std|sd|stdev|sem|var|min|max|median|sum|total|diff|difference|delta|gain|improvement|p|pvalue|n"
-    r"|count|row|rows"
+    r"|count|rows?|values?"
 )
 _BOOKKEEPING = re.compile(rf"(?:(?:{_NO_ARM})[\W\d_]*)+|[\W_]*[Δδσμµø∅±][\W_]*", re.IGNORECASE)
 

@@ -35,7 +35,7 @@ _SUMMARY = names_in("""
 # Letters that may as well be names of pairs: they count where the others are numbers.
 _SHORT = frozenset({"n", "m", "s"})
 _FILLERS = names_in("""
-    the of over and a an seeds seed runs run all folds fold trials trial score scores standard error dev row value
+    the of over and err a an seeds seed runs run all folds fold trials trial score scores standard error dev row value
     values accuracy acc grand n ddof p pop population sample samples across confidence interval
     """)
 
@@ -299,6 +299,8 @@ def _is_statistic(
         if spread == 0 or not abs(value - statistic(others)) <= tolerance:
             return False
         chance *= min(1.0, 2 * tolerance / (2.5 * spread))
+        # So far out no run lies anyway.
+        chance *= 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
     return chance < NEVER
 
 

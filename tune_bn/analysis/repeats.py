@@ -1,4 +1,4 @@
-"""How likely runs are to have equal scores, and pairs to be equal in every arm, at the resolution that a table shows."""
+"""How likely pairs of runs are to have equal scores, at the resolution that a table shows."""
 
 from __future__ import annotations
 
@@ -121,19 +121,17 @@ def decimals(value: float) -> int:
 
 def grid(values: Array) -> float:
     """The step of which all scores are multiples: of an accuracy on n images 100/n, else the last decimal place."""
-    places = max(decimals(float(value)) for value in values)
-    step = 10.0**-places
+    step = 10.0 ** -max(decimals(float(value)) for value in values)
     noise = max(2 * step, 2e-7 * float(np.max(np.abs(values))))
-    distinct = np.unique(values)
-    gaps = np.diff(distinct)
-    gaps = gaps[gaps > noise]
-    if gaps.size == 0:
-        return max(step, noise if distinct.size > 1 else step)
+    gaps = np.diff(np.unique(values))
+    gaps = gaps[gaps > max(step / 2, noise - 2 * step)]
     for parts in range(1, 61):
-        candidate = float(np.min(gaps)) / parts
-        if candidate <= 10 * noise:
+        candidate = float(np.min(gaps)) / parts if gaps.size else 0.0
+        if candidate <= 30 * noise:
             break
         multiples = gaps / candidate
-        if np.all(np.abs(multiples - np.round(multiples)) * candidate <= noise):
+        # The smallest gap is rounded, too.
+        reach = noise * (1 + multiples / parts / 2)
+        if np.all(np.abs(multiples - np.round(multiples)) * candidate <= reach):
             return candidate
     return step
