@@ -102,6 +102,19 @@ def test_a_column_that_may_be_no_arm_is_asked_about(tmp_path, name):
         read(tmp_path, f"seed,base,ours,{name}\n1,94.25,95,9\n2,93.5,94.75,9\n")
 
 
+def test_columns_of_several_scores_are_asked_about(tmp_path):
+    content = "seed,base_acc,base_time,ours_acc,ours_time\n1,94.25,100,95,120\n2,93.5,101,94.75,119\n"
+    with pytest.raises(ScoresError, match=r"column base_acc, base_time, ours_acc, ours_time: it cannot be told"):
+        read(tmp_path, content)
+    found = read(tmp_path, content, arm=("base_acc", "ours_acc"))
+    assert [score for *_, score in found.rows] == [94.25, 93.5, 95, 94.75]
+
+
+def test_an_odd_cell_costs_no_arm(tmp_path):
+    with pytest.raises(ScoresError, match=r"t\.csv:3: column ours: got 'OOM'; accepted: a number"):
+        read(tmp_path, "seed,base,ours\n1,94.25,95\n2,93.5,OOM\n3,93.5,96\n")
+
+
 @pytest.mark.parametrize(
     ("numbers", "expected"),
     [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.goals import differing
 from tune_bn.analysis.notation import decimal_mark, looks_like_number, to_number
 from tune_bn.analysis.tables import Row, Table, read_table
 from tune_bn.errors import ConfigError, ScoresError
@@ -142,7 +143,8 @@ def _find(table: Table, name: str, option: str | None = None) -> int:
 def _header_words(table: Table) -> str:
     if any(looks_like_number(name) for name in table.header):
         return f"the first line is {listed(table.header)}, which holds a number and is no header"
-    return f"the header has {listed(table.header) or 'nothing'}"
+    parted = "" if table.delimiter is None or len(table.header) != 1 else ", parted by no comma, semicolon, tab or bar"
+    return f"the header has {listed(table.header) or 'nothing'}{parted}"
 
 
 def _place_of(table: Table, name: str) -> int | None:
@@ -218,6 +220,7 @@ def _wide(table: Table, columns: Columns) -> Scores:
         if len(chosen) < (1 if columns.one_arm else 2):
             _find(table, "arm", "--arm")
         paired_by, pair = _pair_columns(table, columns)
+        odd = odd or differing([table.header[index] for index in chosen])
         if odd:
             raise ScoresError(
                 f"{table.path}:1: column {listed(odd)}: it cannot be told whether {'they are' if odd[1:] else 'it is'} "
@@ -248,10 +251,11 @@ def _numeric(table: Table, columns: Columns) -> tuple[list[int], list[str], list
     chosen, left_out, odd = [], [], []
     for index, name in enumerate(table.header):
         values = [row.cells[index] for row in table.rows if row.cells[index] not in ("", None)]
-        # An empty name is the index that pandas writes.
-        if index in taken or not name or (table.rows and not values):
+        # The index that pandas writes, and reads again.
+        if index in taken or re.fullmatch(r"|Unnamed: \d+", name) or (table.rows and not values):
             continue
-        if not all(_like_number(value) for value in values):
+        # A cell such as "NA" among numbers is refused with its place, later; it costs no arm.
+        if 2 * sum(map(_like_number, values)) < len(values):
             left_out.append(name)
         elif _BOOKKEEPING.fullmatch(name):
             odd.append(name)

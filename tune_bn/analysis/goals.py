@@ -101,3 +101,9 @@ def goal_of(metric: str, *, source: str = "", others: Iterable[str] = (), goal: 
         f"{source}: column {listed([metric])}: is a higher score better, or a lower one? Its name does not say; "
         f"{accepted}"
     )
+
+
+def differing(names: Iterable[str]) -> list[str]:
+    """Columns that are called after different scores, such as ``base_acc`` and ``base_time``; none where all agree."""
+    scores = {name: (_LOWER | _HIGHER) & {*words_of(name), *_bare(words_of(name))} for name in names}
+    return list(scores) if len({frozenset(found) for found in scores.values()}) > 1 else []
