@@ -116,10 +116,9 @@ def scores_of(table: Table, columns: Columns) -> Scores:
 
 
 def _refuse_double_use(columns: Columns) -> None:
-    if len(columns.arm) > 1:
-        taken = {"arm": columns.arm, "pair": columns.pair, "score": ()}
-    else:
-        taken = {"arm": columns.arm or ("arm",), "pair": columns.pair, "score": (columns.score or "score",)}
+    pair = columns.pair or (() if columns.folds else ("seed",))
+    taken: dict[str, Sequence[str]] = {"arm": columns.arm or ("arm",), "pair": pair}
+    taken["score"] = () if len(columns.arm) > 1 else (columns.score or "score",)
     seen: dict[str, str] = {}
     for use, names in taken.items():
         for name in names:
@@ -213,7 +212,7 @@ def _is_wide(table: Table, columns: Columns) -> bool:
 
 def _wide(table: Table, columns: Columns) -> Scores:
     if len(columns.arm) > 1:
-        chosen, left_out = [_find(table, name) for name in columns.arm], []
+        chosen, left_out = [_find(table, name) for name in columns.arm], list[str]()
         paired_by, pair = _pair_columns(table, columns)
     else:
         chosen, left_out, odd = _numeric(table, columns)
@@ -231,7 +230,7 @@ def _wide(table: Table, columns: Columns) -> Scores:
     cells = [(row, index) for index in chosen for row in table.rows if row.cells[index] not in ("", None)]
     cells_of = [(row.place, row.cells[index]) for row, index in cells]
     mark = _mark(listed([table.header[index] for index in chosen]), cells_of, columns)
-    numbers = []
+    numbers: list[float] = []
     for index in chosen:
         values = [value for value, (_, at) in zip(cells_of, cells, strict=True) if at == index]
         numbers += _numbers(table.header[index], values, mark)
@@ -248,7 +247,9 @@ def _wide(table: Table, columns: Columns) -> Scores:
 def _numeric(table: Table, columns: Columns) -> tuple[list[int], list[str], list[str]]:
     """The columns that may be arms; the names of those without numbers; the names of those that look like no arm."""
     taken = {_place_of(table, name) for name in columns.pair or ("seed",)}
-    chosen, left_out, odd = [], [], []
+    chosen: list[int] = []
+    left_out: list[str] = []
+    odd: list[str] = []
     for index, name in enumerate(table.header):
         values = [row.cells[index] for row in table.rows if row.cells[index] not in ("", None)]
         # The index that pandas writes, and reads again.

@@ -71,12 +71,13 @@ def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: s
                 "rows were numbered; then the pairs are no pairs",
                 max(chances) <= EACH_BY_CHANCE,
             )
-    if set(words_of(paired_by)) & _WIDE or min(np.ptp(scores) for scores in arms) == 0:
+    first, second = arms
+    if set(words_of(paired_by)) & _WIDE or min(np.ptp(first), np.ptp(second)) == 0:
         return None
-    n = arms[0].size
+    n = first.size
     with np.errstate(all="ignore"):
-        r = float(np.corrcoef(*arms)[0, 1])
-        tau = float(stats.kendalltau(*arms).statistic)
+        r = float(np.corrcoef(np.stack([first, second]))[0, 1])
+        tau = float(stats.kendalltau(first, second).statistic)
     if n >= 6 and (r >= 1 or (abs(r) < 1 and math.atanh(r) - 3 / math.sqrt(n - 3) > math.atanh(HIGHEST))):
         what = f"correlate by {_short(r)} over {listed([paired_by])}, more than runs of one seed do"
     elif n >= 8 and tau >= 1 and min(len(set(scores.tolist())) for scores in arms) == n:
