@@ -124,7 +124,7 @@ def shown(path: Path) -> str:
 
 
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
-    say(f"verdict: {verdict['verdict']}")
+    say(f"verdict: {verdict['headline']}")
     say(verdict["reason"])
     say(f"report:  {shown(folder.page_file)}")
     if verdict["verdict"] == "invalid":
