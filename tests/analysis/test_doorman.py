@@ -171,9 +171,24 @@ def test_runs_of_one_arm_that_stand_again():
     assert "base has the same scores again under other names" in found
 
 
-def test_an_arm_of_one_copied_number_is_said():
-    verdict = judge_scores(table({"base": [94.0] * 8, "new": NEW}), baseline="base")
-    assert any("base has the same score 94 in all 8 rows" in remark for remark in verdict["remarks"])
+def test_an_arm_of_one_copied_number_is_refused():
+    (found,) = problems(table({"base": [94.1] * 8, "new": NEW}))
+    assert "base has the same score 94.1 in all 8 rows, as one run that was copied" in found
+    assert "--threshold" in found
+    assert not problems(table({"base": [94.1] * 8, "new": NEW}), accept=["repeats"])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 10.0, 50.0, 100.0, 0.1, 0.5, 33.333333])
+def test_an_arm_that_fails_or_succeeds_in_every_run_is_honest(value):
+    verdict = judge_scores(table({"base": [value] * 8, "new": NEW}), baseline="base")
+    assert not verdict["problems"]
+    assert any("has the same score" in remark for remark in verdict["remarks"])
+
+
+def test_a_mean_under_another_number_and_without_pairs():
+    arms = {arm: [*scores, round(float(np.mean(scores)), 2)] for arm, scores in (("base", BASE), ("new", NEW))}
+    assert "seed 9 is the mean of the others in every arm" in problems(table(arms))[0]
+    assert "is the mean of the others in every arm" in problems(table(arms), unpaired=True)[0]
 
 
 def test_one_number_in_two_spellings_is_no_second_pair():

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import names_in
-from tune_bn.analysis.repeats import HARDLY, NEVER, chance_of_all_equal, chance_of_equal, decimals, equal_rows
+from tune_bn.analysis.repeats import (
+    HARDLY,
+    NEVER,
+    SELDOM,
+    UNLIKELY,
+    chance_of_all_equal,
+    chance_of_equal,
+    decimals,
+    equal_rows,
+)
 
 Array = NDArray[np.float64]
 Usable = Mapping[str, Mapping[str, float]]
@@ -126,14 +135,13 @@ def _value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, pai
     if found:
         # Every other check would take the unit for the finding.
         return found
-    if not paired:
-        for arm, scores in usable.items():
-            one = {arm: scores}
-            found += _repeats(one, list(scores), paired_by or "row") + _summary_values(one, list(scores), paired_by)
-        return found
-    found += _repeats(usable, order, paired_by)
-    found += _summary_values(usable, order, paired_by)
-    return found + _derived(usable, order)
+    found += _copied(usable)
+    found += _summary_values(usable, order if paired else (), paired_by)
+    if paired:
+        return found + _repeats(usable, order, paired_by) + _derived(usable, order)
+    for arm, scores in usable.items():
+        found += _repeats({arm: scores}, list(scores), paired_by or "row")
+    return found
 
 
 # Units.
@@ -252,6 +260,30 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
     return []
 
 
+def _copied(usable: Usable) -> list[Finding]:
+    """Arms of one number, where the others show that runs differ: one run, or a published mean, in every row."""
+    columns = {arm: np.array(list(scores.values())) for arm, scores in usable.items()}
+    varying = [chance_of_equal(column) for column in columns.values() if column.size > 1 and np.ptp(column) > 0]
+    found = []
+    for arm, column in columns.items():
+        if column.size < 3 or np.ptp(column) > 0:
+            continue
+        value = float(column[0])
+        refused = bool(varying) and max(varying) ** (column.size - 1) < UNLIKELY and not _is_a_limit(value)
+        text = f"{listed([arm])} has the same score {value:g} in all {column.size} rows"
+        more = ", as one run that was copied; accepted: a run for each row, or --threshold for a published number"
+        found.append(Finding(REPEATS, text + (more if refused else ""), refused))
+    return found
+
+
+def _is_a_limit(value: float) -> bool:
+    """Scores that runs have in common: none, all, or what guessing among k classes gives, as a fraction or percent."""
+    if value in (0.0, 1.0, 100.0):
+        return True
+    guesses = [whole / value for whole in (1.0, 100.0) if 0 < value <= whole / 2]
+    return any(abs(classes - round(classes)) < 1e-3 * classes for classes in guesses)
+
+
 # Rows and arms that are computed from the others.
 
 
@@ -269,39 +301,42 @@ _STATISTICS: Mapping[str, Callable[[Array], float]] = {
 
 
 def _summary_values(usable: Usable, order: Sequence[str], paired_by: str) -> list[Finding]:
-    """The first or the last row where it is, in every arm, a statistic of the rows before or after it."""
-    n = len(order)
-    for index, beside in ((n - 1, n - 2), (0, 1)):
-        for left_out in ((index,), (index, beside)):
-            if n - len(left_out) < 3:
+    """The first or the last row where it is, in every arm, a statistic of the rows before or after it.
+
+    Args:
+        usable: the scores of each arm.
+        order: the pairs in the order of the file, or none where every arm has an order of its own.
+        paired_by: what makes a pair, for the message.
+    """
+    arms = {arm: [(pair, scores[pair]) for pair in order or scores] for arm, scores in usable.items()}
+    for last in (True, False):
+        ordered = {arm: rows if last else rows[::-1] for arm, rows in arms.items()}
+        for end in (-1, -2):
+            # Above a row of deviations there may be one of means.
+            columns = [np.array([score for _, score in rows]) for rows in ordered.values()]
+            if min(column.size for column in columns) - abs(end) < 3:
                 continue
             for name, statistic in _STATISTICS.items():
-                if _is_statistic(usable, order, index, left_out, statistic):
-                    return [
-                        Finding(
-                            SUMMARIES,
-                            f"{paired_by or 'row'} {listed([order[index]])} is the {name} of the others in every arm, "
-                            "and no run; accepted: rows of runs alone",
-                        )
-                    ]
+                chance = math.prod(_chance_of_statistic(column[-1], column[:end], statistic) for column in columns)
+                if chance >= SELDOM:
+                    continue
+                pairs = list(dict.fromkeys(rows[-1][0] for rows in ordered.values()))
+                text = f"{paired_by or 'row'} {listed(pairs)} is the {name} of the others in every arm"
+                refused = chance < UNLIKELY
+                more = ", and no run; accepted: rows of runs alone" if refused else ", as a row of summaries is"
+                return [Finding(SUMMARIES, text + more, refused)]
     return []
 
 
-def _is_statistic(
-    usable: Usable, order: Sequence[str], index: int, left_out: Sequence[int], statistic: Callable[[Array], float]
-) -> bool:
-    chance = 1.0
-    for scores in usable.values():
-        value = scores[order[index]]
-        others = np.array([scores[pair] for place, pair in enumerate(order) if place not in left_out])
-        spread = _std(others)
-        tolerance = 0.5000001 * 10.0 ** -decimals(value) + 1e-12 * abs(value)
-        if spread == 0 or not abs(value - statistic(others)) <= tolerance:
-            return False
-        chance *= min(1.0, 2 * tolerance / (2.5 * spread))
-        # So far out no run lies anyway.
-        chance *= 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
-    return chance < NEVER
+def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array], float]) -> float:
+    """Chance that a run has by itself the score that a statistic of the others has; 1 where it has another."""
+    spread = _std(others)
+    tolerance = 0.5000001 * 10.0 ** -decimals(float(value)) + 1e-12 * abs(value)
+    if spread == 0 or not abs(value - statistic(others)) <= tolerance:
+        return 1.0
+    # So far out no run lies anyway.
+    outside = 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
+    return outside * min(1.0, 2 * tolerance / (2.5 * spread))
 
 
 def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:

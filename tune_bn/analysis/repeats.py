@@ -18,8 +18,10 @@ NEVER = 1e-4
 """Chance of so many equal pairs in an honest table from which on they are refused."""
 HARDLY = 5e-3
 """The same where the whole table is one block again and again."""
+UNLIKELY = 1e-3
+"""Chance, in an honest table, of a row that is the mean of the others from which on it is refused."""
 SELDOM = 1e-2
-"""From here on equal pairs are remarked."""
+"""From here on either is remarked."""
 
 
 def equal_rows(

@@ -303,13 +303,6 @@ def _findings(
 def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], paired: bool) -> list[str]:
     """What is no broken rule and yet has to be known."""
     said = []
-    for name, arm in arms.items():
-        values = list(arm["scores"].values())
-        if len(set(values)) == 1:
-            said.append(
-                f"{listed([name])} has the same score {values[0]:g} in all {len(values)} rows: one run that was copied "
-                "is no sample, and a published mean is judged by --threshold"
-            )
     alike: dict[tuple[float, ...], list[str]] = {}
     for name, arm in arms.items():
         alike.setdefault(tuple(arm["scores"].values()), []).append(name)
