@@ -119,7 +119,7 @@ def run_study(
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             status, summary = "FINISHED", _summary(verdict)
-            log.note(f"verdict: {verdict['verdict']}: {verdict['reason']}")
+            log.note(f"verdict: {verdict['headline']}: {verdict['reason']}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -141,11 +141,15 @@ def conclude(folder: StudyFolder) -> dict[str, Any]:
 
 
 def _summary(verdict: Mapping[str, Any]) -> dict[str, float | str]:
-    summary: dict[str, float | str] = {"verdict": verdict["verdict"], "reason": verdict["reason"]}
+    summary: dict[str, float | str] = {key: verdict[key] for key in ("verdict", "headline", "reason")}
+    summary["worse"] = ", ".join(verdict["worse"]) or "none"
+    keys = ("effect", "p_value", "p_two_sided", "p_worse", "p_adjusted", "p_worse_adjusted", "d_z", "mean")
     for candidate in verdict["candidates"]:
-        for key in ("effect", "ci_low", "p_value", "p_adjusted", "d_z", "mean"):
-            if candidate.get(key) is not None:
-                summary[f"{candidate['arm']}.{key}"] = candidate[key]
+        numbers = {key: candidate.get(key) for key in keys}
+        # The interval that belongs to the one-sided test, and the one that belongs to the decision.
+        for name, ends in (("ci", candidate["ci"]), ("ci_adjusted", candidate["ci_adjusted"])):
+            numbers |= dict(zip((f"{name}_low", f"{name}_high"), ends or (None, None), strict=True))
+        summary |= {f"{candidate['arm']}.{key}": value for key, value in numbers.items() if value is not None}
     return summary
 
 

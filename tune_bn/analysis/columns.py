@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.goals import differing
 from tune_bn.analysis.notation import decimal_mark, looks_like_number, to_number
 from tune_bn.analysis.tables import Row, Table, read_table
 from tune_bn.errors import ConfigError, ScoresError
@@ -24,7 +25,7 @@ _NO_ARM = (
     r"epochs?|steps?|iters?|iterations?|index|idx|id|runs?|folds?|splits?|repeats?|repetitions?|reps?|trials?|lr|batch"
     r"|size|batchsize|time|date|year|gpus?|params?|parameters|durations?|seconds|hours|wall|timestamp|rank|seed|seeds"
     r"|mean|avg|average|std|sd|stdev|sem|var|min|max|median|sum|total|diff|difference|delta|gain|improvement|p|pvalue|n"
-    r"|count|row|rows"
+    r"|count|rows?|values?"
 )
 _BOOKKEEPING = re.compile(rf"(?:(?:{_NO_ARM})[\W\d_]*)+|[\W_]*[Δδσμµø∅±][\W_]*", re.IGNORECASE)
 
@@ -115,10 +116,9 @@ def scores_of(table: Table, columns: Columns) -> Scores:
 
 
 def _refuse_double_use(columns: Columns) -> None:
-    if len(columns.arm) > 1:
-        taken = {"arm": columns.arm, "pair": columns.pair, "score": ()}
-    else:
-        taken = {"arm": columns.arm or ("arm",), "pair": columns.pair, "score": (columns.score or "score",)}
+    pair = columns.pair or (() if columns.folds else ("seed",))
+    taken: dict[str, Sequence[str]] = {"arm": columns.arm or ("arm",), "pair": pair}
+    taken["score"] = () if len(columns.arm) > 1 else (columns.score or "score",)
     seen: dict[str, str] = {}
     for use, names in taken.items():
         for name in names:
@@ -135,10 +135,15 @@ def _find(table: Table, name: str, option: str | None = None) -> int:
     if index is not None:
         return index
     more = "" if option is None else f", or {option} NAME"
-    raise ScoresError(
-        f"{table.path}:1: column {name} is missing (the header has {listed(table.header) or 'nothing'}); accepted: a "
-        f"header that names it once{more}"
-    )
+    where = f"{table.path}:1: column {name} is missing ({_header_words(table)})"
+    raise ScoresError(f"{where}; accepted: a header that names it once{more}")
+
+
+def _header_words(table: Table) -> str:
+    if any(looks_like_number(name) for name in table.header):
+        return f"the first line is {listed(table.header)}, which holds a number and is no header"
+    parted = "" if table.delimiter is None or len(table.header) != 1 else ", parted by no comma, semicolon, tab or bar"
+    return f"the header has {listed(table.header) or 'nothing'}{parted}"
 
 
 def _place_of(table: Table, name: str) -> int | None:
@@ -166,9 +171,9 @@ def _pair_columns(table: Table, columns: Columns) -> tuple[str, list[int]]:
         return "seed", [found]
     if columns.paired:
         raise ScoresError(
-            f"{table.path}:1: column seed is missing (the header has {listed(table.header) or 'nothing'}); accepted: a "
-            "header that names it once, --seed NAME for the column whose values make the pairs, or --unpaired where "
-            "no run of one arm belongs to a run of another"
+            f"{table.path}:1: column seed is missing ({_header_words(table)}); accepted: a header that names it once, "
+            "--seed NAME for the column whose values make the pairs, or --unpaired where no run of one arm belongs to "
+            "a run of another"
         )
     return "", []
 
@@ -183,6 +188,9 @@ def _long(table: Table, columns: Columns) -> Scores:
         arm = _find(table, columns.arm[0] if columns.arm else "arm", "--arm")
     paired_by, pair = _pair_columns(table, columns)
     name = columns.score or "score"
+    logged = [column for column in table.header if column.startswith("scores.")]
+    if columns.score is None and len(logged) == 1 and _place_of(table, name) is None:
+        name = logged[0]
     score = _find(table, name, "--score")
     if not table.rows:
         raise _no_rows(table, f"one row per arm and {paired_by or 'run'}")
@@ -193,7 +201,7 @@ def _long(table: Table, columns: Columns) -> Scores:
         of = table.source if arm is None else _name(row, arm, "arm" if not columns.arm else columns.arm[0], table)
         counts[of] = counts.get(of, 0) + 1
         rows.append((of, _pair(row, pair, paired_by, table, counts[of]), next(numbers)))
-    return Scores(table.source, paired_by, tuple(rows), metric=table.header[score])
+    return Scores(table.source, paired_by, tuple(rows), metric=table.header[score].removeprefix("scores."))
 
 
 def _is_wide(table: Table, columns: Columns) -> bool:
@@ -204,13 +212,14 @@ def _is_wide(table: Table, columns: Columns) -> bool:
 
 def _wide(table: Table, columns: Columns) -> Scores:
     if len(columns.arm) > 1:
-        chosen, left_out = [_find(table, name) for name in columns.arm], []
+        chosen, left_out = [_find(table, name) for name in columns.arm], list[str]()
         paired_by, pair = _pair_columns(table, columns)
     else:
         chosen, left_out, odd = _numeric(table, columns)
         if len(chosen) < (1 if columns.one_arm else 2):
             _find(table, "arm", "--arm")
         paired_by, pair = _pair_columns(table, columns)
+        odd = odd or differing([table.header[index] for index in chosen])
         if odd:
             raise ScoresError(
                 f"{table.path}:1: column {listed(odd)}: it cannot be told whether {'they are' if odd[1:] else 'it is'} "
@@ -221,7 +230,7 @@ def _wide(table: Table, columns: Columns) -> Scores:
     cells = [(row, index) for index in chosen for row in table.rows if row.cells[index] not in ("", None)]
     cells_of = [(row.place, row.cells[index]) for row, index in cells]
     mark = _mark(listed([table.header[index] for index in chosen]), cells_of, columns)
-    numbers = []
+    numbers: list[float] = []
     for index in chosen:
         values = [value for value, (_, at) in zip(cells_of, cells, strict=True) if at == index]
         numbers += _numbers(table.header[index], values, mark)
@@ -230,19 +239,24 @@ def _wide(table: Table, columns: Columns) -> Scores:
         counts[index] = counts.get(index, 0) + 1
         rows.append((table.header[index], _pair(row, pair, paired_by, table, counts[index]), number))
     remarks = (f"columns without numbers left out: {listed(left_out)}",) if left_out else ()
-    return Scores(table.source, paired_by, tuple(rows), wide=True, remarks=remarks)
+    # A column that is alone is called after what it holds.
+    metric = table.header[chosen[0]] if len(chosen) == 1 else "score"
+    return Scores(table.source, paired_by, tuple(rows), metric=metric, wide=True, remarks=remarks)
 
 
 def _numeric(table: Table, columns: Columns) -> tuple[list[int], list[str], list[str]]:
     """The columns that may be arms; the names of those without numbers; the names of those that look like no arm."""
     taken = {_place_of(table, name) for name in columns.pair or ("seed",)}
-    chosen, left_out, odd = [], [], []
+    chosen: list[int] = []
+    left_out: list[str] = []
+    odd: list[str] = []
     for index, name in enumerate(table.header):
         values = [row.cells[index] for row in table.rows if row.cells[index] not in ("", None)]
-        # An empty name is the index that pandas writes.
-        if index in taken or not name or (table.rows and not values):
+        # The index that pandas writes, and reads again.
+        if index in taken or re.fullmatch(r"|Unnamed: \d+", name) or (table.rows and not values):
             continue
-        if not all(_like_number(value) for value in values):
+        # A cell such as "NA" among numbers is refused with its place, later; it costs no arm.
+        if 2 * sum(map(_like_number, values)) < len(values):
             left_out.append(name)
         elif _BOOKKEEPING.fullmatch(name):
             odd.append(name)

@@ -11,15 +11,23 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import pairwise, permutations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import names_in
+from tune_bn.analysis.repeats import (
+    HARDLY,
+    NEVER,
+    SELDOM,
+    UNLIKELY,
+    chance_of_all_equal,
+    chance_of_equal,
+    decimals,
+    equal_rows,
+)
 
 Array = NDArray[np.float64]
 Usable = Mapping[str, Mapping[str, float]]
@@ -27,13 +35,6 @@ Usable = Mapping[str, Mapping[str, float]]
 
 SUMMARIES, REPEATS, UNITS, NAMES = "summaries", "repeats", "units", "names"
 KINDS = (SUMMARIES, REPEATS, UNITS, NAMES)
-
-NEVER = 1e-5
-"""Chance of so many equal pairs in an honest table from which on they are refused."""
-HARDLY = 1e-3
-"""The same where the whole table is one block again and again, and for a row that equals the mean of the others."""
-SELDOM = 1e-2
-"""From here on equal pairs are remarked."""
 
 _SUMMARY = names_in("""
     mean means avg avgs average averages mittel mittelwert moyenne media durchschnitt std stds sd stdev stdevp stddev
@@ -43,7 +44,7 @@ _SUMMARY = names_in("""
 # Letters that may as well be names of pairs: they count where the others are numbers.
 _SHORT = frozenset({"n", "m", "s"})
 _FILLERS = names_in("""
-    the of over and a an seeds seed runs run all folds fold trials trial score scores standard error dev row value
+    the of over and err a an seeds seed runs run all folds fold trials trial score scores standard error dev row value
     values accuracy acc grand n ddof p pop population sample samples across confidence interval
     """)
 
@@ -124,18 +125,23 @@ def value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, pair
         paired_by: what makes a pair, for the message.
         paired: False: the same name in two arms is chance.
     """
+    # Sizes near the ends of the range overflow; such scores are refused by the tests.
+    with np.errstate(all="ignore"):
+        return _value_findings(usable, order, paired_by, paired=paired)
+
+
+def _value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, paired: bool) -> list[Finding]:
     found = _units(usable, paired_by)
-    if any(finding.kind == UNITS for finding in found):
+    if found:
         # Every other check would take the unit for the finding.
         return found
-    if not paired:
-        for arm, scores in usable.items():
-            one = {arm: scores}
-            found += _repeats(one, list(scores), paired_by or "row") + _summary_values(one, list(scores), paired_by)
-        return found
-    found += _repeats(usable, order, paired_by)
-    found += _summary_values(usable, order, paired_by)
-    return found + _derived(usable, order)
+    found += _copied(usable)
+    found += _summary_values(usable, order if paired else (), paired_by)
+    if paired:
+        return found + _repeats(usable, order, paired_by) + _derived(usable, order)
+    for arm, scores in usable.items():
+        found += _repeats({arm: scores}, list(scores), paired_by or "row")
+    return found
 
 
 # Units.
@@ -226,9 +232,9 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
     if n < 3:
         return []
     columns = [np.array([scores[pair] for pair in order]) for scores in usable.values()]
-    chances = [_chance_of_equal(column) for column in columns]
-    joint = min(min(chances), math.prod(chances) * _by_correlation(columns))
-    found = _equal_rows(columns, order, joint, NEVER, HARDLY)
+    chances = [chance_of_equal(column) for column in columns]
+    joint = chance_of_all_equal(columns)
+    found = equal_rows(columns, order, joint, NEVER, HARDLY)
     everywhere = "in every arm" if len(columns) > 1 else f"in {listed(list(usable))}"
     if found is not None:
         groups, refused = found
@@ -242,7 +248,7 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
     for arm, column, chance in zip(usable, columns, chances, strict=True):
         if np.ptp(column) == 0:
             continue
-        one = _equal_rows([column], order, chance, NEVER**2, NEVER)
+        one = equal_rows([column], order, chance, NEVER**2, NEVER)
         if one is not None and one[1]:
             return [
                 Finding(
@@ -254,92 +260,28 @@ def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Findi
     return []
 
 
-def _equal_rows(
-    columns: Sequence[Array], order: Sequence[str], chance: float, never: float, block: float
-) -> tuple[list[list[str]], bool] | None:
-    """Groups of pairs that are equal in all columns, and whether they are too many; None where they are no surprise.
-
-    With chance p that two pairs are equal, their number is about Poisson with mean p·n(n − 1)/2.
-    """
-    groups: dict[tuple[float, ...], list[str]] = defaultdict(list)
-    for index, pair in enumerate(order):
-        groups[tuple(float(column[index]) for column in columns)].append(pair)
-    sizes = {len(group) for group in groups.values()}
-    # All at the ceiling, or all diverged: two runs of that kind are equal without being one.
-    edges = [tuple(float(edge(column)) for column in columns) for edge in (np.min, np.max)]
-    told = {row: group for row, group in groups.items() if len(group) > 1 and (row not in edges or len(sizes) == 1)}
-    excess = sum(len(group) - 1 for group in told.values())
-    if not excess or len(groups) == 1:
-        return None
-    n = len(order)
-    tail = float(stats.poisson.sf(excess - 1, chance * n * (n - 1) / 2))
-    if len(sizes) == 1:
-        tail *= _chance_of_blocks(n, len(groups))
-    limit = block if len(sizes) == 1 else never
-    if tail >= max(SELDOM if len(columns) > 1 else 0.0, limit):
-        return None
-    return list(told.values()), tail < limit
+def _copied(usable: Usable) -> list[Finding]:
+    """Arms of one number, where the others show that runs differ: one run, or a published mean, in every row."""
+    columns = {arm: np.array(list(scores.values())) for arm, scores in usable.items()}
+    varying = [chance_of_equal(column) for column in columns.values() if column.size > 1 and np.ptp(column) > 0]
+    found = []
+    for arm, column in columns.items():
+        if column.size < 3 or np.ptp(column) > 0:
+            continue
+        value = float(column[0])
+        refused = bool(varying) and max(varying) ** (column.size - 1) < UNLIKELY and not _is_a_limit(value)
+        text = f"{listed([arm])} has the same score {value:g} in all {column.size} rows"
+        more = ", as one run that was copied; accepted: a run for each row, or --threshold for a published number"
+        found.append(Finding(REPEATS, text + (more if refused else ""), refused))
+    return found
 
 
-def _chance_of_blocks(n: int, groups: int) -> float:
-    """Chance that n pairs, of which so many are different, stand equally often each: of all partitions, those alike."""
-    if n > 300:
-        return 0.0
-    # Stirling's numbers of the second kind, row by row.
-    row = [1] + [0] * groups
-    for _ in range(n):
-        row = [0] + [size * row[size] + row[size - 1] for size in range(1, groups + 1)]
-    size = n // groups
-    alike = math.factorial(n) // (math.factorial(size) ** groups * math.factorial(groups))
-    return alike / row[groups]
-
-
-def _chance_of_equal(values: Array) -> float:
-    """Chance that two runs of one arm have the same score: for normal scores on a grid, grid / (2√π·std)."""
-    spread = _spread(values)
-    return 1.0 if spread == 0 else min(1.0, grid(values) / (2 * math.sqrt(math.pi) * spread))
-
-
-def _spread(values: Array) -> float:
-    """Standard deviation, or less where single runs lie far out."""
-    low, high = np.percentile(values, [25, 75])
-    return float(min(np.std(values, ddof=1), (high - low) / 1.349))
-
-
-def _by_correlation(columns: Sequence[Array]) -> float:
-    """How many times more often arms that are correlated over pairs are equal at once: 1 / √det R."""
-    varying = [column for column in columns if np.ptp(column) > 0]
-    if len(varying) < 2:
-        return 1.0
-    with np.errstate(all="ignore"):
-        matrix = 0.97 * np.nan_to_num(np.corrcoef(varying), nan=1.0) + 0.03 * np.eye(len(varying))
-    return 1 / math.sqrt(max(float(np.linalg.det(matrix)), 1e-12))
-
-
-def decimals(value: float) -> int:
-    """Places after the point with which a number was written."""
-    exponent = Decimal(repr(value)).as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def grid(values: Array) -> float:
-    """The step of which all scores are multiples: of an accuracy on n images 100/n, else the last decimal place."""
-    places = max(decimals(float(value)) for value in values)
-    step = 10.0**-places
-    noise = max(2 * step, 2e-7 * float(np.max(np.abs(values))))
-    distinct = np.unique(values)
-    gaps = np.diff(distinct)
-    gaps = gaps[gaps > noise]
-    if gaps.size == 0:
-        return max(step, noise if distinct.size > 1 else step)
-    for parts in range(1, 61):
-        candidate = float(np.min(gaps)) / parts
-        if candidate <= 10 * noise:
-            break
-        multiples = gaps / candidate
-        if np.all(np.abs(multiples - np.round(multiples)) * candidate <= noise):
-            return candidate
-    return step
+def _is_a_limit(value: float) -> bool:
+    """Scores that runs have in common: none, all, or what guessing among k classes gives, as a fraction or percent."""
+    if value in (0.0, 1.0, 100.0):
+        return True
+    guesses = [whole / value for whole in (1.0, 100.0) if 0 < value <= whole / 2]
+    return any(abs(classes - round(classes)) < 1e-3 * classes for classes in guesses)
 
 
 # Rows and arms that are computed from the others.
@@ -359,38 +301,42 @@ _STATISTICS: Mapping[str, Callable[[Array], float]] = {
 
 
 def _summary_values(usable: Usable, order: Sequence[str], paired_by: str) -> list[Finding]:
-    """The first or the last row where it is, in every arm, a statistic of the rows before or after it."""
-    n = len(order)
-    for index, beside in ((n - 1, n - 2), (0, 1)):
-        for left_out in ((index,), (index, beside)):
-            if n - len(left_out) < 3:
+    """The first or the last row where it is, in every arm, a statistic of the rows before or after it.
+
+    Args:
+        usable: the scores of each arm.
+        order: the pairs in the order of the file, or none where every arm has an order of its own.
+        paired_by: what makes a pair, for the message.
+    """
+    arms = {arm: [(pair, scores[pair]) for pair in order or scores] for arm, scores in usable.items()}
+    for last in (True, False):
+        ordered = {arm: rows if last else rows[::-1] for arm, rows in arms.items()}
+        for end in (-1, -2):
+            # Above a row of deviations there may be one of means.
+            columns = [np.array([score for _, score in rows]) for rows in ordered.values()]
+            if min(column.size for column in columns) - abs(end) < 3:
                 continue
             for name, statistic in _STATISTICS.items():
-                if _is_statistic(usable, order, index, left_out, statistic):
-                    return [
-                        Finding(
-                            SUMMARIES,
-                            f"{paired_by or 'row'} {listed([order[index]])} is the {name} of the others in every arm, "
-                            "and no run; accepted: rows of runs alone",
-                        )
-                    ]
+                chance = math.prod(_chance_of_statistic(column[-1], column[:end], statistic) for column in columns)
+                if chance >= SELDOM:
+                    continue
+                pairs = list(dict.fromkeys(rows[-1][0] for rows in ordered.values()))
+                text = f"{paired_by or 'row'} {listed(pairs)} is the {name} of the others in every arm"
+                refused = chance < UNLIKELY
+                more = ", and no run; accepted: rows of runs alone" if refused else ", as a row of summaries is"
+                return [Finding(SUMMARIES, text + more, refused)]
     return []
 
 
-def _is_statistic(
-    usable: Usable, order: Sequence[str], index: int, left_out: Sequence[int], statistic: Callable[[Array], float]
-) -> bool:
-    chance = 1.0
-    for scores in usable.values():
-        value = scores[order[index]]
-        others = np.array([scores[pair] for place, pair in enumerate(order) if place not in left_out])
-        spread = _std(others)
-        tolerance = 0.5000001 * 10.0 ** -decimals(value) + 1e-12 * abs(value)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if spread == 0 or not abs(value - statistic(others)) <= tolerance:
-                return False
-            chance *= min(1.0, 2 * tolerance / (2.5 * spread))
-    return chance < HARDLY / 4
+def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array], float]) -> float:
+    """Chance that a run has by itself the score that a statistic of the others has; 1 where it has another."""
+    spread = _std(others)
+    tolerance = 0.5000001 * 10.0 ** -decimals(float(value)) + 1e-12 * abs(value)
+    if spread == 0 or not abs(value - statistic(others)) <= tolerance:
+        return 1.0
+    # So far out no run lies anyway.
+    outside = 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
+    return outside * min(1.0, 2 * tolerance / (2.5 * spread))
 
 
 def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
@@ -403,16 +349,18 @@ def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
     for arm, column in sorted(columns.items(), key=lambda item: float(np.median(np.abs(item[1])))):
         tolerance = 0.51 * 10.0 ** -places[arm]
         spread = _std(column)
-        if spread == 0 or (2 * tolerance / (2.5 * spread)) ** len(order) > NEVER:
-            continue
         rest = {name: other for name, other in columns.items() if name != arm}
-        with np.errstate(over="ignore", invalid="ignore"):
-            readings = [(f"the mean of {listed(list(rest))}", np.mean(list(rest.values()), axis=0))]
-            readings += [(f"{listed([a])} − {listed([b])}", rest[a] - rest[b]) for a, b in permutations(rest, 2)]
+        readings = [(f"the mean of {listed(list(rest))}", np.mean(list(rest.values()), axis=0))]
+        readings += [(f"{listed([a])} − {listed([b])}", rest[a] - rest[b]) for a, b in permutations(rest, 2)]
+        # Arms that go with each other over the pairs lie near their mean.
+        apart = min(_std(rest[a] - rest[b]) for a, b in permutations(rest, 2)) / math.sqrt(2)
+        # The columns that it was computed from may have been rounded since.
+        reach = tolerance + max(10.0 ** -places[name] for name in rest)
+        size = min(spread, apart)
+        if not size > 0 or min(1.0, 2 * reach / (2.5 * size)) ** len(order) >= NEVER:
+            continue
         for words, reading in readings:
-            # The columns that it was computed from may have been rounded since.
-            reach = tolerance + max(10.0 ** -places[name] for name in rest)
-            if np.all(np.abs(column - reading) <= reach) and (2 * reach / (2.5 * spread)) ** len(order) < NEVER:
+            if np.all(np.abs(column - reading) <= reach):
                 text = f"{listed([arm])} is {words} in every pair, and no arm; accepted: arms alone"
                 return [Finding(SUMMARIES, text)]
     return []

@@ -42,13 +42,20 @@ _HIGHER = names_in("""
 
 def words_of(name: str) -> list[str]:
     """The words of a name, small: ``testLoss``, ``test_loss`` and ``test/loss`` are ``test`` and ``loss``."""
+    # ``mIoU`` and ``mAP`` are one word, whatever their capitals.
+    name = re.sub(r"(?<![^\W_])(mIoU|mAP|wAP|AUROC|R2)(?![a-z])", lambda found: found[0].upper(), name)
     spaced = re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return [word.casefold() for word in re.findall(r"[^\W_]+", spaced)]
 
 
+def _bare(words: Iterable[str]) -> list[str]:
+    """The words without a number at their end, such as ``fid50k``."""
+    return [re.sub(r"\d+k?$", "", word) for word in words]
+
+
 def _sounds_lower(name: str, among: frozenset[str] = _LOWER) -> bool:
     words = words_of(name)
-    bare = [word.rstrip("0123456789") for word in words]
+    bare = _bare(words)
     # "images per second" is no phoneme error rate.
     found = {*words, *bare} - ({"per"} if "per" in words[:-1] else set())
     return bool(found & among) or any(word.endswith(_LOWER_ENDINGS) for word in words)
@@ -88,9 +95,15 @@ def goal_of(metric: str, *, source: str = "", others: Iterable[str] = (), goal: 
                 f"{accepted}"
             )
         return MAX
-    if any(word in _HIGHER or word.rstrip("0123456789") in _HIGHER for word in words):
+    if _HIGHER & {*words, *_bare(words)}:
         return MAX
     raise ScoresError(
         f"{source}: column {listed([metric])}: is a higher score better, or a lower one? Its name does not say; "
         f"{accepted}"
     )
+
+
+def differing(names: Iterable[str]) -> list[str]:
+    """Columns that are called after different scores, such as ``base_acc`` and ``base_time``; none where all agree."""
+    scores = {name: (_LOWER | _HIGHER) & {*words_of(name), *_bare(words_of(name))} for name in names}
+    return list(scores) if len({frozenset(found) for found in scores.values()}) > 1 else []

@@ -63,19 +63,21 @@ def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: s
     if all(orders):
         chances = [order[1] for order in orders if order is not None]
         ways = {order[0] for order in orders if order is not None}
+        exact = all(order[2] for order in orders if order is not None)
         if math.prod(chances) <= BOTH_BY_CHANCE:
-            way = f"are both {ways.pop()}" if len(ways) == 1 else "are both sorted, one upwards and one downwards,"
+            way = f"are both {'' if exact else 'nearly '}sorted{'' if len(ways) == 1 else ' (one the other way)'}"
             return Doubt(
                 f"{both} {way} in the order of {listed([paired_by])}, as columns are that were sorted before their "
                 "rows were numbered; then the pairs are no pairs",
                 max(chances) <= EACH_BY_CHANCE,
             )
-    if set(words_of(paired_by)) & _WIDE or min(np.ptp(scores) for scores in arms) == 0:
+    first, second = arms
+    if set(words_of(paired_by)) & _WIDE or min(np.ptp(first), np.ptp(second)) == 0:
         return None
-    n = arms[0].size
+    n = first.size
     with np.errstate(all="ignore"):
-        r = float(np.corrcoef(*arms)[0, 1])
-        tau = float(stats.kendalltau(*arms).statistic)
+        r = float(np.corrcoef(np.stack([first, second]))[0, 1])
+        tau = float(stats.kendalltau(first, second).statistic)
     if n >= 6 and (r >= 1 or (abs(r) < 1 and math.atanh(r) - 3 / math.sqrt(n - 3) > math.atanh(HIGHEST))):
         what = f"correlate by {_short(r)} over {listed([paired_by])}, more than runs of one seed do"
     elif n >= 8 and tau >= 1 and min(len(set(scores.tolist())) for scores in arms) == n:
@@ -96,8 +98,11 @@ def _short(r: float) -> str:
     return f"{r:.{digits}f}"
 
 
-def _order(scores: Array) -> tuple[str, float] | None:
-    """``sorted upwards`` or the like, and the chance of it for scores in no order; None where they are in no order."""
+def _order(scores: Array) -> tuple[bool, float, bool] | None:
+    """Whether scores lie upwards, the chance of their order if they have none, and whether it is exact.
+
+    None where they are in no order.
+    """
     n = scores.size
     steps = np.sign(np.diff(scores))
     counts: Sequence[int] = list(Counter(scores.tolist()).values())
@@ -105,8 +110,8 @@ def _order(scores: Array) -> tuple[str, float] | None:
         return None
     if len({step for step in steps.tolist() if step}) == 1:
         chance = 2 * math.exp(sum(math.lgamma(count + 1) for count in counts) - math.lgamma(n + 1))
-        return f"sorted {'upwards' if scores[-1] > scores[0] else 'downwards'}", chance
+        return bool(scores[-1] > scores[0]), chance, True
     found = stats.kendalltau(np.arange(n), scores)
     if abs(found.statistic) >= NEARLY and found.pvalue <= EACH_BY_CHANCE / 10:
-        return f"nearly sorted {'upwards' if found.statistic > 0 else 'downwards'}", float(found.pvalue)
+        return bool(found.statistic > 0), float(found.pvalue), False
     return None

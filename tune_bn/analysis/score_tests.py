@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,24 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tune_bn.analysis.family import Judged, comparison, judge_family
+from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
-from tune_bn.analysis.paired import paired_t_test
+from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
 from tune_bn.analysis.rounding import difference_error, score_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import Decision, Design, Outcome, decide
+from tune_bn.analysis.sequential import Design, decide, repeated_bounds, repeated_p_value
 from tune_bn.analysis.t_result import PairsError, TResult
 from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_t_test
 
 Array = NDArray[np.float64]
 Arms = Mapping[str, Array]
 
-__all__ = ["NOTHING", "against_threshold", "over_folds", "over_looks", "over_pairs", "without_pairs"]
+__all__ = ["NOTHING", "add_doubts", "against_threshold", "over_folds", "over_looks", "over_pairs", "without_pairs"]
 
 NOTHING: Mapping[str, Any] = {
-    **dict.fromkeys(("effect", "difference", "std_difference", "ci_low", "ci_high", "interval", "levels")),
-    **dict.fromkeys(("p_value", "p_value_less", "p_value_two_sided", "p_adjusted", "p_adjusted_less")),
+    **dict.fromkeys(("effect", "difference", "std_difference", *FIELDS)),
     **dict.fromkeys(("d_z", "correlation", "sensitivity", "welch", "doubt")),
     "supported": False,
     "worse": False,
@@ -57,14 +55,13 @@ def _each(arms: Arms, judge: Any) -> dict[str, Any]:
     return found
 
 
-def over_pairs(arms: Arms, baseline: Array, *, alpha: float, against: str, paired_by: str) -> dict[str, dict[str, Any]]:
-    """Paired t-test. Where the pairs are in grave doubt, a gain has to hold by Welch's test too.
+def over_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[str, Any]]:
+    """Paired t-test.
 
     Args:
         arms: gains of every arm but the baseline, in the order of the pairs, shape (n,).
         baseline: those of the baseline.
         alpha: family-wise level.
-        against, paired_by: names, for the words.
 
     Returns:
         For each arm what is known of it, as :data:`NOTHING` names it.
@@ -73,29 +70,44 @@ def over_pairs(arms: Arms, baseline: Array, *, alpha: float, against: str, paire
         Problems: differences that cannot be judged.
     """
 
-    def one(name: str, values: Array) -> tuple[Any, ...]:
+    def one(_: str, values: Array) -> tuple[Any, ...]:
         result = paired_t_test(values, baseline, alpha=alpha)
-        also = sensitivity_analysis(values - baseline, alpha=alpha, error=difference_error(values, baseline))
-        return result, also, doubt_of(values, baseline, name=name, against=against, paired_by=paired_by)
+        error = difference_error(values, baseline)
+        return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error)
 
     found = _each(arms, one)
-    results = {name: result for name, (result, _, _) in found.items()}
-    judged = judge_family({name: comparison(result) for name, result in results.items()}, alpha=alpha)
-    welch = _welch(arms, baseline, alpha)
-    answer = {}
-    for name, (result, also, doubt) in found.items():
-        answer[name] = _fields(result, judged[name]) | {
+    judged = family_fields({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
+    return {
+        name: judged[name]
+        | {
+            "effect": result.effect,
             "std_difference": result.std,
             "d_z": result.d_z,
             "correlation": result.correlation,
             "sensitivity": also,
-            "welch": welch.get(name),
-            "doubt": None if doubt is None else doubt.text,
         }
+        for name, (result, also) in found.items()
+    }
+
+
+def add_doubts(
+    found: Mapping[str, dict[str, Any]], arms: Arms, baseline: Array, *, alpha: float, against: str, paired_by: str
+) -> None:
+    """Add what speaks against the pairs of each arm, with Welch's test; in grave doubt a gain has to hold by it too.
+
+    Args:
+        found: what a paired test knows of each arm; the keys ``welch`` and ``doubt`` are added.
+        arms, baseline: gains, in the order of the pairs.
+        alpha: family-wise level.
+        against, paired_by: names, for the words.
+    """
+    welch = _welch(arms, baseline, alpha)
+    for name, answer in found.items():
+        doubt = doubt_of(arms[name], baseline, name=name, against=against, paired_by=paired_by)
+        answer |= {"welch": welch.get(name), "doubt": None if doubt is None else doubt.text}
         if doubt is not None and doubt.is_grave:
             other = welch.get(name) or {"supported": False, "worse": False}
-            answer[name] |= {key: answer[name][key] and other[key] for key in ("supported", "worse")}
-    return answer
+            answer |= {key: answer[key] and other[key] for key in ("supported", "worse")}
 
 
 def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any]]:
@@ -106,17 +118,10 @@ def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any
             results[name] = welch_t_test(values, baseline, alpha=alpha)
         except PairsError:
             return {}
-    judged = judge_family({name: comparison(result) for name, result in results.items()}, alpha=alpha)
+    judged = family_fields({name: comparison(result) for name, result in results.items()}, alpha=alpha)
     return {
-        name: {
-            "p_value": result.p_value,
-            "p_adjusted": judged[name].p_adjusted,
-            "df": result.df,
-            "ci_low": _finite(result.ci_low),
-            "ci_high": _finite(result.ci_high),
-            "supported": judged[name].supported,
-            "worse": judged[name].worse,
-        }
+        name: {"df": result.df}
+        | {key: judged[name][key] for key in ("p_value", "p_adjusted", "p_two_sided", "ci", "supported", "worse")}
         for name, result in results.items()
     }
 
@@ -134,10 +139,11 @@ def over_folds(arms: Arms, baseline: Array, *, folds: int, alpha: float) -> dict
         return corrected_resampled_t_test(values, baseline, folds=folds, alpha=alpha), plain
 
     found = _each(arms, one)
-    judged = judge_family({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
+    judged = family_fields({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
     return {
-        name: _fields(result, judged[name])
+        name: judged[name]
         | {
+            "effect": result.effect,
             "std_difference": result.std,
             "correlation": plain.correlation,
             "uncorrected_p_value": plain.p_value,
@@ -162,10 +168,14 @@ def without_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dic
         )
 
     found = _each(arms, one)
-    judged = judge_family({name: comparison(result) for name, (result, _, _) in found.items()}, alpha=alpha)
+    judged = family_fields({name: comparison(result) for name, (result, _, _) in found.items()}, alpha=alpha)
     return {
-        name: _fields(result, judged[name])
-        | {"df": result.df, "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)}}
+        name: judged[name]
+        | {
+            "effect": result.effect,
+            "df": result.df,
+            "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)},
+        }
         for name, (result, ranks, shift) in found.items()
     }
 
@@ -184,9 +194,9 @@ def against_threshold(arms: Arms, threshold: float, *, alpha: float) -> dict[str
         return result, sensitivity_analysis(above, alpha=alpha, error=error)
 
     found = _each(arms, one)
-    judged = judge_family({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
+    judged = family_fields({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
     return {
-        name: _fields(result, judged[name]) | {"d_z": result.effect / result.std, "sensitivity": also}
+        name: judged[name] | {"effect": result.effect, "d_z": result.effect / result.std, "sensitivity": also}
         for name, (result, also) in found.items()
     }
 
@@ -199,64 +209,39 @@ def over_looks(arms: Arms, baseline: Array, rule: Design) -> dict[str, dict[str,
     Raises:
         Problems: differences that cannot be judged.
     """
-    gains = _decided(arms, baseline, rule)
-    losses = _decided({name: -values for name, values in arms.items()}, -baseline, rule)
-    answer = {}
-    for name, values in arms.items():
-        outcome, mirrored = gains[name], losses[name]
-        last, less = outcome.last, mirrored.last
-        n = last.n
-        paired = paired_t_test(values[:n], baseline[:n], alpha=rule.alpha)
-        high = None if less.ci_low is None else -less.ci_low
-        worse = less.decision is Decision.EFFICACY
-        answer[name] = {
-            "n": n,
-            "effect": last.effect,
-            "std_difference": last.std,
-            "ci_low": last.ci_low,
-            "ci_high": high,
-            "interval": [last.ci_low, high],
-            "levels": [rule.alpha, rule.alpha],
-            "p_value": last.p_value,
-            "p_value_less": less.p_value,
-            "p_value_two_sided": min(1.0, 2 * min(last.p_value, less.p_value)),
-            "p_adjusted": outcome.p_adjusted,
-            "p_adjusted_less": mirrored.p_adjusted,
-            "d_z": paired.d_z,
-            "correlation": paired.correlation,
-            "sensitivity": None,
-            "supported": last.decision is Decision.EFFICACY,
-            "worse": worse,
-            "decision": str(last.decision),
-            "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
-        }
-    return answer
-
-
-def _decided(arms: Arms, baseline: Array, rule: Design) -> dict[str, Outcome]:
     try:
-        return decide(arms, baseline, rule)
+        outcomes = decide(arms, baseline, rule)
     except PairsError as error:
         name, _, words = str(error).partition(": ")
         raise Problems([(name, PairsError(error.problem, words or str(error)))]) from None
 
+    def one(name: str, values: Array) -> PairedResult:
+        n = outcomes[name].last.n
+        return paired_t_test(values[:n], baseline[:n], alpha=rule.alpha)
 
-def _fields(result: TResult, judged: Judged) -> dict[str, Any]:
+    results: dict[str, PairedResult] = _each(arms, one)
+    judged = family_fields(
+        {name: _repeated(result, outcomes[name].last.p_value, rule) for name, result in results.items()},
+        alpha=rule.alpha,
+    )
     return {
-        "effect": result.effect,
-        "ci_low": _finite(result.ci_low),
-        "ci_high": _finite(result.ci_high),
-        "interval": [None if end is None else _finite(end) for end in judged.interval],
-        "levels": list(judged.levels),
-        "p_value": result.p_value,
-        "p_value_less": result.p_value_less,
-        "p_value_two_sided": result.p_value_two_sided,
-        "p_adjusted": judged.p_adjusted,
-        "p_adjusted_less": judged.p_adjusted_less,
-        "supported": judged.supported,
-        "worse": judged.worse,
+        name: judged[name]
+        | {
+            "n": result.n,
+            "effect": result.effect,
+            "std_difference": result.std,
+            "d_z": result.d_z,
+            "correlation": result.correlation,
+            "decision": str(outcomes[name].last.decision),
+            "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcomes[name].looks],
+        }
+        for name, result in results.items()
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _repeated(result: PairedResult, p_value: float, rule: Design) -> Comparison:
+    """The look that ended an arm, with p-values and bounds that hold at all looks together."""
+    p_value_less = repeated_p_value(rule.looks, result.n, result.p_value_less)
+    return Comparison(
+        p_value, p_value_less, lambda level: repeated_bounds(result, rule.looks, level, p_value, p_value_less)
+    )

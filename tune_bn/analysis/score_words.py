@@ -8,7 +8,7 @@ from typing import Any
 
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import MIN
-from tune_bn.analysis.wording import number_words, p_words
+from tune_bn.analysis.wording import harm_sentence, number_words, p_words
 
 PAIRED, UNPAIRED, THRESHOLD, FOLDS, LOOKS = "paired", "unpaired", "threshold", "folds", "looks"
 
@@ -32,8 +32,7 @@ def metric_name(verdict: Mapping[str, Any]) -> str:
 
 def sentence(verdict: Mapping[str, Any]) -> str:
     """The outcome of a valid verdict: the strongest arm, the arms that are worse, and what is in doubt."""
-    candidates = verdict["candidates"]
-    best = min(candidates, key=lambda arm: (not arm["supported"], arm["p_adjusted"], -arm["effect"]))
+    best = strongest(verdict)
     parts = [
         f"{_claim(verdict, best)} ({_numbers(verdict, best)}).",
         _harm(verdict),
@@ -41,6 +40,12 @@ def sentence(verdict: Mapping[str, Any]) -> str:
         _few(verdict),
     ]
     return " ".join(part for part in parts if part)
+
+
+def strongest(verdict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arm that the sentence is about."""
+    arms: Sequence[Mapping[str, Any]] = verdict["candidates"]
+    return min(arms, key=lambda arm: (not arm["supported"], arm["p_adjusted"], -arm["effect"]))
 
 
 def _against(verdict: Mapping[str, Any]) -> str:
@@ -79,8 +84,8 @@ def _numbers(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
         words.append(
             f"{test} p = {best['p_value']:.2g}, adjusted for {m} arms p = {p_words(best['p_adjusted'], alpha)}"
         )
-    words.append(f"two-sided p = {best['p_value_two_sided']:.2g}")
-    low, high = best["interval"]
+    words.append(f"two-sided p = {best['p_two_sided']:.2g}")
+    low, high = best["ci_adjusted"]
     words.append(f"{interval_name(verdict, best)} of the gain {end_words(low)} to {end_words(high)}")
     said = ", ".join(words)
     return said if m == 1 else f"{said}; {supported} of {m} supported"
@@ -88,7 +93,7 @@ def _numbers(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
 
 def interval_name(verdict: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
     """``90 % interval``: the two-sided interval that belongs to the one-sided test of this arm."""
-    low, high = arm["levels"]
+    low, high = arm["adjusted_levels"]
     return f"{100 * (1 - low - high):.4g} % interval"
 
 
@@ -99,15 +104,11 @@ def end_words(value: float | None) -> str:
 
 def _harm(verdict: Mapping[str, Any]) -> str:
     """The arms that are worse by the mirrored test: a gain of one must not hide them."""
-    worse = [arm for arm in verdict["candidates"] if arm["worse"]]
-    if not worse:
-        return ""
-    m = len(verdict["candidates"])
-    names = ", ".join(f"{listed([arm['arm']])} ({number_words(arm['effect'])})" for arm in worse)
-    counted = "" if m == 1 else f"{len(worse)} of {m} arms {'is' if len(worse) == 1 else 'are'} "
-    if m == 1:
-        return f"It is significantly worse than {_against(verdict)} (p = {worse[0]['p_adjusted_less']:.2g})."
-    return f"{counted}significantly worse than {_against(verdict)}: {names}."
+    arms = verdict["candidates"]
+    if len(arms) == 1 and arms[0]["worse"]:
+        return f"It is significantly worse than {_against(verdict)} (p = {arms[0]['p_worse_adjusted']:.2g})."
+    names = [listed([arm["arm"]]) for arm in arms]
+    return harm_sentence(arms, names, "arms", lambda value: f"{'+' if value > 0 else ''}{number_words(value)}").strip()
 
 
 def _doubts(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:

@@ -21,15 +21,17 @@ from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_tests import (
     NOTHING,
     Problems,
+    add_doubts,
     against_threshold,
     over_folds,
     over_looks,
     over_pairs,
     without_pairs,
 )
-from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence
+from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence, strongest
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
+from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError
 from tune_bn.records import VERDICT_SCHEMA_VERSION
 
@@ -91,8 +93,9 @@ def judge_scores(
     Returns:
         A dict that JSON can hold, with the keys of :func:`tune_bn.analysis.verdict.judge` that have a meaning here.
         ``effect`` and every bound are gains: positive is better under either goal; ``difference`` is the mean of the
-        arm minus that of the baseline. ``interval`` is the two-sided interval that belongs to the adjusted one-sided
-        test and its mirror. It does not depend on the order of the rows, but for the order of the candidates, which is
+        arm minus that of the baseline. P-values and intervals are those of
+        :func:`tune_bn.analysis.family.family_fields`, under its names. ``remarks`` holds what is no broken rule and has
+        to be known. It does not depend on the order of the rows, but for the order of the candidates, which is
         that of their first rows.
 
     Raises:
@@ -146,7 +149,10 @@ def judge_scores(
             elif baseline is not None and rule is not None:
                 found = over_looks(others, values[baseline], rule)
             elif baseline is not None:
-                found = over_pairs(others, values[baseline], alpha=alpha, against=baseline, paired_by=scores.paired_by)
+                found = over_pairs(others, values[baseline], alpha=alpha)
+            if baseline is not None and paired:
+                names = {"against": baseline, "paired_by": scores.paired_by}
+                add_doubts(found, others, values[baseline], alpha=alpha, **names)
         except Problems as error:
             problems += [f"{listed([name])}: {problem}" for name, problem in error.problems]
     compared = {arm: _arm(arm, usable[arm]) for arm in everyone}
@@ -159,6 +165,7 @@ def judge_scores(
         "schema_version": VERDICT_SCHEMA_VERSION,
         "source": scores.source,
         "verdict": INVALID,
+        "headline": INVALID,
         "reason": "",
         "problems": problems,
         "remarks": [*scores.remarks, *remarks, *([] if problems else _remarks(scores, mode, compared, paired))],
@@ -177,13 +184,23 @@ def judge_scores(
         "looks": None if looks is None else list(looks),
         "baseline": None if baseline is None else compared[baseline],
         "candidates": candidates,
+        "worse": [arm["arm"] for arm in candidates if arm["worse"]],
+        "ci_confidence": 1 - 2 * alpha,
         "selection": SCORES_NOTE + _NOTES[mode],
     }
     if problems:
         verdict["reason"] = problem_words(problems)
         return verdict
     verdict["verdict"] = SUPPORTED if any(arm["supported"] for arm in verdict["candidates"]) else NOT_SUPPORTED
+    verdict["headline"] = headline(verdict["verdict"], candidates, "arms")
     verdict["reason"] = sentence(verdict)
+    told = strongest(verdict)["arm"]
+    verdict["remarks"] += [
+        f"{arm['doubt']}; without the pairs Welch's t-test gives {listed([arm['arm']])} p = "
+        f"{arm['welch']['p_value']:.2g}"
+        for arm in candidates
+        if arm["doubt"] and arm["welch"] and arm["arm"] != told
+    ]
     return verdict
 
 
@@ -286,13 +303,12 @@ def _findings(
 def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], paired: bool) -> list[str]:
     """What is no broken rule and yet has to be known."""
     said = []
+    alike: dict[tuple[float, ...], list[str]] = {}
     for name, arm in arms.items():
-        values = list(arm["scores"].values())
-        if len(set(values)) == 1:
-            said.append(
-                f"{listed([name])} has the same score {values[0]:g} in all {len(values)} rows: one run that was copied "
-                "is no sample, and a published mean is judged by --threshold"
-            )
+        alike.setdefault(tuple(arm["scores"].values()), []).append(name)
+    for names in alike.values():
+        if paired and len(names) > 1:
+            said.append(f"{listed(names)} have the same scores in every pair")
     if mode == PAIRED and re.search(r"fold|split|cv", scores.paired_by, re.IGNORECASE):
         said.append(
             f"pairs by {listed([scores.paired_by])}: the folds of a cross-validation share training data, so the plain "

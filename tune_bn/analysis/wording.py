@@ -96,7 +96,8 @@ def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
 def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
-    ``supported``, ``not supported``, ``not supported, and worse``, ``supported in 1 of 4 settings, worse in 3``.
+    ``supported`` and ``not_supported`` themselves where no arm is worse; else ``not supported, and worse`` of one arm,
+    and of several ``supported in 1 of 4 settings, worse in 3``.
 
     Args:
         verdict: ``supported`` or ``not_supported``.
@@ -105,7 +106,7 @@ def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
     """
     better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
     if not worse:
-        return verdict.replace("_", " ")
+        return verdict
     if len(arms) == 1:
         return "not supported, and worse"
     return f"{f'supported in {better}' if better else 'not supported in any'} of {len(arms)} {kind}, worse in {worse}"

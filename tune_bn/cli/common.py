@@ -127,7 +127,7 @@ def shown(path: Path) -> str:
 
 
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
-    say(f"verdict: {verdict['verdict']}")
+    say(f"verdict: {verdict['headline']}")
     say(verdict["reason"])
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")

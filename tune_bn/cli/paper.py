@@ -87,11 +87,12 @@ def reproduce(
     The comparison is also written into the study's folder, as paper.md.
 
     --json prints a list of columns, each with `table`, `column`, `study`,
-    `verdict`, `reason`, `seeds`, `deviations` (from the paper's setting; empty:
-    none), `diverged` runs and `cells`. A cell has its keys, its `arm` in the
-    study, `published` and `ours` (`mean` and `std` in percent, `n`, and the 95 %
-    t-`interval` of the mean), `difference` (ours − published, in percentage
-    points) and `intervals_overlap`. What else is printed goes to stderr.
+    `verdict`, `headline`, `reason`, `seeds`, `deviations` (from the paper's
+    setting; empty: none), `diverged` runs and `cells`. A cell has its keys, its
+    `arm` in the study, `published` and `ours` (`mean` and `std` in percent, `n`,
+    and the 95 % t-`interval` of the mean), `difference` (ours − published, in
+    percentage points) and `intervals_overlap`. What else is printed goes to
+    stderr.
     """
     from tune_bn.reproduction import OVERLAP_NOTE, as_row, asked_cells, columns, parse_seeds, write_comparison
 

@@ -11,7 +11,7 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
     from tune_bn.analysis.evidence import listed
     from tune_bn.analysis.score_words import THRESHOLD, arm_words
 
-    lines = [f"verdict: {verdict['verdict']}", verdict["reason"]]
+    lines = [f"verdict: {verdict['headline']}", verdict["reason"]]
     remarks = [f"remark: {remark}" for remark in verdict["remarks"]]
     if verdict["verdict"] == "invalid":
         return "\n".join([*lines, *(f"- {problem}" for problem in verdict["problems"][1:]), *remarks])
@@ -34,7 +34,7 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
                 number(arm["ci_low"]),
                 p_words(arm["p_value"]),
                 *adjusted,
-                p_words(arm["p_value_two_sided"]),
+                p_words(arm["p_two_sided"]),
                 "supported" if arm["supported"] else "worse" if arm["worse"] else "not supported",
             ]
         )

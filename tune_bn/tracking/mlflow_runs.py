@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 PREFIX = "tune_bn."
-_OWN_TAGS = ("verdict", "role", "arm", "against", "metric", "goal", "alpha", "n", "outcome", "effect")
-_OWN_TAGS = (*_OWN_TAGS, "p_value", "p_adjusted", "reason")
+_OWN_TAGS = (
+    *("verdict", "role", "arm", "against", "metric", "goal", "alpha", "n"),
+    *("outcome", "effect", "p_value", "p_adjusted"),
+)
 
 _FINISHED = "FINISHED"
 _RUNS_PER_PAGE = 1000
