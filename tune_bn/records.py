@@ -86,14 +86,14 @@ def run_key(stage: str, arm: str, trial: int | None, seed: int) -> str:
 
 
 def ranges(seeds: Iterable[int]) -> str:
-    """``1-15, 20``: integers in words, those in a row together."""
+    """``1–15, 101`` for 1, 2, …, 15, 101."""
     found: list[list[int]] = []
     for seed in sorted(set(seeds)):
         if found and seed == found[-1][1] + 1:
             found[-1][1] = seed
         else:
             found.append([seed, seed])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in found)
 
 
 def fresh_seeds(number: int, taken: Iterable[int]) -> str:

@@ -61,7 +61,10 @@ class Scheduler(Section):
     """Who stops hopeless trials of the search early."""
 
     name: Literal["asha", "median", "none"] = entry(
-        "asha", doc="Ray Tune's ASHA, its median stopping rule, or none", accepted="asha | median | none"
+        "asha",
+        doc="asynchronous successive halving or the median stopping rule, as Ray Tune has them, or none; trials are "
+        "compared within their arm, and the first `budget.finalists` of each arm always run to their end",
+        accepted="asha | median | none",
     )
     grace: int = _count(10, 1, doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is")
     reduction: int = _count(3, 2, doc="ASHA keeps one trial in so many at each rung")
@@ -99,7 +102,12 @@ class Budget(Section):
         gt=0,
         le=LARGEST_COUNT,
     )
-    finalists: int = _count(3, 1, doc="best trials of the search that meet on the selection seeds")
+    finalists: int = _count(
+        3,
+        1,
+        doc="best trials of the search that meet on the selection seeds, of each arm; as many of its trials, the first "
+        "ones, are never stopped early",
+    )
     race_error: float | None = entry(
         0.05,
         doc="finalists that are clearly behind after 3, 5, 8, 11, 15, 20, … selection seeds are dropped; the chance at "
