@@ -172,9 +172,9 @@ def _stages(space: Space, plan: Plan) -> list[str]:
     scheduler = space.scheduler_config
     stopping = "none"
     if scheduler is not None:
-        arms = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
-        spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in arms)
-        within = ", each arm by itself" if len(arms) > 1 else ""
+        searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+        spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)
+        within = ", each arm by itself" if len(searching) > 1 else ""
         stopping = (
             f"{scheduler.name} after {scheduler.grace} epochs{within}; the first {spared} trials run to their end"
         )
