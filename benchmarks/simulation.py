@@ -17,6 +17,9 @@ This follows what was measured on the embedded digits at c = 100 (best validatio
 half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01. It is
 hard on early stopping: with the many more steps of a CIFAR recipe the delay may be a smaller share of the training,
 which ``curve_length`` is for.
+
+With ``lag`` the arms differ instead: all start as γ = 1 does, and the baseline is so many points behind after a quarter
+of the training, and less and less from there on.
 """
 
 from __future__ import annotations
@@ -61,6 +64,8 @@ class Laboratory:
     test_images: int = 10_000
     curve_length: float = 1.0
     """Share of the training in which the learning curves run through what they do on the digits in all of it."""
+    lag: float | None = None
+    """Points by which the baseline (γ = 1, c = 1) is behind after a quarter of the training; at its end none."""
 
     def scores(self, point: Point, seed: int) -> tuple[float, float]:
         """Validation and test accuracy of a full run, in percent of whole images."""
@@ -73,10 +78,16 @@ class Laboratory:
     def curve(self, point: Point, seed: int, epochs: int) -> list[float]:
         """Validation accuracy after each epoch, rising; the last is that of :meth:`scores`."""
         final, _ = self.scores(point, seed)
-        distances = [_distance(epoch / epochs / self.curve_length, point.gamma) for epoch in range(1, epochs + 1)]
+        gamma = point.gamma if self.lag is None else 1.0
+        shares = [epoch / epochs for epoch in range(1, epochs + 1)]
+        distances = [_distance(share / self.curve_length, gamma) for share in shares]
         rest = distances[-1]
         left = [(distance - rest) / (1 - rest) for distance in distances]
-        return [final - (final - _CHANCE) * share for share in left]
+        lag = self.lag if self.lag is not None and (point.gamma, point.c) == (1.0, 1.0) else 0.0
+        return [
+            final - (final - _CHANCE) * away - lag * min(share / 0.25, (1 - share) / 0.75)
+            for away, share in zip(left, shares, strict=True)
+        ]
 
 
 def _distance(share: float, gamma: float) -> float:

@@ -241,7 +241,14 @@ def _stages(space: Space, plan: Plan) -> list[str]:
         return [f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {arms} {against}); nothing is searched"]
     searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
     scheduler = space.scheduler_config
-    stopping = "none" if scheduler is None else f"{scheduler.name} after {scheduler.grace} epochs"
+    stopping = "none"
+    if scheduler is not None:
+        searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+        spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)
+        within = ", each arm by itself" if len(searching) > 1 else ""
+        stopping = (
+            f"{scheduler.name} after {scheduler.grace} epochs{within}; the first {spared} trials run to their end"
+        )
     candidates = f"{claim.candidates} candidate{'s' if claim.candidates > 1 else ''}"
     return [
         f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "

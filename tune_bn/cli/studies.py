@@ -90,8 +90,10 @@ def search(
     each study become the first start points, as far as they lie in this space:
     first those that its selection kept longest, by their mean over the selection
     seeds, then others that ran to their end, by their mean over the search seeds.
-    The new study's space.yaml keeps them: a resume needs no other study.
+    The new study's space.yaml keeps them: a resume needs no other study. It
+    confirms on fresh seeds: none that such a study searched, selected or confirms on.
     """
+    from tune_bn.known_seeds import remark
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words
     from tune_bn.warm_start import warm_started
@@ -114,7 +116,8 @@ def search(
 
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
-        for line in told:
+        known = remark(loaded, list_studies(output))
+        for line in [*told, *([known] if known else [])]:
             typer.echo(line, err=True)
         return folder
 

@@ -29,6 +29,12 @@ def train(
     path = find_space(space)
     loaded = load_space(path, set_ or [])
     given = {key: value for key, value in (("gamma", gamma), ("c", c)) if value is not None}
+    if seed in loaded.seeds.confirm:
+        typer.echo(
+            f"remark: {seed} is one of seeds.confirm, on which a study is to confirm what was chosen without it; to "
+            "try things out, another --seed",
+            err=True,
+        )
     with naming(source_words(path, set_ or [])), ConsoleObserver() as console:
         for line in train_once(loaded, given, seed, console.decoding):
             say(line)

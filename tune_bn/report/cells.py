@@ -43,14 +43,3 @@ def distinct(values: Iterable[Any]) -> str:
     """Every value once, in their order; None is ``unknown``."""
     found = list(dict.fromkeys("unknown" if value is None else str(value) for value in values))
     return ", ".join(found) or NONE
-
-
-def ranges(seeds: Iterable[int]) -> str:
-    """``1–15, 101`` for 1, 2, …, 15, 101."""
-    runs: list[list[int]] = []
-    for seed in sorted(set(seeds)):
-        if runs and seed == runs[-1][1] + 1:
-            runs[-1][1] = seed
-        else:
-            runs.append([seed, seed])
-    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in runs)
