@@ -27,6 +27,7 @@ TORCHVISION_BIASES = {
     "torchvision.ops.deform_conv.DeformConv2d": ("bias",),
     "torchvision.models.maxvit.RelativePositionalMultiHeadAttention": ("relative_position_bias_table",),
     "torchvision.models.swin_transformer.ShiftedWindowAttention": ("relative_position_bias_table",),
+    "torchvision.models.video.swin_transformer.ShiftedWindowAttention3d": ("relative_position_bias_table",),
 }
 """The same for torchvision's, by name, so that none is imported. Its training recipes let these tables not decay."""
 _REPARAMETRIZED = ("_orig", "_g", "_v")
