@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError
 from tune_bn.layers import Diagnostics, read_diagnostics, to_json
+from tune_bn.method.networks import load_weights
 from tune_bn.records import COMPLETED, PRUNED, Record, write_json
 from tune_bn.report.canvas import save
 from tune_bn.report.layers import (
@@ -255,7 +256,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], place: str) -> None:
         there, here = (tuple(side[shapes[0]].shape) for side in (weights, own))
         problem = f"{shapes[0]!r} has the shape {there}, in the network {here}{_others(shapes)}"
     else:
-        model.load_state_dict(dict(weights), strict=False)
+        load_weights(model, weights, strict=False)
         return
     raise MethodError(f"{place}: {problem}; accepted: weights of the network that --space describes")
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from tune_bn.method.config import ModelConfig
-from tune_bn.method.networks import make_network
+from tune_bn.method.networks import load_weights, make_network
 from tune_bn.method.undisturbed import undisturbed
 from tune_bn.method.user_network import is_user_network, words_of
 
@@ -87,7 +87,7 @@ def _tried(arch: str, image_shape: tuple[int, int, int], num_classes: int) -> La
             with suppress(Exception):
                 # Of a constructor that draws elsewhere, two calls give two networks.
                 start = start or {key: value.detach().clone() for key, value in network.state_dict().items()}
-                network.load_state_dict(start)
+                load_weights(network, start)
             try:
                 network.to(memory_format=FORMATS[name])
                 _try_step(network, images.to(memory_format=FORMATS[name]))
@@ -120,7 +120,7 @@ def _same_outputs(networks: Mapping[str, nn.Module], start: Mapping[str, Tensor]
         try:
             for name, network in networks.items():
                 network.to(dtype)
-                network.load_state_dict(start)
+                load_weights(network, start)
                 found.append(_outputs(network, images.to(dtype, memory_format=FORMATS[name])))
         except (Exception, SystemExit):
             continue

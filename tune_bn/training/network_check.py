@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.build import build_model, naming_keys, prepared
-from tune_bn.method.networks import dry_run
+from tune_bn.method.networks import dry_run, load_weights
 from tune_bn.method.undisturbed import host_randomness, undisturbed
 from tune_bn.method.user_network import is_user_network, words_of
 from tune_bn.training.config import RunConfig
@@ -185,7 +185,7 @@ class _Trial:
         self.shape = image_shape
         self.num_classes = num_classes
         self.network = self._built(0)
-        self.start = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.start = _copy(self.network)
         self.passes = _Passes(config, self.network, image_shape, num_classes, torch.device("cpu"))
 
     def _built(self, seed: int) -> nn.Module:
@@ -205,6 +205,7 @@ class _Trial:
             found.append(f"trained with contiguous memory, since {self.layout.reason}")
         found += self._step()
         found += self._evaluation()
+        found += self._restored()
         self._sizes(batches)
         return [f"{self.arch}: {words}" for words in (*found, *self._initial_weights())]
 
@@ -244,15 +245,31 @@ class _Trial:
 
     def _evaluation(self) -> list[str]:
         """An evaluation of two images, twice."""
-        state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        state = _copy(self.network)
         first, second = (self.passes.forward(IMAGES, training=False) for _ in range(2))
         found = []
-        if not torch.equal(first.nan_to_num(), second.nan_to_num()):
+        if not _equal(first, second):
             found.append("evaluated twice it gives two answers: its scores depend on more than its weights")
         after = self.network.state_dict()
         if changed := [name for name, value in state.items() if not torch.equal(value, after[name])]:
             found.append(f"evaluation changes {changed[0]}: what it learns depends on the validation images")
         return found
+
+    def _restored(self) -> list[str]:
+        """Whether the weights are kept and loaded again, as for a resume and for the test of the best epoch."""
+        fresh = self._built(0)
+        try:
+            load_weights(fresh, {name: value.detach().clone() for name, value in self.network.state_dict().items()})
+        except Exception as error:
+            raise MethodError(
+                f"model.arch: got {self.arch!r}, whose state_dict cannot be copied and loaded again (it raised "
+                f"{words_of(error)}); accepted: a state_dict of tensors that load_state_dict takes"
+            ) from error
+        again = _Passes(self.config, fresh, self.shape, self.num_classes, torch.device("cpu"))
+        here, there = (passes.forward(IMAGES, training=False) for passes in (self.passes, again))
+        if _equal(here, self.passes.forward(IMAGES, training=False)) and not _equal(here, there):
+            return ["its state_dict does not hold all that it learns: a resumed run goes on from something else"]
+        return []
 
     def _sizes(self, batches: Batches) -> None:
         """Other numbers of images."""
@@ -292,3 +309,14 @@ class _Trial:
         if all(torch.equal(value, other[name]) for name, value in start.items()):
             return ["its initial weights are the same for every seed"]
         return []
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a state dict, which may hold other things."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    """Whether two outputs are equal but for the rounding of another number of threads."""
+    one, other = (value.double().nan_to_num() for value in (first, second))
+    return float((one - other).norm()) <= 1e-6 * float(one.norm())
