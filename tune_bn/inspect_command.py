@@ -133,7 +133,7 @@ def of_first_step(space: Space, given: Mapping[str, Any], seed: int) -> Diagnost
         DataError, MethodError, TrackingError: the space is not; see :func:`tune_bn.validate.check_surroundings`.
     """
     config = _config(space, given)
-    check_surroundings(space)
+    check_surroundings(space, single=config)
     data = _data(space)
     start = first_weights(config, data, seed)
     found = _inspected(lambda: inspect_model(start, start, config, data, seed, epoch=0), config)
@@ -157,7 +157,7 @@ def of_checkpoint(space: Space, given: Mapping[str, Any], file: Path, seed: int 
     config = _config(space, given)
     content = _load(file)
     weights, seed, epoch = _weights(content, file, seed)
-    check_surroundings(space)
+    check_surroundings(space, single=config)
     data = _data(space)
     start, model = first_weights(config, data, seed), first_weights(config, data, seed)
     _fill(model, weights, f"--checkpoint: {file} does not fit {config.model.arch} with norm: {config.model.norm}")

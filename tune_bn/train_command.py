@@ -34,7 +34,7 @@ def train_once(
     from tune_bn.training.loop import TrainingRun
 
     remarks: list[str] = []
-    check_surroundings(space, remarks.append)
+    check_surroundings(space, remarks.append, single=config)
     yield from (f"note: {line}" for line in remarks)
     device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
     dataset = load_dataset(space.data, progress=decoding).without_test()
