@@ -105,9 +105,9 @@ def check_surroundings(
                 f"{sizes.place}: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: a "
                 f"size that leaves none or more, since batch norm cannot normalize one image{_other_size(sizes, data)}"
             )
-    remarks = dict.fromkeys(line for line in _check_networks(space, found, data))
-    for line in remarks if remark is not None else ():
-        remark(line)
+    for line in dict.fromkeys(_check_networks(space, found, data)):
+        if remark is not None:
+            remark(line)
     return data
 
 
@@ -136,7 +136,8 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
         which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
         alone = f"leaves a last batch of one of {data.train_size} images"
         try:
-            yield from check_network(config, data.image_shape, data.num_classes, batches)
+            gpu = space.resources.gpu > 0
+            yield from check_network(config, data.image_shape, data.num_classes, batches, gpu=gpu)
         except OneImageError as error:
             if not inside:
                 raise

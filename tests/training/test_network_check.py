@@ -123,6 +123,24 @@ class Extra(Net):
 def extra_state(in_channels, num_classes):
     return Extra(in_channels, num_classes, head)
 
+class Grows(Net):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.register_buffer("grid", None)
+
+    def forward(self, x):
+        self.grid = torch.zeros(1) if self.grid is None else self.grid
+        return super().forward(x) + self.grid
+
+def grows(in_channels, num_classes):
+    return Grows(in_channels, num_classes, head)
+
+def empty(in_channels, num_classes):
+    with torch.device("meta"):
+        return good(in_channels, num_classes)
+
+compiled = of(head, torch.compile)
+
 class Hidden(Net):
     def forward(self, x):
         self.calls += self.training
@@ -163,7 +181,7 @@ def problem_of(arch: str, batches: Batches | None = None, **options: object) -> 
     return str(caught.value)
 
 
-GOOD = "good reads changes_input checkpointed hooked parallel drops talks tied"
+GOOD = "good reads changes_input checkpointed hooked parallel drops talks tied compiled"
 
 
 @pytest.mark.parametrize("name", GOOD.split())
@@ -232,7 +250,9 @@ def test_what_cannot_be_built_or_treated_is_refused(options: dict[str, object], 
         ("in_double", "on images of 3×8×8; accepted: a network for such images"),
         ("leaves", "which raised SystemExit: 3 on images of 3×8×8"),
         ("raises_in_eval", "which raised ZeroDivisionError: division by zero in evaluation mode on images of 3×8×8"),
-        ("extra_state", "whose state_dict cannot be copied and loaded again (it raised AttributeError"),
+        ("grows", 'Unexpected key(s) in state_dict: "grid"'),
+        ("empty", "Cannot copy out of meta tensor; no data"),
+        ("extra_state", "whose state_dict after a step a new one cannot load (it raised AttributeError"),
         ("overwrites", "has been modified by an inplace operation"),
         ("small", "Kernel size can't be greater than actual input size on images of 3×8×8"),
         ("exits", "which raised SystemExit: no weights; accepted: a function that returns"),
@@ -301,6 +321,15 @@ def test_a_gamma_that_is_frozen_by_the_user_is_no_surprise() -> None:
 def test_a_network_is_tried_in_the_precision_of_its_runs() -> None:
     assert remarks_on("own:good", train=TrainConfig(precision="bf16")) == ""
     assert "nothing learns" in problem_of("own:frozen", train=TrainConfig(precision="bf16"))
+
+
+def test_a_tensor_that_stays_on_the_cpu_is_remarked_where_a_gpu_is_wanted() -> None:
+    config = config_of("own:at_most_64")
+    assert check_network(config, SHAPE, 10) == []
+    (line,) = check_network(config, SHAPE, 10, gpu=True)
+    assert "a tensor of its own stays on the CPU" in line
+    assert check_network(config_of("own:good"), SHAPE, 10, gpu=True) == []
+    assert check_network(config_of("own:reads"), SHAPE, 10, gpu=True) == []
 
 
 def test_nothing_is_left_behind(capfd: pytest.CaptureFixture[str]) -> None:
