@@ -85,7 +85,7 @@ def test_a_network_that_cannot_be_trained_is_refused(sections: dict[str, Any], w
 def test_every_kind_of_network_that_may_come_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[ModelConfig] = []
 
-    def check(config: RunConfig, *_: object) -> list[str]:
+    def check(config: RunConfig, *_: object, gpu: bool) -> list[str]:
         checked.append(config.model)
         return []
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError
 from tune_bn.layers import Diagnostics, read_diagnostics, to_json
+from tune_bn.method.networks import load_weights
 from tune_bn.provenance import data_changes
 from tune_bn.records import COMPLETED, PRUNED, Record, write_json
 from tune_bn.report.canvas import save
@@ -138,7 +139,7 @@ def of_first_step(space: Space, given: Mapping[str, Any], seed: int) -> Diagnost
         DataError, MethodError, TrackingError: the space is not; see :func:`tune_bn.validate.check_surroundings`.
     """
     config = _config(space, given)
-    check_surroundings(space)
+    check_surroundings(space, single=config)
     data = _data(space)
     start = first_weights(config, data, seed)
     found = _inspected(lambda: inspect_model(start, start, config, data, seed, epoch=0), config)
@@ -163,7 +164,7 @@ def of_checkpoint(space: Space, given: Mapping[str, Any], file: Path, seed: int 
     config = _config(space, given)
     content, seed, epoch = _of_study(read_weight_file(file), file, seed)
     require_tensors(content, file)
-    check_surroundings(space)
+    check_surroundings(space, single=config)
     data = _data(space)
     start, model = first_weights(config, data, seed), first_weights(config, data, seed)
     misfit = f"--checkpoint: {file} does not fit {config.model.arch} with norm: {config.model.norm}"
@@ -171,7 +172,7 @@ def of_checkpoint(space: Space, given: Mapping[str, Any], file: Path, seed: int 
     for remark in found_weights.remarks:
         say(f"note: {remark}")
     # Statistics that no result depends on here may be missing: old checkpoints lack num_batches_tracked.
-    model.load_state_dict(found_weights.weights, strict=False)
+    load_weights(model, found_weights.weights, strict=False)
     found = _inspected(lambda: inspect_model(model, start, config, data, seed, epoch=epoch), config)
     return replace(found, config=_words(space, config))
 

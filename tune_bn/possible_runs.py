@@ -9,6 +9,8 @@ from itertools import product
 from typing import Any
 
 from tune_bn.distributions import Cases, Choice, Distribution
+from tune_bn.records import BASELINE
+from tune_bn.search_space import SearchSpace
 from tune_bn.spec import Space
 from tune_bn.training.config import RunConfig
 
@@ -56,20 +58,29 @@ class PossibleRuns:
 
 def possible_runs(space: Space) -> Iterator[PossibleRuns]:
     """Every combination of words and switches: those of the baseline, arms and proposals, in each setting."""
-    # One proposal, and what is searched of words and switches in every combination with it.
-    proposal = {key: distribution.corners[0] for key, distribution in space.distributions.items()}
-    kinds = {
-        key: distribution.corners
-        for key, distribution in space.distributions.items()
-        if isinstance(distribution.corners[0], str | bool)
-    }
-    given = [("claim.baseline", space.baseline)]
+    given = [("", proposal) for proposal in _proposals(space.searched) if proposal]
+    given += [
+        ("claim.baseline", {**proposal, **space.baseline}) for proposal in _proposals(space.searched_by(BASELINE))
+    ]
     given += [(f"claim.arms.{name}", space.arm_config(name)) for name in space.claim.arms]
-    given += [("", proposal | dict(zip(kinds, values, strict=True))) for values in product(*kinds.values())]
     for name, setting in [("", {}), *space.claim.across.items()]:
         for place, arm in given:
             own = {f"claim.across.{name}": setting, place: arm}
             yield PossibleRuns(space.run_config({**arm, **setting}), _sizes(space, arm, own))
+
+
+def _proposals(searched: SearchSpace) -> Iterator[dict[str, Any]]:
+    """One proposal of numbers, with every combination of the words and switches that are searched."""
+    found = searched.distributions
+    proposal = {key: distribution.corners[0] for key, distribution in found.items()}
+    kinds = {key: found[key].corners for key, value in proposal.items() if isinstance(value, str | bool)}
+    for values in product(*kinds.values()):
+        yield proposal | dict(zip(kinds, values, strict=True))
+
+
+def single_run(config: RunConfig) -> PossibleRuns:
+    """A run that is no part of a study."""
+    return PossibleRuns(config, BatchSizes("train.batch_size", (config.train.batch_size,)))
 
 
 def _sizes(space: Space, arm: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> BatchSizes:

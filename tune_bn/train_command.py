@@ -35,7 +35,7 @@ def train_once(
     from tune_bn.training.loop import TrainingRun
 
     remarks: list[str] = []
-    check_surroundings(space, remarks.append)
+    check_surroundings(space, remarks.append, single=config)
     yield from (f"note: {line}" for line in remarks)
     # Under a quota torch would start a thread for every core of the machine.
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tune_bn.analysis.wording import config_words, detectable_words
+from tune_bn.distributions import CASES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
-from tune_bn.possible_runs import BatchSizes, PossibleRuns, possible_runs
+from tune_bn.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
 from tune_bn.training.cache import Progress
@@ -76,7 +77,9 @@ def run_seconds(space: Space, data: DataSummary) -> float:
     return max(flops / rate, steps * STEP_SECONDS[kind])
 
 
-def check_surroundings(space: Space, remark: Callable[[str], None] | None = None) -> DataSummary:
+def check_surroundings(
+    space: Space, remark: Callable[[str], None] | None = None, *, single: RunConfig | None = None
+) -> DataSummary:
     """Check what the space names outside itself, its data, networks and tracking store, without starting anything.
 
     The door of every verb that trains or looks into a network: what one accepts, all accept.
@@ -84,6 +87,7 @@ def check_surroundings(space: Space, remark: Callable[[str], None] | None = None
     Args:
         space: what is asked.
         remark: told, in a line each, what is accepted but should be known.
+        single: a run that is asked for by itself, and need not be one of the study's.
 
     Raises:
         DataError: the data is missing or does not fit.
@@ -96,16 +100,16 @@ def check_surroundings(space: Space, remark: Callable[[str], None] | None = None
     if (tracked := named_uri(space.tracking.uri)) is not None:
         check_tracking_uri(tracked.uri, tracked.place)
     data = describe_data(space.data)
-    found = list(possible_runs(space))
+    found = [*([] if single is None else [single_run(single)]), *possible_runs(space)]
     for sizes in dict.fromkeys(runs.sizes for runs in found):
         for size in sizes.leaving_one(data.train_size)[0]:
             raise DataError(
                 f"{sizes.place}: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: a "
                 f"size that leaves none or more, since batch norm cannot normalize one image{_other_size(sizes, data)}"
             )
-    remarks = dict.fromkeys(line for line in _check_networks(space, found, data))
-    for line in remarks if remark is not None else ():
-        remark(line)
+    for line in dict.fromkeys(_check_networks(space, found, data)):
+        if remark is not None:
+            remark(line)
     return data
 
 
@@ -134,14 +138,16 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
         which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
         alone = f"leaves a last batch of one of {data.train_size} images"
         try:
-            yield from check_network(config, data.image_shape, data.num_classes, batches)
+            gpu = space.resources.gpu > 0
+            yield from check_network(config, data.image_shape, data.num_classes, batches, gpu=gpu)
         except OneImageError as error:
             if not inside:
                 raise
-            words = error.words
+            spec = space.search["batch_size"]
+            words = CASES if CASES in spec else _words(spec)
             raise DataError(
-                f"search.batch_size: got {_words(space.search['batch_size'])}, of which {which} {alone}, on which "
-                f"{model.arch} raised {words}; accepted: sizes that leave none or more{_other_size(sizes, data)}"
+                f"search.batch_size: got {words}, of which {which} {alone}, on which {model.arch} raised "
+                f"{error.words}; accepted: sizes that leave none or more{_other_size(sizes, data)}"
             ) from error
         if inside:
             yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"

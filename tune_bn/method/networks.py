@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tune_bn.errors import MethodError
@@ -78,6 +79,17 @@ def dry_run(
             if not is_user_network(config.arch):
                 raise
         return use(_construct(config, in_channels, num_classes, image_size))
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """``model.load_state_dict`` of any mapping, as if it came from this model.
+
+    A copy of a state dict, and one from a file, lack the versions of the modules, without which some refuse it
+    (torchvision's MNASNet, for one).
+    """
+    state = OrderedDict(weights)
+    state._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
 
 
 class _Unfilled(TorchFunctionMode):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -35,6 +36,16 @@ def undisturbed() -> Iterator[None]:
             torch.set_default_dtype(kind)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Let what the user compiled run as it is written: compiling takes a minute and says nothing about the network."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def host_randomness() -> tuple[object, ...]:

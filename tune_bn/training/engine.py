@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tune_bn.method.networks import load_weights
 from tune_bn.method.user_network import is_user_network
 from tune_bn.training.augment import Augmentation, centre_crop
 from tune_bn.training.config import RunConfig
@@ -135,7 +136,7 @@ class Engine:
 
     def load_state(self, state: EngineState) -> None:
         """Take over a state, in place: a recorded step knows the tensors by where they are."""
-        self.model.load_state_dict(state.model)
+        load_weights(self.model, state.model)
         for number, momentum in enumerate(self.momenta):
             if state.momenta is None:
                 momentum.zero_()

@@ -14,20 +14,18 @@ from torch import Tensor, nn
 from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.build import build_model, naming_keys, prepared
-from tune_bn.method.networks import dry_run
-from tune_bn.method.undisturbed import host_randomness, undisturbed
+from tune_bn.method.networks import dry_run, load_weights
+from tune_bn.method.undisturbed import host_randomness, uncompiled, undisturbed
 from tune_bn.method.user_network import is_user_network, words_of
 from tune_bn.training.config import RunConfig
 from tune_bn.training.cost import forward_flops
 from tune_bn.training.engine import evaluation_batch
-from tune_bn.training.layout import FORMATS, IMAGES, layout_of
+from tune_bn.training.layout import FORMATS, IMAGES, MOST_FLOPS, layout_of
 from tune_bn.training.optimizer import make_optimizer
 from tune_bn.training.precision import autocast
 
-MOST_FLOPS = 5e9
-"""Floating-point operations of a forward pass that is made for its number of images alone: a tenth of a second."""
 MOST_PIXELS = 2**22
-"""Numbers in the images of such a pass."""
+"""Numbers in the images of a pass that is made for its number of images alone."""
 
 Shape = tuple[int, int, int]
 
@@ -59,7 +57,14 @@ class OneImageError(MethodError):
         self.words = words
 
 
-def check_network(config: RunConfig, image_shape: Shape, num_classes: int, batches: Batches | None = None) -> list[str]:
+def check_network(
+    config: RunConfig,
+    image_shape: Shape,
+    num_classes: int,
+    batches: Batches | None = None,
+    *,
+    gpu: bool = False,
+) -> list[str]:
     """Check that a network can be trained on such images, and evaluated.
 
     A network that ships with this package, or with torchvision, is known to learn and to take any number of images, so
@@ -68,14 +73,15 @@ def check_network(config: RunConfig, image_shape: Shape, num_classes: int, batch
     runs, with noise for images. Then it makes a forward pass for each size of ``batches``, where that takes no more
     than :data:`MOST_FLOPS` and :data:`MOST_PIXELS`; larger ones are made on the meta device, if it works there.
 
-    Not seen: what happens on a GPU alone (memory, tensors that are no buffers and stay on the CPU), under
-    torch.compile, with other weights or images, and in large batches of a network that reads its values.
+    Not seen: what happens on a GPU alone (memory, most tensors that stay on the CPU), under torch.compile, with other
+    weights or images, and in large batches of a network that reads its values.
 
     Args:
         config: of a run. γ and rates matter little: any number does.
         image_shape: (C, H, W) as the network gets them.
         num_classes: outputs.
         batches: sizes of batches that runs of this network may have.
+        gpu: whether the runs will be on a GPU; tensors that would stay on the CPU are remarked on, as far as they show.
 
     Returns:
         Remarks, each a sentence without its full stop, on what is accepted but should be known.
@@ -88,7 +94,7 @@ def check_network(config: RunConfig, image_shape: Shape, num_classes: int, batch
     batches = batches or Batches()
     if is_user_network(config.model.arch):
         with undisturbed():
-            return _Trial(config, image_shape, num_classes).remarks(batches)
+            return _Trial(config, image_shape, num_classes).remarks(batches, gpu=gpu)
 
     def check(network: nn.Module) -> None:
         passes = _Passes(config, prepared(network, config.model), image_shape, num_classes, torch.device("meta"))
@@ -112,7 +118,13 @@ class _Passes:
         self.num_classes = num_classes
         self.device = device
         self.format = FORMATS[layout_of(config.model, image_shape, num_classes).name]
-        network.to(device).to(memory_format=self.format)
+        try:
+            network.to(device).to(memory_format=self.format)
+        except Exception as error:
+            raise MethodError(
+                f"model.arch: got {config.model.arch!r}, which raised {words_of(error)} when it was moved to the "
+                f"{'CPU' if device.type == 'cpu' else 'meta device'}; accepted: a network whose parameters have values"
+            ) from error
 
     def images(self, count: int) -> Tensor:
         """Noise (N, C, H, W), the same each time."""
@@ -130,7 +142,7 @@ class _Passes:
             else:
                 self.network.eval()
             mode = torch.set_grad_enabled(gradients) if training else torch.inference_mode()
-            with mode, autocast(self.config.train.precision, torch.device("cpu")):
+            with mode, uncompiled(), autocast(self.config.train.precision, torch.device("cpu")):
                 output = self.network(self.images(count))
         self._check(output, count, training=training)
         tensor: Tensor = output
@@ -185,7 +197,7 @@ class _Trial:
         self.shape = image_shape
         self.num_classes = num_classes
         self.network = self._built(0)
-        self.start = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.start = _copy(self.network)
         self.passes = _Passes(config, self.network, image_shape, num_classes, torch.device("cpu"))
 
     def _built(self, seed: int) -> nn.Module:
@@ -198,14 +210,17 @@ class _Trial:
             image_size=self.shape[1:],
         )
 
-    def remarks(self, batches: Batches) -> list[str]:
+    def remarks(self, batches: Batches, *, gpu: bool) -> list[str]:
         """Try everything; what is to be remarked."""
         found = []
         if self.layout.reason is not None:
             found.append(f"trained with contiguous memory, since {self.layout.reason}")
         found += self._step()
         found += self._evaluation()
-        self._sizes(batches)
+        found += self._restored()
+        strays = self._sizes(batches)
+        if gpu and strays:
+            found.append("a tensor of its own stays on the CPU, which a GPU will not take; a buffer would go with it")
         return [f"{self.arch}: {words}" for words in (*found, *self._initial_weights())]
 
     def _step(self) -> list[str]:
@@ -244,18 +259,35 @@ class _Trial:
 
     def _evaluation(self) -> list[str]:
         """An evaluation of two images, twice."""
-        state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        state = _copy(self.network)
         first, second = (self.passes.forward(IMAGES, training=False) for _ in range(2))
         found = []
-        if not torch.equal(first.nan_to_num(), second.nan_to_num()):
+        if not _equal(first, second):
             found.append("evaluated twice it gives two answers: its scores depend on more than its weights")
         after = self.network.state_dict()
         if changed := [name for name, value in state.items() if not torch.equal(value, after[name])]:
             found.append(f"evaluation changes {changed[0]}: what it learns depends on the validation images")
         return found
 
-    def _sizes(self, batches: Batches) -> None:
-        """Other numbers of images."""
+    def _restored(self) -> list[str]:
+        """Whether the weights are kept and loaded again, as for a resume and for the test of the best epoch."""
+        fresh = self._built(0)
+        try:
+            load_weights(fresh, {name: value.detach().clone() for name, value in self.network.state_dict().items()})
+        except Exception as error:
+            raise MethodError(
+                f"model.arch: got {self.arch!r}, whose state_dict after a step a new one cannot load (it raised "
+                f"{words_of(type(error)(' '.join(str(error).split())))}); accepted: a state_dict of tensors, with the "
+                "same entries before and after a step"
+            ) from error
+        again = _Passes(self.config, fresh, self.shape, self.num_classes, torch.device("cpu"))
+        here, there = (passes.forward(IMAGES, training=False) for passes in (self.passes, again))
+        if _equal(here, self.passes.forward(IMAGES, training=False)) and not _equal(here, there):
+            return ["its state_dict does not hold all that it learns: a resumed run goes on from something else"]
+        return []
+
+    def _sizes(self, batches: Batches) -> bool:
+        """Other numbers of images; whether a tensor stays behind where the network goes to another device."""
         try:
             flops: float = forward_flops(self.config.model, self.shape, self.num_classes)
         except Exception:
@@ -266,18 +298,17 @@ class _Trial:
         for size, training in wanted:
             if size <= most:
                 self.passes.forward(size, training=training)
-        large = [(size, training) for size, training in wanted if size > most]
-        if not large:
-            return
         try:
             meta = _Passes(self.config, self.network, self.shape, self.num_classes, torch.device("meta"))
             for training in (True, False):
                 meta.forward(IMAGES, training=training)
-        except Exception:
+        except MethodError as error:
             # It reads its values, or has tensors that no device moves.
-            return
-        for size, training in large:
-            meta.forward(size, training=training)
+            return "is not on the expected device" in str(error)
+        for size, training in wanted:
+            if size > most:
+                meta.forward(size, training=training)
+        return False
 
     @staticmethod
     def _of(batches: Batches, training: bool) -> Sequence[int]:
@@ -292,3 +323,14 @@ class _Trial:
         if all(torch.equal(value, other[name]) for name, value in start.items()):
             return ["its initial weights are the same for every seed"]
         return []
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a state dict, which may hold other things."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _equal(first: Tensor, second: Tensor) -> bool:
+    """Whether two outputs are equal but for the rounding of another number of threads."""
+    one, other = (value.double().nan_to_num() for value in (first, second))
+    return float((one - other).norm()) <= 1e-6 * float(one.norm())
