@@ -255,7 +255,7 @@ def reading(path: str) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: too large; accepted: up to {Image.MAX_IMAGE_PIXELS} pixels") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: {_why_no_image(path)}; accepted: images and hidden files") from None
+        raise DataError(f"{path}: {_why_no_image(path)}; accepted: images in a format that it reads") from None
     except (
         Exception
     ) as error:  # on damaged files the readers raise almost anything: SyntaxError, IndexError, struct.error
