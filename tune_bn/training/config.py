@@ -50,7 +50,8 @@ class DataConfig(Options):
     )
     test_size: int | None = option(
         None,
-        doc="test images, a stratified subset; null: the whole test split (digits has none of its own: 897 scans)",
+        doc="test images, a stratified subset of the test split, or of the training split where `val_folder` says so; "
+        "null: the whole test split, else 10 % of the training split (digits has no test split of its own: 897 scans)",
         accepted="null or an integer ≥ 1",
         check=lambda v: v is None or v >= 1,
     )
