@@ -59,7 +59,8 @@ class DataConfig(Options):
         None,
         doc="what val/ is in class folders without test/: the `validation` split, and test images are drawn from "
         "train/ (`test_size`; null: 10 %), or the `test` split, and validation images are. Beside test/ it is the "
-        "validation split; `unused` leaves it out. It may be called valid/, validation/ or dev/ too",
+        "validation split, unless the key says `test`, and test/ is not read, or `unused`. It may be called valid/, "
+        "validation/ or dev/ too",
         accepted="null | validation | test | unused",
         check=lambda v: v in (None, "validation", "test", "unused"),
         added=True,
