@@ -20,7 +20,8 @@ from tune_bn.training.splits import Parts, partition
 SIZE = re.compile(r"data\.(\w+): got (\d+); accepted: an integer from (\d+) \(one of each class\) to (\d+) \(.*\)")
 LACKING = re.compile(
     r"data\.root: got None, where class '(\w)' has (one|two|no) training images?"
-    r"( \(and \d+ more classes have too few\))?; accepted: at least (two|three|one) of each class: one to train(, one to validate)?(, one to test)?"
+    r"( \(and \d+ more class(?:es have| has) too few\))?; accepted: at least (two|three) of each class: one to train"
+    r"(, one to validate)?(, one to test)?"
 )
 COUNTS = st.lists(st.integers(1, 6), min_size=2, max_size=5)
 SIZES = st.none() | st.integers(2, 40)

@@ -44,6 +44,10 @@ def deep(path: Path) -> None:
     Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(path)
 
 
+def flipped(content: bytes) -> bytes:
+    return content[:400] + bytes([content[400] ^ 1]) + content[401:]
+
+
 DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (truncated, "unreadable"),
     (lambda path: path.write_bytes(b""), "an empty file"),
@@ -51,7 +55,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: picture(17, 16).save(path), "16×17 pixels, but"),
     (deep, "more than 8 bits per channel"),
     (lambda path: path.write_bytes(path.read_bytes()[:60] + b"\x00" * 500), "unreadable"),
-    (lambda path: Image.new("LAB", (16, 16)).save(path, "TIFF"), "unreadable"),
+    (lambda path: path.write_bytes(flipped(path.read_bytes())), "unreadable"),
 ]
 
 

@@ -50,7 +50,8 @@ class DataConfig(Options):
     )
     test_size: int | None = option(
         None,
-        doc="test images, a stratified subset; null: the whole test split (digits has none of its own: 897 scans)",
+        doc="test images, a stratified subset of the test split, or of the training split where `val_folder` says so; "
+        "null: the whole test split, else 10 % of the training split (digits has no test split of its own: 897 scans)",
         accepted="null or an integer ≥ 1",
         check=lambda v: v is None or v >= 1,
     )
@@ -58,7 +59,8 @@ class DataConfig(Options):
         None,
         doc="what val/ is in class folders without test/: the `validation` split, and test images are drawn from "
         "train/ (`test_size`; null: 10 %), or the `test` split, and validation images are. Beside test/ it is the "
-        "validation split; `unused` leaves it out. It may be called valid/, validation/ or dev/ too",
+        "validation split, unless the key says `test`, and test/ is not read, or `unused`. It may be called valid/, "
+        "validation/ or dev/ too",
         accepted="null | validation | test | unused",
         check=lambda v: v in (None, "validation", "test", "unused"),
         added=True,

@@ -172,12 +172,6 @@ class Decoder:
                 else:
                     pixels = pixels.resize(square, Image.Resampling.BILINEAR)
             out[...] = np.asarray(pixels).transpose(2, 0, 1)
-            is_png = image.format == "PNG"
-        if is_png:
-            # Pillow decodes a file whose end was filled with zeros, or whose bits flipped, without a word; of the formats
-            # of photographs only this one has checksums.
-            with reading(path), Image.open(path, formats=("PNG",)) as image:
-                image.verify()
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
         width, height = image.size
@@ -266,7 +260,7 @@ def reading(path: str) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: too large; accepted: up to {Image.MAX_IMAGE_PIXELS} pixels") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: {_why_no_image(path)}; accepted: images and hidden files") from None
+        raise DataError(f"{path}: {_why_no_image(path)}; accepted: images in a format that it reads") from None
     except (
         Exception
     ) as error:  # on damaged files the readers raise almost anything: SyntaxError, IndexError, struct.error

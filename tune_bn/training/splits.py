@@ -84,7 +84,8 @@ def _require_enough(counts: NDArray[np.intp], classes: Sequence[str], uses: Sequ
     if not len(rare):
         return
     count = int(counts[rare[0]])
-    others = f" (and {len(rare) - 1} more classes have too few)" if len(rare) > 1 else ""
+    more = len(rare) - 1
+    others = f" (and {more} more class{'es have' if more > 1 else ' has'} too few)" if more else ""
     each = ", ".join(f"one {use}" for use in uses)
     raise DataError(
         f"data.root: got {config.root!r}, where class {classes[int(rare[0])]!r} has {_NUMBERS[count]} training "

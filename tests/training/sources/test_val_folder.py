@@ -84,7 +84,24 @@ def test_a_val_folder_can_be_left_out(root: Path) -> None:
     unused = config(root, val_folder="unused")
     assert origins(load_dataset(unused)) == [("train", 36), ("train", 4), ("test", 8)]
     assert describe_data(unused).remarks == ("not read, as data.val_folder says: val/",)
-    assert "accepted: null, validation or unused, since" in refusal(root, val_folder="test")
+
+
+def test_a_test_folder_without_labels_can_be_left_out(root: Path) -> None:
+    """The test images of a competition: the message about them says which key takes val/ instead."""
+    write(root, train="train", test="test", val="val")
+    on_val = config(root, val_folder="test")
+    assert origins(load_dataset(on_val)) == [("train", 36), ("train", 4), ("val", 10)]
+    assert describe_data(on_val).remarks == ("not read, since data.val_folder says that val/ is the test split: test/",)
+    for path in sorted((root / "test").glob("*/*.png")):
+        path.rename(root / "test" / f"{path.parent.name}{path.name}")
+    for name in ("ant", "cat"):
+        (root / "test" / name).rmdir()
+    way_out = "accepted: test/<class>/…, or data.val_folder: test, which takes val/ for it"
+    assert refusal(root).endswith(f": an image outside the class folders; {way_out}")
+    for path in (root / "test").iterdir():
+        path.unlink()
+    assert refusal(root) == f"{root}/test: got no class folders; {way_out}"
+    assert origins(load_dataset(on_val)) == [("train", 36), ("train", 4), ("val", 10)]
 
 
 def test_without_a_test_folder_the_user_is_asked_what_val_is(root: Path) -> None:
@@ -134,6 +151,11 @@ def test_an_unsorted_val_is_named(root: Path) -> None:
     for path in sorted((root / "val").glob("*/*.png")):
         path.rename(root / "val" / f"{path.parent.name}{path.name}")
     assert "an image outside the class folders; accepted: val/<class>/…" in refusal(root, val_folder="test")
+
+
+def test_a_name_that_is_nearly_that_of_a_split_is_shown(root: Path) -> None:
+    write(root, train="train", tset="test")
+    assert ", which has no test/ beside train/, tset/; accepted: " in refusal(root)
 
 
 def test_class_folders_without_splits_are_told_apart(root: Path) -> None:

@@ -53,7 +53,9 @@ def scan(root: Path, name: str, val_folder: str | None = None) -> FileSet:
     places, notes = _splits(root, val_folder)
     _require_apart(places)
     work = _Scan()
-    folders = {split: work.classes(place) for split, place in places.items()}
+    # An unlabelled test/ beside a labelled val/, as some data sets come.
+    way_out = ", or data.val_folder: test, which takes val/ for it" if VALIDATION in places else ""
+    folders = {split: work.classes(place, way_out if split == TEST else "") for split, place in places.items()}
     _require_same_classes(places, folders)
     classes = tuple(sorted(folders[TRAIN]))
     if len(classes) < 2:
@@ -84,6 +86,12 @@ def _splits(root: Path, val_folder: str | None) -> tuple[dict[str, Path], list[s
         raise DataError(_without_train(root, found, others))
     notes = [f"not read, since no split is called so: {_few([f'{name}/' for name in others])}"] if others else []
     ordered = {split: found[split] for split in SPLITS if split in found}
+    if TEST not in found and VALIDATION not in found:
+        beside = _few([f"{found[TRAIN].name}/", *(f"{name}/" for name in others)])
+        raise DataError(
+            f"data.root: got {str(root)!r}, which has no test/ beside {beside}; accepted: a folder with {LAYOUT}, or "
+            "with train/<class>/… and val/<class>/…"
+        )
     return _with_val(root, ordered, val_folder, notes), notes
 
 
@@ -94,18 +102,14 @@ def _with_val(root: Path, found: dict[str, Path], val_folder: str | None, notes:
         if val_folder is not None:
             names = ", ".join(f"{name}/" for name in SPLITS[VALIDATION])
             raise DataError(f"{got}; accepted: null, since {root} has none of {names}")
-        if TEST not in found:
-            train = found[TRAIN].name
-            beside = "" if train == "train" else f" beside {train}/"
-            raise DataError(
-                f"data.root: got {str(root)!r}, which has no test/{beside}; accepted: a folder with {LAYOUT}, or with "
-                "train/<class>/… and val/<class>/…"
-            )
         return found
     rest = {split: place for split, place in found.items() if split != VALIDATION}
     if TEST in found:
         if val_folder == TEST:
-            raise DataError(f"{got}; accepted: null, validation or unused, since {found[TEST]} is the test split")
+            notes.append(
+                f"not read, since data.val_folder says that {val.name}/ is the test split: {found[TEST].name}/"
+            )
+            return rest | {TEST: val}
         if val_folder != "unused":
             return found
         notes.append(f"not read, as data.val_folder says: {val.name}/")
@@ -220,8 +224,8 @@ class _Scan:
         """Images by their content alone, if they are: nothing in their names says so."""
         self._below: Counter[str] = Counter()
 
-    def classes(self, split: Path) -> dict[str, Path]:
-        """The class folders of a split by their names."""
+    def classes(self, split: Path, way_out: str) -> dict[str, Path]:
+        """The class folders of a split by their names; ``way_out`` is what else to do where it has none."""
         found: dict[str, Path] = {}
         for entry in sorted(_entries(split), key=lambda entry: entry.name):
             if _is_folder(entry):
@@ -236,9 +240,11 @@ class _Scan:
             elif not self.passed.file(entry):
                 if promised_format(entry.name):
                     raise DataError(
-                        f"{entry.path}: an image outside the class folders; accepted: {split.name}/<class>/…"
+                        f"{entry.path}: an image outside the class folders; accepted: {split.name}/<class>/…{way_out}"
                     )
                 self.passed.files[entry.name] += 1
+        if not found:
+            raise DataError(f"{split}: got no class folders; accepted: {split.name}/<class>/…{way_out}")
         return found
 
     def images(self, folders: list[Path]) -> ImageFiles:
