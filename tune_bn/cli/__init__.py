@@ -6,6 +6,7 @@ Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 130 interrupted.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -17,6 +18,9 @@ from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 
 __all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools"]
+
+SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+"""For Ray, MLflow and the processes that they start: nobody is told that, and how, they are used."""
 
 
 def _version(value: bool) -> None:
@@ -40,6 +44,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # γ and ± are no reason to end with a traceback on a terminal that lacks them.
             stream.reconfigure(errors="backslashreplace")
+    for name, value in SILENCE.items():
+        os.environ.setdefault(name, value)
     try:
         app(args=arguments, prog_name="tune_bn")
     except TuneBNError as error:

@@ -32,7 +32,7 @@ from tune_bn.cli.common import (
     shown,
     study_name,
 )
-from tune_bn.cli.jobs import carry_out_as_job
+from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.cli.statistics import verify_scores
 from tune_bn.errors import StudyError
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
@@ -86,6 +86,8 @@ def search(
     path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
     loaded, source = load_space(path, overrides), source_words(path, overrides)
+    if job and (tracked := setting_for_job(loaded.tracking.uri)):
+        loaded = load_space(path, [*overrides, tracked])
     told: list[str] = []
     if warm_start:
         if resume:
