@@ -16,6 +16,7 @@ from tune_bn import __version__
 from tune_bn.cli import head, inspect, paper, statistics, studies, tools
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
+from tune_bn.stop_request import unblock_signals
 
 __all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools"]
 
@@ -38,12 +39,25 @@ def _root(
     """See the application's help."""
 
 
+def _open_standard_streams() -> None:
+    """Where a stream was closed, as some job starters do, the next file that is opened would be taken for it."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, os.O_RDWR)
+            if file != number:
+                os.dup2(file, number)
+                os.close(file)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: errors that tune_bn raises on purpose become one line and exit status 2."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # γ and ± are no reason to end with a traceback on a terminal that lacks them.
             stream.reconfigure(errors="backslashreplace")
+    unblock_signals()
     for name, value in SILENCE.items():
         os.environ.setdefault(name, value)
     try:

@@ -242,6 +242,8 @@ def stop(
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the driver to end.")] = 120,
 ) -> None:
     """Stop a running study cleanly, wherever its driver runs. What had finished is kept; --resume goes on."""
+    from tune_bn.driver import FINISHED, STOPPED, WORKING, read_driver_state
+
     folder = existing_study(study, output)
     folder.request_stop()
     deadline = time.monotonic() + timeout
@@ -252,7 +254,18 @@ def stop(
                 "patience (--timeout), or the end of the driver that `tune_bn status --json` names"
             )
         time.sleep(0.2)
-    say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+    state = read_driver_state(folder)
+    outcome = WORKING if state is None else state.state
+    if outcome == FINISHED:
+        say(f"{folder.name} came to its end before it could be stopped")
+    elif outcome == STOPPED:
+        say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+    else:
+        how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
+        raise StudyError(
+            f"{folder.name}: its driver {how} before it could be stopped; tune_bn logs {folder.name} says more; "
+            f"accepted: {resume_line(folder.path, None)}"
+        )
 
 
 @app.command()

@@ -20,6 +20,7 @@ from tune_bn.runners.worker import (
     failed_results,
     final_results,
 )
+from tune_bn.stop_request import StopRequest
 from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
@@ -39,7 +40,9 @@ class LocalRunner:
         checkpoint_seconds: float = 60.0,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
+        self.stop = stop or StopRequest()
         self.device = torch.device(device)
         self.dataset = dataset
         self.options = WorkerOptions(checkpoints, checkpoint_seconds, fingerprint=dataset.sha256)
@@ -53,13 +56,15 @@ class LocalRunner:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
         if scheduler is not None:
             raise RunnerError(f"scheduler.name: got {scheduler.name!r}; accepted in one process: none")
-        while not feed.exhausted:
-            task = feed.next()
-            if task is None:
-                if feed.exhausted:
-                    break
-                raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
-            feed.finished(task, self._train(task, listener))
+        with self.stop.watched():
+            while not feed.exhausted:
+                self.stop.check()
+                task = feed.next()
+                if task is None:
+                    if feed.exhausted:
+                        break
+                    raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
+                feed.finished(task, self._train(task, listener))
 
     def _train(self, task: Task, listener: Listener) -> list[RunResult]:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -71,13 +76,14 @@ class LocalRunner:
             try:
                 with closing(TaskWorker(task, self._device_data(task), self.options)) as worker:
                     while True:
+                        self.stop.check()
                         report = worker.step()
                         curves.add(report.curves)
                         self._warn.hear(report)
                         listener.task_progress(task, report.curves)
                         if report.done:
                             return final_results(report.results, curves, pruned_by=None, attempts=attempt)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Interrupted):
                 listener.task_killed(task)
                 raise Interrupted("interrupted") from None
             except Exception:
