@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
@@ -19,6 +16,7 @@ from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.base import Outcome
 from tune_bn.samplers.optuna_sampler import OptunaSampler
 from tune_bn.spec import Space
+from tune_bn.stop_request import StopRequest
 from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
 from tune_bn.tracking.fanout import Observers
@@ -88,8 +86,9 @@ def run_study(
     connect(options)
     folder = open_folder()
     output = folder.path.parent
-    driver = Driver(folder, space.budget, resources)
-    with folder.locked(), _sigterm_as_interrupt(), driver.watching(), console_log(folder.log_file) as log:
+    stop = StopRequest()
+    driver = Driver(folder, space.budget, resources, stop=stop.ask)
+    with folder.locked(), stop.on_sigterm(), driver.watching(), console_log(folder.log_file) as log:
 
         def warn(message: str) -> None:
             console.warn(message)
@@ -97,7 +96,7 @@ def run_study(
 
         for line in remarks:
             warn(line)
-        runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn)
+        runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn, stop=stop)
         store = store_uri(space.tracking.uri, output)
         mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
         observer = Observers(driver, console, log, mlflow)
@@ -151,16 +150,3 @@ def _summary(verdict: Mapping[str, Any]) -> dict[str, float | str]:
             numbers |= dict(zip((f"{name}_low", f"{name}_high"), ends or (None, None), strict=True))
         summary |= {f"{candidate['arm']}.{key}": value for key, value in numbers.items() if value is not None}
     return summary
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """A batch system ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -229,10 +229,20 @@ def test_a_module_that_is_nowhere_is_named(write: Callable[..., str], module: st
         load_function(f"{module}:net")
 
 
-def test_installed_modules_go_before_those_of_the_current_folder(write: Callable[..., str]) -> None:
+@pytest.mark.parametrize("file", ["colorsys.py", "colorsys/__init__.py"])
+@pytest.mark.parametrize("function", ["colorsys:rgb_to_hsv", "colorsys:net", "colorsys.parts:net"])
+def test_installed_modules_go_before_those_of_the_current_folder_which_is_said(
+    write: Callable[..., str], file: str, function: str
+) -> None:
     write()
-    Path("colorsys.py").write_text("raise SystemExit")
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("raise SystemExit")
     sys.modules.pop("colorsys", None)
+    with pytest.raises(
+        MethodError, match=rf"colorsys is an installed module \(/.*/colorsys\.py\), which .*/{file}; acc"
+    ):
+        load_function(function)
+    Path(file).unlink()
     assert load_function("colorsys:rgb_to_hsv")(0, 0, 0) == (0, 0, 0)
 
 
@@ -261,6 +271,21 @@ def test_what_other_machines_need_is_the_file_or_the_package(write: Callable[...
     assert source_trees(f"{(name := write())}:net") == [Path(f"{name}.py").absolute()]
     assert source_trees(f"{write(package='users_package_2')}:net") == [Path("users_package_2").absolute()]
     assert source_trees("torchvision.models:resnet18") == []
+
+
+def test_other_machines_need_what_is_imported_from_beside_it_too(write: Callable[..., str]) -> None:
+    name = write(f"import os, json, torch, absent_users\nimport users_first\n{NETWORK}")
+    Path("absent_users.py").write_text("")
+    Path("users_first.py").write_text("def late():\n    from users_second.parts import x\n")
+    Path("users_second").mkdir()
+    Path("users_second/parts.py").write_text("import users_first\nimport users_broken\n")
+    Path("users_broken.py").write_text("def (")
+    Path("users_other.py").write_text("")
+    for shadow in ("json", "torch", "tune_bn"):
+        Path(f"{shadow}.py").write_text("raise SystemExit")
+    found = source_trees(f"{name}:net")
+    assert found[0] == Path(f"{name}.py").absolute()
+    assert {path.name for path in found[1:]} == {"absent_users.py", "users_first.py", "users_second", "users_broken.py"}
 
 
 # --- without values

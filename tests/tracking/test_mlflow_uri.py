@@ -1,13 +1,17 @@
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tune_bn.errors import TrackingError
+from tune_bn.errors import StudyError, TrackingError
+from tune_bn.study_folder import require_writable
 from tune_bn.tracking.mlflow_uri import (
     VARIABLE,
     NamedUri,
+    check_store,
     check_tracking_uri,
     default_tracking_uri,
     for_mlflow,
@@ -137,6 +141,7 @@ def test_a_uri_of_the_user_is_for_mlflow_the_same_file_from_any_folder(
         ("sqlite:///a?b=c/m.db", "(a ? of a path is written %3F)"),
         ("sqlite:///My%20Project/m.db", "/My Project (a % of a path is written %25)"),
         ("sqlite:///a%00b.db", "cannot be opened (embedded null byte)"),
+        ("sqlite:///" + "x/" * 250 + "m.db", "bytes, and SQLite opens at most 504"),
         ("databricks", "Databricks names experiments"),
         ("databricks://profile", "Databricks names experiments"),
         ("databricks-uc", "Databricks names experiments"),
@@ -171,3 +176,46 @@ def test_a_bad_uri_of_the_environment_is_refused_by_the_name_of_its_variable() -
         check_tracking_uri("file:./mlruns", VARIABLE)
     assert str(caught.value).startswith(f"{VARIABLE}: got 'file:./mlruns': MLflow no longer keeps")
     assert str(caught.value).endswith("or tracking.uri in the space file, which counts first")
+
+
+@pytest.mark.parametrize("home", ["~", "~root"])
+def test_a_home_that_no_shell_expanded_is_refused_unless_it_is_there(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingError, match=f"nothing makes a home of its {home} "):
+        check_tracking_uri(f"sqlite:///{home}/m.db")
+    with pytest.raises(
+        StudyError, match=rf"--output: got '{home}/x', which no shell expanded; accepted: /.*/x, or a fol"
+    ):
+        require_writable(Path(home) / "x")
+    (tmp_path / home).mkdir()
+    check_tracking_uri(f"sqlite:///{home}/m.db")
+    require_writable(Path(home) / "x")
+
+
+def test_a_folder_whose_database_would_not_open_is_refused_unless_another_store_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def padded(size: int) -> Path:
+        folder = tmp_path / ("x" * 200) / ("y" * 100)
+        return folder / ("z" * (size - len(str(folder / "mlflow.db")) - 1))
+
+    fits, too_long = padded(504), padded(505)
+    for folder in (fits, too_long):
+        folder.mkdir(parents=True)
+    with closing(sqlite3.connect(fits / "mlflow.db")) as database:
+        database.execute("create table a(b)")
+    with pytest.raises(sqlite3.OperationalError), closing(sqlite3.connect(too_long / "mlflow.db")) as database:
+        database.execute("create table a(b)")
+    check_store(None, fits)
+    with pytest.raises(TrackingError, match=r"^--output: .* cannot have mlflow\.db in it: its path has 505 bytes"):
+        check_store(None, too_long)
+    check_store("http://127.0.0.1:5000", too_long)
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:5000")
+    check_store(None, too_long)
+
+
+def test_a_path_that_is_not_in_utf_8_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"--output: got '.*/studies\\udcff', which is not in UTF-8"):
+        require_writable(Path("studies\udcff"))

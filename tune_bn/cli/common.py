@@ -56,11 +56,13 @@ def carry_out(
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; on Ctrl-C print how to go on."""
+    from tune_bn.tracking.mlflow_uri import check_store
     from tune_bn.validate import check_surroundings, power_words
 
     require_writable(place)
     remarks: list[str] = []
     with naming(source):
+        check_store(space.tracking.uri, place.parent if StudyFolder(place).exists else place)
         data = check_surroundings(space, remarks.append)
     for remark in data.remarks:
         typer.echo(f"data  {remark}", err=True)

@@ -31,7 +31,7 @@ from tune_bn.cli.common import (
     shown,
     study_name,
 )
-from tune_bn.cli.jobs import carry_out_as_job
+from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
 
@@ -101,6 +101,8 @@ def search(
     path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
     loaded, source = load_space(path, overrides), source_words(path, overrides)
+    if job and (tracked := setting_for_job(loaded.tracking.uri)):
+        loaded = load_space(path, [*overrides, tracked])
     told: list[str] = []
     if warm_start:
         if resume:
@@ -211,6 +213,8 @@ def stop(
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the driver to end.")] = 120,
 ) -> None:
     """Stop a running study cleanly, wherever its driver runs. What had finished is kept; --resume goes on."""
+    from tune_bn.driver import FINISHED, STOPPED, WORKING, read_driver_state
+
     folder = existing_study(study, output)
     folder.request_stop()
     deadline = time.monotonic() + timeout
@@ -221,7 +225,18 @@ def stop(
                 "patience (--timeout), or the end of the driver that `tune_bn status --json` names"
             )
         time.sleep(0.2)
-    say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+    state = read_driver_state(folder)
+    outcome = WORKING if state is None else state.state
+    if outcome == FINISHED:
+        say(f"{folder.name} came to its end before it could be stopped")
+    elif outcome == STOPPED:
+        say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+    else:
+        how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
+        raise StudyError(
+            f"{folder.name}: its driver {how} before it could be stopped; tune_bn logs {folder.name} says more; "
+            f"accepted: {resume_line(folder.path, None)}"
+        )
 
 
 @app.command()

@@ -19,6 +19,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
+from tune_bn.errors import MethodError
+
 _INSTALLED = {"site-packages", "dist-packages"}
 _STANDARD_LIBRARY = Path(os.__file__).parent
 _OURS = "tune_bn"
@@ -39,6 +41,24 @@ def tree_of(top: str) -> Path | None:
     folders = list(spec.submodule_search_locations or ())
     origin = spec.origin if spec.has_location else None
     return Path(folders[0]) if folders else None if origin is None else Path(origin)
+
+
+def refuse_shadowed(arch: str, top: str) -> None:
+    """Raise where an installed module was found and the current folder has one of that name too: which one is meant?
+
+    Raises:
+        MethodError: as said.
+    """
+    place = tree_of(top) if top in sys.modules else None
+    if top not in sys.modules or (place is not None and not is_installed(place)):
+        return
+    here = Path.cwd()
+    own = next((path for path in (here / f"{top}.py", here / top / "__init__.py") if path.is_file()), None)
+    if own is not None and not is_installed(own):
+        raise MethodError(
+            f"model.arch: got {arch!r}, but {top} is an installed module ({place or 'built in'}), which comes before "
+            f"{own}; accepted: another name for the file, or another current folder"
+        )
 
 
 def own_sources(modules: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:

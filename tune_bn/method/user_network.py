@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import importlib.util
 import inspect
 import os
 import pkgutil
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import MethodError
-from tune_bn.method.source_files import digest_of, is_installed, own_sources, tree_of
+from tune_bn.method.source_files import digest_of, is_installed, own_sources, refuse_shadowed, tree_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +70,7 @@ def load_function(arch: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module_name}.".startswith(f"{missing}."):
-            _refuse_shadowed(arch, module_name.partition(".")[0])
+            refuse_shadowed(arch, module_name.partition(".")[0])
             raise MethodError(
                 f"model.arch: got {arch!r}, but there is no module {missing}; accepted: a module in the current folder "
                 f"({folder}) or an installed one"
@@ -80,7 +79,7 @@ def load_function(arch: str) -> Callable[..., Any]:
             f"model.arch: got {arch!r}, but importing {module_name} raised {words_of(error)}; accepted: a module that "
             "can be imported"
         ) from error
-    _refuse_shadowed(arch, module_name.partition(".")[0])
+    refuse_shadowed(arch, module_name.partition(".")[0])
     function = getattr(module, name, None)
     if not callable(function):
         close = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)], n=1)
@@ -90,20 +89,6 @@ def load_function(arch: str) -> Callable[..., Any]:
             f"model.arch: got {arch!r}, but {place} has no function {name}; accepted: {hint}one of its own"
         )
     return function  # type: ignore[no-any-return]
-
-
-def _refuse_shadowed(arch: str, top: str) -> None:
-    """Raise where an installed module was found and the current folder has one of that name too: which one is meant?"""
-    place = tree_of(top) if top in sys.modules else None
-    if top not in sys.modules or (place is not None and not is_installed(place)):
-        return
-    here = Path.cwd()
-    own = next((path for path in (here / f"{top}.py", here / top / "__init__.py") if path.is_file()), None)
-    if own is not None and not is_installed(own):
-        raise MethodError(
-            f"model.arch: got {arch!r}, but {top} is an installed module ({place or 'built in'}), which comes before "
-            f"{own}; accepted: another name for the file, or another current folder"
-        )
 
 
 def words_of(error: BaseException) -> str:

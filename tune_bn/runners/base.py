@@ -114,7 +114,8 @@ class Runner(Protocol):
         others of their arm, those that an earlier process finished too, given as ``history``.
 
         Raises:
-            Interrupted: on Ctrl-C, after the running tasks were stopped and reported as killed.
+            Interrupted: on Ctrl-C, or where a stop is asked for, after the running tasks were stopped and reported as
+                killed.
             RunnerError: the work cannot be run here.
         """
 

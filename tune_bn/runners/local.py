@@ -22,6 +22,7 @@ from tune_bn.runners.worker import (
     failed_results,
     final_results,
 )
+from tune_bn.stop_request import StopRequest
 from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
@@ -38,7 +39,9 @@ class LocalRunner:
         checkpoint_seconds: float = 60.0,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
+        self.stop = stop or StopRequest()
         self.device = torch.device(device)
         self.dataset = dataset
         self.options = WorkerOptions(checkpoints, checkpoint_seconds, fingerprint=dataset.sha256)
@@ -51,15 +54,17 @@ class LocalRunner:
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
         stopping = EarlyStopping(scheduler, history, feed.spares)
-        while not feed.exhausted:
-            task = feed.next()
-            if task is None:
-                if feed.exhausted:
-                    break
-                raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
-            results = self._train(task, listener, stopping)
-            stopping.ended(task, results)
-            feed.finished(task, results)
+        with self.stop.watched():
+            while not feed.exhausted:
+                self.stop.check()
+                task = feed.next()
+                if task is None:
+                    if feed.exhausted:
+                        break
+                    raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
+                results = self._train(task, listener, stopping)
+                stopping.ended(task, results)
+                feed.finished(task, results)
 
     def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -71,6 +76,7 @@ class LocalRunner:
             try:
                 with closing(TaskWorker(task, self._device_data(task), options)) as worker:
                     while True:
+                        self.stop.check()
                         report = worker.step()
                         curves.add(report.curves)
                         self._warn.hear(report)
@@ -79,7 +85,7 @@ class LocalRunner:
                         if report.done or stopped:
                             by = stopping.name if stopped else None
                             return final_results(report.results, curves, pruned_by=by, attempts=attempt)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Interrupted):
                 listener.task_killed(task)
                 raise Interrupted("interrupted") from None
             except Exception:

@@ -36,6 +36,7 @@ from tune_bn.runners.ray_trainable import (
 )
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
+from tune_bn.stop_request import StopRequest
 
 
 class DriverOnly:
@@ -286,6 +287,17 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         for book in (self.curves, self.reports, self.started_at):
             book.pop(trial.trial_id, None)
         return self.ledger.tasks.pop(trial.trial_id)
+
+
+class HeedStop(DriverOnly, Callback):  # type: ignore[misc]
+    """Ends Tune's experiment where a stop is asked for. Tune takes ten steps a second, whatever trials report."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.stop = stop
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Raise :class:`Interrupted`: Tune then ends its trials, and says of none that it is complete."""
+        self.stop.check()
 
 
 class NoProgress(DriverOnly, TrialProgressCallback):  # type: ignore[misc]

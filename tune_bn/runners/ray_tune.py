@@ -34,13 +34,22 @@ from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.pair_placement import PairPlacement
 from tune_bn.runners.ray_address import reachable_address, unreachable
-from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, Pairs, StopOnFailure
+from tune_bn.runners.ray_feed import (
+    FeedCallback,
+    FeedSearcher,
+    HeedStop,
+    Ledger,
+    NoProgress,
+    Pairs,
+    StopOnFailure,
+)
 from tune_bn.runners.ray_folder import RayFolder
 from tune_bn.runners.ray_job import InstalledFirst
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import Scheduler
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
+from tune_bn.stop_request import StopRequest
 from tune_bn.training.data import Dataset
 
 # Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
@@ -178,6 +187,7 @@ class RayTuneRunner:
         options: where and with what the trials run.
         checkpoints: folder of the study's checkpoints; None: no checkpoints.
         warn: told once, in one line, that checkpoints cannot be written.
+        stop: the request at which the work is interrupted.
     """
 
     def __init__(
@@ -187,9 +197,11 @@ class RayTuneRunner:
         checkpoints: Path | None = None,
         *,
         warn: Callable[[str], None] | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         self.options = options
         self._say = warn
+        self.stop = stop or StopRequest()
         self._warn = CheckpointWarning(checkpoints, warn)
         self.checkpoints = checkpoints
         self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-tune-", dir=_folders[-1].path if _folders else None))
@@ -221,11 +233,12 @@ class RayTuneRunner:
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
-            while yielded:
-                self.share.await_turn()
-                searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
-                self._experiment(feed, listener, searcher, stopping, pairs)
-                yielded = searcher.yielded
+            with self.stop.watched():
+                while yielded:
+                    self.share.await_turn(self.stop.check)
+                    searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
+                    self._experiment(feed, listener, searcher, stopping, pairs)
+                    yielded = searcher.yielded
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
         except (TuneError, RayError) as error:
@@ -258,7 +271,7 @@ class RayTuneRunner:
             ),
             run_config=RunConfig(
                 storage_path=str(self.folder),
-                callbacks=[callback, NoProgress()],
+                callbacks=[callback, NoProgress(), HeedStop(self.stop)],
                 stop=StopOnFailure(callback),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 failure_config=FailureConfig(max_failures=self.options.max_failures),

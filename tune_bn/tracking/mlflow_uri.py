@@ -17,6 +17,8 @@ ACCEPTED = "sqlite:///PATH, postgresql://…, mysql://…, mssql://…, http://H
 _SERVERS = ("http", "https")
 _DATABASES = ("postgresql", "mysql", "mssql")
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_LONGEST_SQLITE = 504
+"""Bytes of a path that SQLite opens: 512, of which it keeps eight for the names of its journals."""
 _SQLITE_OPTIONS = {"cache", "immutable", "mode", "nolock", "psow", "timeout", "uri", "vfs"}
 
 KEY, VARIABLE = "tracking.uri", "MLFLOW_TRACKING_URI"
@@ -44,6 +46,22 @@ def store_uri(given: str | None, output: Path, environment: Mapping[str, str] = 
     """The URI of the store that tracks the studies in ``output``, as it can be handed to MLflow."""
     named = named_uri(given, environment)
     return default_tracking_uri(output) if named is None else for_mlflow(named.uri)
+
+
+def check_store(given: str | None, studies_dir: Path) -> None:
+    """Refuse a store that cannot be opened, also that beside the studies.
+
+    Raises:
+        TrackingError: see :func:`check_tracking_uri`.
+    """
+    if (named := named_uri(given)) is not None:
+        check_tracking_uri(named.uri, named.place)
+        return
+    if reason := _against_sqlite(default_tracking_uri(studies_dir)):
+        raise TrackingError(
+            f"--output: {studies_dir} cannot have mlflow.db in it: {reason}; accepted: another folder, or {KEY} or "
+            f"{VARIABLE}, which names another store"
+        )
 
 
 def default_tracking_uri(studies_dir: Path) -> str:
@@ -141,6 +159,10 @@ def _against_sqlite(uri: str) -> str:
     path = sqlite_path(uri)
     if path is None:
         return "it names no file (three slashes before a relative path, four before an absolute one)"
+    if (size := len(os.fsencode(path.absolute()))) > _LONGEST_SQLITE:
+        return f"its path has {size} bytes, and SQLite opens at most {_LONGEST_SQLITE}"
+    if os.path.expanduser(path) != str(path) and not Path(path.parts[0]).exists():
+        return f"nothing makes a home of its {path.parts[0]} (an absolute path begins with four slashes)"
     options = uri.partition("?")[2]
     known = {key for key, _ in parse_qsl(options)}
     if "?" in uri and not (known and known <= _SQLITE_OPTIONS):
