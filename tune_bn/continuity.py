@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import StudyError
 from tune_bn.provenance import CLASSES, data_changes
@@ -62,22 +63,14 @@ def _require_same_data(folder: StudyFolder, space: Space, data: Mapping[str, Any
     if folder.plan_file.exists():
         told.append(read_plan(folder.plan_file).get("data", {}))
     told += [record.data for record in folder.records.read() if record.status != FAILED and record.data]
-    changes: list[str] = []
-    for before in told:
-        changes = data_changes(before, data)
-        if changes:
-            break
-    if not changes:
+    before = next((one for one in told if data_changes(one, data)), None)
+    if before is None:
         return
+    changes = data_changes(before, data)
     names = noted.get("class_names")
-    if (
-        isinstance(names, list)
-        and names != list(classes)
-        and any(change.startswith(("the names", CLASSES)) for change in changes)
-    ):
-        gone = [name for name in names if name not in classes]
-        new = [name for name in classes if name not in names]
-        changes.append(f"classes gone: {', '.join(map(str, gone)) or 'none'}, new: {', '.join(new) or 'none'}")
+    if CLASSES in before and before[CLASSES] != data.get(CLASSES) and isinstance(names, list):
+        gone, new = ([one for one in here if one not in there] for here, there in ((names, classes), (classes, names)))
+        changes.append(f"classes gone: {listed(gone) or 'none'}; new: {listed(new) or 'none'}")
     root = f"data.root: {space.data.root}" if space.data.root is not None else f"data.source: {space.data.source}"
     raise StudyError(
         f"{folder.path}: the data is not what this study began with: {'; '.join(changes)}; accepted: that data at "

@@ -73,10 +73,16 @@ def _change(key: str, before: Any, now: Any) -> str:
     if count != count_now:
         return f"{what} ({count} before, {count_now} now)"
     if key == CLASSES:
-        return f"the names of the classes ({count} before and now)"
-    parts = [part for part in ("images", "labels") if before.get(part) != now.get(part)]
-    of = what.removesuffix(" images")
-    return f"{of} {' and '.join(parts)} ({count} before and now)" if parts else what
+        return f"other names of classes ({count} before and now)"
+    images, labels = (before.get(part) != now.get(part) for part in ("images", "labels"))
+    words = (
+        f"other {what} and labels"
+        if images and labels
+        else f"other labels of the {what}"
+        if labels
+        else f"other {what}"
+    )
+    return f"{words} ({count} before and now)"
 
 
 def facts_of(device: Any, environment: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from tune_bn.console.observer import ConsoleObserver, console_log
 from tune_bn.continuity import require_same
 from tune_bn.driver import Driver
 from tune_bn.errors import Interrupted
-from tune_bn.identity import identity_of
+from tune_bn.identity import identity_of, is_copy
 from tune_bn.report import write_report
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.base import Outcome
@@ -101,6 +101,8 @@ def run_study(
         mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
         observer = Observers(driver, console, log, mlflow)
         status, summary = "FAILED", dict[str, float | str]()
+        if is_copy(folder.path):
+            warn(f"{folder.path} is a copy of a study; it goes on as a study of its own")
         try:
             study = Study(
                 folder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tune_bn.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, DriverState
+from tune_bn.identity import settle
 from tune_bn.records import write_json
 from tune_bn.service.jobs import JOB_FILE, MOST_IN_VAIN, Job, JobServer, read_job, resume_interrupted
 from tune_bn.study_folder import StudyFolder
@@ -74,6 +76,14 @@ def test_a_study_that_was_no_job_or_runs_or_has_a_verdict_is_left_alone(study: S
     study.verdict_file.write_text("{}")
     assert resume_interrupted(study.path.parent, server) == []
     assert server._client.taken == []
+
+
+def test_a_copy_of_a_job_is_no_job_that_was_interrupted(study: StudyFolder, server: JobServer) -> None:
+    settle(study.path)
+    interrupted(study)
+    shutil.copytree(study.path, study.path.parent / "copy")
+    (line,) = resume_interrupted(study.path.parent, server)
+    assert line.startswith(f"{study.name}: goes on as the job")
 
 
 def test_drivers_that_record_nothing_are_not_started_for_ever(study: StudyFolder, server: JobServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,36 @@ def pixels(files: list[str]) -> np.ndarray:
 
 def entries(cache: Path) -> list[Path]:
     return [path for path in cache.iterdir() if path.is_dir()]
+
+
+def test_a_file_exchanged_for_one_of_the_same_size_and_date_is_decoded_anew(files: list[str], cache: Path) -> None:
+    decoded(files)
+    before = os.stat(files[3])
+    Path(files[3]).write_bytes(Path(files[7]).read_bytes())
+    os.utime(files[3], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (os.stat(files[3]).st_size, os.stat(files[3]).st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    images, count = decoded(files)
+    assert count == IMAGES
+    assert np.array_equal(images, pixels(files))
+
+
+def test_a_folder_exchanged_for_one_whose_files_have_the_same_sizes_and_dates_is_decoded_anew(
+    files: list[str], cache: Path
+) -> None:
+    folder = Path(files[0]).parent
+    other = Path(shutil.copytree(folder, folder.parent / "other"))
+    shutil.copy2(other / "007.bmp", other / "003.bmp")
+    for path in (*folder.iterdir(), *other.iterdir()):
+        os.utime(path, (1e9, 1e9))
+    # The clock of a file system moves in steps of some milliseconds.
+    while os.stat(other / "003.bmp").st_ctime_ns == os.stat(folder / "003.bmp").st_ctime_ns:
+        os.utime(other / "003.bmp", (1e9, 1e9))
+    decoded(files)
+    folder.rename(folder.parent / "aside")
+    other.rename(folder)
+    images, count = decoded(files)
+    assert count == IMAGES
+    assert np.array_equal(images[3], images[7])
 
 
 def test_the_second_time_nothing_is_decoded(files: list[str], cache: Path) -> None:

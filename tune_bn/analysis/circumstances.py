@@ -84,8 +84,13 @@ def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) 
         yield f"the confirmation ran on several kinds of device ({listed(kinds)})"
     elif kinds == ["cpu"] and plan.get("device_kind") == "gpu":
         yield "GPUs were reserved (resources.gpu), but every confirmation run was on the CPU"
-    yield from _lacking(list(scored.values()))
-    yield from _other_before(records, list(scored.values()))
+    confirm = list(scored.values())
+    before = [record for record in records if record.stage != CONFIRM and record.status != FAILED]
+    yield from _lacking(confirm)
+    silent = sum(not record.data for record in before)
+    if silent and all(record.data for record in confirm):
+        yield f"{silent} runs of search and selection come from a version that did not record which data they saw"
+    yield from _other_before(before, confirm)
 
 
 def _kind(record: Record) -> Any:
@@ -129,9 +134,8 @@ def _lacking(scored: Sequence[Record]) -> Iterator[str]:
             )
 
 
-def _other_before(records: Sequence[Record], scored: Sequence[Record]) -> Iterator[str]:
+def _other_before(before: Sequence[Record], scored: Sequence[Record]) -> Iterator[str]:
     """Where the candidates come from runs of another kind; the confirmation stands, on fresh seeds and by itself."""
-    before = [record for record in records if record.stage != CONFIRM and record.status != FAILED]
     told: dict[str, tuple[list[Any], list[Any]]] = {}
     names = distinct(name for record in scored for name in _versions(record))
     archs = [record.config.get("arch") for record in scored]

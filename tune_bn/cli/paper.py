@@ -7,9 +7,10 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -120,7 +121,8 @@ def reproduce(
     with aside():
         for column, opener in zip(parts, folders, strict=True):
             opening = partial(_announced, announcement(column), opener)
-            folder, verdict = carry_out(opening, column.space, column.source, address, output, to_go_on=to_go_on)
+            place: dict[str, Any] = {"to_go_on": to_go_on, "going_on": opener.going_on}
+            folder, verdict = carry_out(opening, column.space, column.source, address, output, **place)
             path = write_comparison(folder.path, column, verdict)
             with suppress(typer.Exit):
                 print_verdict(folder, verdict)
@@ -132,6 +134,18 @@ def reproduce(
         say("\n" + "\n\n".join([*texts, wrapped(OVERLAP_NOTE)]))
     if any(row["verdict"] == "invalid" for row in rows):
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Makes or opens the folder of a study when it is called."""
+
+    open: Callable[[], StudyFolder]
+    going_on: StudyFolder | None = None
+    """That folder, where it holds the study already."""
+
+    def __call__(self) -> StudyFolder:
+        return self.open()
 
 
 def _announced(words: str, opener: Callable[[], StudyFolder]) -> StudyFolder:
@@ -157,7 +171,7 @@ def _check_data(parts: Sequence[Column]) -> None:
             seen.append(column.space.data)
 
 
-def openers(parts: Sequence[Column], study: str | None, output: Path, resume: bool) -> list[Callable[[], StudyFolder]]:
+def openers(parts: Sequence[Column], study: str | None, output: Path, resume: bool) -> list[Opener]:
     """What makes or opens the folder of each column's study; a resume begins the columns that it had not come to."""
     if study is not None:
         names = [study_name(study if len(parts) == 1 else f"{study}-{column.name}") for column in parts]
@@ -170,14 +184,14 @@ def openers(parts: Sequence[Column], study: str | None, output: Path, resume: bo
     return [_opener(column.space, folder, output, resume) for column, folder in zip(parts, folders, strict=True)]
 
 
-def _opener(space: Space, folder: StudyFolder | None, output: Path, resume: bool) -> Callable[[], StudyFolder]:
+def _opener(space: Space, folder: StudyFolder | None, output: Path, resume: bool) -> Opener:
     if folder is None:
-        return lambda: new_study(output, space.name).created(space)
+        return Opener(lambda: new_study(output, space.name).created(space))
     if resume and folder.exists:
         folder.check_resume(space)
-        return lambda: folder.resumed(space)
+        return Opener(partial(folder.resumed, space), going_on=folder)
     folder.check_new()
-    return lambda: folder.created(space)
+    return Opener(partial(folder.created, space))
 
 
 def _newest(output: Path, space: Space) -> StudyFolder | None:

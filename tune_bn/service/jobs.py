@@ -19,6 +19,7 @@ from typing import Any
 
 from tune_bn.driver import LOST, WORKING, read_driver_state
 from tune_bn.errors import RunnerError, TuneBNError
+from tune_bn.identity import is_copy
 from tune_bn.records import read_bytes, write_json
 from tune_bn.study_folder import StudyFolder, list_studies
 
@@ -134,6 +135,9 @@ def resume_interrupted(output: Path, server: JobServer) -> list[str]:
         job, driver = read_job(folder), read_driver_state(folder)
         ended = driver is not None and driver.state not in (WORKING, LOST)
         if job is None or ended or folder.verdict_file.exists() or folder.is_locked or server.is_active(job):
+            continue
+        # Nobody asked for a copy to go on, whatever became of its original.
+        if is_copy(folder.path):
             continue
         if job.in_vain >= MOST_IN_VAIN:
             lines.append(

@@ -1,9 +1,11 @@
 """Decoded images on disk: decoded once per machine, then mapped into memory.
 
 An entry is a folder ``$XDG_CACHE_HOME/tune_bn/decoded/<key>`` with ``images.npy``, (N, C, H, W) uint8, and
-``entry.json``, its SHA-256 and what it was made from. The key is a hash over the files in their order (path, size and
-times of change of each) and over all that their pixels depend on. Entries are written aside and renamed; one that is
-damaged is made anew. Deleting the folder loses nothing but time.
+``entry.json``, its SHA-256 and what it was made from. The key is a hash over the files in their order and over all that
+their pixels depend on. Of each file it holds path, size, time of modification and time of change. The former can be
+set, and tools that copy set it; the latter cannot, so that a file that was exchanged for one of the same size and date
+is decoded anew. Where a file system has no time of change of its own, such an exchange goes unnoticed. Entries are
+written aside and renamed; one that is damaged is made anew. Deleting the folder loses nothing but time.
 """
 
 from __future__ import annotations
@@ -117,10 +119,8 @@ class Entry:
         for path in paths:
             with reading(path):
                 status = os.stat(path)
-            # Unpacking and copying set the time of a file's content back to what it was elsewhere; only the system sets
-            # the other one.
-            times = status.st_mtime_ns, status.st_ctime_ns
-            digest.update(json.dumps([path, status.st_size, *times]).encode())
+            facts = [path, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            digest.update(json.dumps(facts).encode())
         self.key = digest.hexdigest()[:32]
         self.path = folder / self.key
 
