@@ -24,10 +24,10 @@ from ray import tune
 from benchmarks.measure import Spread, hardware, hardware_words
 from benchmarks.results import markdown, save, speed_parser, stamp
 from tune_bn.method.config import ModelConfig
-from tune_bn.runners.base import EpochPoint, RunResult, SchedulerConfig, Task
-from tune_bn.runners.ray_trainable import TASK, TaskTrainable
+from tune_bn.runners.base import EpochPoint, RunResult, Task
+from tune_bn.runners.ray_trainable import REPORT, TASK, TaskTrainable
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.runners.schedulers import METRIC, TIME
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import Report
 from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
 from tune_bn.training.data import Dataset, Split
@@ -72,7 +72,7 @@ class Idle(TaskTrainable):
         )
         done = self.epoch >= self.reports
         report = Report(self.epoch, 80.0, done, {task.seeds[0]: (point,)}, (result,))
-        return {TIME: self.epoch, METRIC: 80.0, "done": done, "report": report}
+        return {"done": done, REPORT: report}
 
 
 class IdleRunner(RayTuneRunner):
@@ -82,7 +82,7 @@ class IdleRunner(RayTuneRunner):
         super().__init__(dataset, options)
         self.reports = reports
 
-    def _trainable(self, scheduler: SchedulerConfig | None) -> Any:
+    def _trainable(self, stopping: EarlyStopping) -> Any:
         trainable = tune.with_parameters(Idle, reports=self.reports)
         return tune.with_resources(trainable, {"cpu": self.options.cpu})
 
@@ -120,6 +120,10 @@ class Queue:
         self.ended.append(time.perf_counter())
         if len(self.ended) in MEMORY_AFTER:
             self.memory[len(self.ended)] = resident_mib()
+
+    def spares(self, task: Task) -> bool:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        return False
 
     def task_started(self, task: Task) -> None:
         """See :class:`tune_bn.runners.base.Listener`."""

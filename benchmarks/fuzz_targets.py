@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
+from tune_bn.analysis.columns import read_scores
 from tune_bn.analysis.plan import read_plan
-from tune_bn.analysis.scores import judge_scores, read_scores
+from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.curves import CurveLog
 from tune_bn.errors import TuneBNError

@@ -16,8 +16,9 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from benchmarks.results import markdown
+from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.paper import ALPHA, BASE, Cell, base_of, cells, configuration, find
-from tune_bn.analysis.scores import Scores, judge_scores
+from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.verdict import INVALID
 from tune_bn.analysis.wording import spread_words
 from tune_bn.errors import ConfigError, RecordError

@@ -17,6 +17,9 @@ This follows what was measured on the embedded digits at c = 100 (best validatio
 half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01. It is
 hard on early stopping: with the many more steps of a CIFAR recipe the delay may be a smaller share of the training,
 which ``curve_length`` is for.
+
+With ``lag`` the arms differ instead: all start as γ = 1 does, and the baseline is so many points behind after a quarter
+of the training, and less and less from there on.
 """
 
 from __future__ import annotations
@@ -24,20 +27,18 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any
 
-from ray.tune.schedulers import TrialScheduler
-
 from benchmarks.surrogates import Point, Surrogate, point_of
 from tune_bn.errors import RunnerError
 from tune_bn.records import COMPLETED, PRUNED, Record
 from tune_bn.runners.base import EpochPoint, Feed, History, Listener, RunResult, SchedulerConfig, Task
-from tune_bn.runners.schedulers import METRIC, TIME, NoPausing, make_scheduler
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.spec import Space
 from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
@@ -63,6 +64,8 @@ class Laboratory:
     test_images: int = 10_000
     curve_length: float = 1.0
     """Share of the training in which the learning curves run through what they do on the digits in all of it."""
+    lag: float | None = None
+    """Points by which the baseline (γ = 1, c = 1) is behind after a quarter of the training; at its end none."""
 
     def scores(self, point: Point, seed: int) -> tuple[float, float]:
         """Validation and test accuracy of a full run, in percent of whole images."""
@@ -75,10 +78,16 @@ class Laboratory:
     def curve(self, point: Point, seed: int, epochs: int) -> list[float]:
         """Validation accuracy after each epoch, rising; the last is that of :meth:`scores`."""
         final, _ = self.scores(point, seed)
-        distances = [_distance(epoch / epochs / self.curve_length, point.gamma) for epoch in range(1, epochs + 1)]
+        gamma = point.gamma if self.lag is None else 1.0
+        shares = [epoch / epochs for epoch in range(1, epochs + 1)]
+        distances = [_distance(share / self.curve_length, gamma) for share in shares]
         rest = distances[-1]
         left = [(distance - rest) / (1 - rest) for distance in distances]
-        return [final - (final - _CHANCE) * share for share in left]
+        lag = self.lag if self.lag is not None and (point.gamma, point.c) == (1.0, 1.0) else 0.0
+        return [
+            final - (final - _CHANCE) * away - lag * min(share / 0.25, (1 - share) / 0.75)
+            for away, share in zip(left, shares, strict=True)
+        ]
 
 
 def _distance(share: float, gamma: float) -> float:
@@ -104,20 +113,15 @@ class _Course:
     """A task on its way."""
 
     task: Task
-    trial_id: str
     started: float
     curves: Mapping[int, Sequence[float]]
     epoch: int = 0
-
-    # The median rule keeps trials as keys of a dict.
-    def __hash__(self) -> int:
-        return hash(self.trial_id)
 
 
 class SimulatedRunner:
     """A :class:`tune_bn.runners.base.Runner` in virtual time: an epoch of a task takes one unit on one worker.
 
-    Ray Tune's own scheduler objects stop tasks, at the mean over their seeds, at the epochs at which a worker on Ray
+    Tasks are stopped by the rules that stop them on Ray, at the mean over their seeds, at the epochs at which a worker
     reports. Nothing raises, diverges or can be interrupted, and no diagnostics are made.
 
     Args:
@@ -133,17 +137,14 @@ class SimulatedRunner:
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
-        rule = None if scheduler is None else make_scheduler(scheduler, history)
-        milestones = () if scheduler is None else scheduler.milestones
+        stopping = self.make_stopping(scheduler, history, feed.spares)
         running: list[tuple[float, int, _Course]] = []
         now, begun = 0.0, 0
         while True:
             while len(running) < self.workers and (task := feed.next()) is not None:
-                course = self._begin(task, begun, now)
+                course = self._begin(task, now)
                 listener.task_started(task)
-                if rule is not None and task.may_stop:
-                    rule.on_trial_add(None, course)
-                heapq.heappush(running, (now + _next_report(course, milestones), begun, course))
+                heapq.heappush(running, (now + _next_report(course, stopping.milestones), begun, course))
                 begun += 1
             if not running:
                 if feed.exhausted:
@@ -151,17 +152,27 @@ class SimulatedRunner:
                 raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
             now, number, course = heapq.heappop(running)
             listener.task_progress(course.task, self._advance(course, int(now - course.started + 0.5)))
-            stopped = rule is not None and course.task.may_stop and _stops(rule, course)
-            if stopped or course.epoch == course.task.config.train.epochs:
-                feed.finished(course.task, self._results(course, scheduler if stopped else None))
+            objective = fmean(curve[course.epoch - 1] for curve in course.curves.values())
+            done = course.epoch == course.task.config.train.epochs
+            stopped = stopping.stops(course.task, {course.epoch: objective}, done=done)
+            if stopped or done:
+                results = self._results(course, scheduler if stopped else None)
+                stopping.ended(course.task, results)
+                feed.finished(course.task, results)
             else:
-                due = now + _next_report(course, milestones) - course.epoch
+                due = now + _next_report(course, stopping.milestones) - course.epoch
                 heapq.heappush(running, (due, number, course))
 
-    def _begin(self, task: Task, number: int, now: float) -> _Course:
+    def make_stopping(
+        self, scheduler: SchedulerConfig | None, history: History, spares: Callable[[Task], bool]
+    ) -> EarlyStopping:
+        """Who decides which tasks are stopped."""
+        return EarlyStopping(scheduler, history, spares)
+
+    def _begin(self, task: Task, now: float) -> _Course:
         point, epochs = point_of(task.config), task.config.train.epochs
         curves = {seed: self.laboratory.curve(point, seed, epochs) for seed in task.seeds}
-        return _Course(task, f"task-{number}", now, curves)
+        return _Course(task, now, curves)
 
     def _advance(self, course: _Course, epoch: int) -> dict[int, tuple[EpochPoint, ...]]:
         before, course.epoch = course.epoch, epoch
@@ -213,15 +224,6 @@ def _next_report(course: _Course, milestones: Sequence[int]) -> int:
     epochs = course.task.config.train.epochs
     due = [epoch for epoch in milestones if course.epoch < epoch < epochs] if course.task.may_stop else []
     return min([*due, epochs])
-
-
-def _stops(rule: TrialScheduler, course: _Course) -> bool:
-    objective = fmean(curve[course.epoch - 1] for curve in course.curves.values())
-    result = {TIME: course.epoch, METRIC: objective}
-    if course.epoch == course.task.config.train.epochs:
-        rule.on_trial_complete(None, course, result)
-        return False
-    return bool(rule.on_trial_result(NoPausing(), course, result) == TrialScheduler.STOP)
 
 
 @dataclass

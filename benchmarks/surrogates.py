@@ -90,6 +90,30 @@ class Equal:
 
 
 @dataclass(frozen=True)
+class EqualArms:
+    """γ and c do nothing; the learning rate does the same for every configuration, and is best at ``best_lr``."""
+
+    level: float = 90.0
+    best_lr: float = 0.1
+    steepness: float = 4.0
+    """Points lost at a learning rate that is ten times too large or too small; it grows with the square."""
+    spread: float = 0.3
+
+    @property
+    def name(self) -> str:
+        """See :class:`Surrogate`."""
+        return "equal arms"
+
+    def mean(self, point: Point) -> float:
+        """See :class:`Surrogate`."""
+        return self.level - self.steepness * math.log10(point.lr / self.best_lr) ** 2
+
+    def std(self, point: Point) -> float:
+        """See :class:`Surrogate`."""
+        return self.spread
+
+
+@dataclass(frozen=True)
 class Table1a:
     """A surrogate through the cells of Table 1.a; see the text of this module.
 

@@ -49,6 +49,8 @@ sources=()
 "$home/bin/pip" install --disable-pip-version-check --no-index --no-deps --force-reinstall "$own"
 
 touch "$HOME/.bashrc"
-for line in "export PATH=\"$home/bin:\$PATH\"" "export RAY_AUTH_MODE=token"; do
+# Nothing here reports to anybody: neither Ray nor MLflow.
+for line in "export PATH=\"$home/bin:\$PATH\"" "export RAY_AUTH_MODE=token" \
+  "export RAY_USAGE_STATS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true"; do
   grep -qxF "$line" "$HOME/.bashrc" || echo "$line" >> "$HOME/.bashrc"
 done

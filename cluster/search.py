@@ -9,8 +9,15 @@ comes from the ``tune_bn`` that the cluster's setup commands install.
 
 from __future__ import annotations
 
-import argparse
 import sys
+
+# Ray leaves this file in the home of the head, and Python looks for modules beside it first: a numpy.py or a random.py
+# that somebody keeps there must not end a search.
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]
+
+import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +99,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    tune_bn(search_arguments(sys.argv[1:], BOOTSTRAP, tracking_uri()))
+    # What the shell names counts before the server of the head.
+    named = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    tune_bn(search_arguments(sys.argv[1:], BOOTSTRAP, None if named else tracking_uri()))
 
 
 if __name__ == "__main__":

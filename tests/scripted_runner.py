@@ -15,8 +15,10 @@ from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
 from tune_bn.wiring import sampler_of
 
-Score = Callable[[Task, int], float | None]
-"""Accuracy of a task's run on a seed, in percent; None where it fails."""
+Score = Callable[[Task, int], float | str | None]
+"""Accuracy of a task's run on a seed, in percent; where it fails the error, or None for one and the same."""
+LOST = "ActorDiedError: the worker is gone"
+"""The error that is the cluster's."""
 
 
 class ScriptedRunner:
@@ -47,6 +49,8 @@ class ScriptedRunner:
 
     def _result(self, task: Task, seed: int) -> RunResult:
         score, epochs = self.score(task, seed), task.config.train.epochs
+        error = "RuntimeError: out of luck" if score is None else score if isinstance(score, str) else None
+        score = None if isinstance(score, str) else score
         scores: dict[str, float] = {}
         if score is not None:
             scores = {"val_accuracy": score, "best_epoch": epochs}
@@ -54,7 +58,8 @@ class ScriptedRunner:
         return RunResult(
             seed=seed,
             status=FAILED if score is None else COMPLETED,
-            reason="all epochs done" if score is not None else "RuntimeError: out of luck",
+            reason="all epochs done" if error is None else error,
+            lost=error == LOST,
             epochs=epochs,
             scores=scores,
             curve=() if score is None else (EpochPoint(epochs, 0.1, 99.0, 0.2, score, 0.0),),

@@ -18,7 +18,7 @@ PACKAGE = Path(tune_bn.__file__).parent
 PORTS = {"tune_bn.runners.base", "tune_bn.samplers.base", "tune_bn.tracking.base"}
 ADAPTERS = {"runners", "samplers", "tracking", "console", "report"}
 OUTER = {
-    *("cli", "__main__", "wiring", "validate", "status", "export", "service", "api_reference"),
+    *("cli", "__main__", "wiring", "validate", "status", "export", "tables", "service", "api_reference"),
     *("train_command", "paper_command", "inspect_command"),
 }
 """The verbs: what the command line consists of."""
@@ -28,6 +28,7 @@ KNOWN_TO = {
     "supervisor": {"service"},
     "psycopg": {"service"},
     "pandas": {"export"},
+    "pyarrow": {"tables"},
     "optuna": {"samplers", "report"},
     "mlflow": {"tracking", "service"},
     "sqlalchemy": {"tracking"},
@@ -48,7 +49,8 @@ MAY_IMPORT = {
     "layers": {"errors"},
     "provenance": set(),
     "method": {"errors", "config", "layers"},
-    "training": {"", "errors", "config", "records", "provenance", "layers", "method"},
+    "machine": {"errors"},
+    "training": {"", "errors", "config", "records", "provenance", "layers", "machine", "method"},
     "analysis": {"errors", "records", "provenance"},
     "report": {"errors", "records", "curves", "layers", "provenance", "space_file", "analysis", "training"},
 }

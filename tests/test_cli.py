@@ -152,7 +152,7 @@ def test_a_bad_option_of_a_search_is_refused(workplace: Path, options: list[str]
         (["report", "a b"], "--study: got 'a b'; accepted: letters, digits"),
         (["status", "absent"], "STUDY: got absent; accepted: a study in "),
         (["ui"], "--output: studies has no mlflow.db; accepted: "),
-        (["ui", "--uri", "foo://x"], "--uri: tracking.uri: got 'foo://x'"),
+        (["ui", "--uri", "foo://x"], "--uri: got 'foo://x'"),
     ],
 )
 def test_a_bad_argument_of_a_verb_is_refused(workplace: Path, arguments: list[str], problem: str) -> None:
@@ -243,9 +243,9 @@ def test_a_class_that_test_lacks_is_refused(workplace: Path) -> None:
 
 def test_a_text_among_the_images_is_refused(workplace: Path) -> None:
     root = image_folder(workplace)
-    (root / "train" / "dog" / "notes.txt").write_text("a text")
+    (root / "train" / "dog" / "notes").write_text("a text")
     problem = refusal(workplace, "search", "--space", "tiny.yaml")
-    assert problem.startswith(f"{root}/train/dog/notes.txt: not an image that Pillow can identify; accepted: ")
+    assert problem.startswith(f"{root}/train/dog/notes: not an image that Pillow can identify; accepted: ")
 
 
 def test_a_damaged_image_is_refused_before_anything_starts(workplace: Path) -> None:

@@ -234,7 +234,7 @@ def test_weights_of_the_users_own_making(inspect: Any, home: Path, data: DeviceD
     [
         (lambda w: w.pop("bn1.weight"), "it lacks 'bn1.weight'; accepted: "),
         (lambda w: (w.pop("bn1.weight"), w.pop("fc.bias")), "it lacks 'bn1.weight' (and 1 more); accepted: "),
-        (lambda w: w.update({"head.weight": torch.ones(1)}), "it has 'head.weight', which the network lacks; accepted"),
+        (lambda w: w.update({"fc.2.weight": torch.ones(1)}), "it has 'fc.2.weight', which the network lacks; accepted"),
         (
             lambda w: w.update({"fc.weight": torch.ones(3, 64)}),
             "'fc.weight' has the shape (3, 64), in the network (10, 64); accepted: weights of the network that --space",

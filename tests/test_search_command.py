@@ -120,7 +120,7 @@ def test_a_search_begins_with_the_best_of_another_and_keeps_it(
     expected = [configs[trial] for trial in best if configs[trial]["gamma"] >= 0.05 and 1 <= configs[trial]["c"] <= 100]
     assert expected
 
-    process = start(workplace, "--warm-start", "digits-1")
+    process = start(workplace, "--warm-start", "digits-1", "--set", "seeds.confirm={from: 16, to: 19}")
     wait_for_records(workplace, 1, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=200)

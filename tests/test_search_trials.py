@@ -25,6 +25,7 @@ from tune_bn.feeds import SearchFeed
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
 from tune_bn.runners.base import EpochPoint, Feed, Listener, RunResult, Task
 from tune_bn.runners.local import LocalRunner
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CurveBook, TaskWorker, WorkerOptions, final_results
 from tune_bn.spec import Space, parse_space
 from tune_bn.study import Study
@@ -130,9 +131,9 @@ def test_a_seed_that_always_raises_fails_its_trial_and_no_mean_is_made_of_the_ot
 class StoppingRunner(LocalRunner):
     """Stops every second trial of the search after its first epoch, as a scheduler would."""
 
-    def _train(self, task: Task, listener: Listener) -> list[RunResult]:
+    def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
         if not task.may_stop or task.trial is None or task.trial % 2 == 0:
-            return super()._train(task, listener)
+            return super()._train(task, listener, stopping)
         curves, options = CurveBook(), replace(self.options, report_seconds=0.0)
         report = TaskWorker(task, self._device_data(task), options).step()
         curves.add(report.curves)
@@ -183,7 +184,7 @@ def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_tor
     seen: dict[int, dict[int, float]] = {}
 
     class Watching(LocalRunner):
-        def _train(self, task: Task, listener: Listener) -> list[RunResult]:
+        def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
             worker = TaskWorker(task, self._device_data(task), replace(self.options, report_seconds=0.0))
             curves = CurveBook()
             while True:
@@ -201,9 +202,10 @@ def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_tor
         study.search()
     assert [r.status for r in search_records(study, 1)] == [COMPLETED, DIVERGED, COMPLETED]
     history = study_in(tmp_path / "tiny-1", dataset, space)._history()
-    assert [dict(points) for points in history] == [pytest.approx(seen[0]), pytest.approx(seen[1])]
+    assert [(past.arm, past.trial) for past in history] == [(CANDIDATE, 0), (CANDIDATE, 1)]
+    assert [past.objectives for past in history] == [pytest.approx(seen[0]), pytest.approx(seen[1])]
     # The seeds that go on are still compared, with the diverged one at chance.
-    assert len(history[1]) == 4
+    assert len(history[1].objectives) == 4
 
 
 def interrupted(folder: Path, dataset: Dataset) -> Study:
@@ -260,6 +262,11 @@ def test_a_selection_needs_no_journal(tmp_path: Path, dataset: Dataset) -> None:
 class NoRecords:
     """Stands for the recorder where nothing is trained."""
 
+    records: Sequence[Record] = ()
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+
     def record(self, task: Task, results: Sequence[RunResult]) -> None: ...
 
 
@@ -267,7 +274,7 @@ def proposals(space: Space, folder: StudyFolder) -> dict[str, list[Mapping[str, 
     """What a search of made-up scores proposes to each arm."""
     quota = {arm: space.trials_of(arm) for arm in (CANDIDATE, BASELINE)}
     samplers = {arm: sampler_of(space, folder, arm, {}) for arm in quota}
-    feed: Feed = SearchFeed(space, samplers, quota, NoRecords())  # type: ignore[arg-type]
+    feed: Feed = SearchFeed(space, samplers, quota, NoRecords(folder))  # type: ignore[arg-type]
     found: dict[str, list[Mapping[str, Any]]] = {arm: [] for arm in quota}
     while (task := feed.next()) is not None:
         found[task.arm].append(task.overrides)

@@ -16,7 +16,7 @@ from tune_bn.analysis import paper
 from tune_bn.errors import RunnerError
 from tune_bn.method.config import ModelConfig
 from tune_bn.records import COMPLETED, PRUNED
-from tune_bn.runners.base import EpochPoint, RunResult, SchedulerConfig, Task
+from tune_bn.runners.base import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
 from tune_bn.training.config import RunConfig, TrainConfig
 
 EPOCHS = 18
@@ -45,6 +45,9 @@ class Tasks:
 
     def next(self) -> Task | None:
         return self.left.pop(0) if self.left else None
+
+    def spares(self, task: Task) -> bool:
+        return False
 
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         assert task.key not in self.results, "a task came back twice"
@@ -154,7 +157,7 @@ def test_workers_run_side_by_side_in_virtual_time() -> None:
 def test_hopeless_trials_are_stopped_at_the_first_rung_and_say_so() -> None:
     scheduler = SchedulerConfig("asha", grace=2, reduction=3, max_epochs=EPOCHS)
     feed, events = Tasks(task(0, 1), task(1, 1, may_stop=False)), Events()
-    history = [[(epoch, 99.0) for epoch in range(1, EPOCHS + 1)]] * 4
+    history = [PastTrial("candidate", n, dict.fromkeys(range(1, EPOCHS + 1), 99.0)) for n in range(2, 6)]
     SimulatedRunner(LABORATORY).run(feed, events, scheduler=scheduler, history=history)
     (stopped,), (spared,) = feed.results.values()
     assert (stopped.status, stopped.epochs, stopped.reason) == (PRUNED, 2, "stopped by asha after epoch 2")
@@ -178,7 +181,8 @@ def test_the_only_trial_runs_to_its_end(name: str) -> None:
 def test_a_scheduler_sees_the_mean_over_the_seeds(name: str, gap: float, status: str) -> None:
     seeds = (1, 2, 3)
     means = [fmean(step) for step in zip(*(LABORATORY.curve(BASE, s, EPOCHS) for s in seeds), strict=True)]
-    history = [[(epoch, mean + gap) for epoch, mean in enumerate(means, start=1)]] * 4
+    past = {epoch: mean + gap for epoch, mean in enumerate(means, start=1)}
+    history = [PastTrial("candidate", n, past) for n in range(1, 5)]
     feed = Tasks(task(0, *seeds, point=BASE))
     # One rung, so that the median rule's mean over the epochs is that of one epoch.
     scheduler = SchedulerConfig(name, grace=12, reduction=3, max_epochs=EPOCHS)

@@ -10,6 +10,7 @@ import pytest
 from tune_bn.errors import DataError, MethodError, TrackingError
 from tune_bn.method.config import ModelConfig
 from tune_bn.spec import Space, parse_space
+from tune_bn.training.config import RunConfig
 from tune_bn.validate import check_surroundings, describe, planned
 
 CONTENT: dict[str, Any] = {
@@ -83,7 +84,12 @@ def test_a_network_that_cannot_be_trained_is_refused(sections: dict[str, Any], w
 
 def test_every_kind_of_network_that_may_come_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[ModelConfig] = []
-    monkeypatch.setattr("tune_bn.method.build.check_network", lambda model, *_: checked.append(model))
+
+    def check(config: RunConfig, *_: object, gpu: bool) -> list[str]:
+        checked.append(config.model)
+        return []
+
+    monkeypatch.setattr("tune_bn.training.network_check.check_network", check)
     search = {"gamma": D, "arch": {"choice": ["resnet8", "resnet20"]}, "norm": {"choice": ["scaled", "rbn"]}}
     check_surroundings(space_with(train={"batch_size": 39}, search=search))
     kinds = [(model.arch, model.norm) for model in checked]

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tune_bn.analysis.plan import seal
 from tune_bn.errors import SpecError, StudyError
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, SELECT, Record
-from tune_bn.spec import Space, parse_space
+from tune_bn.records import (
+    BASELINE,
+    CANDIDATE,
+    COMPLETED,
+    DIVERGED,
+    FAILED,
+    PRUNED,
+    SEARCH,
+    SELECT,
+    Record,
+    fresh_seeds,
+)
+from tune_bn.spec import Space, parse_space, with_override
 from tune_bn.study_folder import StudyFolder
 from tune_bn.warm_start import MOST, warm_started
 
@@ -19,20 +33,41 @@ CONTENT: dict[str, Any] = {
     "model": {"arch": "resnet8"},
     "data": {"source": "digits"},
     "search": {"gamma": {"log_uniform": [0.01, 1.0]}, "c": {"log_uniform": [1, 1000]}},
-    "seeds": {"search": [101, 102], "select": [201, 202], "confirm": [1, 2]},
 }
+SOURCE = {"search": [101, 102], "select": [201, 202], "confirm": [1, 2]}
+"""The seeds of the studies that others start from."""
+FRESH = {**SOURCE, "confirm": [11, 12]}
 LR = {"choice": [0.1, 0.05, 0.01]}
+PLAN: dict[str, Any] = {
+    "schema_version": 1,
+    "study": "small-1",
+    "space_sha256": "0" * 64,
+    "created_at": "2026-01-01T00:00:00+00:00",
+    "baseline": {"arm": "baseline", "trial": None, "config": {"gamma": 1.0, "c": 1.0}},
+    "candidates": [{"arm": "candidate-1", "trial": None, "config": {"gamma": 0.1, "c": 100.0}}],
+    "metric": "test_accuracy",
+    "direction": "maximize",
+    "test": "paired_t_greater",
+    "alpha": 0.05,
+    "correction": "holm",
+    "stopping": "fixed",
+    "seeds": [1, 2],
+    "used_seeds": {},
+    "diverged": {"rule": "chance", "score": 10.0},
+    "commit": None,
+    "versions": {},
+}
 
 
 def space_with(**sections: Any) -> Space:
-    return parse_space({**CONTENT, **sections}, "new.yaml")
+    return parse_space({**CONTENT, "seeds": FRESH, **sections}, "new.yaml")
 
 
 class Writer:
     """Writes the records of a study as its stages would have."""
 
     def __init__(self, path: Path, **sections: Any) -> None:
-        self.space = space_with(**sections)
+        self.space = space_with(**{"seeds": SOURCE, **sections})
         self.folder = StudyFolder(path).created(self.space)
 
     def trial(
@@ -199,19 +234,84 @@ def test_the_baseline_starts_with_the_same_nuisance_coordinates(tmp_path: Path) 
 
 
 def test_a_chain_of_warm_starts_keeps_every_seed_that_chose_a_point(searched: Writer, tmp_path: Path) -> None:
-    seeds = {"search": [301], "select": [302], "confirm": [1, 2]}
+    seeds = {"search": [301], "select": [302], "confirm": [21, 22]}
     second, _ = warm_started(space_with(seeds=seeds), "new.yaml", [searched.folder])
-    assert second.seeds.earlier == [101, 102, 201, 202]
+    assert second.seeds.earlier == [1, 2, 101, 102, 201, 202]
     middle = Writer(tmp_path / "small-2", seeds=second.seeds.model_dump(), sampler=second.sampler.model_dump())
     middle.trial(0, [95], gamma=0.2, c=30)
-    third = space_with(seeds={"search": [401], "select": [402], "confirm": [102, 3]})
-    with pytest.raises(StudyError, match=r"got small-2, which searched or selected on the seeds 102 of seeds\.confirm"):
-        warm_started(third, "new.yaml", [middle.folder])
+    for known, words in ([102, 3], "102"), ([1, 2, 3], "1–2"), ([4, 22], "22"):
+        third = space_with(seeds={"search": [401], "select": [402], "confirm": known})
+        with pytest.raises(StudyError, match=f"got small-2, which .* on the seeds {words} of seeds.confirm; accepted"):
+            warm_started(third, "new.yaml", [middle.folder])
+    third = space_with(seeds={"search": [401], "select": [402], "confirm": [3, 4, 23]})
+    assert warm_started(third, "new.yaml", [middle.folder])[0].seeds.earlier == [
+        *(1, 2, 21, 22, 101, 102, 201, 202, 301, 302),
+    ]
 
 
 def test_an_earlier_seed_is_no_confirmation_seed() -> None:
-    with pytest.raises(SpecError, match=r"seeds\.confirm: got 2; accepted: a fresh seed; 2 is one of seeds\.earlier"):
-        space_with(seeds=CONTENT["seeds"] | {"earlier": [2]})
+    problem = r"seeds\.confirm: got 2; accepted: a fresh seed, such as seeds\.confirm=\{from: 3, to: 4\}; 2 is one of "
+    with pytest.raises(SpecError, match=problem):
+        space_with(seeds=SOURCE | {"earlier": [2]})
+
+
+def refusal(space: Space, *studies: StudyFolder) -> str:
+    with pytest.raises(StudyError) as caught:
+        warm_started(space, "new.yaml", studies)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("confirmed", [False, True], ids=["to be confirmed", "confirmed"])
+def test_the_seeds_on_which_a_source_confirms_are_used_and_others_are_proposed(tmp_path: Path, confirmed: bool) -> None:
+    fifteen = {"search": [101], "select": [201], "confirm": {"from": 1, "to": 15}}
+    claim = {"stopping": "group_sequential"}
+    source = Writer(tmp_path / "small-1", seeds=fifteen, claim=claim)
+    source.trial(0, [90], gamma=0.1)
+    if confirmed:
+        # It ended at its first look: the other seeds of its plan may still be run, and count all the same.
+        plan = {**PLAN, "space_sha256": source.space.sha256, "seeds": list(range(1, 16))}
+        source.folder.plan_file.write_text(json.dumps(seal(plan)))
+    said = refusal(space_with(seeds=fifteen), source.folder)
+    assert "got small-1, which searches, selects or confirms on the seeds 1–15 of seeds.confirm; accepted: " in said
+    (proposed,) = re.findall(r"--set '(seeds\.confirm=.*)'$", said)
+    assert proposed == "seeds.confirm={from: 16, to: 30}"
+    content = with_override({**CONTENT, "seeds": fifteen}, proposed)
+    warm, _ = warm_started(parse_space(content, "new.yaml"), "new.yaml", [source.folder])
+    assert warm.seeds.confirm == list(range(16, 31))
+    assert warm.seeds.earlier == [*range(1, 16), 101, 201]
+
+
+def test_a_plan_that_was_locked_on_other_seeds_than_the_space_says_counts_too(tmp_path: Path) -> None:
+    source = Writer(tmp_path / "small-1")
+    source.trial(0, [90, 90], gamma=0.1)
+    source.folder.plan_file.write_text(json.dumps(seal({**PLAN, "seeds": [11, 40]})))
+    assert "on the seeds 11 of seeds.confirm" in refusal(space_with(), source.folder)
+
+
+def test_what_is_proposed_is_fresh_to_every_source_and_to_the_space_itself(tmp_path: Path) -> None:
+    first = Writer(tmp_path / "a", seeds={"search": [3], "select": [4], "confirm": [1, 2]})
+    other = Writer(tmp_path / "elsewhere" / "b", seeds={"search": [9], "select": [10], "confirm": [7, 8]})
+    for source in (first, other):
+        source.trial(0, [90], gamma=0.1)
+    own = {"search": [5], "select": [12], "confirm": [2, 21], "earlier": [16]}
+    assert refusal(space_with(seeds=own), other.folder, first.folder).endswith(
+        "--warm-start: got a, which searches, selects or confirms on the seeds 2 of seeds.confirm; accepted: fresh "
+        "ones, such as --set 'seeds.confirm={from: 13, to: 14}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "taken", "proposed"),
+    [
+        (15, range(1, 16), "{from: 16, to: 30}"),
+        (2, [], "{from: 1, to: 2}"),
+        (3, [2, 6, 9], "{from: 3, to: 5}"),
+        (4, [2, 6, 9, 0], "{from: 10, to: 13}"),
+        (2, [2**63 - 1, 1, 1], "{from: 2, to: 3}"),
+    ],
+)
+def test_fresh_seeds_are_the_lowest_in_a_row(number: int, taken: Sequence[int], proposed: str) -> None:
+    assert fresh_seeds(number, taken) == proposed
 
 
 @pytest.mark.parametrize(
@@ -227,8 +327,8 @@ def test_an_earlier_seed_is_no_confirmation_seed() -> None:
             "got small-1, of whose 6 finished trials none lies in this space; accepted: a study with points of",
         ),
         (
-            {"seeds": {"search": [5], "select": [6], "confirm": [1, 102, 201]}},
-            "got small-1, which searched or selected on the seeds 102, 201 of seeds.confirm; accepted",
+            {"seeds": {"search": [5], "select": [6], "confirm": [11, 102, 201]}},
+            "got small-1, which searches, selects or confirms on the seeds 102, 201 of seeds.confirm; accepted",
         ),
     ],
 )

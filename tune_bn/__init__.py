@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tune_bn.method.convert import convert
     from tune_bn.method.groups import parameter_groups
     from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
+    from tune_bn.method.rates import check_rates, keep_rates
     from tune_bn.method.rbn import RepresentativeBatchNorm2d
 
 __version__ = "0.1.0"
@@ -24,7 +25,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "InstanceEnhancementBatchNorm2d": "tune_bn.method.iebn",
     "RepresentativeBatchNorm2d": "tune_bn.method.rbn",
+    "check_rates": "tune_bn.method.rates",
     "convert": "tune_bn.method.convert",
+    "keep_rates": "tune_bn.method.rates",
     "parameter_groups": "tune_bn.method.groups",
     "scale_batchnorm": "tune_bn.method.batchnorm",
 }
@@ -33,7 +36,9 @@ __all__ = [
     "InstanceEnhancementBatchNorm2d",
     "RepresentativeBatchNorm2d",
     "__version__",
+    "check_rates",
     "convert",
+    "keep_rates",
     "parameter_groups",
     "scale_batchnorm",
 ]

@@ -1,3 +1,10 @@
+import os
+import sys
+
+# `python -m` looks for modules in the current folder first, where a numpy.py of the user's may be.
+if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
+    sys.path.append(sys.path.pop(0))
+
 from tune_bn.cli import main
 
 main()

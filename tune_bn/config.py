@@ -14,14 +14,26 @@ from typing import Any, ClassVar
 from tune_bn.errors import ConfigError
 
 
-def option(default: Any = MISSING, *, doc: str, accepted: str, check: Callable[[Any], bool] | None = None) -> Any:
-    """A dataclass field with its description, the words for what it accepts, and the check behind them."""
-    return field(default=default, metadata={"doc": doc, "accepted": accepted, "check": check})
+def option(
+    default: Any = MISSING,
+    *,
+    doc: str,
+    accepted: str,
+    check: Callable[[Any], bool] | None = None,
+    added: bool = False,
+) -> Any:
+    """A dataclass field with its description, the words for what it accepts, and the check behind them.
+
+    ``added`` marks a key that is younger than the first studies. Its default must mean what was done before there was
+    the key; while it has it, it stays out of the hash of a space, so that those studies keep theirs.
+    """
+    return field(default=default, metadata={"doc": doc, "accepted": accepted, "check": check, "added": added})
 
 
-def choice(default: str, *allowed: str, doc: str) -> Any:
-    """An option that takes one of the given words."""
-    return option(default, doc=doc, accepted=" | ".join(allowed), check=lambda value: value in allowed)
+def choice(default: str, *allowed: str, doc: str, added: bool = False) -> Any:
+    """An option that takes one of the given words; ``added`` as in :func:`option`."""
+    accepted = " | ".join(allowed)
+    return option(default, doc=doc, accepted=accepted, check=lambda value: value in allowed, added=added)
 
 
 class Options:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import threading
 import time
@@ -84,7 +83,7 @@ class Driver(Observer):
         folder: the study's folder, locked by this process.
         budget: its limits.
         resources: what a trial holds and costs.
-        stop: ends the work in the main thread; called once, from the driver's own thread.
+        stop: makes the work end; called once, from the driver's own thread.
         clock: seconds that only grow.
     """
 
@@ -94,13 +93,13 @@ class Driver(Observer):
         budget: Budget,
         resources: Resources,
         *,
-        stop: Callable[[], None] | None = None,
+        stop: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
         self._budget = budget
         self._resources = resources
-        self._stop = stop or _interrupt_main_thread
+        self._stop = stop
         self._clock = clock
         self._lock = threading.RLock()
         self._tasks: dict[str, Task] = {}
@@ -154,7 +153,9 @@ class Driver(Observer):
                 self._tasks.clear()
                 if self._state.reason and outcome != FINISHED:
                     outcome = STOPPED
-                self._state = replace(self._state, state=outcome)
+                # A study may come to its end before it can be stopped.
+                reason = "" if outcome == FINISHED else self._state.reason
+                self._state = replace(self._state, state=outcome, reason=reason)
             self._write()
 
     def _work(self) -> None:
@@ -174,7 +175,9 @@ class Driver(Observer):
         """Why the study must stop now, in words; empty where it may go on."""
         state, budget = self.state, self._budget
         if self._folder.stop_file.exists():
-            self._folder.stop_file.unlink(missing_ok=True)
+            # Where it cannot be removed, who starts the study the next time tries again.
+            with suppress(OSError):
+                self._folder.stop_file.unlink(missing_ok=True)
             return "tune_bn stop asked for it"
         if budget.total_hours is not None and state.seconds >= 3600 * budget.total_hours:
             return f"budget.total_hours = {budget.total_hours:g} is used up"
@@ -245,13 +248,6 @@ class Driver(Observer):
 
     def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
         """How it ended is written when :meth:`watching` ends."""
-
-
-def _interrupt_main_thread() -> None:
-    # Not to the process: any of its threads might take the signal, and the main thread would go on waiting.
-    ident = threading.main_thread().ident
-    if ident is not None:
-        signal.pthread_kill(ident, signal.SIGINT)
 
 
 def _now() -> str:

@@ -11,9 +11,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tune_bn.errors import StudyError
+from tune_bn.failures import FailingAlike
 from tune_bn.layers import to_json
 from tune_bn.provenance import seen
-from tune_bn.records import BASELINE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key, write_json
+from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key, write_json
 from tune_bn.runners.base import RunResult, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.spec import Space
@@ -147,6 +148,10 @@ class SearchFeed:
 
     The arms take turns, so that an interrupted search has spent equally on both.
 
+    Of each arm the first ``budget.finalists`` trials are never stopped early; where one of them fails or diverges, the
+    next takes its place. Where all the same no trial of an arm ran to its end although one was stopped, the arm gets
+    up to as many more trials: what the search cost would be lost without a finalist.
+
     Args:
         space: the space.
         samplers: who proposes, by arm.
@@ -171,27 +176,69 @@ class SearchFeed:
         hours = space.budget.hours
         # The wall clock may jump, and what earlier drivers spent counts too.
         self.deadline = None if hours is None else time.monotonic() + 3600.0 * hours - seconds_before
+        self._failing = FailingAlike(recorder.folder.path)
+        self._fates: dict[str, dict[int, str]] = {arm: {} for arm in samplers}
+        """What became of each trial of an arm, by its number."""
+        self._held: dict[str, list[tuple[int, Outcome]]] = {arm: [] for arm in samplers}
+        """Trials that failed and of which the sampler is not told yet."""
+        trials: dict[tuple[str, int], list[Record]] = {}
+        for record in recorder.records:
+            if record.stage == SEARCH and record.trial is not None and record.arm in samplers:
+                trials.setdefault((record.arm, record.trial), []).append(record)
+        for (arm, trial), runs in trials.items():
+            last = {run.seed: run for run in runs}
+            if set(last) == set(space.seeds.search):
+                self._fates[arm][trial] = self._fate(arm, runs[-1].config, list(last.values()))
 
     @property
     def exhausted(self) -> bool:
         """See :class:`tune_bn.runners.base.Feed`."""
         late = self.deadline is not None and time.monotonic() >= self.deadline
-        return late or all(sampler.proposed >= self.quota[arm] for arm, sampler in self.samplers.items())
+        return late or not any(self._has_quota(arm) or self._may_need_more(arm) for arm in self.samplers)
+
+    def _has_quota(self, arm: str) -> bool:
+        return self.samplers[arm].proposed < self.quota[arm]
+
+    def _may_need_more(self, arm: str) -> bool:
+        """Whether the arm is, or may be once all its trials are back, without a trial that ran to its end."""
+        fates = self._fates[arm].values()
+        most = self.quota[arm] + self.space.budget.finalists
+        return _WHOLE not in fates and {_OPEN, _STOPPED} & set(fates) != set() and self.samplers[arm].proposed < most
 
     def next(self) -> Task | None:
-        """See :class:`tune_bn.runners.base.Feed`."""
+        """See :class:`tune_bn.runners.base.Feed`. None while it is open whether an arm needs more than its quota."""
         if self.exhausted:
             return None
-        arm = min(
-            (arm for arm, sampler in self.samplers.items() if sampler.proposed < self.quota[arm]),
-            key=lambda arm: self.samplers[arm].proposed / self.quota[arm],
-        )
+        arms = [arm for arm in self.samplers if self._has_quota(arm)] or [
+            arm for arm in self.samplers if self._may_need_more(arm) and _OPEN not in self._fates[arm].values()
+        ]
+        if not arms:
+            return None
+        arm = min(arms, key=lambda arm: self.samplers[arm].proposed / self.quota[arm])
         proposal = self.samplers[arm].propose()
         # gamma and c are stated in every record, searched or not.
         fixed = self.space.baseline if arm == BASELINE else self.space.fixed_scientific
         overrides = self.space.normalized({**fixed, **proposal.overrides})
         config = self.space.run_config(overrides)
+        self._fates[arm][proposal.trial] = _OPEN
         return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search), may_stop=True)
+
+    def spares(self, task: Task) -> bool:
+        """See :class:`tune_bn.runners.base.Feed`."""
+        if task.trial is None or self._is_no_rival(task.arm, task.overrides):
+            return False
+        hopeful = sorted(trial for trial, fate in self._fates[task.arm].items() if fate in (_OPEN, _WHOLE))
+        return task.trial in hopeful[: self.space.budget.finalists]
+
+    def _is_no_rival(self, arm: str, overrides: Mapping[str, Any]) -> bool:
+        """A candidate that is the baseline itself becomes no finalist."""
+        return arm == CANDIDATE and self.space.is_baseline(overrides)
+
+    def _fate(self, arm: str, overrides: Mapping[str, Any], runs: Sequence[Record | RunResult]) -> str:
+        statuses = {run.status for run in runs}
+        if PRUNED in statuses and FAILED not in statuses:
+            return _STOPPED
+        return _WHOLE if statuses == {COMPLETED} and not self._is_no_rival(arm, overrides) else _LOST
 
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         """See :class:`tune_bn.runners.base.Feed`."""
@@ -199,7 +246,17 @@ class SearchFeed:
         self.recorder.record(task, results)
         if task.trial is None:
             raise StudyError(f"{task.key}: a task of the search must have a trial number")
-        self.samplers[task.arm].tell(task.trial, trial_outcome(results))
+        self._fates[task.arm][task.trial] = self._fate(task.arm, task.overrides, results)
+        held, outcome = self._held[task.arm], trial_outcome(results)
+        held.append((task.trial, outcome))
+        # A resume tries again what failed since anything of its arm came back well: the cause may have been mended.
+        if outcome.status != FAILED:
+            while held:
+                self.samplers[task.arm].tell(*held.pop(0))
+        self._failing.take(task, results)
+
+
+_OPEN, _WHOLE, _STOPPED, _LOST = "open", "ran to its end", "stopped early", "failed, diverged or no rival"
 
 
 class DueFeed:
@@ -216,6 +273,7 @@ class DueFeed:
 
     def __init__(self, due: Callable[[frozenset[str]], Sequence[Task]], recorder: Recorder) -> None:
         self.recorder = recorder
+        self._failing = FailingAlike(recorder.folder.path)
         self._due = due
         self._begun: set[str] = set()
         self._running: set[str] = set()
@@ -248,5 +306,10 @@ class DueFeed:
         self._running.discard(task.key)
         if not self.recorder.has(task.key):
             self._failed.add(task.key)
+        self._failing.take(task, results)
         if not self._waiting:
             self._look()
+
+    def spares(self, task: Task) -> bool:
+        """See :class:`tune_bn.runners.base.Feed`: these stages know no early stopping."""
+        return True

@@ -38,6 +38,8 @@ class Identity:
     """Where it was worked on last; empty where that is not known."""
     copied_from: str | None = None
     """The id of the study that it was copied from."""
+    store: str = ""
+    """The MLflow store that has its runs; empty where none has."""
 
 
 def settle(folder: Path) -> Identity:
@@ -62,6 +64,14 @@ def renewed(folder: Path) -> Identity:
     found = replace(known, study_id=uuid.uuid4().hex, copied_from=known.study_id)
     write_json(folder / STUDY_FILE, asdict(found))
     return found
+
+
+def tracked_at(folder: Path, store: str) -> str:
+    """Note the MLflow store that has the study's runs from now on, and return the one that had them before, or ""."""
+    known = identity_of(folder)
+    if known.store != store:
+        write_json(folder / STUDY_FILE, asdict(replace(known, store=store)))
+    return known.store
 
 
 def identity_of(folder: Path) -> Identity:
@@ -114,7 +124,7 @@ def _read(folder: Path) -> Identity | None:
         found = Identity(**content)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    texts = (found.study_id, found.name, found.host, found.path, found.copied_from or "")
+    texts = (found.study_id, found.name, found.host, found.path, found.copied_from or "", found.store)
     sound = all(type(text) is str for text in texts) and bool(found.study_id and found.name)
     return found if sound else None
 

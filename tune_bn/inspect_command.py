@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError
 from tune_bn.layers import Diagnostics, read_diagnostics, to_json
+from tune_bn.method.networks import load_weights
 from tune_bn.provenance import data_changes
 from tune_bn.records import COMPLETED, PRUNED, Record, write_json
 from tune_bn.report.canvas import save
@@ -33,10 +33,13 @@ from tune_bn.report.layers_page import heading
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
 from tune_bn.training.config import RunConfig
-from tune_bn.training.data import load_dataset
+from tune_bn.training.data import describe_data, load_dataset
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import first_weights, inspect_model, inspect_run
 from tune_bn.training.loop import TrainingRun
+from tune_bn.training.network_check import check_network
+from tune_bn.training.weight_files import read_weight_file, require_tensors, weights_for
+from tune_bn.validate import check_surroundings
 
 MOST_ROWS = 20
 """Layers of a table that is not asked for all of them."""
@@ -86,6 +89,8 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
     record = _record(folder, key)
     space = folder.space()
     config, device = space.run_config(record.config), device_of(space)
+    data = describe_data(space.data)
+    check_network(config, data.image_shape, data.num_classes)
     say(f"{key}: no diagnostics are stored; training it again on {device}, {record.epochs} epochs")
     dataset = load_dataset(space.data).without_test()
     if changes := data_changes(record.data, dataset.identity):
@@ -131,34 +136,43 @@ def of_first_step(space: Space, given: Mapping[str, Any], seed: int) -> Diagnost
 
     Raises:
         SpecError: a given value is not acceptable.
-        DataError, MethodError: data or network are not usable.
+        DataError, MethodError, TrackingError: the space is not; see :func:`tune_bn.validate.check_surroundings`.
     """
-    config, data = _config(space, given), _data(space)
+    config = _config(space, given)
+    check_surroundings(space, single=config)
+    data = _data(space)
     start = first_weights(config, data, seed)
     found = _inspected(lambda: inspect_model(start, start, config, data, seed, epoch=0), config)
     return replace(found, config=_words(space, config))
 
 
-def of_checkpoint(space: Space, given: Mapping[str, Any], file: Path, seed: int | None) -> Diagnostics:
+def of_checkpoint(space: Space, given: Mapping[str, Any], file: Path, seed: int | None, say: Say) -> Diagnostics:
     """The weights in a file; initial values and gradients are those of a fresh network of ``seed``.
 
     Args:
         space: network and data.
         given: γ and c, where they differ from the space's.
-        file: a checkpoint of a study, a state dict, or a dict that holds one as ``state_dict`` or ``model``.
+        file: a checkpoint of a study, or whatever :mod:`tune_bn.training.weight_files` finds the network in.
         seed: None: the seed in a checkpoint of a study, else 0.
+        say: told what was left out.
 
     Raises:
         SpecError: a given value is not acceptable.
         MethodError: the file holds no weights, or not those of this network.
-        DataError: the data is not usable.
+        DataError, MethodError, TrackingError: the space is not usable.
     """
     config = _config(space, given)
-    content = _load(file)
-    weights, seed, epoch = _weights(content, file, seed)
+    content, seed, epoch = _of_study(read_weight_file(file), file, seed)
+    require_tensors(content, file)
+    check_surroundings(space, single=config)
     data = _data(space)
     start, model = first_weights(config, data, seed), first_weights(config, data, seed)
-    _fill(model, weights, f"--checkpoint: {file} does not fit {config.model.arch} with norm: {config.model.norm}")
+    misfit = f"--checkpoint: {file} does not fit {config.model.arch} with norm: {config.model.norm}"
+    found_weights = weights_for(model.state_dict(), content, file, misfit)
+    for remark in found_weights.remarks:
+        say(f"note: {remark}")
+    # Statistics that no result depends on here may be missing: old checkpoints lack num_batches_tracked.
+    load_weights(model, found_weights.weights, strict=False)
     found = _inspected(lambda: inspect_model(model, start, config, data, seed, epoch=epoch), config)
     return replace(found, config=_words(space, config))
 
@@ -194,73 +208,17 @@ def _inspected(look: Callable[[], Diagnostics], config: RunConfig) -> Diagnostic
         ) from None
 
 
-def _load(file: Path) -> Any:
-    if not file.is_file():
-        raise MethodError(f"--checkpoint: got {str(file)!r}, which is no file; accepted: a file that torch.save wrote")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:
-        # The reader does not name the errors that a foreign file may raise, and its words advise to execute the file.
-        raise MethodError(
-            f"--checkpoint: got {str(file)!r}, which torch.load does not read with weights_only=True; accepted: a "
-            "state dict that torch.save wrote, alone or as state_dict or model of a dict, or checkpoints/RUN/latest.pt "
-            "of a study"
-        ) from None
-
-
-def _weights(content: Any, file: Path, seed: int | None) -> tuple[dict[str, Tensor], int, int | None]:
-    """State dict, seed and epoch of what a file holds."""
+def _of_study(content: Any, file: Path, seed: int | None) -> tuple[Any, int, int | None]:
+    """Content, seed and epoch of one run in a checkpoint of a study; of any other content the seed alone."""
     runs = content.get("runs") if isinstance(content, Mapping) else None
-    epoch = None
-    if isinstance(runs, list) and runs and all(isinstance(run, Mapping) and "seed" in run for run in runs):
-        seeds = [run["seed"] for run in runs]
-        if seed is not None and seed not in seeds:
-            raise MethodError(f"--seed: got {seed}; accepted: {', '.join(map(str, seeds))}, which {file} holds")
-        content = runs[0 if seed is None else seeds.index(seed)]
-        seed, epoch = content["seed"], len(content["curve"])
-    if isinstance(content, Mapping):
-        inside = (content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping))
-        content = next(inside, content)
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        found = f"a {type(content).__name__}" if not isinstance(content, Mapping) else f"a dict of {_some(content)}"
-        raise MethodError(
-            f"--checkpoint: got {str(file)!r}, which holds {found}; accepted: a state dict, alone or as state_dict or "
-            "model of a dict, or checkpoints/RUN/latest.pt of a study"
-        )
-    weights = {str(name): value for name, value in content.items()}
-    for wrapper in ("module.", "_orig_mod."):
-        # What DataParallel and torch.compile put before every name.
-        if all(name.startswith(wrapper) for name in weights):
-            weights = {name.removeprefix(wrapper): value for name, value in weights.items()}
-    return weights, seed or 0, epoch
-
-
-def _some(content: Mapping[Any, Any]) -> str:
-    names = [str(name) for name in content]
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "nothing"
-
-
-def _fill(model: nn.Module, weights: Mapping[str, Tensor], place: str) -> None:
-    own = model.state_dict()
-    # Statistics that no result depends on here; old checkpoints lack them.
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in weights if name not in own]
-    shapes = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-    if missing:
-        problem = f"it lacks {missing[0]!r}{_others(missing)}"
-    elif unexpected:
-        problem = f"it has {unexpected[0]!r}{_others(unexpected)}, which the network lacks"
-    elif shapes:
-        there, here = (tuple(side[shapes[0]].shape) for side in (weights, own))
-        problem = f"{shapes[0]!r} has the shape {there}, in the network {here}{_others(shapes)}"
-    else:
-        model.load_state_dict(dict(weights), strict=False)
-        return
-    raise MethodError(f"{place}: {problem}; accepted: weights of the network that --space describes")
-
-
-def _others(names: Sequence[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    if not (isinstance(runs, list) and runs and all(isinstance(run, Mapping) and "seed" in run for run in runs)):
+        return content, seed or 0, None
+    seeds = [run["seed"] for run in runs]
+    if seed is not None and seed not in seeds:
+        raise MethodError(f"--seed: got {seed}; accepted: {', '.join(map(str, seeds))}, which {file} holds")
+    run = runs[0 if seed is None else seeds.index(seed)]
+    # Not its best weights, which it holds too: those of the last epoch.
+    return run.get("model"), run["seed"], len(run["curve"])
 
 
 def as_text(found: Sequence[Diagnostics], *, every: bool) -> str:

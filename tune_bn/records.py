@@ -19,7 +19,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -93,6 +93,27 @@ def run_key(stage: str, arm: str, trial: int | None, seed: int) -> str:
     """Name of a run; safe as a file name."""
     middle = "" if trial is None else f"-t{trial:05d}"
     return f"{stage}-{arm}{middle}-s{seed}"
+
+
+def ranges(seeds: Iterable[int]) -> str:
+    """``1–15, 101`` for 1, 2, …, 15, 101."""
+    found: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if found and seed == found[-1][1] + 1:
+            found[-1][1] = seed
+        else:
+            found.append([seed, seed])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in found)
+
+
+def fresh_seeds(number: int, taken: Iterable[int]) -> str:
+    """So many seeds in a row, the lowest from 1 on of which none is ``taken``, as a space file writes them."""
+    first = 1
+    for seed in sorted(set(taken)):
+        if seed >= first + number:
+            break
+        first = max(first, seed + 1)
+    return f"{{from: {first}, to: {first + number - 1}}}"
 
 
 # Made once: `json.dumps` and `json.loads` would make their own for every line of a long file.

@@ -304,6 +304,7 @@ def as_row(column: Column, verdict: Mapping[str, Any]) -> dict[str, Any]:
         "column": column.name,
         "study": verdict["study"],
         "verdict": verdict["verdict"],
+        "headline": verdict["headline"],
         "reason": verdict["reason"],
         "seeds": column.space.seeds.confirm,
         "deviations": list(column.deviations),

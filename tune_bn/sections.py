@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tune_bn.errors import ConfigError
-from tune_bn.records import BASELINE
+from tune_bn.records import BASELINE, fresh_seeds
 
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 """Names of arms are parts of file names."""
@@ -20,9 +20,12 @@ LARGEST_COUNT = 10**9
 """Counts without an end would outgrow the floats that are computed from them."""
 
 
-def entry(default: Any = ..., *, doc: str, accepted: str, **checks: Any) -> Any:
-    """A key of a section, with the words that describe it: errors and the reference table read them here."""
-    return Field(default, description=doc, json_schema_extra={"accepted": accepted}, **checks)
+def entry(default: Any = ..., *, doc: str, accepted: str, added: bool = False, **checks: Any) -> Any:
+    """A key of a section, with the words that describe it: errors and the reference table read them here.
+
+    ``added`` means what it means to :func:`tune_bn.config.option`.
+    """
+    return Field(default, description=doc, json_schema_extra={"accepted": accepted, "added": added}, **checks)
 
 
 def _count(default: int | None, least: int, *, doc: str) -> Any:
@@ -61,7 +64,10 @@ class Scheduler(Section):
     """Who stops hopeless trials of the search early."""
 
     name: Literal["asha", "median", "none"] = entry(
-        "asha", doc="Ray Tune's ASHA, its median stopping rule, or none", accepted="asha | median | none"
+        "asha",
+        doc="asynchronous successive halving or the median stopping rule, as Ray Tune has them, or none; trials are "
+        "compared within their arm, and the first `budget.finalists` of each arm always run to their end",
+        accepted="asha | median | none",
     )
     grace: int = _count(10, 1, doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is")
     reduction: int = _count(3, 2, doc="ASHA keeps one trial in so many at each rung")
@@ -99,7 +105,12 @@ class Budget(Section):
         gt=0,
         le=LARGEST_COUNT,
     )
-    finalists: int = _count(3, 1, doc="best trials of the search that meet on the selection seeds")
+    finalists: int = _count(
+        3,
+        1,
+        doc="best trials of the search that meet on the selection seeds, of each arm; as many of its trials, the first "
+        "ones, are never stopped early",
+    )
     race_error: float | None = entry(
         0.05,
         doc="finalists that are clearly behind after 3, 5, 8, 11, 15, 20, … selection seeds are dropped; the chance at "
@@ -138,23 +149,25 @@ class Seeds(Section):
 
     earlier: SeedList = entry(
         [],
-        doc="seeds on which earlier studies searched or selected what this one starts from; `--warm-start` adds them. "
-        "None of them may be a confirmation seed",
+        doc="seeds on which earlier studies searched, selected or confirmed what this one starts from; `--warm-start` "
+        "adds them. None of them may be a confirmation seed",
         accepted="a list of integers ≥ 0",
     )
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
         stages = {"search": self.search, "select": self.select, "confirm": self.confirm}
+        taken = {*self.search, *self.select, *self.confirm, *self.earlier}
         seen: dict[int, str] = {}
         for stage, seeds in stages.items():
+            fresh = f"such as seeds.{stage}={fresh_seeds(len(set(seeds)), taken)}"
             for seed in seeds:
                 if seed in seen:
-                    raise ConfigError(stage, seed, f"a seed used once; {seed} is already a seed of {seen[seed]}")
+                    accepted = f"a seed used once, {fresh}; {seed} is already a seed of {seen[seed]}"
+                    raise ConfigError(stage, seed, accepted)
+                if stage == "confirm" and seed in self.earlier:
+                    raise ConfigError(stage, seed, f"a fresh seed, {fresh}; {seed} is one of seeds.earlier")
                 seen[seed] = stage
-        for seed in self.confirm:
-            if seed in self.earlier:
-                raise ConfigError("confirm", seed, f"a fresh seed; {seed} is one of seeds.earlier")
         return self
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tune_bn.analysis.race import Race, race
 from tune_bn.errors import StudyError
+from tune_bn.failures import raised_words, trial_words
 from tune_bn.feeds import Recorder, pair_name, search_outcomes
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, FAILED, SEARCH, SELECT, run_key
 from tune_bn.runners.base import Task
@@ -57,19 +58,13 @@ class Selection:
             if any(run.status != COMPLETED for run in runs):
                 continue
             overrides = runs[0].config
-            if arm == CANDIDATE and self._is_baseline(overrides):
+            if arm == CANDIDATE and self.space.is_baseline(overrides):
                 continue
             finalist = Finalist(arm, trial, overrides, outcome.objective)
             rival = found.get(repr(sorted(overrides.items())))
             if rival is None or finalist.objective > rival.objective:
                 found[repr(sorted(overrides.items()))] = finalist
         return sorted(found.values(), key=lambda f: (-f.objective, f.trial))[: self.space.budget.finalists]
-
-    def _is_baseline(self, overrides: Mapping[str, Any]) -> bool:
-        """Whether a configuration is the baseline at its own nuisance values."""
-        space = self.space
-        tuned = {key: value for key, value in overrides.items() if key in space.nuisance}
-        return space.run_config(overrides) == space.run_config({**space.baseline, **tuned})
 
     @property
     def arms(self) -> Mapping[str, Sequence[Finalist]]:
@@ -82,9 +77,10 @@ class Selection:
             arms = {arm: self.finalists(arm) for arm in (CANDIDATE, BASELINE) if self.space.trials_of(arm)}
             for arm, finalists in arms.items():
                 if not finalists:
+                    found, way = trial_words(self.recorder.records, arm)
                     raise StudyError(
-                        f"{self.recorder.folder.path}: no {arm} trial of the search ran to its end; accepted: more "
-                        "budget.trials, or a scheduler that stops fewer"
+                        f"{self.recorder.folder.path}: no {arm} trial of the search ran to its end: {found}; "
+                        f"accepted: {way}"
                     )
             self._arms = arms
         return self._arms
@@ -151,9 +147,11 @@ class Selection:
         ranked = {arm: self._rank(arm, failed) for arm in self.arms}
         for arm, finalists in ranked.items():
             if not finalists:
+                own = [record for record in self.recorder.records if record.arm == arm and record.key in failed]
                 raise StudyError(
-                    f"{self.recorder.folder.path}: no finalist of the {arm} arm has a score on every selection seed; "
-                    "accepted: --resume once the cause is mended"
+                    f"{self.recorder.folder.path}: no finalist of the {arm} arm has a score on every selection "
+                    f"seed: of its runs {raised_words(own) or 'some are missing'}; accepted: --resume once the cause "
+                    "is mended"
                 )
         return ranked
 

@@ -7,7 +7,7 @@ the key, the value and what would be accepted. Nothing is started before a whole
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -195,6 +195,11 @@ class Space(Section):
         """The baseline as overrides; gamma and c are always stated."""
         return self.normalized(self.stated | self.claim.baseline)
 
+    def is_baseline(self, overrides: Mapping[str, Any]) -> bool:
+        """Whether a configuration is the baseline at its own nuisance values."""
+        tuned = {key: value for key, value in overrides.items() if key in self.nuisance}
+        return self.run_config(overrides) == self.run_config({**self.baseline, **tuned})
+
     @property
     def settings(self) -> Mapping[str, Mapping[str, Any]]:
         """Overrides of each setting of the claim by its name; the space itself has no name where it is the only one."""
@@ -265,6 +270,9 @@ class Space(Section):
         content = self.to_dict()
         for key in ("budget", "resources", "tracking"):
             del content[key]
+        for section, key, default in _added_keys():
+            if section in content and content[section][key] == default:
+                del content[section][key]
         content["search"] = {
             key: [self.normalized({key: value})[key] for value in found.values]
             if isinstance(found, Choice)
@@ -286,6 +294,19 @@ _MODEL_KEYS = frozenset(_OPTIONS[ModelConfig])
 _TRAIN_KEYS = frozenset(_OPTIONS[TrainConfig])
 RUN_KEYS = sorted(_MODEL_KEYS | _TRAIN_KEYS)
 LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
+
+
+def _added_keys() -> Iterator[tuple[str, str, Any]]:
+    """Section, name and default of every key that is younger than the first studies."""
+    for section, field in Space.model_fields.items():
+        kind: Any = field.annotation
+        if kind in _OPTIONS:
+            found = [(name, item.default) for name, item in _OPTIONS[kind].items() if item.metadata["added"]]
+        else:
+            own = getattr(kind, "model_fields", {})
+            extra = {name: item.json_schema_extra for name, item in own.items()}
+            found = [(name, item.default) for name, item in own.items() if extra[name] and extra[name]["added"]]
+        yield from ((section, name, default) for name, default in found)
 
 
 def _as_declared(owner: type[Options], key: str, value: Any) -> Any:

@@ -53,7 +53,7 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     done = [record for record in records if record.status != FAILED]
     counts, plan = Counter(record.stage for record in done), planned(space)
     totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
-    verdict, best, driver = _verdict(folder), _best(done), read_driver_state(folder)
+    (verdict, headline), best, driver = _verdict(folder), _best(done), read_driver_state(folder)
     state = _state(folder, verdict, driver)
     reached = next((stage for stage in reversed(STAGES) if counts[stage]), CONFIRM if space.claim.arms else SEARCH)
     hours = sum(record.duration_seconds for record in records) / 3600
@@ -76,6 +76,7 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
         if driver is None
         else {"host": driver.host, "pid": driver.pid, "started_at": driver.started_at, "updated_at": driver.updated_at},
         "verdict": verdict,
+        "headline": headline,
     }
 
 
@@ -110,11 +111,13 @@ def _best(records: Sequence[Record]) -> Record | None:
     return max(scored, key=lambda record: record.scores["val_accuracy"], default=None)
 
 
-def _verdict(folder: StudyFolder) -> str | None:
+def _verdict(folder: StudyFolder) -> tuple[str | None, str | None]:
+    """The verdict, and its headline, which says where an arm is worse; older verdicts have none."""
     try:
-        return str(json.loads(read_bytes(folder.verdict_file))["verdict"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+        found = json.loads(read_bytes(folder.verdict_file))
+        return str(found["verdict"]), str(found.get("headline", found["verdict"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None, None
 
 
 def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
@@ -180,7 +183,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['device_hours']:.2f}",
             "" if cost is None else f"{cost:.2f}",
             "" if left is None else f"≤ {_duration(left)}",
-            row["verdict"] or row["reason"],
+            row["headline"] or row["reason"],
         )
     return shown
 

@@ -21,7 +21,7 @@ from tune_bn.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outco
 from tune_bn.identity import settle
 from tune_bn.planning import locked_plan
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, DIVERGED, FAILED, SEARCH, SELECT, run_key
-from tune_bn.runners.base import Feed, History, Runner, Task
+from tune_bn.runners.base import Feed, History, PastTrial, Runner, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.selection import Selection
 from tune_bn.spec import Space
@@ -144,25 +144,26 @@ class Study:
                     CheckpointStore(self.folder.checkpoints / key).discard()
 
     def _history(self) -> History:
-        """Objective by epoch of the finished search trials, as their scheduler saw it.
+        """Objective by epoch of the finished search trials of each arm, as their scheduler saw it.
 
         It is the mean over all seeds of the best validation accuracy so far; from the epoch on in which it diverged, a
         run counts as chance.
         """
-        curves, trials = self.folder.curves.read(), dict[tuple[str, int | None], list[list[float]]]()
+        curves, trials = self.folder.curves.read(), dict[tuple[str, int], list[list[float]]]()
         chance, seeds = 100.0 / self.num_classes, self.space.seeds.search
         for record in self.recorder.records:
-            if record.stage == SEARCH and record.status != FAILED and record.key in curves:
+            known = record.stage == SEARCH and record.status != FAILED and record.key in curves
+            if known and record.trial is not None:
                 best = list(accumulate((point.val_accuracy for point in curves[record.key]), max))
                 if record.status == DIVERGED:
                     best[-1] = chance
                 trials.setdefault((record.arm, record.trial), []).append(best)
         # A trial that a crash left with records of some seeds runs again as a whole. Runs of one trial end together,
         # except those that diverged.
-        whole = [runs for runs in trials.values() if len(runs) == len(seeds)]
         return [
-            [(epoch, fmean(step)) for epoch, step in enumerate(zip_longest(*runs, fillvalue=chance), start=1)]
-            for runs in whole
+            PastTrial(arm, trial, dict(enumerate(map(fmean, zip_longest(*runs, fillvalue=chance)), start=1)))
+            for (arm, trial), runs in trials.items()
+            if len(runs) == len(seeds)
         ]
 
     @property
@@ -171,9 +172,11 @@ class Study:
         return Selection(self.space, self.recorder)
 
     def _select(self) -> Feed:
-        self._end_search()
         selection = self.selection
-        self.observer.stage_started(SELECT, selection.most, self._done(SELECT))
+        most = selection.most
+        # Only where there are finalists: else a resume tries again what failed.
+        self._end_search()
+        self.observer.stage_started(SELECT, most, self._done(SELECT))
         return DueFeed(selection.due, self.recorder)
 
     def _done(self, stage: str) -> int:

@@ -231,6 +231,16 @@ def new_study(output: Path, space_name: str) -> StudyFolder:
 def require_writable(folder: Path) -> None:
     """Raise :class:`StudyError` where nothing can be written below ``folder``, which need not exist yet."""
     place = folder.absolute()
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        # Neither a URI nor a report can name it.
+        raise StudyError(f"--output: got {str(place)!r}, which is not in UTF-8; accepted: a path that is") from None
+    if os.path.expanduser(folder) != str(folder) and not Path(folder.parts[0]).exists():
+        raise StudyError(
+            f"--output: got {str(folder)!r}, which no shell expanded; accepted: {os.path.expanduser(folder)}, or a "
+            f"folder {folder.parts[0]} that exists"
+        )
     if len(place.parts) > _DEEPEST:
         raise StudyError(f"--output: got a path of {len(place.parts)} folders; accepted: at most {_DEEPEST}")
     try:

@@ -7,7 +7,9 @@ from typing import Any
 
 from tune_bn.analysis.wording import config_words
 from tune_bn.errors import ConfigError, SpecError
+from tune_bn.machine import usable_cores
 from tune_bn.spec import Space
+from tune_bn.validate import check_surroundings
 
 
 def train_once(
@@ -19,8 +21,7 @@ def train_once(
 
     Raises:
         SpecError: a given value is not acceptable.
-        DataError: the data is not usable.
-        MethodError: the network does not exist, cannot be treated as asked, or does not take the images.
+        DataError, MethodError, TrackingError: the space is not; see :func:`tune_bn.validate.check_surroundings`.
     """
     try:
         config = space.run_config(given)
@@ -29,14 +30,17 @@ def train_once(
 
     import torch
 
-    from tune_bn.method.build import check_network
     from tune_bn.training.data import load_dataset
     from tune_bn.training.device_data import DeviceData
     from tune_bn.training.loop import TrainingRun
 
+    remarks: list[str] = []
+    check_surroundings(space, remarks.append, single=config)
+    yield from (f"note: {line}" for line in remarks)
+    # Under a quota torch would start a thread for every core of the machine.
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     device = torch.device("cuda" if space.resources.gpu and torch.cuda.is_available() else "cpu")
     dataset = load_dataset(space.data, progress=decoding).without_test()
-    check_network(config.model, config.data.seen_shape(dataset.stored_shape), dataset.num_classes)
     run = TrainingRun(config, DeviceData(dataset, device), seed)
     method = config_words(space.normalized({"gamma": config.model.gamma, "c": config.train.c}))
     yield f"{config.model.arch}  norm {config.model.norm}, {method}, seed {seed} on {device}"

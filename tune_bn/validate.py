@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 from tune_bn.analysis.wording import config_words, detectable_words
+from tune_bn.distributions import CASES
 from tune_bn.errors import DataError
-from tune_bn.method.config import ModelConfig
+from tune_bn.machine import usable_cores
+from tune_bn.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
 from tune_bn.records import BASELINE, CANDIDATE
 from tune_bn.spec import Space
+from tune_bn.training.cache import Progress
+from tune_bn.training.config import RunConfig
 from tune_bn.training.data import DataSummary
 
 # Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these
@@ -73,57 +77,86 @@ def run_seconds(space: Space, data: DataSummary) -> float:
     return max(flops / rate, steps * STEP_SECONDS[kind])
 
 
-def check_surroundings(space: Space) -> DataSummary:
+def check_surroundings(
+    space: Space, remark: Callable[[str], None] | None = None, *, single: RunConfig | None = None
+) -> DataSummary:
     """Check what the space names outside itself, its data, networks and tracking store, without starting anything.
+
+    The door of every verb that trains or looks into a network: what one accepts, all accept.
+
+    Args:
+        space: what is asked.
+        remark: told, in a line each, what is accepted but should be known.
+        single: a run that is asked for by itself, and need not be one of the study's.
 
     Raises:
         DataError: the data is missing or does not fit.
-        MethodError: a network does not exist, cannot be treated as asked, or does not take the images.
+        MethodError: a network does not exist, cannot be treated as asked, or cannot be trained on the images.
         TrackingError: the tracking URI is not one that MLflow takes.
     """
-    from tune_bn.tracking.mlflow_uri import check_tracking_uri
+    from tune_bn.tracking.mlflow_uri import check_tracking_uri, named_uri
     from tune_bn.training.data import describe_data
 
-    if space.tracking.uri is not None:
-        check_tracking_uri(space.tracking.uri)
+    if (tracked := named_uri(space.tracking.uri)) is not None:
+        check_tracking_uri(tracked.uri, tracked.place)
     data = describe_data(space.data)
-    searched = space.distributions.get("batch_size")
-    for size in [space.train.batch_size] if searched is None else searched.corners:
-        if data.train_size % size == 1:
+    found = [*([] if single is None else [single_run(single)]), *possible_runs(space)]
+    for sizes in dict.fromkeys(runs.sizes for runs in found):
+        for size in sizes.leaving_one(data.train_size)[0]:
             raise DataError(
-                f"train.batch_size: got {size}, which leaves a last batch of one of {data.train_size} images; "
-                "accepted: a size that leaves none or more, since batch norm cannot normalize one image"
+                f"{sizes.place}: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: a "
+                f"size that leaves none or more, since batch norm cannot normalize one image{_other_size(sizes, data)}"
             )
-    _check_networks(space, data)
+    for line in dict.fromkeys(_check_networks(space, found, data)):
+        if remark is not None:
+            remark(line)
     return data
 
 
-def _check_networks(space: Space, data: DataSummary) -> None:
-    from tune_bn.method.build import check_network
+def _other_size(sizes: BatchSizes, data: DataSummary) -> str:
+    count = sizes.images_that_leave_none(data.train_size, data.num_classes)
+    return "" if count is None else f"; or data.train_size={count}"
 
-    # One proposal, and what is searched of words and switches in every combination with it.
-    proposal = {key: distribution.corners[0] for key, distribution in space.distributions.items()}
-    kinds = {
-        key: distribution.corners
-        for key, distribution in space.distributions.items()
-        if isinstance(distribution.corners[0], str | bool)
-    }
-    given = [proposal | dict(zip(kinds, values, strict=True)) for values in product(*kinds.values())]
-    arms = [space.baseline, *map(space.arm_config, space.claim.arms), *given]
-    given = [{**arm, **setting} for setting in ({}, *space.claim.across.values()) for arm in arms]
-    checked: list[ModelConfig] = []
-    for overrides in given:
-        model = space.run_config(overrides).model
+
+def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSummary) -> Iterator[str]:
+    """Try each network once; yields remarks."""
+    from tune_bn.training.network_check import Batches, OneImageError, check_network, evaluation_batches
+
+    evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size)
+    checked = set[str]()
+    for runs in found:
+        model, train, sizes = runs.config.model, runs.config.train, runs.sizes
         # Any network takes any single number.
         model = model if isinstance(model.gamma, dict) else replace(model, gamma=1.0)
-        if model not in checked:
-            check_network(model, data.image_shape, data.num_classes)
-            checked.append(model)
+        key = repr((model, train.precision, train.freeze_gamma, train.c_beta == 1, sizes))
+        if key in checked:
+            continue
+        checked.add(key)
+        config = RunConfig(model, runs.config.data, train)
+        _, inside = sizes.leaving_one(data.train_size)
+        batches = Batches((*sizes.batches(data.train_size), *([1] if inside else [])), evaluation)
+        which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
+        alone = f"leaves a last batch of one of {data.train_size} images"
+        try:
+            gpu = space.resources.gpu > 0
+            yield from check_network(config, data.image_shape, data.num_classes, batches, gpu=gpu)
+        except OneImageError as error:
+            if not inside:
+                raise
+            spec = space.search["batch_size"]
+            words = CASES if CASES in spec else _words(spec)
+            raise DataError(
+                f"search.batch_size: got {words}, of which {which} {alone}, on which {model.arch} raised "
+                f"{error.words}; accepted: sizes that leave none or more{_other_size(sizes, data)}"
+            ) from error
+        if inside:
+            yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"
 
 
 def describe(space: Space, path: Path) -> str:
     """The answer of ``tune_bn validate``, in lines. Raises what :func:`check_surroundings` raises."""
-    data, plan = check_surroundings(space), planned(space)
+    remarks: list[str] = []
+    data, plan = check_surroundings(space, remarks.append), planned(space)
     seconds = run_seconds(space, data)
     gpus, cpus = space.resources.gpu, space.resources.cpu
     holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
@@ -134,16 +167,60 @@ def describe(space: Space, path: Path) -> str:
         f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
         f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} "
         f"test images of {shape}, {data.num_classes} classes",
+        *(f"           {remark}" for remark in data.remarks),
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
         f"about {_duration(seconds)} each on {holding}",
         *_slow_precision(space),
+        *(f"note       {line}" for line in remarks),
         *_stages(space, plan),
         f"power      {power_words(space)}",
+        f"tracking   {_tracking_words(space)}",
         f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
-        f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'}; this machine has "
-        f"{os.cpu_count()} cores)",
+        f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'})",
+        f"here       {_here_words(space, plan, seconds)}",
     ]
     return "\n".join(lines)
+
+
+def _here_words(space: Space, plan: Plan, seconds: float) -> str:
+    """What this machine has for the study, and how long it takes on its cores."""
+    cores, needed = usable_cores(), space.resources.cpu
+    words = f"{cores} CPU core{'s' if cores > 1 else ''} of this machine may be used"
+    if space.resources.gpu:
+        return words
+    if needed > cores:
+        return f"{words}, fewer than resources.cpu = {needed:g} of one trial: another machine or --address is needed"
+    at_once = min(int(cores / needed + 1e-9), space.resources.max_concurrent or cores, plan.trials or plan.runs)
+    trials = f"{at_once} trial{'s' if at_once > 1 else ''}"
+    return f"{words}: {trials} at a time, about {_duration(plan.runs * seconds / at_once)}"
+
+
+def _tracking_words(space: Space) -> str:
+    """Where MLflow will have the runs, who says so, and what of the environment is not used."""
+    from tune_bn.tracking.mlflow_uri import VARIABLE, named_uri, shown
+
+    tracked, unused = named_uri(space.tracking.uri), []
+    if tracked is None:
+        words = f"SQLite beside the studies, mlflow.db (neither tracking.uri nor {VARIABLE} is set)"
+    else:
+        words = f"{shown(tracked.uri)} (by {tracked.place})"
+        unused = [VARIABLE] if tracked.place != VARIABLE and os.environ.get(VARIABLE) else []
+    unused += [name for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID") if os.environ.get(name)]
+    words += f"; experiment {space.name}"
+    return f"{words}; not used: {', '.join(unused)}" if unused else words
+
+
+def describe_images(space: Space, progress: Progress | None = None) -> str:
+    """The answer of ``tune_bn validate --data``, in lines, after reading every image that the space uses.
+
+    Raises:
+        DataError: images cannot be read, or used; all of them are counted.
+    """
+    from tune_bn.training.data import read_data
+
+    count, remarks = read_data(space.data, progress=progress)
+    lines = [f"images     all {count:,} can be read", *(f"           {remark}" for remark in remarks)]
+    return "\n".join([*lines, *["           none occurs in two splits or in two classes"] * (not remarks)])
 
 
 def _slow_precision(space: Space) -> list[str]:
@@ -170,7 +247,14 @@ def _stages(space: Space, plan: Plan) -> list[str]:
         return [f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {arms} {against}); nothing is searched"]
     searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
     scheduler = space.scheduler_config
-    stopping = "none" if scheduler is None else f"{scheduler.name} after {scheduler.grace} epochs"
+    stopping = "none"
+    if scheduler is not None:
+        searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+        spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)
+        within = ", each arm by itself" if len(searching) > 1 else ""
+        stopping = (
+            f"{scheduler.name} after {scheduler.grace} epochs{within}; the first {spared} trials run to their end"
+        )
     candidates = f"{claim.candidates} candidate{'s' if claim.candidates > 1 else ''}"
     return [
         f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "

@@ -8,8 +8,9 @@ from itertools import takewhile
 from statistics import fmean
 from typing import Any
 
+from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import StudyError
-from tune_bn.records import CANDIDATE, COMPLETED, FAILED, SEARCH, SELECT, Record
+from tune_bn.records import CANDIDATE, COMPLETED, FAILED, SEARCH, SELECT, Record, fresh_seeds, ranges
 from tune_bn.search_space import Point, owner
 from tune_bn.spec import Space, parse_space
 from tune_bn.study_folder import StudyFolder
@@ -40,8 +41,10 @@ def warm_started(space: Space, source: str, studies: Sequence[StudyFolder]) -> t
     """A space that begins with the best configurations of other studies, and a line for each that says what was taken.
 
     The points become an explicit list in ``sampler.points``, study by study and best first, before those that the space
-    has already. So its hash covers them, and a resume needs no other study. The seeds that chose them go to
-    ``seeds.earlier``, so that no later study confirms on one of them either.
+    has already. So its hash covers them, and a resume needs no other study. The seeds of these studies go to
+    ``seeds.earlier``, so that no later study confirms on one of them either: those that chose the points, and those
+    of their confirmations, run or yet to run, of which whoever starts from them knows the outcome or may come to know
+    it. On the same seeds the baseline's runs would be the same again.
 
     Args:
         space: the space of the new study.
@@ -58,6 +61,7 @@ def warm_started(space: Space, source: str, studies: Sequence[StudyFolder]) -> t
         )
     points: list[Point] = []
     lines = []
+    _require_fresh_seeds(space, studies)
     for study in studies:
         taken, line = _taken_over(space, study, points)
         points += taken
@@ -67,14 +71,13 @@ def warm_started(space: Space, source: str, studies: Sequence[StudyFolder]) -> t
     points += [point for point in own if point not in points and space.searched.start_points([point])]
     content = space.to_dict()
     content["sampler"]["points"] = points
-    earlier = {*space.seeds.earlier}.union(*(_chosen_on(study.space()) for study in studies))
+    earlier = {*space.seeds.earlier}.union(*map(_used, studies))
     content["seeds"]["earlier"] = sorted(earlier)
     return parse_space(content, source), lines
 
 
 def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tuple[list[Point], str]:
     other, trials = study.space(), _trials(study.records.read())
-    _require_fresh_seeds(space, study.name, other)
     finished = _ranked(trials, other)
     if not finished:
         raise StudyError(
@@ -125,19 +128,24 @@ def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tup
     return taken, line + (f"; left out: {', '.join(reasons)}" if reasons else "")
 
 
-def _require_fresh_seeds(space: Space, name: str, other: Space) -> None:
-    """Points that were chosen on a seed must not be confirmed on it."""
-    used = sorted(_chosen_on(other) & set(space.seeds.confirm))
-    if used:
-        raise StudyError(
-            f"--warm-start: got {name}, which searched or selected on the seeds {', '.join(map(str, used))} of "
-            "seeds.confirm; accepted: confirmation seeds that chose none of the start points"
-        )
+def _require_fresh_seeds(space: Space, studies: Sequence[StudyFolder]) -> None:
+    """Nothing may be confirmed on a seed whose outcome had a part in its coming about, or is known."""
+    own, used = space.seeds, {study.name: _used(study) for study in studies}
+    taken = {*own.search, *own.select, *own.confirm, *own.earlier}.union(*used.values())
+    for name, seeds in used.items():
+        if known := sorted(seeds.intersection(own.confirm)):
+            raise StudyError(
+                f"--warm-start: got {name}, which searches, selects or confirms on the seeds {ranges(known)} of "
+                f"seeds.confirm; accepted: fresh ones, such as --set 'seeds.confirm="
+                f"{fresh_seeds(len(own.confirm), taken)}'"
+            )
 
 
-def _chosen_on(space: Space) -> set[int]:
-    """The seeds that led to the configurations of a study, those of studies that it started from included."""
-    return {*space.seeds.search, *space.seeds.select, *space.seeds.earlier}
+def _used(study: StudyFolder) -> set[int]:
+    """The seeds of a study, those of studies that it started from included. A plan may have been locked on others."""
+    seeds = study.space().seeds
+    planned = read_plan(study.plan_file)["seeds"] if study.plan_file.exists() else ()
+    return {*seeds.search, *seeds.select, *seeds.earlier, *seeds.confirm, *planned}
 
 
 def _trials(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Record]]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
@@ -20,18 +16,14 @@ from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.base import Outcome
 from tune_bn.samplers.optuna_sampler import OptunaSampler
 from tune_bn.spec import Space
+from tune_bn.stop_request import StopRequest
 from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
 from tune_bn.tracking.fanout import Observers
 from tune_bn.tracking.mlflow_observer import MlflowObserver
-from tune_bn.tracking.mlflow_uri import default_tracking_uri
+from tune_bn.tracking.mlflow_uri import store_uri
 from tune_bn.training.data import load_dataset
 from tune_bn.training.versions import commit, library_versions
-
-
-def tracking_uri(space: Space, output: Path) -> str:
-    """Where runs are tracked: as the space says, else SQLite beside the studies."""
-    return space.tracking.uri or default_tracking_uri(output)
 
 
 def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome]) -> OptunaSampler:
@@ -56,12 +48,13 @@ def run_study(
     going_on: StudyFolder | None = None,
     stages: Callable[[Study], None] = Study.run,
     ray_init: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a study's stages, then verify and report. Returns the verdict.
 
     ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
     bad input leaves nothing behind. ``going_on`` is that folder where it holds a study already: what that began with
-    is compared before a cluster is reached.
+    is compared before a cluster is reached. ``remarks`` are told on the console and in the driver's log.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; what had finished is kept.
@@ -88,19 +81,24 @@ def run_study(
         checkpoint_seconds=resources.checkpoint_seconds,
         archs=space.archs,
         init=ray_init or {},
+        tell=console.warn,
     )
     connect(options)
     folder = open_folder()
     output = folder.path.parent
-    driver = Driver(folder, space.budget, resources)
-    with folder.locked(), _sigterm_as_interrupt(), driver.watching(), console_log(folder.log_file) as log:
+    stop = StopRequest()
+    driver = Driver(folder, space.budget, resources, stop=stop.ask)
+    with folder.locked(), stop.on_sigterm(), driver.watching(), console_log(folder.log_file) as log:
 
         def warn(message: str) -> None:
             console.warn(message)
             log.warn(message)
 
-        runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn)
-        mlflow = MlflowObserver(tracking_uri(space, output), artifact_root=output.absolute() / "mlartifacts", warn=warn)
+        for line in remarks:
+            warn(line)
+        runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn, stop=stop)
+        store = store_uri(space.tracking.uri, output)
+        mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
         observer = Observers(driver, console, log, mlflow)
         status, summary = "FAILED", dict[str, float | str]()
         if is_copy(folder.path):
@@ -122,7 +120,7 @@ def run_study(
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             status, summary = "FINISHED", _summary(verdict)
-            log.note(f"verdict: {verdict['verdict']}: {verdict['reason']}")
+            log.note(f"verdict: {verdict['headline']}: {verdict['reason']}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -144,22 +142,13 @@ def conclude(folder: StudyFolder) -> dict[str, Any]:
 
 
 def _summary(verdict: Mapping[str, Any]) -> dict[str, float | str]:
-    summary: dict[str, float | str] = {"verdict": verdict["verdict"], "reason": verdict["reason"]}
+    summary: dict[str, float | str] = {key: verdict[key] for key in ("verdict", "headline", "reason")}
+    summary["worse"] = ", ".join(verdict["worse"]) or "none"
+    keys = ("effect", "p_value", "p_two_sided", "p_worse", "p_adjusted", "p_worse_adjusted", "d_z", "mean")
     for candidate in verdict["candidates"]:
-        for key in ("effect", "ci_low", "p_value", "p_adjusted", "d_z", "mean"):
-            if candidate.get(key) is not None:
-                summary[f"{candidate['arm']}.{key}"] = candidate[key]
+        numbers = {key: candidate.get(key) for key in keys}
+        # The interval that belongs to the one-sided test, and the one that belongs to the decision.
+        for name, ends in (("ci", candidate["ci"]), ("ci_adjusted", candidate["ci_adjusted"])):
+            numbers |= dict(zip((f"{name}_low", f"{name}_high"), ends or (None, None), strict=True))
+        summary |= {f"{candidate['arm']}.{key}": value for key, value in numbers.items() if value is not None}
     return summary
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """A batch system ends a job with SIGTERM; it deserves the same clean stop as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tune_bn.analysis import scores as scores_module
+from tune_bn.analysis import score_tests, tables
+from tune_bn.analysis.columns import Scores, read_scores
 from tune_bn.analysis.paired import holm, paired_t_statistics, paired_t_test
-from tune_bn.analysis.scores import Scores, judge_scores, read_scores, spread_words
+from tune_bn.analysis.rounding import difference_error
+from tune_bn.analysis.score_words import spread_words
+from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import ConfigError, ScoresError
@@ -51,18 +54,20 @@ def test_the_verdict_is_that_of_a_study_with_the_same_scores(synthetic_study, tm
     keys = ("arm", "scores", "mean", "std", *RESULTS, "supported")
     for mine, theirs in zip(verdict["candidates"], expected["candidates"], strict=True):
         assert {key: mine[key] for key in keys} == {key: theirs[key] for key in keys}
-        differences = [mine["scores"][seed] - verdict["baseline"]["scores"][seed] for seed in verdict["pairs"]]
-        assert mine["sensitivity"] == sensitivity_analysis(differences)
+        arms = [np.array([arm["scores"][seed] for seed in verdict["pairs"]]) for arm in (mine, verdict["baseline"])]
+        assert mine["sensitivity"] == sensitivity_analysis(arms[0] - arms[1], error=difference_error(*arms))
     assert verdict["baseline"]["scores"] == expected["baseline"]["scores"]
 
 
 def test_a_gain_is_supported_and_put_into_words():
     verdict = judge_scores(table({"base": BASE, "ours": BETTER}), baseline="base")
-    p_value = paired_t_test(BETTER, BASE).p_value
+    result = paired_t_test(BETTER, BASE)
+    p_value = result.p_value
     assert verdict["verdict"] == "supported"
     assert verdict["reason"] == (
         "ours raises the score by 1.06 over base (90.54 ± 0.34 against 89.48 ± 0.57, n = 5 pairs by seed, "
-        f"one-sided paired t-test p = {p_value:.2g} ≤ 0.05)."
+        f"one-sided paired t-test p = {p_value:.2g} ≤ 0.05, two-sided p = {2 * p_value:.2g}, "
+        f"90 % interval of the gain {result.ci_low:.3g} to {result.ci_high:.3g})."
     )
 
 
@@ -154,7 +159,7 @@ def test_a_baseline_alone_is_refused():
     ("content", "problem"),
     [
         (b"", ":1: column arm is missing (the header has nothing); accepted: a header that names it once"),
-        (b"arm;seed;score\na;1;2\n", ":1: column arm is missing (the header has arm;seed;score); "),
+        (b"arm seed score\na 1 2\n", ":1: column arm is missing (the header has arm seed score, parted by no comma, "),
         (b"arm,score\na,1\n", ":1: column seed is missing (the header has arm, score); "),
         (b"arm,seed,score,arm\na,1,2,b\n", ":1: column arm stands twice; "),
         (b"arm,seed,score\n", ": has no row below its header; accepted: one row per arm and seed"),
@@ -167,11 +172,11 @@ def test_a_baseline_alone_is_refused():
         (b"arm,seed,score\na,1,1_0\n", ":2: column score: got '1_0'; accepted: a number"),
         ("arm,seed,score\na,1,٣\n".encode(), ":2: column score: got '٣'; accepted: a number"),
         (b'arm,seed,score\n"two\nlines",1,2\nb,1,x\n', ":4: column score: got 'x'; "),
-        (b"arm,seed,score\na,1,\xff\n", ":2: is not UTF-8 text; accepted: a CSV file in UTF-8"),
+        (b"arm,seed,score\na,1,\xff\n", ":2: is not UTF-8 text; accepted: a table in UTF-8"),
         (b'arm,seed,score\na,1,"2"x\n', ":2: not CSV ("),
         (b'arm,seed,score\na,1,"2\n', ": not CSV ("),
         (b"arm,seed,score\na,1," + b"9" * 200_000 + b"\n", ":2: not CSV (field larger than field limit"),
-        (b"x" * (scores_module.MOST_BYTES + 1), ": is too large; accepted: a CSV file of at most 4,194,304 bytes"),
+        (b"x" * (tables.MOST_BYTES + 1), ": is too large; accepted: a table of at most 4,194,304 bytes"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused_with_its_place(tmp_path, content, problem):
@@ -344,7 +349,7 @@ def test_any_table_that_csv_can_hold_is_read_whole(tmp_path, rows):
 
 def test_without_an_effect_the_family_wise_rate_is_at_most_alpha(monkeypatch):
     """Three arms that are no better; and the decisions are those of the calibrated functions."""
-    monkeypatch.setattr(scores_module, "sensitivity_analysis", lambda differences, alpha: {})
+    monkeypatch.setattr(score_tests, "sensitivity_analysis", lambda differences, **_: {})
     rng = np.random.default_rng(0)
     studies, n, alpha = 300, 15, 0.05
     scores = 90 + rng.normal(0, 1, (studies, 1, n)) + 0.5 * rng.normal(0, 1, (studies, 4, n))

@@ -16,7 +16,8 @@ from tune_bn.records import canonical_json, sha256_of
 ARM_KEYS = {"arm", "trial", "config", "scores", "mean", "std"}
 RESULT_KEYS = {
     *("n", "effect", "std_difference", "t", "ci_low", "ci", "p_value", "p_adjusted", "d_z", "correlation"),
-    *("minimum_detectable_effect", "sensitivity", "shrinkage", "decision", "supported"),
+    *("minimum_detectable_effect", "sensitivity", "shrinkage", "decision", "supported", "worse"),
+    *("p_two_sided", "p_worse", "p_worse_adjusted", "ci_adjusted", "adjusted_levels"),
 }
 
 
@@ -50,8 +51,8 @@ def assert_invalid(verdict, *words):
     assert all(word in problems for word in words), problems
     assert verdict["reason"].startswith(verdict["problems"][0])
     for candidate in verdict["candidates"]:
-        assert candidate["supported"] is False
-        assert {candidate[key] for key in RESULT_KEYS - {"supported"}} == {None}
+        assert candidate["supported"] is candidate["worse"] is False
+        assert {candidate[key] for key in RESULT_KEYS - {"supported", "worse"}} == {None}
     canonical_json(verdict)
 
 
@@ -80,7 +81,7 @@ def test_a_verdict_has_the_promised_keys(study):
     assert set(verdict) == {
         *("schema_version", "study", "verdict", "reason", "problems", "metric", "test", "alpha", "correction", "n"),
         *("seeds", "plan_sha256", "space_sha256", "baseline", "candidates", "diverged", "retried", "selection"),
-        *("stopping", "design", "baselines", "remarks"),
+        *("stopping", "design", "baselines", "headline", "worse", "ci_confidence", "remarks"),
     }
     assert set(verdict["baseline"]) == ARM_KEYS
     assert set(verdict["candidates"][0]) == ARM_KEYS | RESULT_KEYS | {"against", "looks"}
@@ -107,7 +108,7 @@ def test_no_gain_is_not_supported(synthetic_study):
     assert verdict["verdict"] == "not_supported"
     assert verdict["candidates"][0]["supported"] is False
     assert verdict["candidates"][0]["p_value"] > 0.5
-    assert "no significant gain in test accuracy" in verdict["reason"]
+    assert "lowers test accuracy by" in verdict["reason"]
     assert "> 0.05" in verdict["reason"]
 
 

@@ -74,7 +74,7 @@ def test_a_node_without_a_network_installs_the_wheels_at_hand_and_new_code_of_an
     )
     assert shell.stdout.split() == ["new", "1.0", "token"], shell.stderr
     lines = (folder / "home" / ".bashrc").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == len(set(lines)) == 2, "a second installation adds nothing"
+    assert len(lines) == len(set(lines)) == 3, "a second installation adds nothing"
 
 
 def test_a_node_without_the_wheel_is_told_so(folder: Path) -> None:

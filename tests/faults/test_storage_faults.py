@@ -194,6 +194,9 @@ class Refusing:
     def next(self) -> Task | None:
         return self.tasks.pop() if self.tasks else None
 
+    def spares(self, task: Task) -> bool:
+        return False
+
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         self.returned += 1
         raise StudyError("records.jsonl: cannot be written")

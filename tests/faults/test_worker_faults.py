@@ -330,6 +330,9 @@ class OneTask:
         self.begun = True
         return self.task
 
+    def spares(self, task: Task) -> bool:
+        return False
+
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         self.results.extend(results)
 

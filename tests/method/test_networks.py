@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torchvision import models
 
 from tune_bn.errors import MethodError
 from tune_bn.method.config import ModelConfig
-from tune_bn.method.networks import dry_run, make_network
-from tune_bn.method.user_network import call_user_network, load_function, source_sha256, source_tree
+from tune_bn.method.networks import dry_run, load_weights, make_network
+from tune_bn.method.user_network import call_user_network, load_function, source_sha256, source_trees
 
 _numbers = itertools.count()
 
 NETWORK = """
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 def net(in_channels, num_classes, width=4):
     layers = nn.Conv2d(in_channels, width, 3), nn.BatchNorm2d(width), nn.AdaptiveAvgPool2d(1), nn.Flatten()
@@ -227,10 +229,20 @@ def test_a_module_that_is_nowhere_is_named(write: Callable[..., str], module: st
         load_function(f"{module}:net")
 
 
-def test_installed_modules_go_before_those_of_the_current_folder(write: Callable[..., str]) -> None:
+@pytest.mark.parametrize("file", ["colorsys.py", "colorsys/__init__.py"])
+@pytest.mark.parametrize("function", ["colorsys:rgb_to_hsv", "colorsys:net", "colorsys.parts:net"])
+def test_installed_modules_go_before_those_of_the_current_folder_which_is_said(
+    write: Callable[..., str], file: str, function: str
+) -> None:
     write()
-    Path("colorsys.py").write_text("raise SystemExit")
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("raise SystemExit")
     sys.modules.pop("colorsys", None)
+    with pytest.raises(
+        MethodError, match=rf"colorsys is an installed module \(/.*/colorsys\.py\), which .*/{file}; acc"
+    ):
+        load_function(function)
+    Path(file).unlink()
     assert load_function("colorsys:rgb_to_hsv")(0, 0, 0) == (0, 0, 0)
 
 
@@ -256,9 +268,24 @@ def test_a_partial_has_the_hash_of_its_module(write: Callable[..., str]) -> None
 
 
 def test_what_other_machines_need_is_the_file_or_the_package(write: Callable[..., str]) -> None:
-    assert source_tree(f"{(name := write())}:net") == Path(f"{name}.py").absolute()
-    assert source_tree(f"{write(package='users_package_2')}:net") == Path("users_package_2").absolute()
-    assert source_tree("torchvision.models:resnet18") is None
+    assert source_trees(f"{(name := write())}:net") == [Path(f"{name}.py").absolute()]
+    assert source_trees(f"{write(package='users_package_2')}:net") == [Path("users_package_2").absolute()]
+    assert source_trees("torchvision.models:resnet18") == []
+
+
+def test_other_machines_need_what_is_imported_from_beside_it_too(write: Callable[..., str]) -> None:
+    name = write(f"import os, json, torch, absent_users\nimport users_first\n{NETWORK}")
+    Path("absent_users.py").write_text("")
+    Path("users_first.py").write_text("def late():\n    from users_second.parts import x\n")
+    Path("users_second").mkdir()
+    Path("users_second/parts.py").write_text("import users_first\nimport users_broken\n")
+    Path("users_broken.py").write_text("def (")
+    Path("users_other.py").write_text("")
+    for shadow in ("json", "torch", "tune_bn"):
+        Path(f"{shadow}.py").write_text("raise SystemExit")
+    found = source_trees(f"{name}:net")
+    assert found[0] == Path(f"{name}.py").absolute()
+    assert {path.name for path in found[1:]} == {"absent_users.py", "users_first.py", "users_second", "users_broken.py"}
 
 
 # --- without values
@@ -282,3 +309,92 @@ def test_no_value_is_drawn_from_the_global_generator(write: Callable[..., str]) 
     state = torch.get_rng_state()
     without_values(f"{name}:net")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", ["mnasnet0_5", "mobilenet_v3_small"])
+def test_copied_weights_are_loaded_again(name: str) -> None:
+    """MNASNet refuses a state dict without the versions of its modules, and copies have none."""
+    source, target = built(f"torchvision/{name}", seed=1), built(f"torchvision/{name}", seed=2)
+    copied = {key: value.clone() for key, value in source.state_dict().items()}
+    load_weights(target, copied)
+    assert all(torch.equal(value, copied[key]) for key, value in target.state_dict().items())
+    del copied["classifier.1.bias" if name == "mnasnet0_5" else "classifier.3.bias"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        load_weights(target, copied)
+
+
+LAZY = """
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+class Net(nn.Module):
+    def __init__(self, classes, auxiliary):
+        super().__init__()
+        self.body = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Dropout(0.5), nn.Flatten())
+        self.head, self.auxiliary = nn.LazyLinear(classes), nn.LazyLinear(classes) if auxiliary else None
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        x = self.body(x)
+        return self.head(x) + (self.auxiliary(x) if self.training and self.auxiliary is not None else 0)
+
+def net(in_channels, num_classes):
+    return Net(num_classes, False)
+
+def auxiliary(in_channels, num_classes):
+    return Net(num_classes, True)
+
+def unused(in_channels, num_classes):
+    network = Net(num_classes, False)
+    network.spare = nn.LazyLinear(3)
+    return network
+
+def small(in_channels, num_classes):
+    return nn.Sequential(nn.LazyConv2d(4, 9), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(num_classes))
+"""
+
+
+def built_lazily(arch: str, seed: int = 0, size: tuple[int, int] = (8, 8)) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    return make_network(ModelConfig(arch=arch), 3, 7, generator, size)
+
+
+@pytest.mark.parametrize("function", ["net", "auxiliary"])
+def test_lazy_layers_get_shapes_and_values_from_the_seed(write: Callable[..., str], function: str) -> None:
+    name = write(LAZY)
+    network = built_lazily(f"{name}:{function}")
+    assert shapes(network)["body.0.weight"] == (4, 3, 3, 3)
+    assert shapes(network)["head.weight"] == (7, 4 * 6 * 6)
+    assert network.training
+    assert all(module.training for module in network.modules())
+    # The dry run leaves no trace in buffers.
+    assert float(network.calls) == 0
+    assert network.body[1].num_batches_tracked == 0
+    assert not network.body[1].running_mean.any()
+    torch.rand(5)
+    again, other = built_lazily(f"{name}:{function}"), built_lazily(f"{name}:{function}", seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(network.head.weight, other.head.weight)
+    assert shapes(built_lazily(f"{name}:{function}", size=(10, 9)))["head.weight"] == (7, 4 * 8 * 7)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("unused", "whose spare.weight has no shape after a forward pass; accepted: lazy layers that"),
+        ("small", "whose lazy layers get no shape, since it raised RuntimeError"),
+    ],
+)
+def test_lazy_layers_that_get_no_shape_are_refused(write: Callable[..., str], function: str, words: str) -> None:
+    with pytest.raises(MethodError) as caught:
+        built_lazily(f"{write(LAZY)}:{function}")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lazy_network_is_counted_too(write: Callable[..., str]) -> None:
+    arch = f"{write(LAZY)}:net"
+    parameters = dry_run(ModelConfig(arch=arch), 3, 7, lambda network: list(network.parameters()), (8, 8))
+    assert not any(is_lazy(parameter) for parameter in parameters)

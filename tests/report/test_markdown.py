@@ -71,9 +71,11 @@ def test_the_result_table_is_that_of_the_verdict(synthetic_study, tmp_path):
     assert row["test accuracy, %"] == f"**{arm['mean']:.2f} ± {arm['std']:.2f}**"
     assert row["n"] == "**15**"
     assert row["effect, pp"] == f"**{arm['effect']:+.2f}**"
-    assert row["95 % lower bound, pp"] == f"**{arm['ci_low']:+.2f}**"
-    assert row["95 % interval, pp"] == f"**{arm['ci'][0]:+.2f} to {arm['ci'][1]:+.2f}**"
+    assert row["90 % interval, pp"] == f"**{arm['ci_low']:+.2f} to {arm['ci'][1]:+.2f}**"
     assert row["p"] == f"**{arm['p_value']:.2g}**"
+    assert row["p, two-sided"] == f"**{arm['p_two_sided']:.2g}**"
+    assert row["p of a loss"] == f"**{arm['p_worse']:.2g}**"
+    assert row["finding"] == "**better**"
     assert (row["d_z"], row["ρ"]) == (f"**{arm['d_z']:.2f}**", f"**{arm['correlation']:.2f}**")
 
 
@@ -98,7 +100,7 @@ def test_several_candidates_show_the_adjusted_p_value(synthetic_study, report):
 
 
 def test_a_study_that_is_not_supported_says_so(synthetic_study, report):
-    text = report(synthetic_study(effect=-1.0))
+    text = report(synthetic_study(effect=0.1))
     assert text.split("\n\n")[1].startswith("**Not supported:** ")
     assert "**" not in "".join(tables(text)["Result"][2])
 
@@ -269,14 +271,14 @@ def test_other_tests_stand_beside_the_one_that_decides(synthetic_study, tmp_path
     assert row["p, Wilcoxon"] == f"{arm['sensitivity']['wilcoxon']['p_value']:.2g}"
     assert row["p, sign-flip"] == f"{arm['sensitivity']['sign_flip']['p_value']:.2g}"
     low, high = arm["sensitivity"]["bootstrap_interval"]
-    assert row["bootstrap interval, pp"] == f"{low:+.2f} to {high:+.2f}"
+    assert row["90 % bootstrap interval, pp"] == f"{low:+.2f} to {high:+.2f}"
     assert row["detectable gain, pp"] == f"{arm['minimum_detectable_effect']:.2f}"
     assert "α = 0.05 / 2" in text
 
 
 def test_an_interval_that_is_open_at_both_ends_is_a_dash(synthetic_study, report):
-    header, row = tables(report(synthetic_study(n=3)))["Does the verdict hang on the test?"]
-    assert dict(zip(header, row, strict=True))["bootstrap interval, pp"] == "–"
+    header, row = tables(report(synthetic_study(n=2)))["Does the verdict hang on the test?"]
+    assert dict(zip(header, row, strict=True))["90 % bootstrap interval, pp"] == "–"
 
 
 def test_runs_that_went_wrong_are_named(synthetic_study, tmp_path):
@@ -336,8 +338,11 @@ def test_several_settings_make_the_table_of_the_paper(synthetic_study, tmp_path)
         for setting, cell in zip(header[1:], row[1:], strict=True):
             arm = by_name[f"{row[0]}.{setting}"]
             expected = f"{arm['mean']:.2f} ± {arm['std']:.2f}"
-            assert cell == (f"**{expected}**" if arm.get("supported") else expected)
-    assert [cell.startswith("**") for cell in (*ours[1:], *half[1:])] == [True, False, False, True]
+            marked = f"**{expected} (worse)**" if arm.get("worse") else f"**{expected}**"
+            assert cell == (marked if arm.get("supported") or arm.get("worse") else expected)
+    better = [cell.startswith("**") and "worse" not in cell for cell in (*ours[1:], *half[1:])]
+    assert better == [True, False, False, True]
+    assert verdict["worse"] == ["half.lr0.1", "Ours.lr0.01"]
     assert [row[0] for row in detail[1:3]] == ["baseline.lr0.1", "baseline.lr0.01"]
     # Each setting has a table of scores with its own baseline.
     scores = tables(text)["Scores by seed"]
@@ -368,7 +373,7 @@ def test_finalists_that_the_race_dropped_come_last(synthetic_study, report):
 def test_a_verdict_from_before_the_further_keys_is_still_reported(synthetic_study, tmp_path):
     folder = synthetic_study(candidates=2).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
-    for key in ("stopping", "design", "baselines"):
+    for key in ("stopping", "design", "baselines", "ci_confidence", "headline", "worse"):
         del verdict[key]
     kept = {"effect", "ci_low", "p_value", "p_adjusted", "d_z", "correlation", "supported"}
     kept |= {"arm", "trial", "config", "scores", "mean", "std"}

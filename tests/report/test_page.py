@@ -176,7 +176,7 @@ def test_no_text_can_break_a_markdown_page():
 
 @pytest.mark.parametrize("outcome", ["supported", "not_supported", "invalid", "open"])
 def test_every_outcome_has_its_sentence_first(synthetic_study, tmp_path, outcome):
-    study = synthetic_study(effect={"supported": 1.5}.get(outcome, -1.0))
+    study = synthetic_study(effect={"supported": 1.5}.get(outcome, 0.1))
     if outcome == "invalid":
         study = study.with_records(study.records[:-3])
     folder = study.write(tmp_path / "one")

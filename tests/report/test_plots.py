@@ -228,7 +228,7 @@ def test_the_forest_has_a_row_for_each_candidate(synthetic_study):
     assert [label.get_text() for label in axes.get_yticklabels()] == [arm["arm"] for arm in verdict["candidates"]]
     drawn = {tuple(np.round(point, 9)) for line in axes.lines for point in zip(*line.get_data(), strict=True)}
     for row, arm in enumerate(verdict["candidates"]):
-        for x in (arm["effect"], arm["ci_low"], *arm["ci"]):
+        for x in (arm["effect"], *arm["ci"], *arm["ci_adjusted"]):
             assert (round(x, 9), row) in drawn
         assert (round(arm["minimum_detectable_effect"], 9), round(row - 0.3, 9)) in drawn
     shown = {text.get_text(): text.get_fontweight() for text in axes.texts}
@@ -239,7 +239,7 @@ def test_bounds_far_away_are_arrows_and_do_not_flatten_the_forest(synthetic_stud
     study = sequential(synthetic_study(effect=0.45, candidates=4, rng_seed=3))
     verdict = judge(study.plan, study.records)
     stopped = verdict["candidates"][3]
-    assert (stopped["n"], stopped["ci"][1] > 100) == (3, True)
+    assert (stopped["n"], stopped["ci"][1] > 30, stopped["ci_adjusted"][1] > 100) == (3, True, True)
     (axes,) = forest(verdict).axes
     low, high = axes.get_xlim()
     assert -3 < low < high < 3

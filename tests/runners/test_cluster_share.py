@@ -99,6 +99,9 @@ class Endless:
         self.given += 1
         return a_task(self.given)
 
+    def spares(self, task: Task) -> bool:
+        return False
+
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         self.results.extend(results)
 

@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.method.config import ModelConfig
 from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
-from tune_bn.runners.base import EpochPoint, Runner, RunResult, SchedulerConfig, Task
+from tune_bn.runners.base import EpochPoint, PastTrial, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
@@ -69,6 +69,9 @@ class Tasks:
 
     def next(self) -> Task | None:
         return self.left.pop(0) if self.left else None
+
+    def spares(self, task: Task) -> bool:
+        return False
 
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         assert task.key not in self.results, "a task came back twice"
@@ -290,14 +293,14 @@ def test_a_checkpoint_of_another_task_by_the_same_name_is_not_taken_up(
     assert result.curve == alone(dataset, a_task, 1).curve
 
 
-def test_ray_stops_hopeless_trials_and_says_how_far_they_came(cluster: None, dataset: Dataset) -> None:
+def test_hopeless_trials_are_stopped_and_say_how_far_they_came(make_runner: MakeRunner) -> None:
     scheduler = SchedulerConfig("asha", grace=2, reduction=2, max_epochs=8)
     config = replace(CONFIG, train=replace(CONFIG.train, epochs=8))
     # Without learning there is no progress: below the history's trial at every rung.
     hopeless = replace(config, train=replace(config.train, lr=1e-12))
     feed = Tasks(task(0, 1, config=hopeless), task(1, 1, config=hopeless, may_stop=False))
-    history = [[(epoch, 99.0) for epoch in range(1, 9)]] * 4
-    RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler, history=history)
+    history = [PastTrial("candidate", n, dict.fromkeys(range(1, 9), 99.0)) for n in range(2, 6)]
+    make_runner().run(feed, Events(), scheduler=scheduler, history=history)
     (result,), (spared,) = (results for _, results in sorted(feed.results.items()))
     assert (spared.status, spared.epochs) == (COMPLETED, 8)
     assert result.status == PRUNED
@@ -307,10 +310,10 @@ def test_ray_stops_hopeless_trials_and_says_how_far_they_came(cluster: None, dat
 
 
 @pytest.mark.parametrize("name", ["asha", "median"])
-def test_ray_lets_the_only_trial_run_to_its_end(cluster: None, dataset: Dataset, name: str) -> None:
+def test_the_only_trial_runs_to_its_end(make_runner: MakeRunner, name: str) -> None:
     feed = Tasks(task(0, 1))
     scheduler = SchedulerConfig(name, grace=1, reduction=2, max_epochs=3)
-    RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler)
+    make_runner().run(feed, Events(), scheduler=scheduler)
     ((result,),) = feed.results.values()
     assert (result.status, result.epochs) == (COMPLETED, 3)
 
@@ -334,9 +337,21 @@ def test_the_driver_does_not_keep_the_trials_of_a_long_stage(cluster: None, data
     assert 0 < alive[0] < 40, "Tune keeps every trial until the stage is over"
 
 
-def test_the_local_runner_refuses_to_stop_early(dataset: Dataset) -> None:
-    with pytest.raises(RunnerError, match=r"scheduler\.name: got 'asha'"):
-        LocalRunner(dataset).run(Tasks(task(0)), Events(), scheduler=SchedulerConfig("asha", 1, 2, 3))
+def test_what_one_arm_reached_stops_nothing_in_the_other_and_a_feed_may_spare_a_task(make_runner: MakeRunner) -> None:
+    class Sparing(Tasks):
+        def spares(self, task: Task) -> bool:
+            return task.trial == 1
+
+    scheduler = SchedulerConfig("asha", grace=1, reduction=2, max_epochs=3)
+    feed = Sparing(replace(task(0), arm="baseline"), task(1), task(2))
+    history = [PastTrial("candidate", 7, dict.fromkeys(range(1, 4), 101.0))]
+    make_runner().run(feed, Events(), scheduler=scheduler, history=history)
+    ended = {key: (results[0].status, results[0].epochs) for key, results in feed.results.items()}
+    assert ended == {
+        "search-baseline-t00000-s1": (COMPLETED, 3),
+        "search-candidate-t00001-s1": (COMPLETED, 3),
+        "search-candidate-t00002-s1": (PRUNED, 1),
+    }
 
 
 def test_ctrl_c_kills_what_runs_and_keeps_what_finished(make_runner: MakeRunner) -> None:

@@ -56,6 +56,9 @@ class Feed:
     def next(self) -> Task | None:
         return self.left.pop(0) if self.left else None
 
+    def spares(self, task: Task) -> bool:
+        return False
+
     def finished(self, task: Task, results: list[object]) -> None:
         (self.results[task.config.model.arch],) = results
 
@@ -74,7 +77,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.set_num_threads(1)
     place = tmp_path / "mine"
     (place / "users_package_on_ray").mkdir(parents=True)
-    (place / "users_module_on_ray.py").write_text(SMALL)
+    # A helper beside it, which is imported when the network is made.
+    (place / "users_module_on_ray.py").write_text(
+        "def net(**sizes):\n    from helper_on_ray import net\n    return net(**sizes)\n"
+    )
+    (place / "helper_on_ray.py").write_text(SMALL)
     (place / "users_package_on_ray/parts.py").write_text(SMALL)
     (place / "users_package_on_ray/nets.py").write_text("from users_package_on_ray.parts import net\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(place)])
@@ -84,6 +91,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in [name for name in sys.modules if name.endswith("_on_ray") or "_on_ray." in name]:
         del sys.modules[name]
 
+
+SHADOWS = ("timeit", "random", "typing", "numpy", "torch/__init__", "yaml", "types", "mlflow", "ray", "signal", "json")
+"""Names of installed modules that users give to files of their own."""
 
 ARCHS = ("users_module_on_ray:net", "users_package_on_ray.nets:net")
 
@@ -106,6 +116,9 @@ def test_workers_of_this_machine_import_it_where_the_search_started(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
+    (folder / "torch").mkdir()
+    for name in SHADOWS:
+        (folder / f"{name}.py").write_text("raise RuntimeError('a file of the current folder was imported')")
     connect(RayOptions(archs=ARCHS, init={"num_cpus": 2}))
     assert "py_modules" not in ray.get_runtime_context().runtime_env
     check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
@@ -119,7 +132,7 @@ def test_a_cluster_is_sent_the_module_or_the_package(
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         connect(RayOptions(address=cluster.address, archs=("resnet8", *ARCHS, "torchvision.models:resnet18")))
-        assert len(ray.get_runtime_context().runtime_env["py_modules"]) == 2
+        assert len(ray.get_runtime_context().runtime_env["py_modules"]) == 3
         check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
     finally:
         ray.shutdown()

@@ -222,6 +222,9 @@ class Tasks:
     def next(self) -> Task | None:
         return self.left.pop(0)
 
+    def spares(self, task: Task) -> bool:
+        return False
+
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
         self.results.append((results[0].status, writing()))
 

@@ -34,13 +34,14 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 
     def make(train: dict[str, int], test: dict[str, int]) -> Path:
         rng = np.random.default_rng(0)
+        root = tmp_path / "data"
         for split, counts in (("train", train), ("test", test)):
             for name, count in counts.items():
-                (tmp_path / split / name).mkdir(parents=True)
+                (root / split / name).mkdir(parents=True)
                 for number in range(count):
                     pixels = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
-        return tmp_path
+                    Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+        return root
 
     return make
 
@@ -268,8 +269,8 @@ def test_only_the_images_that_are_kept_are_decoded(make_folder: MakeFolder) -> N
     ("sizes", "message"),
     [
         ({"train_size": 19}, "data.train_size: got 19; accepted: an integer from 2 .* to 18"),
-        ({"val_size": 21}, "data.val_size: got 21; accepted: an integer from 2 .* to 20"),
-        ({"val_size": 20}, "data.val_size: got 20; accepted: a size that leaves images of every class .* 'ant'"),
+        ({"val_size": 21}, "data.val_size: got 21; accepted: an integer from 2 .* to 18 .all but one of each class to"),
+        ({"val_size": 19}, "data.val_size: got 19; accepted: an integer from 2 .* to 18"),
         ({"test_size": 9}, "data.test_size: got 9; accepted: an integer from 2 .* to 8"),
     ],
 )
@@ -287,7 +288,11 @@ def test_sizes_that_do_not_fit_are_refused_at_the_door(
     ("config", "message"),
     [
         (DataConfig(train_size=301), "data.train_size: got 301; accepted: an integer from 10 .* to 300"),
-        (DataConfig(test_size=1790), "data.val_size: got 600"),
+        (
+            DataConfig(test_size=1790),
+            "data.test_size: got 1790; .* to 1777 .all but one .* to train and one to validate",
+        ),
+        (DataConfig(test_size=1777), "data.val_size: got 600; .* from 10 .* to 10 "),
         (DataConfig(source="cifar10", train_size=45_001), "data.train_size: got 45001; .* to 45000"),
         (DataConfig(source="cifar10", test_size=10_001), "data.test_size: got 10001; .* to 10000"),
         (DataConfig(source="folder"), "data.root: got null; accepted: a folder with train/<class>"),

@@ -84,7 +84,7 @@ def test_many_files_keep_their_order(tmp_path: Path) -> None:
 def test_what_is_decoded_ahead_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many images there are: a taker that is slower than the decoders must not fill the memory."""
     Image.fromarray(picture(4, 4)).save(tmp_path / "a.png")
-    monkeypatch.setattr(decoding, "_THREADS", 2)
+    monkeypatch.setattr(decoding, "_threads", lambda: 2)
     monkeypatch.setattr(decoding, "_BLOCK_IMAGES", 1)
     begun, taken, ahead = itertools.count(1), 0, []
     decode_block = Decoder._decode_block

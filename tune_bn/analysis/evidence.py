@@ -10,7 +10,9 @@ from tune_bn.analysis.circumstances import data_problems, device_problems, disti
 from tune_bn.analysis.monitoring import Standing, standing
 from tune_bn.analysis.plan import arms_of, design_of
 from tune_bn.provenance import OF_A_NETWORK
-from tune_bn.records import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, canonical_json
+from tune_bn.records import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, canonical_json, fresh_seeds
+
+LONGEST_REASON = 300
 
 __all__ = ["Evidence", "gather", "listed"]
 
@@ -60,7 +62,7 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
         problems.add(sentence)
     confirm = [record for record in records if record.stage == CONFIRM]
     scored: dict[tuple[str, int], Record] = {}
-    failed: set[tuple[str, int]] = set()
+    failed: dict[tuple[str, int], Record] = {}
     scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms_of(plan)}
     for record in confirm:
         for problem in _identity_problems(plan, record):
@@ -71,7 +73,7 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
         if place in scored:
             problems.add_run("a run was repeated although it had a score", record.key)
         elif record.status == FAILED:
-            failed.add(place)
+            failed.setdefault(place, record)
         elif record.status not in (COMPLETED, DIVERGED):
             problems.add_run(f"a confirmation run was stopped early (status {record.status!r})", record.key)
         else:
@@ -83,7 +85,7 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
                 problems.add_run(refusal, record.key)
     # A run whose score cannot be used was made all the same; its own sentence says what is wrong with it.
     held = None if problems.any else standing(plan, scores)
-    for sentence in _missing_problems(plan, scored, held):
+    for sentence in _missing_problems(plan, scored, held, failed):
         problems.add(sentence)
     if held is not None:
         for sentence in _look_problems(plan, confirm, scored, held):
@@ -108,9 +110,16 @@ def _began_again(record: Record) -> bool:
 
 
 def _missing_problems(
-    plan: Mapping[str, Any], scored: Mapping[tuple[str, int], Record], held: Standing | None
+    plan: Mapping[str, Any],
+    scored: Mapping[tuple[str, int], Record],
+    held: Standing | None,
+    failed: Mapping[tuple[str, int], Record],
 ) -> list[str]:
     """Which runs the plan asks for that there are not. Before a first look every planned design asks for its pairs."""
+    reasons: dict[str, list[str]] = {}
+    for (name, seed), record in failed.items():
+        if (name, seed) not in scored:
+            reasons.setdefault(name, []).append(record.reason)
     found, rule = [], design_of(plan)
     first = len(plan["seeds"]) if rule is None else rule.looks[0]
     for arm in arms_of(plan):
@@ -120,8 +129,17 @@ def _missing_problems(
             until = "" if rule is None else f" of the look at {needed} pairs"
             found.append(
                 f"{arm['arm']} has no finished run for seed {listed(missing)}{until}, so the arms are not paired"
+                + _raised_words(reasons.get(arm["arm"], ()))
             )
     return found
+
+
+def _raised_words(reasons: Sequence[str]) -> str:
+    if not reasons:
+        return ""
+    first = reasons[0] if len(reasons[0]) <= LONGEST_REASON else f"{reasons[0][:LONGEST_REASON]}…"
+    what = "1 of its runs raised" if len(reasons) == 1 else f"{len(reasons)} of its runs raised, the first"
+    return f"; {what}: {first}; --resume tries again"
 
 
 def _look_problems(
@@ -176,7 +194,11 @@ def _seed_problems(plan: Mapping[str, Any], records: Sequence[Record]) -> list[s
     for stage, earlier in used.items():
         overlap = sorted(earlier.intersection(seeds))
         if overlap:
-            found.append(f"confirmation seed {listed(overlap)} was already used in {stage}; fresh seeds are needed")
+            taken = {*seeds}.union(*used.values())
+            found.append(
+                f"confirmation seed {listed(overlap)} was already used in {stage}; fresh seeds are needed, in a new "
+                f"study with seeds.confirm={fresh_seeds(len(set(seeds)), taken)} for example"
+            )
     return found
 
 

@@ -5,57 +5,36 @@ Scores are arrays with the seeds on the last axis; the same index is the same se
 
 from __future__ import annotations
 
-import sys
+import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from tune_bn.errors import TuneBNError
+from tune_bn.analysis.rounding import Array, difference_error, scale_of, score_error, vanishes, varies
+from tune_bn.analysis.t_result import (
+    LARGEST_SCORE,
+    SMALLEST_SPREAD,
+    PairsError,
+    PairsProblem,
+    TResult,
+    t_result,
+)
 
-Array = NDArray[np.float64]
-
-# Subtracting two scores leaves a rounding error near 1e-16 of their size; a spread below this fraction is such noise.
-# The smallest real step of an accuracy, one image in a million, is ten thousand times wider.
-ROUNDING = 1e-10
-
-
-class PairsProblem(StrEnum):
-    """Why two arms cannot be compared by a paired t-test."""
-
-    UNPAIRED = "unpaired"
-    TOO_FEW = "too_few"
-    NOT_FINITE = "not_finite"
-    IDENTICAL = "identical"
-    CONSTANT = "constant_difference"
+__all__ = ["Array", "PairedResult", "PairsError", "PairsProblem", "holm", "paired_t_statistics", "paired_t_test"]
 
 
-class PairsError(TuneBNError, ValueError):
-    """Two arms cannot be compared; ``problem`` says why. A test statistic would be NaN or infinite."""
-
-    def __init__(self, problem: PairsProblem, message: str) -> None:
-        super().__init__(message)
-        self.problem = problem
-
-
-@dataclass(frozen=True)
-class PairedResult:
-    """A one-sided paired comparison; every number is finite. Scores in percent give percentage points."""
+@dataclass(frozen=True, kw_only=True)
+class PairedResult(TResult):
+    """A paired comparison; ``effect`` is the mean of the differences candidate − baseline. Scores in percent give
+    percentage points.
+    """
 
     n: int
     """Pairs (seeds)."""
-    effect: float
-    """Mean of the differences candidate − baseline."""
     std: float
     """Standard deviation of the differences (ddof = 1)."""
-    ci_low: float
-    """One-sided lower confidence bound of the effect at level 1 − alpha."""
-    t: float
-    df: int
-    p_value: float
-    """P(T ≥ t) under no effect, T with n − 1 degrees of freedom; in (0, 1]."""
     d_z: float
     """Effect size effect / std (Cohen's d_z)."""
     correlation: float | None
@@ -84,6 +63,9 @@ def paired_t_statistics(candidate: ArrayLike, baseline: ArrayLike, *, alpha: flo
 def paired_t_test(candidate: ArrayLike, baseline: ArrayLike, *, alpha: float = 0.05) -> PairedResult:
     """Is the candidate better? One-sided paired t-test over seeds, as in Davis & Frank (ECCV 2022).
 
+    Its mirror, whether the candidate is worse, and the interval that belongs to both come with it
+    (:mod:`tune_bn.analysis.t_result`).
+
     Args:
         candidate: scores, shape (n,).
         baseline: scores of the same seeds, shape (n,).
@@ -93,6 +75,32 @@ def paired_t_test(candidate: ArrayLike, baseline: ArrayLike, *, alpha: float = 0
         PairsError: the arms are unpaired, too short, not finite, identical, or differ by a constant.
     """
     first, second = np.asarray(candidate, dtype=float), np.asarray(baseline, dtype=float)
+    differences, exponent = paired_differences(first, second)
+    n = differences.size
+    t, _, _ = paired_t_statistics(differences, 0.0, alpha=alpha)
+    mean, std = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    result = t_result(
+        effect=math.ldexp(mean, exponent),
+        se=math.ldexp(std / math.sqrt(n), exponent),
+        t=float(t),
+        df=n - 1,
+        alpha=alpha,
+    )
+    return PairedResult(
+        **vars(result),
+        n=n,
+        std=math.ldexp(std, exponent),
+        d_z=mean / std,
+        correlation=_correlation(first, second),
+    )
+
+
+def paired_differences(first: Array, second: Array) -> tuple[Array, int]:
+    """The differences first − second of two arms, shape (n,), divided by 2ᵉ so that no square leaves the range; and e.
+
+    Raises:
+        PairsError: as :func:`paired_t_test`.
+    """
     if first.ndim != 1 or first.shape != second.shape:
         raise PairsError(
             PairsProblem.UNPAIRED, f"scores of shapes {first.shape} and {second.shape}; accepted: two of shape (n,)"
@@ -100,33 +108,46 @@ def paired_t_test(candidate: ArrayLike, baseline: ArrayLike, *, alpha: float = 0
     n = first.size
     if n < 2:
         raise PairsError(PairsProblem.TOO_FEW, f"{n} pairs of scores; accepted: two or more")
-    with np.errstate(over="ignore", invalid="ignore"):
-        differences = first - second
-        std = float(np.std(differences, ddof=1))
-    if not np.isfinite(std):
-        raise PairsError(PairsProblem.NOT_FINITE, "scores that are not finite, or too large to subtract")
-    if np.array_equal(first, second):
-        raise PairsError(PairsProblem.IDENTICAL, "its scores are identical to the baseline's on every seed")
-    if std == 0 or np.ptp(differences) <= ROUNDING * _largest(first, second):
+    check_finite(first, second)
+    differences, error = first - second, difference_error(first, second)
+    if vanishes(differences, error):
+        exactly = "" if np.array_equal(first, second) else " up to rounding"
+        raise PairsError(PairsProblem.IDENTICAL, f"its scores are identical to the baseline's on every seed{exactly}")
+    if not varies(differences, error):
         raise PairsError(
             PairsProblem.CONSTANT,
             f"its scores differ from the baseline's by the same {differences[0]:.6g} on every seed, "
             "which no t-test can judge",
         )
-    t, p_value, ci_low = paired_t_statistics(first, second, alpha=alpha)
-    effect = float(np.mean(differences))
-    return PairedResult(
-        n=n,
-        effect=effect,
-        std=std,
-        ci_low=float(ci_low),
-        t=float(t),
-        df=n - 1,
-        # A probability below the smallest double is not zero.
-        p_value=max(float(p_value), sys.float_info.min),
-        d_z=effect / std,
-        correlation=_correlation(first, second),
-    )
+    exponent = scale_of(differences)
+    check_not_too_small(differences)
+    return np.ldexp(differences, -exponent), exponent
+
+
+def check_finite(*arrays: Array) -> None:
+    """Refuse scores that are NaN, infinite or beyond :data:`tune_bn.analysis.t_result.LARGEST_SCORE`.
+
+    Raises:
+        PairsError: one is.
+    """
+    for values in arrays:
+        # NaN compares false.
+        if not np.all(np.abs(values) <= LARGEST_SCORE):
+            raise PairsError(
+                PairsProblem.NOT_FINITE, f"scores that are not finite, or too large (beyond {LARGEST_SCORE:g})"
+            )
+
+
+def check_not_too_small(values: Array) -> None:
+    """Refuse scores that vary by so little that a double does not hold their spread.
+
+    Raises:
+        PairsError: their standard error would be zero.
+    """
+    if float(np.ptp(values)) < SMALLEST_SPREAD * values.size:
+        raise PairsError(
+            PairsProblem.CONSTANT, f"scores that vary by less than {SMALLEST_SPREAD:g}, which a double cannot hold"
+        )
 
 
 def holm(p_values: ArrayLike) -> Array:
@@ -154,11 +175,12 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
-def _largest(*arrays: Array) -> float:
-    return max(float(np.max(np.abs(array))) for array in arrays)
-
-
 def _correlation(first: Array, second: Array) -> float | None:
-    if any(np.ptp(scores) <= ROUNDING * _largest(scores) for scores in (first, second)):
-        return None
-    return float(np.clip(np.corrcoef(first, second)[0, 1], -1.0, 1.0))
+    scaled = []
+    for scores, error in zip((first, second), score_error(first, second), strict=True):
+        if not varies(scores, error):
+            return None
+        scaled.append(np.ldexp(scores, -scale_of(scores)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = float(np.corrcoef(*scaled)[0, 1])
+    return float(np.clip(found, -1.0, 1.0)) if math.isfinite(found) else None

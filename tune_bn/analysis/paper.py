@@ -19,6 +19,7 @@ from typing import Any
 
 from scipy import stats
 
+from tune_bn.analysis.unpaired import welch_from_summaries
 from tune_bn.errors import ConfigError
 
 TABLES = ("table1a", "table2a", "table2b")
@@ -146,13 +147,10 @@ def base_of(cell: Cell) -> Cell:
 def welch(cell: Cell, base: Cell) -> float:
     """p-value of Welch's one-sided t-test that ``cell`` has a higher mean than ``base``, from mean, std and n of each.
 
-    t = (m₁ − m₂) / √(s₁²/n₁ + s₂²/n₂) with the degrees of freedom of Welch and Satterthwaite. The arms count as
-    independent: the paper's test is paired, and its p-value may be smaller or larger.
+    :func:`tune_bn.analysis.unpaired.welch_from_summaries`. The arms count as independent: the paper's test is paired,
+    and its p-value may be smaller or larger.
     """
-    result = stats.ttest_ind_from_stats(
-        cell.mean, cell.std, cell.n, base.mean, base.std, base.n, equal_var=False, alternative="greater"
-    )
-    return float(result.pvalue)
+    return welch_from_summaries(cell.mean, cell.std, cell.n, base.mean, base.std, base.n).p_value
 
 
 def above_base(cell: Cell) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tune_bn.analysis.paired import ROUNDING, Array
+from tune_bn.analysis.rounding import Array, score_error, varies
 from tune_bn.analysis.sequential import DEFAULT_LOOKS
 
 _EVERY = 5
@@ -89,6 +89,7 @@ def _better(scores: Array, level: float) -> NDArray[np.bool_]:
     n = scores.shape[1]
     differences = scores[None, :, :] - scores[:, None, :]
     mean, std = differences.mean(axis=-1), differences.std(axis=-1, ddof=1)
-    varied = np.ptp(differences, axis=-1) > ROUNDING * np.max(np.abs(scores))
+    (error,) = score_error(scores)
+    varied = varies(differences, error[None, :, :] + error[:, None, :])
     t = mean / np.where(varied, std, 1.0) * math.sqrt(n)
     return np.asarray(varied & (t >= -special.stdtrit(n - 1, level)))

@@ -1,297 +1,345 @@
-"""A verdict on scores of anybody: a CSV table with one score per arm and seed, judged as a confirmation is.
+"""A verdict on scores of anybody: a table with one score per arm and seed, judged as a confirmation is.
 
 The table says nothing of how its scores came about. Where the arms were chosen on the same seeds, or runs were left
-out, no test can see it; :data:`SCORES_NOTE` says so with every verdict.
+out, no test can see it; :data:`SCORES_NOTE` says so with every verdict. What can be seen is refused or said:
+:mod:`tune_bn.analysis.doorman` and :mod:`tune_bn.analysis.pairing`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, SupportsFloat
 
 import numpy as np
 
+from tune_bn.analysis.columns import Scores
+from tune_bn.analysis.doorman import KINDS, name_findings, value_findings
 from tune_bn.analysis.evidence import listed
-from tune_bn.analysis.paired import PairedResult, PairsError, holm, paired_t_test
-from tune_bn.analysis.sensitivity import sensitivity_analysis
+from tune_bn.analysis.goals import MAX, goal_of
+from tune_bn.analysis.score_tests import (
+    NOTHING,
+    Problems,
+    add_doubts,
+    against_threshold,
+    over_folds,
+    over_looks,
+    over_pairs,
+    without_pairs,
+)
+from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence, strongest
+from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
-from tune_bn.analysis.wording import number_words, p_words
+from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError
 from tune_bn.records import VERDICT_SCHEMA_VERSION
-
-MOST_BYTES = 4 * 2**20
 
 SCORES_NOTE = (
     "The scores are judged as they stand. Whether the arms were chosen on the same seeds, or runs were left out, "
     "a table cannot show."
 )
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The rows of a table, in their order; nothing is judged yet."""
-
-    source: str
-    """Name of the file, without its folder."""
-    paired_by: str
-    """The column whose values make the pairs."""
-    rows: tuple[tuple[str, str, float], ...]
-    """Arm, pair and score; the score may be NaN or infinite, and rows may repeat."""
-
-    @property
-    def arms(self) -> list[str]:
-        """The arms, in the order of their first rows."""
-        return list(dict.fromkeys(arm for arm, _, _ in self.rows))
+_NOTES: Mapping[str, str] = {
+    PAIRED: "",
+    UNPAIRED: " The runs of two arms count as independent.",
+    THRESHOLD: " The threshold counts as exact: the spread of the runs behind a published mean is not in the test.",
+    FOLDS: " The corrected test is calibrated in practice, not exact; it speaks of this one set of data.",
+    LOOKS: " The looks count as planned before the first of them.",
+}
+_TESTS: Mapping[str, str] = {
+    PAIRED: "paired_t_greater",
+    UNPAIRED: "welch_t_greater",
+    THRESHOLD: "one_sample_t_greater",
+    FOLDS: "corrected_resampled_t_greater",
+    LOOKS: "group_sequential_paired_t_greater",
+}
+LEAST = 3
+"""Runs of an arm. Two leave one degree of freedom: no distribution-free test of them goes below 1/4."""
 
 
-def read_scores(path: Path, *, paired_by: str = "seed") -> Scores:
-    """Read a CSV table: UTF-8, commas, a header with ``arm``, ``score`` and ``paired_by``; other columns are ignored.
-
-    A score is a decimal number, higher is better; ``nan`` and ``inf`` are read, and make the verdict invalid. Spaces
-    around a value do not count. Values of ``paired_by`` are text: ``1`` and ``01`` are two pairs.
-
-    Raises:
-        ConfigError: ``paired_by`` is ``arm``, ``score`` or empty.
-        ScoresError: the table cannot be read; the message names file, line and column.
-    """
-    if paired_by in ("", "arm", "score"):
-        raise ConfigError("paired_by", paired_by, "a column beside arm and score")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ScoresError(f"{path}: cannot be read ({reason}); accepted: a CSV file") from None
-    if len(content) > MOST_BYTES:
-        raise ScoresError(f"{path}: is too large; accepted: a CSV file of at most {MOST_BYTES:,} bytes")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ScoresError(f"{path}:{line}: is not UTF-8 text; accepted: a CSV file in UTF-8") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        arm, pair, score = (_column(path, header, name) for name in ("arm", paired_by, "score"))
-        for row in reader:
-            if not row:
-                continue
-            place = f"{path}:{reader.line_num}"
-            if len(row) != len(header):
-                raise ScoresError(f"{place}: {len(row)} fields; accepted: {len(header)}, as in the header")
-            values = [row[index].strip() for index in (arm, pair, score)]
-            for name, value in (("arm", values[0]), (paired_by, values[1])):
-                if not value:
-                    raise ScoresError(f"{place}: column {name}: got ''; accepted: text")
-            if not _NUMBER.fullmatch(values[2]):
-                raise ScoresError(f"{place}: column score: got {reprlib.repr(values[2])}; accepted: a number")
-            rows.append((values[0], values[1], float(values[2])))
-    except csv.Error as error:
-        raise ScoresError(f"{path}:{reader.line_num}: not CSV ({error}); accepted: a CSV file") from None
-    if not rows:
-        raise ScoresError(f"{path}: has no row below its header; accepted: one row per arm and {paired_by}")
-    return Scores(source=path.name, paired_by=paired_by, rows=tuple(rows))
-
-
-def judge_scores(scores: Scores, *, baseline: str, alpha: float = 0.05) -> dict[str, Any]:
+def judge_scores(
+    scores: Scores,
+    *,
+    baseline: str | None = None,
+    alpha: float = 0.05,
+    goal: str | None = None,
+    unpaired: bool = False,
+    threshold: float | None = None,
+    folds: int | None = None,
+    looks: Sequence[int] | None = None,
+    accept: Sequence[str] = (),
+) -> dict[str, Any]:
     """The verdict on every other arm of a table against ``baseline``: the rules of a confirmation, without its plan.
 
-    One-sided paired t-test, Holm-adjusted for the number of other arms; supported where at least one has p ≤ alpha.
+    One-sided t-test, Holm-adjusted for the number of other arms; supported where at least one has p ≤ alpha. An arm
+    that is worse by the mirrored test, adjusted alike, is ``worse``, and the reason names it.
+
     Invalid, with every broken rule in ``problems`` and no p-value: a pair that an arm lacks or has twice, a score that
-    is not finite, fewer than two pairs, arms that are identical or differ by a constant. One arm that breaks a rule
-    makes the whole table invalid, because the others would be adjusted for too few.
+    is not finite, fewer than three pairs, arms that are identical or differ by a constant, rows that are no runs, runs
+    that count twice, scores in different units. One arm that breaks a rule makes the whole table invalid, because the
+    others would be adjusted for too few.
 
     Args:
-        scores: as :func:`read_scores` returns them.
-        baseline: the arm to compare with.
+        scores: as :func:`tune_bn.analysis.columns.read_scores` returns them.
+        baseline: the arm to compare with; None where the table itself names it, and beside ``threshold``.
         alpha: family-wise level, between 0 and 0.5.
+        goal: ``"max"`` or ``"min"``; None where the name of the score says it.
+        unpaired: Welch's test instead of the paired one; no run of one arm belongs to a run of another.
+        threshold: compare every arm with this number instead of a baseline.
+        folds: the pairs are the folds of one or several cross-validations with so many folds.
+        looks: the table was, or is to be, judged after so many pairs each.
+        accept: kinds of findings (:data:`tune_bn.analysis.doorman.KINDS`) that are said instead of refused.
 
     Returns:
-        A dict that JSON can hold, with the keys of :func:`tune_bn.analysis.verdict.judge` that have a meaning here;
-        ``source``, ``paired_by`` and ``pairs`` tell where the scores are from. Each candidate has the keys of
-        :func:`tune_bn.analysis.sensitivity.sensitivity_analysis` under ``sensitivity``, not adjusted. It does not
-        depend on the order of the rows, but for the order of the candidates, which is that of their first rows.
+        A dict that JSON can hold, with the keys of :func:`tune_bn.analysis.verdict.judge` that have a meaning here.
+        ``effect`` and every bound are gains: positive is better under either goal; ``difference`` is the mean of the
+        arm minus that of the baseline. P-values and intervals are those of
+        :func:`tune_bn.analysis.family.family_fields`, under its names. ``remarks`` holds what is no broken rule and has
+        to be known. It does not depend on the order of the rows, but for the order of the candidates, which is
+        that of their first rows.
 
     Raises:
-        ConfigError: ``alpha`` is out of range, or ``baseline`` is no arm of the table.
-        ScoresError: the table has no other arm.
+        ConfigError: an argument is out of range or does not go with another, or ``baseline`` is no arm of the table.
+        ScoresError: the table has no other arm, or does not say its baseline or its goal.
     """
     if not 0 < alpha < 0.5:
         # From there on an arm that is worse could be called better.
         raise ConfigError("alpha", alpha, "a number between 0 and 0.5")
+    for kind in accept:
+        if kind not in KINDS:
+            raise ConfigError("accept", kind, ", ".join(KINDS))
+    mode = _mode(unpaired, threshold, folds, looks)
+    stated = goal
+    goal = goal_of(scores.metric, source=scores.source, others=scores.arms if scores.wide else (), goal=goal)
     arms = scores.arms
-    if baseline not in arms:
-        raise ConfigError("baseline", baseline, f"an arm of {scores.source} ({listed(arms)})")
-    arms.remove(baseline)
-    if not arms:
-        raise ScoresError(
-            f"{scores.source}: column arm: only {listed([baseline])}; accepted: the baseline and at least one other arm"
-        )
+    if mode == THRESHOLD:
+        if baseline is not None:
+            raise ConfigError("baseline", baseline, "no baseline beside a threshold, which is compared with every arm")
+    else:
+        baseline = _baseline(scores, baseline, arms)
+        arms.remove(baseline)
+        if not arms:
+            raise ScoresError(
+                f"{scores.source}: column arm: only {listed([baseline])}; accepted: the baseline and at least one other"
+                " arm"
+            )
+    everyone = arms if baseline is None else [baseline, *arms]
     pairs = sorted({pair for _, pair, _ in scores.rows}, key=_natural)
-    usable, problems = _usable(scores, [baseline, *arms], pairs)
-    results: dict[str, PairedResult] = {}
-    sensitivity: dict[str, dict[str, Any]] = {}
+    if mode == LOOKS and looks is not None and len(pairs) not in looks:
+        raise ConfigError("looks", list(looks), f"looks of which one is at the {len(pairs)} pairs of the table")
+    if mode == FOLDS and folds is not None and (folds < 2 or len(pairs) % folds):
+        raise ConfigError("folds", folds, f"2 or more, and a divisor of the {len(pairs)} pairs")
+    rule = None if looks is None else design(looks, alpha, futility=None)
+    paired = mode in (PAIRED, FOLDS, LOOKS)
+    usable, problems = _usable(scores, everyone, pairs, paired=paired)
+    refused, remarks = _findings(scores, usable, pairs, accept, paired=paired and not problems)
+    problems += refused
+    sign = 1.0 if goal == MAX else -1.0
+    found: dict[str, dict[str, Any]] = {}
     if not problems:
-        base = np.array([usable[baseline][pair] for pair in pairs])
-        for arm in arms:
-            values = np.array([usable[arm][pair] for pair in pairs])
-            try:
-                # The correlation of huge scores may overflow; it is then null.
-                with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                    results[arm] = paired_t_test(values, base, alpha=alpha)
-                sensitivity[arm] = sensitivity_analysis(values - base, alpha=alpha)
-            except PairsError as error:
-                problems.append(f"{listed([arm])}: {error}")
-    compared = [_arm(arm, usable[arm], pairs) for arm in arms]
+        values = {arm: sign * np.array(list(usable[arm].values())) for arm in everyone}
+        others = {arm: values[arm] for arm in arms}
+        try:
+            if threshold is not None:
+                found = against_threshold(others, sign * threshold, alpha=alpha)
+            elif baseline is not None and unpaired:
+                found = without_pairs(others, values[baseline], alpha=alpha)
+            elif baseline is not None and folds is not None:
+                found = over_folds(others, values[baseline], folds=folds, alpha=alpha)
+            elif baseline is not None and rule is not None:
+                found = over_looks(others, values[baseline], rule)
+            elif baseline is not None:
+                found = over_pairs(others, values[baseline], alpha=alpha)
+            if baseline is not None and paired:
+                names = {"against": baseline, "paired_by": scores.paired_by}
+                add_doubts(found, others, values[baseline], alpha=alpha, **names)
+        except Problems as error:
+            problems += [f"{listed([name])}: {problem}" for name, problem in error.problems]
+    compared = {arm: _arm(arm, usable[arm]) for arm in everyone}
+    candidates = []
+    for arm in arms:
+        about: dict[str, Any] = dict(compared[arm])
+        about |= NOTHING if problems else {**NOTHING, **found[arm], "difference": sign * found[arm]["effect"]}
+        candidates.append(about)
     verdict: dict[str, Any] = {
         "schema_version": VERDICT_SCHEMA_VERSION,
         "source": scores.source,
         "verdict": INVALID,
+        "headline": INVALID,
         "reason": "",
         "problems": problems,
-        "metric": "score",
-        "test": "paired_t_greater",
+        "remarks": [*scores.remarks, *remarks, *([] if problems else _remarks(scores, mode, compared, paired))],
+        "metric": scores.metric,
+        "goal": goal,
+        "goal_from": "name" if stated is None else "stated",
+        "mode": mode,
+        "test": _TESTS[mode],
         "alpha": alpha,
         "correction": "holm",
-        "n": len(pairs),
+        "n": len(pairs) if paired else None,
         "paired_by": scores.paired_by,
         "pairs": pairs,
-        "baseline": _arm(baseline, usable[baseline], pairs),
-        "candidates": [{**arm, **_NOTHING} for arm in compared] if problems else _judged(compared, results, alpha),
-        "selection": SCORES_NOTE,
+        "threshold": threshold,
+        "folds": folds,
+        "looks": None if looks is None else list(looks),
+        "baseline": None if baseline is None else compared[baseline],
+        "candidates": candidates,
+        "worse": [arm["arm"] for arm in candidates if arm["worse"]],
+        "ci_confidence": 1 - 2 * alpha,
+        "selection": SCORES_NOTE + _NOTES[mode],
     }
     if problems:
-        more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
-        verdict["reason"] = f"{problems[0]}{more}."
+        verdict["reason"] = problem_words(problems)
         return verdict
-    for arm in verdict["candidates"]:
-        arm["sensitivity"] = sensitivity[arm["arm"]]
     verdict["verdict"] = SUPPORTED if any(arm["supported"] for arm in verdict["candidates"]) else NOT_SUPPORTED
-    verdict["reason"] = _sentence(verdict)
+    verdict["headline"] = headline(verdict["verdict"], candidates, "arms")
+    verdict["reason"] = sentence(verdict)
+    told = strongest(verdict)["arm"]
+    verdict["remarks"] += [
+        f"{arm['doubt']}; without the pairs Welch's t-test gives {listed([arm['arm']])} p = "
+        f"{arm['welch']['p_value']:.2g}"
+        for arm in candidates
+        if arm["doubt"] and arm["welch"] and arm["arm"] != told
+    ]
     return verdict
 
 
-def spread_words(mean: float, std: float) -> str:
-    """``97.16 ± 0.71`` or ``0.9716 ± 0.0071``: two digits of the spread, and the mean to the same place."""
-    places = 1 - math.floor(math.log10(std)) if std > 0 else 2
-    if not -6 <= places <= 9:
-        return f"{mean:.4g} ± {std:.2g}"
-    return f"{mean:.{max(places, 0)}f} ± {std:.{max(places, 0)}f}"
+def _mode(unpaired: bool, threshold: float | None, folds: int | None, looks: Sequence[int] | None) -> str:
+    asked = {UNPAIRED: unpaired, THRESHOLD: threshold is not None, FOLDS: folds is not None, LOOKS: looks is not None}
+    chosen = [mode for mode, is_asked in asked.items() if is_asked]
+    if len(chosen) > 1:
+        values = {UNPAIRED: unpaired, THRESHOLD: threshold, FOLDS: folds, LOOKS: looks}
+        raise ConfigError(chosen[1], values[chosen[1]], f"one of {chosen[0]} and {chosen[1]}, not both")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError("threshold", threshold, "a finite number")
+    return chosen[0] if chosen else PAIRED
 
 
-_NOTHING: Mapping[str, Any] = {
-    **dict.fromkeys(("effect", "ci_low", "p_value", "p_adjusted", "d_z", "correlation")),
-    "supported": False,
-    "sensitivity": None,
-}
+def _baseline(scores: Scores, named: str | None, arms: Sequence[str]) -> str:
+    """The arm of that name; ``1`` names an arm ``1.0``, and capitals do not count, where that leaves one arm."""
+    name = scores.baseline if named is None else named
+    if name is None:
+        raise ScoresError(f"--baseline: missing; accepted: an arm of {scores.source} ({listed(arms)})")
+    if name in arms:
+        return name
+    alike = [arm for arm in arms if _spelling(arm) == _spelling(name)]
+    if len(alike) == 1:
+        return alike[0]
+    raise ConfigError("baseline", name, f"an arm of {scores.source} ({listed(arms)})")
 
 
-def _column(path: Path, header: Sequence[str], name: str) -> int:
-    found = [index for index, column in enumerate(header) if column == name]
-    if len(found) == 1:
-        return found[0]
-    what = "stands twice" if found else f"is missing (the header has {listed(header) or 'nothing'})"
-    raise ScoresError(f"{path}:1: column {name} {what}; accepted: a header that names it once")
+def _spelling(name: str) -> object:
+    try:
+        number = float(name)
+    except ValueError:
+        return name.strip().casefold()
+    return number if math.isfinite(number) else name.strip().casefold()
 
 
-def _usable(scores: Scores, arms: Sequence[str], pairs: Sequence[str]) -> tuple[dict[str, dict[str, float]], list[str]]:
+def _usable(
+    scores: Scores, arms: Sequence[str], pairs: Sequence[str], *, paired: bool
+) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Arm → pair → its one finite score, and the rules that the table breaks, one sentence each."""
     found: dict[str, dict[str, list[float]]] = {arm: {} for arm in arms}
     for arm, pair, score in scores.rows:
         found[arm].setdefault(pair, []).append(score)
-    by, problems = scores.paired_by, []
-    if len(pairs) < 2:
+    by, problems = scores.paired_by or "row", []
+    if paired and len(pairs) < 2:
         problems.append(f"the table has fewer than two pairs ({by} {listed(pairs)})")
+    elif paired and len(pairs) < LEAST:
+        problems.append(
+            f"two pairs are no evidence: with {by} {listed(pairs)} alone no test free of assumptions on the "
+            "distribution can go below p = 1/2^2 = 0.25; accepted: three pairs or more"
+        )
     usable: dict[str, dict[str, float]] = {}
     for arm in arms:
         name, got = listed([arm]), found[arm]
-        missing = [pair for pair in pairs if pair not in got]
+        own = pairs if paired else sorted(got, key=_natural)
+        missing = [pair for pair in own if pair not in got]
         if missing:
-            problems.append(f"{name} has no score for {by} {listed(missing)}, so the arms are not paired")
-        twice = [pair for pair in pairs if len(got.get(pair, ())) > 1]
+            hint = ""
+            if len(missing) == len(own) - len(got) and not any(pair in got for pair in found[arms[0]]):
+                hint = f"; where no {by} is shared, --unpaired compares the means"
+            problems.append(f"{name} has no score for {by} {listed(missing)}, so the arms are not paired{hint}")
+        twice = [pair for pair in own if len(got.get(pair, ())) > 1]
         if twice:
             problems.append(f"{name} has more than one score for {by} {listed(twice)}")
-        odd = [pair for pair in pairs if not all(map(math.isfinite, got.get(pair, ())))]
+        odd = [pair for pair in own if not all(map(math.isfinite, got.get(pair, ())))]
         if odd:
             problems.append(f"{name} has a score that is not finite for {by} {listed(odd)}")
+        if not paired and len(got) < LEAST:
+            runs = "run" if len(got) == 1 else "runs"
+            problems.append(f"{name} has {len(got)} {runs}, which is no evidence; accepted: three or more")
         bad = {*missing, *twice, *odd}
-        usable[arm] = {pair: got[pair][0] for pair in pairs if pair not in bad}
+        usable[arm] = {pair: got[pair][0] for pair in own if pair not in bad}
     return usable, problems
 
 
-def _arm(name: str, scores: Mapping[str, float], pairs: Iterable[str]) -> dict[str, Any]:
+def _findings(
+    scores: Scores,
+    usable: Mapping[str, Mapping[str, float]],
+    pairs: Sequence[str],
+    accept: Sequence[str],
+    *,
+    paired: bool,
+) -> tuple[list[str], list[str]]:
+    """What the doorman refuses, and what is only said."""
+    named = pairs if scores.paired_by else []
+    found = name_findings(scores.arms, named, scores.paired_by)
+    order = list(dict.fromkeys(pair for _, pair, _ in scores.rows))
+    if all(usable.values()):
+        found += value_findings(usable, order, scores.paired_by, paired=paired)
+    refused, said = [], []
+    for finding in found:
+        if not finding.refused:
+            said.append(finding.text)
+        elif finding.kind in accept:
+            said.append(f"accepted as {finding.kind}: {finding.text.rpartition('; accepted: ')[0]}")
+        else:
+            refused.append(f"{finding.text}, or --accept {finding.kind} where it is meant so")
+    return refused, said
+
+
+def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], paired: bool) -> list[str]:
+    """What is no broken rule and yet has to be known."""
+    said = []
+    alike: dict[tuple[float, ...], list[str]] = {}
+    for name, arm in arms.items():
+        alike.setdefault(tuple(arm["scores"].values()), []).append(name)
+    for names in alike.values():
+        if paired and len(names) > 1:
+            said.append(f"{listed(names)} have the same scores in every pair")
+    if mode == PAIRED and re.search(r"fold|split|cv", scores.paired_by, re.IGNORECASE):
+        said.append(
+            f"pairs by {listed([scores.paired_by])}: the folds of a cross-validation share training data, so the plain "
+            "paired test rejects too often; --folds K takes the corrected resampled t-test"
+        )
+    if mode == UNPAIRED and scores.paired_by and len(arms) > 1:
+        sets = [set(arm["scores"]) for arm in arms.values()]
+        if all(one == sets[0] for one in sets):
+            said.append(
+                f"every arm has the same {listed([scores.paired_by])}s; where equal ones belong together, the paired "
+                "test (without --unpaired) is the one to take"
+            )
+    return said
+
+
+def _arm(name: str, scores: Mapping[str, float]) -> dict[str, Any]:
     values = list(scores.values())
     with np.errstate(over="ignore", invalid="ignore"):
         return {
             "arm": name,
-            "scores": {pair: scores[pair] for pair in pairs if pair in scores},
+            "n": len(values),
+            "scores": dict(scores),
             "mean": _finite(np.mean(values)) if values else None,
             "std": _finite(np.std(values, ddof=1)) if len(values) > 1 else None,
         }
 
 
-def _judged(
-    arms: Sequence[Mapping[str, Any]], results: Mapping[str, PairedResult], alpha: float
-) -> list[dict[str, Any]]:
-    adjusted = holm([results[arm["arm"]].p_value for arm in arms])
-    return [
-        {
-            **arm,
-            "effect": result.effect,
-            # At the smallest levels the bound is no number.
-            "ci_low": _finite(result.ci_low),
-            "p_value": result.p_value,
-            "p_adjusted": float(p_adjusted),
-            "d_z": result.d_z,
-            "correlation": None if result.correlation is None else _finite(result.correlation),
-            "supported": bool(p_adjusted <= alpha),
-        }
-        for arm, result, p_adjusted in zip(arms, (results[arm["arm"]] for arm in arms), adjusted, strict=True)
-    ]
-
-
-def _sentence(verdict: Mapping[str, Any]) -> str:
-    """The outcome for the strongest arm, with its numbers."""
-    baseline, candidates, alpha = verdict["baseline"], verdict["candidates"], verdict["alpha"]
-    best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
-    name, against, effect = listed([best["arm"]]), listed([baseline["arm"]]), best["effect"]
-    if best["supported"]:
-        claim = f"{name} raises the score by {number_words(effect)} over {against}"
-    else:
-        sign = "+" if effect > 0 else ""
-        claim = f"{name} shows no significant gain over {against}: {sign}{number_words(effect)}"
-    if len(candidates) == 1:
-        p_value = f"p = {p_words(best['p_value'], alpha)}"
-    else:
-        supported = sum(arm["supported"] for arm in candidates)
-        p_value = (
-            f"p = {best['p_value']:.2g}, adjusted for {len(candidates)} arms p = {p_words(best['p_adjusted'], alpha)}; "
-            f"{supported} of {len(candidates)} supported"
-        )
-    return (
-        f"{claim} ({arm_words(best)} against {arm_words(baseline)}, "
-        f"n = {verdict['n']} pairs by {listed([verdict['paired_by']])}, one-sided paired t-test {p_value})."
-    )
-
-
-def arm_words(arm: Mapping[str, Any]) -> str:
-    """Mean ± standard deviation of an arm; a dash where they overflow or are missing."""
-    return "–" if arm["mean"] is None or arm["std"] is None else spread_words(arm["mean"], arm["std"])
-
-
-def _natural(pair: str) -> tuple[int, int, str]:
-    """Whole numbers by size, then text."""
-    return (0, int(pair), pair) if re.fullmatch(r"\d{1,18}", pair, re.ASCII) else (1, 0, pair)
+def _natural(pair: str) -> tuple[tuple[int, int, str], ...]:
+    """Numbers within a name by size, so that ``run 2`` comes before ``run 10``."""
+    parts: Iterable[str] = re.findall(r"\d{1,18}|\D+", pair, re.ASCII)
+    return tuple((0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts)
 
 
 def _finite(value: SupportsFloat) -> float | None:

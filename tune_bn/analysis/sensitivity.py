@@ -4,6 +4,11 @@ Every function takes the differences candidate − baseline of n pairs, shape (n
 :class:`~tune_bn.analysis.paired.PairsError` what the t-test refuses. Both tests are one-sided, against a candidate that
 is no better; both intervals are two-sided. Where something is drawn, it is a fixed stream of PCG64's raw bits, which
 NumPy keeps the same for all versions and machines, and what is computed from it rounds in one order.
+
+``error`` says how far rounding may have moved each difference, shape (n,):
+:func:`tune_bn.analysis.rounding.difference_error` of the two arms. Differences of scores that are equal in truth
+(0.3 − 0.2 and 0.8 − 0.7) are not equal as doubles, and how far apart they may be depends on the scores of their pairs,
+which the differences no longer show. Without it the differences are taken as scores themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from tune_bn.analysis.paired import ROUNDING, Array, PairsError, PairsProblem
+from tune_bn.analysis.paired import check_finite, check_not_too_small
+from tune_bn.analysis.rounding import Array, levels, scale_of, score_error, vanishes, varies
+from tune_bn.analysis.t_result import PairsError, PairsProblem, t_result
 
 EXACT_UP_TO = 32
 """Pairs up to which every assignment of signs is counted."""
@@ -26,10 +33,6 @@ FLIPS = 99_999
 RESAMPLES = 9_999
 STREAM = 20_221_023
 """Seed of the raw bits."""
-
-# Differences of scores that are equal in truth (0.3 − 0.2 and 0.8 − 0.7) differ near 1e-16 of the scores. What lies
-# closer than this fraction of the largest difference counts as equal.
-TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -58,25 +61,26 @@ class SignFlip:
     p_value: float
 
 
-def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRank:
+def wilcoxon_signed_rank(differences: ArrayLike, *, error: ArrayLike | None = None) -> SignedRank:
     """Wilcoxon's signed-rank test, one-sided.
 
     Null: the differences are independent and symmetric about 0. Alternative: they tend to be larger. p = P(W⁺ ≥ w) over
     all 2ᵐ equally likely signs of the m differences that are not zero, W⁺ = Σ ranks of |d| with d > 0. Zeros are
     dropped, as Wilcoxon did and SciPy and R do; ties get the mean of their ranks, and p is exact with them too (SciPy's
-    exact p-value holds only without ties). Beyond :data:`EXACT_UP_TO` differences p is that of the normal with mean
-    Σr/2 and variance Σr²/4, without continuity correction.
+    exact p-value holds only without ties). What is zero or tied but for ``error`` is zero or tied. Beyond
+    :data:`EXACT_UP_TO` differences p is that of the normal with mean Σr/2 and variance Σr²/4, without continuity
+    correction.
 
     Source: Wilcoxon, Biometrics Bulletin 1, 1945; Pratt, JASA 54, 1959, on zeros and ties.
     """
-    d = _checked(differences)
-    size = _without_noise(np.abs(d))
-    kept = size > 0
-    ranks = stats.rankdata(size[kept])
-    statistic = float(np.sum(ranks[d[kept] > 0]))
+    d, reach = _checked(differences, error)
+    kept = np.abs(d) > reach
+    ranks = stats.rankdata(levels(np.abs(d[kept]), reach[kept]))
+    signed = np.where(d[kept] > 0, ranks, -ranks)
+    statistic = float(np.sum(ranks[signed > 0]))
     exact = ranks.size <= EXACT_UP_TO
     if exact:
-        p_value = _share_of_signs(ranks, statistic)
+        p_value = _share_of_flips(signed)
     else:
         p_value = float(stats.norm.sf((statistic - np.sum(ranks) / 2) / math.sqrt(np.sum(ranks**2) / 4)))
     _, shared = np.unique(ranks, return_counts=True)
@@ -90,7 +94,7 @@ def wilcoxon_signed_rank(differences: ArrayLike) -> SignedRank:
     )
 
 
-def sign_flip_test(differences: ArrayLike) -> SignFlip:
+def sign_flip_test(differences: ArrayLike, *, error: ArrayLike | None = None) -> SignFlip:
     """Fisher's randomization test of the mean difference, one-sided.
 
     Null: the sign of each difference is a fair coin, given its size, as where both arms of a pair could be exchanged.
@@ -100,32 +104,37 @@ def sign_flip_test(differences: ArrayLike) -> SignFlip:
     Source: Fisher, The Design of Experiments, 1935, §21; Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010, on the
     1 that is added.
     """
-    d = _checked(differences)
-    size = np.abs(d) / np.max(np.abs(d))
-    observed = math.fsum(size[d > 0])
+    d, reach = _checked(differences, error)
+    # Flipping a set of signs lowers the sum by twice the sum of that set. It is no lower where that is no more than
+    # rounding, and only the pairs of the set count for that: one huge pair blurs no assignment that keeps its sign.
+    exponent = scale_of(d)
+    sharp = np.ldexp(d - reach, -exponent)
     if d.size <= EXACT_UP_TO:
-        return SignFlip(flips=2**d.size, exact=True, p_value=_share_of_signs(size, observed))
+        return SignFlip(flips=2**d.size, exact=True, p_value=_share_of_flips(sharp))
     sums = np.zeros(FLIPS)
-    for weight, positive in zip(size, _coins(FLIPS, d.size), strict=True):
-        sums += weight * positive
-    hits = int(np.sum(sums >= observed - TIE * math.fsum(size)))
+    for weight, flipped in zip(sharp, _coins(FLIPS, d.size), strict=True):
+        sums += weight * flipped
+    hits = int(np.sum(sums <= 0))
     return SignFlip(flips=FLIPS, exact=False, p_value=(1 + hits) / (1 + FLIPS))
 
 
-def t_interval(differences: ArrayLike, *, alpha: float = 0.05) -> tuple[float, float]:
+def t_interval(differences: ArrayLike, *, alpha: float = 0.05, error: ArrayLike | None = None) -> tuple[float, float]:
     """Two-sided confidence interval of the mean difference at 1 − alpha: mean ± t(1 − alpha/2, n − 1)·std/√n.
 
-    Takes the differences as independent and normal. Its lower end lies below the one-sided bound at the same level,
-    ``PairedResult.ci_low``, which equals the lower end at 1 − 2·alpha.
+    Takes the differences as independent and normal. Its ends are the one-sided bounds at alpha / 2, those of
+    :meth:`tune_bn.analysis.t_result.TResult.bounds`.
     """
-    d = _checked(differences)
-    half = float(stats.t.isf(alpha / 2, d.size - 1)) * float(np.std(d, ddof=1)) / math.sqrt(d.size)
-    mean = float(np.mean(d))
-    return mean - half, mean + half
+    d, _ = _checked(differences, error)
+    exponent = scale_of(d)
+    scaled = np.ldexp(d, -exponent)
+    effect, se = float(np.mean(scaled)), float(np.std(scaled, ddof=1)) / math.sqrt(d.size)
+    low, high = t_result(effect=effect, se=se, df=d.size - 1, alpha=alpha / 2).bounds(alpha / 2)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(low, exponent)), float(np.ldexp(high, exponent))
 
 
 def bootstrap_interval(
-    differences: ArrayLike, *, alpha: float = 0.05, resamples: int = RESAMPLES
+    differences: ArrayLike, *, alpha: float = 0.05, resamples: int = RESAMPLES, error: ArrayLike | None = None
 ) -> tuple[float | None, float | None]:
     """Two-sided studentized bootstrap interval of the mean difference at 1 − alpha; the differences are independent.
 
@@ -146,41 +155,49 @@ def bootstrap_interval(
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, §12.5; Hall, Ann. Statist. 16, 1988.
     """
-    d = _checked(differences)
-    n, scale = d.size, float(np.max(np.abs(d)))
-    mean = math.fsum(d / scale) / n
-    centred = d / scale - mean
-    se = math.sqrt(math.fsum(centred**2) / (n - 1) / n)
+    d, reach = _checked(differences, error)
+    n, exponent = d.size, scale_of(d)
+    steps = levels(d, reach)
+    d = np.ldexp(d, -exponent)
+    mean = math.fsum(d) / n
+    se = math.sqrt(math.fsum((d - mean) ** 2) / (n - 1) / n)
     rank = math.floor((resamples + 1) * alpha / 2 + 1e-9)
     if rank < 1:
         return None, None
     # One column of all resamples at a time, twice over the same draws: sums round in the same order everywhere, which
     # a reduction along an axis does not promise, and the spread is taken around each resample's own mean.
-    means = np.zeros(resamples)
+    means, lowest, highest = np.zeros(resamples), np.full(resamples, n), np.full(resamples, -1)
     for index in _indices(resamples, n):
-        means += centred[index]
+        means += d[index]
+        np.minimum(lowest, steps[index], out=lowest)
+        np.maximum(highest, steps[index], out=highest)
     means /= n
     squares = np.zeros(resamples)
     for index in _indices(resamples, n):
-        squares += (centred[index] - means) ** 2
+        squares += (d[index] - means) ** 2
     errors = np.sqrt(squares / (n - 1) / n)
-    largest = float(np.max(np.abs(centred)))
-    means[np.abs(means) <= TIE * largest] = 0.0
-    constant = errors <= TIE * largest
+    shifts = means - mean
+    # A resample of one value has no spread: it bounds nothing, unless that value is the mean itself.
+    constant = lowest == highest
+    at_mean = np.abs(d - mean) <= np.ldexp(reach + np.mean(reach), -exponent)
+    shifts[constant & np.isin(lowest, steps[at_mean])] = 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(constant, np.where(means == 0, 0.0, np.sign(means) * np.inf), means / errors)
+        t = np.where(constant, np.where(shifts == 0, 0.0, np.sign(shifts) * np.inf), shifts / errors)
     t.sort()
     low, high = (mean - float(t[index]) * se for index in (resamples - rank, rank - 1))
-    return _finite(low * scale), _finite(high * scale)
+    return _unscaled(low, exponent), _unscaled(high, exponent)
 
 
-def sensitivity_analysis(differences: ArrayLike, *, alpha: float = 0.05) -> dict[str, Any]:
+def sensitivity_analysis(
+    differences: ArrayLike, *, alpha: float = 0.05, error: ArrayLike | None = None
+) -> dict[str, Any]:
     """All of this module for one candidate, as a dict that JSON can hold; equal for equal input.
 
     Args:
         differences: candidate − baseline of the same pair, shape (n,).
-        alpha: the intervals have confidence 1 − alpha; the p-values do not depend on it and are not adjusted for
-            several candidates.
+        alpha: level of the one-sided test that decides. The intervals are those that belong to it, two-sided at
+            1 − 2·alpha; the p-values do not depend on it and are not adjusted for several candidates.
+        error: how far rounding may have moved each difference, shape (n,).
 
     Returns:
         ``wilcoxon`` and ``sign_flip`` with the fields of :class:`SignedRank` and :class:`SignFlip`; ``t_interval`` and
@@ -190,53 +207,41 @@ def sensitivity_analysis(differences: ArrayLike, *, alpha: float = 0.05) -> dict
         PairsError: fewer than two differences, not finite, all zero, or all the same.
     """
     return {
-        "wilcoxon": asdict(wilcoxon_signed_rank(differences)),
-        "sign_flip": asdict(sign_flip_test(differences)),
-        "t_interval": [_finite(end) for end in t_interval(differences, alpha=alpha)],
-        "bootstrap_interval": list(bootstrap_interval(differences, alpha=alpha)),
-        "confidence": 1 - alpha,
+        "wilcoxon": asdict(wilcoxon_signed_rank(differences, error=error)),
+        "sign_flip": asdict(sign_flip_test(differences, error=error)),
+        "t_interval": [_finite(end) for end in t_interval(differences, alpha=2 * alpha, error=error)],
+        "bootstrap_interval": list(bootstrap_interval(differences, alpha=2 * alpha, error=error)),
+        "confidence": 1 - 2 * alpha,
     }
 
 
-def _checked(differences: ArrayLike) -> Array:
-    """The differences as an array. What :func:`tune_bn.analysis.paired.paired_t_test` takes is taken here."""
+def _checked(differences: ArrayLike, error: ArrayLike | None) -> tuple[Array, Array]:
+    """The differences and their errors. What :func:`tune_bn.analysis.paired.paired_t_test` takes is taken here."""
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1:
         raise PairsError(PairsProblem.UNPAIRED, f"differences of shape {d.shape}; accepted: shape (n,)")
     if d.size < 2:
         raise PairsError(PairsProblem.TOO_FEW, f"{d.size} differences; accepted: two or more")
-    with np.errstate(over="ignore", invalid="ignore"):
-        std = float(np.std(d, ddof=1))
-    if not math.isfinite(std):
-        raise PairsError(PairsProblem.NOT_FINITE, "differences that are not finite, or too large to square")
-    if not d.any():
+    # A difference of two scores may be twice as large as the largest score.
+    check_finite(d / 2)
+    reach = score_error(d)[0] if error is None else np.broadcast_to(np.asarray(error, dtype=float), d.shape)
+    if vanishes(d, reach):
         raise PairsError(PairsProblem.IDENTICAL, "every difference is zero")
-    # No score may be smaller than half the largest difference, so this is never stricter than for the scores.
-    if std == 0 or np.ptp(d) <= ROUNDING * np.max(np.abs(d)) / 2:
+    if not varies(d, reach):
         raise PairsError(PairsProblem.CONSTANT, f"every difference is the same {d[0]:.6g}")
-    return d
+    check_not_too_small(d)
+    return d, reach
 
 
-def _without_noise(size: Array) -> Array:
-    """Sizes (n,), those closer than the rounding of a subtraction made equal, and those that close to 0 made 0."""
-    order = np.argsort(size, kind="stable")
-    levels = np.concatenate([[0.0], size[order]])
-    begins = np.concatenate([[True], np.diff(levels) > TIE * levels[-1]])
-    snapped = np.empty_like(size)
-    snapped[order] = levels[begins][np.cumsum(begins) - 1][1:]
-    return snapped
-
-
-def _share_of_signs(weights: Array, observed: float) -> float:
-    """Share of the 2ⁿ subsets of ``weights`` whose sum is at least ``observed``, without listing them.
+def _share_of_flips(weights: Array) -> float:
+    """Share of the 2ⁿ subsets of ``weights`` whose sum is at most 0, without listing them.
 
     Each half has 2^(n/2) sums; for each of the first, a binary search counts the partners in the other (Horowitz &
     Sahni, J. ACM 21, 1974).
     """
     first, second = (_subset_sums(half) for half in np.array_split(weights, 2))
     second.sort()
-    needed = observed - TIE * math.fsum(weights) - first
-    hits = int(np.sum(second.size - np.searchsorted(second, needed, side="left")))
+    hits = int(np.sum(np.searchsorted(second, -first, side="right")))
     return float(hits / 2**weights.size)
 
 
@@ -262,6 +267,11 @@ def _indices(count: int, n: int) -> Iterator[NDArray[np.uint64]]:
         raw = bits.random_raw(-(-count // 2))
         halves = np.concatenate([raw >> np.uint64(32), raw & np.uint64(2**32 - 1)])[:count]
         yield halves * np.uint64(n) >> np.uint64(32)
+
+
+def _unscaled(value: float, exponent: int) -> float | None:
+    with np.errstate(over="ignore"):
+        return _finite(float(np.ldexp(value, exponent)))
 
 
 def _finite(value: float) -> float | None:

@@ -38,7 +38,6 @@ Jennison and Turnbull, mean − b_k·std/√n_k, holds at all looks together, wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -48,7 +47,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from tune_bn.analysis.paired import Array, PairedResult, PairsError, PairsProblem, holm, paired_t_test
-from tune_bn.analysis.spending import FIRST_LOOK, check_looks, nominal_levels, repeated_p, spent, t_at
+from tune_bn.analysis.spending import FIRST_LOOK, SMALLEST, check_looks, nominal_levels, repeated_p, spent, t_at
+from tune_bn.analysis.t_result import agreeing
 from tune_bn.errors import ConfigError
 
 DEFAULT_LOOKS = (3, 5, 8, 11, 15)
@@ -236,20 +236,42 @@ def _look(name: str, candidate: Array, baseline: Array, design: Design, k: int) 
         if not unvarying or n == design.looks[-1]:
             raise PairsError(error.problem, f"{name}: {error}") from None
     nominal = 1.0 if result is None else result.p_value
-    p_value = repeated_p(design.looks, [1.0] * k + [nominal])[k]
-    boundary = design.efficacy[k]
+    p_value = repeated_p_value(design.looks, n, nominal)
     return Look(
         n=n,
         effect=float(np.mean(candidate - baseline)) if result is None else result.effect,
         std=0.0 if result is None else result.std,
         t=None if result is None else result.t,
         nominal_p=nominal,
-        efficacy=boundary,
+        efficacy=design.efficacy[k],
         futility=None if design.futility_t is None or n == design.looks[-1] else design.futility_t[k],
-        # Eight digits, so that the last bit of a library's function does not show.
-        p_value=float(f"{p_value:.8g}"),
-        ci_low=None if result is None else result.effect - boundary * result.std / math.sqrt(n),
+        p_value=p_value,
+        ci_low=None if result is None else repeated_bounds(result, design.looks, design.alpha, p_value, 1.0)[0],
         decision=Decision.CONTINUE,
+    )
+
+
+def repeated_p_value(looks: Sequence[int], n: int, nominal: float) -> float:
+    """Repeated p-value at the look of ``n`` pairs, from the one-sided p-value of the fixed test on them."""
+    k = list(looks).index(n)
+    # Eight digits, so that the last bit of a library's function does not show.
+    return float(f"{repeated_p(looks, [1.0] * k + [nominal])[k]:.8g}")
+
+
+def repeated_bounds(
+    result: PairedResult, looks: Sequence[int], level: float, p_value: float, p_value_less: float
+) -> tuple[float | None, float | None]:
+    """One-sided bounds of the mean difference at 1 − level each, valid at all looks together: effect ∓ b_k·std/√n_k.
+
+    The lower is ≥ 0 exactly where ``p_value``, the repeated one, is ≤ level; the upper ≤ 0 where ``p_value_less`` is.
+    None at levels that are too small for a boundary.
+    """
+    if level < SMALLEST:
+        return None, None
+    reach = design(looks, level, futility=None).efficacy[list(looks).index(result.n)] * result.se
+    return (
+        agreeing(result.effect - reach, rejected=p_value <= level),
+        0.0 - agreeing(-result.effect - reach, rejected=p_value_less <= level),
     )
 
 

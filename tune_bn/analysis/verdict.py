@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,23 +10,24 @@ from typing import Any
 import numpy as np
 
 from tune_bn.analysis.evidence import Evidence, gather
+from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
 from tune_bn.analysis.monitoring import Standing
-from tune_bn.analysis.paired import PairsError, holm, paired_t_test
+from tune_bn.analysis.paired import PairedResult, PairsError, paired_t_test
 from tune_bn.analysis.plan import (
     PLAN_FILE,
     arms_of,
     baselines_of,
-    design_of,
     opponent,
     plan_problem,
     read_plan,
     structure_problem,
 )
 from tune_bn.analysis.power import minimum_detectable_effect
+from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import design
+from tune_bn.analysis.sequential import Outcome, repeated_bounds, repeated_p_value
 from tune_bn.analysis.shrinkage import shrinkage
-from tune_bn.analysis.wording import comparison_sentence
+from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records import BASELINE, VERDICT_SCHEMA_VERSION, Record, RecordLog, write_json
 
@@ -47,8 +47,9 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     A candidate is supported where its one-sided paired t-test against its baseline, adjusted by Holm's procedure for
     the number of candidates, has p ≤ alpha; the study is supported where at least one candidate is. In a
     group-sequential confirmation p is the repeated p-value at the look that ended the candidate, and the bounds hold at
-    all looks together (:mod:`tune_bn.analysis.sequential`). A broken rule makes the study invalid: then ``problems``
-    names every rule that was broken, and no p-value is given.
+    all looks together (:mod:`tune_bn.analysis.sequential`). A candidate is worse by the mirrored test, with the same
+    correction over the same family; that takes nothing from what is supported, but is said beside it. A broken rule
+    makes the study invalid: then ``problems`` names every rule that was broken, and no p-value is given.
 
     Args:
         plan: as :func:`tune_bn.analysis.plan.seal` returns it.
@@ -57,9 +58,12 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
         A dict that JSON can hold, equal for equal input. Scores in percent, effects in percentage points; ``std`` has
-        ddof = 1; ``ci_low`` is the one-sided lower bound and ``ci`` the two-sided interval at 1 − alpha, neither
-        adjusted for the number of candidates; ``minimum_detectable_effect`` is the true gain that the planned seeds
-        find with power 0.8 at alpha / candidates, if the differences spread as these do.
+        ddof = 1. Each candidate has the keys of :func:`tune_bn.analysis.family.family_fields`: ``ci`` belongs to the
+        one-sided test at alpha, so it is two-sided at ``ci_confidence`` = 1 − 2·alpha, ``ci_adjusted`` to the decision.
+        ``worse`` names the candidates that are significantly worse than their baseline, and ``headline`` counts them:
+        where there are any, *supported* alone would be read as a plain success. ``minimum_detectable_effect`` is the
+        true gain that the planned seeds find with power 0.8 at alpha / candidates, if the differences spread as these
+        do.
     """
     malformed = structure_problem(plan)
     if malformed is not None:
@@ -77,16 +81,17 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     if not problems and held is not None and held.problem is not None:
         problems.append(held.problem)
     findings: dict[str, dict[str, Any]] = {}
+    comparisons: dict[str, Comparison] = {}
     if not problems and held is not None:
         for arm in plan["candidates"]:
             try:
-                findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
+                comparisons[arm["arm"]], findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
             except PairsError as error:
                 problems.append(f"{arm['arm']}: {error}")
     if not problems:
-        _adjust(plan, findings, held)
+        judged = family_fields(comparisons, alpha=plan["alpha"])
         for arm in plan["candidates"]:
-            findings[arm["arm"]]["shrinkage"] = shrinkage(arm, records)
+            findings[arm["arm"]] |= judged[arm["arm"]] | {"shrinkage": shrinkage(arm, records)}
     return _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
 
 
@@ -96,47 +101,46 @@ def _the_baseline(name: str) -> str:
 
 def _compare(
     plan: Mapping[str, Any], arm: Mapping[str, Any], scores: Mapping[str, Mapping[int, float]], held: Standing
-) -> dict[str, Any]:
-    """What the pairs of a candidate say, but for what depends on the other candidates.
+) -> tuple[Comparison, dict[str, Any]]:
+    """What the pairs of a candidate say, as a member of its family, and what does not depend on the other candidates.
 
     Raises:
         PairsError: its differences cannot be judged.
     """
-    alpha, rule = plan["alpha"], design_of(plan)
+    alpha = plan["alpha"]
     outcome = held.outcomes.get(arm["arm"])
     n = len(plan["seeds"]) if outcome is None else outcome.last.n
     candidate, baseline = (
         np.array([scores[name][seed] for seed in plan["seeds"][:n]]) for name in (arm["arm"], opponent(arm))
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
-    also = sensitivity_analysis(candidate - baseline, alpha=alpha)
     found = {
         "n": n,
         "effect": result.effect,
         "std_difference": result.std,
         "t": result.t,
-        "ci_low": result.ci_low,
-        "ci": also["t_interval"],
-        "p_value": result.p_value,
         "d_z": result.d_z,
         "correlation": result.correlation,
         "minimum_detectable_effect": _detectable(plan, result.std),
-        "sensitivity": also,
+        "sensitivity": sensitivity_analysis(
+            candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline)
+        ),
         "decision": None,
         "looks": [],
     }
-    if rule is None or outcome is None:
-        return found
-    # A two-sided interval at 1 − α at all looks together: to each side the repeated bound at α / 2.
-    bound = design(rule.looks, alpha / 2, futility=None).efficacy[rule.looks.index(n)]
-    reach = bound * result.std / math.sqrt(n)
-    return found | {
-        "ci_low": outcome.last.ci_low,
-        "ci": [result.effect - reach, result.effect + reach],
-        "p_value": outcome.last.p_value,
+    if outcome is None:
+        return comparison(result), found
+    return _repeated(plan, result, outcome), found | {
         "decision": str(outcome.last.decision),
         "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
     }
+
+
+def _repeated(plan: Mapping[str, Any], result: PairedResult, outcome: Outcome) -> Comparison:
+    """The look that ended a candidate, with p-values and bounds that hold at all looks together."""
+    looks, p_value = plan["design"]["looks"], outcome.last.p_value
+    p_value_less = repeated_p_value(looks, result.n, result.p_value_less)
+    return Comparison(p_value, p_value_less, lambda level: repeated_bounds(result, looks, level, p_value, p_value_less))
 
 
 def _detectable(plan: Mapping[str, Any], std: float) -> float | None:
@@ -146,16 +150,6 @@ def _detectable(plan: Mapping[str, Any], std: float) -> float | None:
         return minimum_detectable_effect(std, len(plan["seeds"]), alpha=plan["alpha"], candidates=candidates)
     except ConfigError:
         return None
-
-
-def _adjust(plan: Mapping[str, Any], findings: Mapping[str, dict[str, Any]], held: Standing | None) -> None:
-    """Add Holm's p-values, and whether each candidate is supported."""
-    if held is not None and held.outcomes:
-        adjusted = [held.outcomes[name].p_adjusted for name in findings]
-    else:
-        adjusted = holm([found["p_value"] for found in findings.values()]).tolist()
-    for found, p_adjusted in zip(findings.values(), adjusted, strict=True):
-        found |= {"p_adjusted": p_adjusted, "supported": bool(p_adjusted <= plan["alpha"])}
 
 
 def verify_study(folder: Path) -> dict[str, Any]:
@@ -204,11 +198,12 @@ def _without_folder(error: RecordError, folder: Path) -> str:
 
 
 _UNKNOWN: Mapping[str, Any] = {
-    **dict.fromkeys(("n", "effect", "std_difference", "t", "ci_low", "ci", "p_value", "d_z", "correlation")),
+    **dict.fromkeys(("n", "effect", "std_difference", "t", "d_z", "correlation")),
     **dict.fromkeys(("minimum_detectable_effect", "sensitivity", "decision")),
     "looks": [],
-    "p_adjusted": None,
+    **dict.fromkeys(FIELDS),
     "supported": False,
+    "worse": False,
     "shrinkage": None,
 }
 """What is said of a candidate of an invalid verdict."""
@@ -228,9 +223,11 @@ def _verdict(
         "schema_version": VERDICT_SCHEMA_VERSION,
         "study": study,
         "verdict": INVALID,
+        "headline": INVALID,
         "reason": "",
         "problems": list(problems),
         **{key: known.get(key) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
+        "ci_confidence": None if plan is None else 1 - 2 * plan["alpha"],
         "n": len(known.get("seeds", ())),
         "seeds": list(known.get("seeds", ())),
         "plan_sha256": known.get("plan_sha256"),
@@ -241,6 +238,7 @@ def _verdict(
             _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], _UNKNOWN))
             for arm in known.get("candidates", ())
         ],
+        "worse": [name for name, found in findings.items() if found["worse"]],
         "diverged": list(evidence.diverged),
         "retried": list(evidence.retried),
         "remarks": list(evidence.remarks),
@@ -253,6 +251,7 @@ def _verdict(
         supported = any(arm["supported"] for arm in verdict["candidates"])
         verdict["verdict"] = SUPPORTED if supported else NOT_SUPPORTED
         verdict["reason"] = comparison_sentence(verdict)
+        verdict["headline"] = headline(verdict["verdict"], verdict["candidates"], kind_of_comparisons(verdict))
     return verdict
 
 

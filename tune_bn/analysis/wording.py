@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -74,8 +74,76 @@ def spread_words(mean: float, std: float) -> str:
     return f"{mean:.2f} ± {std:.2f}"
 
 
+def signed_words(value: float) -> str:
+    """``+1.25``, with as many digits as it takes for a number that is not 0 to be seen on its side of 0."""
+    words = f"{value:+.2f}"
+    return words if value == 0 or float(words) != 0 else f"{value:+.1g}"
+
+
+def interval_words(ends: Sequence[float | None]) -> str:
+    """``+0.13 to +0.90``; an end that is open is a dash."""
+    return " to ".join("–" if end is None else signed_words(end) for end in ends)
+
+
+def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
+    """What the comparisons of a verdict are: ``candidates`` of one baseline, ``settings`` of one candidate, or both."""
+    baselines = len(verdict["baselines"])
+    if baselines == 1:
+        return "candidates"
+    return "settings" if baselines == len(verdict["candidates"]) else "comparisons"
+
+
+def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
+
+    ``supported`` and ``not_supported`` themselves where no arm is worse; else ``not supported, and worse`` of one arm,
+    and of several ``supported in 1 of 4 settings, worse in 3``.
+
+    Args:
+        verdict: ``supported`` or ``not_supported``.
+        arms: each with ``supported`` and ``worse``.
+        kind: what the arms are, in the plural.
+    """
+    better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    if not worse:
+        return verdict
+    if len(arms) == 1:
+        return "not supported, and worse"
+    return f"{f'supported in {better}' if better else 'not supported in any'} of {len(arms)} {kind}, worse in {worse}"
+
+
+def harm_sentence(
+    arms: Sequence[Mapping[str, Any]], names: Sequence[str], kind: str, effect_words: Callable[[float], str]
+) -> str:
+    """Names every arm that is worse, and every one that is better; empty where none is worse, or there is but one arm.
+
+    Args:
+        arms: each with ``effect``, ``supported``, ``worse``.
+        names: of the arms, as the table beside it has them.
+        kind: what the arms are, in the plural.
+        effect_words: an effect with its sign and unit.
+    """
+
+    def listed(key: str) -> str:
+        return ", ".join(
+            f"{name} ({effect_words(arm['effect'])})" for name, arm in zip(names, arms, strict=True) if arm[key]
+        )
+
+    better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    if not worse or len(arms) == 1:
+        return ""
+    named = f": {listed('supported')}" if better else ""
+    return (
+        f"Better in {better} of {len(arms)} {kind}{named}; worse in {worse}: {listed('worse')}, by the mirrored test "
+        f"with the same correction; undecided in {len(arms) - better - worse}. "
+    )
+
+
 def comparison_sentence(verdict: Mapping[str, Any]) -> str:
-    """The outcome for the strongest candidate of a valid verdict, with its numbers, as one sentence."""
+    """The outcome for the strongest candidate of a valid verdict, with its numbers, as one sentence.
+
+    Where a candidate is worse than its baseline another sentence stands before it, with every one that is.
+    """
     candidates, alpha = verdict["candidates"], verdict["alpha"]
     best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
     baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
@@ -83,6 +151,8 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     against = config_words(baseline["config"])
     if best["supported"]:
         claim = f"raises {metric} by {effect:.2f} percentage points over {against}"
+    elif best["worse"]:
+        claim = f"lowers {metric} by {-effect:.2f} percentage points below {against}"
     else:
         claim = f"shows no significant gain in {metric} over {against}: {effect:+.2f} percentage points"
     # A baseline that other candidates go on with has more runs than the pairs that this effect is the mean of.
@@ -91,17 +161,37 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     ended = {"efficacy": ", ended for efficacy", "futility": ", ended for futility"}.get(best["decision"], "")
     seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds{ended}"
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
-    if len(candidates) == 1:
-        p_value = f"p = {p_words(best['p_value'], alpha)}"
-    else:
-        supported = sum(arm["supported"] for arm in candidates)
-        p_value = (
-            f"p = {best['p_value']:.2g}, adjusted for {len(candidates)} candidates "
-            f"p = {p_words(best['p_adjusted'], alpha)}; {supported} of {len(candidates)} supported"
-        )
+    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates)
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
-    return f"{config_words(best['config'])} {claim} ({scores} %, {seeds}, {test} {p_value}{note})."
+    kind = kind_of_comparisons(verdict)
+    names = [arm["against"].partition(".")[2] if kind == "settings" else arm["arm"] for arm in candidates]
+    harm = harm_sentence(candidates, names, kind, lambda value: f"{signed_words(value)} pp")
+    sentence = f"{config_words(best['config'])} {claim} ({scores} %, {seeds}, {test} {p_value}{note})."
+    return f"{harm}The strongest: {sentence}" if harm else sentence
+
+
+def p_value_words(best: Mapping[str, Any], alpha: float, kind: str, arms: Sequence[Mapping[str, Any]]) -> str:
+    """The p-values of the strongest arm, one- and two-sided, and the interval that belongs to the decision on it.
+
+    Args:
+        best: with the keys of :func:`tune_bn.analysis.family.family_fields`.
+        alpha: level of the one-sided test.
+        kind: what the arms are, in the plural.
+        arms: all of the family.
+    """
+    loss = f", for a loss p = {p_words(best['p_worse_adjusted'], alpha)}" if best["worse"] else ""
+    if len(arms) == 1:
+        return (
+            f"p = {p_words(best['p_value'], alpha)}{loss}, two-sided p = {best['p_two_sided']:.2g}, "
+            f"{100 * (1 - 2 * alpha):g} % interval {interval_words(best['ci'])}"
+        )
+    supported = sum(bool(arm["supported"]) for arm in arms)
+    return (
+        f"p = {best['p_value']:.2g}, two-sided {best['p_two_sided']:.2g}, adjusted for {len(arms)} {kind} "
+        f"p = {p_words(best['p_adjusted'], alpha)}{loss}, interval at its Holm step "
+        f"{interval_words(best['ci_adjusted'])}; {supported} of {len(arms)} supported"
+    )
 
 
 def _spread_over(scores: Mapping[str, float], seeds: Sequence[str]) -> str:

@@ -56,11 +56,16 @@ def carry_out(
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; on Ctrl-C print how to go on."""
+    from tune_bn.tracking.mlflow_uri import check_store
     from tune_bn.validate import check_surroundings, power_words
 
     require_writable(place)
+    remarks: list[str] = []
     with naming(source):
-        check_surroundings(space)
+        check_store(space.tracking.uri, place.parent if StudyFolder(place).exists else place)
+        data = check_surroundings(space, remarks.append)
+    for remark in data.remarks:
+        typer.echo(f"data  {remark}", err=True)
 
     from tune_bn.console.observer import ConsoleObserver
     from tune_bn.wiring import run_study
@@ -76,7 +81,7 @@ def carry_out(
     console = ConsoleObserver()
     try:
         with naming(source):
-            verdict = run_study(opening, space, address=address, console=console, **stages)
+            verdict = run_study(opening, space, address=address, console=console, remarks=remarks, **stages)
     except (Interrupted, KeyboardInterrupt) as error:
         console.close()
         if opened:
@@ -94,7 +99,7 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except (DataError, MethodError, RunnerError, TrackingError) as error:
-        if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.")):
+        if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.", "search.", "claim.")):
             raise type(error)(f"{source}: {error}") from None
         raise
 
@@ -124,7 +129,7 @@ def shown(path: Path) -> str:
 
 
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
-    say(f"verdict: {verdict['verdict']}")
+    say(f"verdict: {verdict['headline']}")
     say(verdict["reason"])
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")

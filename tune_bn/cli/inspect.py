@@ -25,7 +25,7 @@ def inspect(
         typer.Option(metavar="KEY", help="With STUDY: any run of its records; trained again here if need be."),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights to look at: a state dict, or a checkpoint of a study.")
+        Path | None, typer.Option(help="Weights to look at: a state dict, wherever in a file; a checkpoint of a study.")
     ] = None,
     space: Annotated[
         str | None, typer.Option(help="Without STUDY: space file with network and data. Default: digits.yaml.")
@@ -115,7 +115,7 @@ def _of_space(
 
     with naming(source_words(path, overrides)):
         if checkpoint is not None:
-            found = of_checkpoint(loaded, given, checkpoint, seed)
+            found = of_checkpoint(loaded, given, checkpoint, seed, _tell)
         else:
             found = of_first_step(loaded, given, seed or 0)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import typer
 
 from tune_bn.cli.common import STUDIES, OutputOption, naming, say
 from tune_bn.cli.head import head_app
-from tune_bn.errors import RunnerError
+from tune_bn.errors import RunnerError, TrackingError
 from tune_bn.study_folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -25,12 +26,17 @@ def carry_out_as_job(open_folder: Callable[[], StudyFolder], space: Space, sourc
 
     The end of this process, by Ctrl-C or a lost connection, does not end the job.
     """
+    from tune_bn.console.observer import ConsoleObserver
     from tune_bn.service.jobs import JobServer
+    from tune_bn.training.data import load_dataset
     from tune_bn.validate import check_surroundings
 
     with naming(source):
         check_surroundings(space)
     server = JobServer()
+    # The job finds the images decoded: what is wrong with one is said here, before there is a study.
+    with naming(source), ConsoleObserver() as console:
+        load_dataset(space.data, progress=console.decoding)
     folder = open_folder()
     job = server.submit(folder)
     name = folder.name
@@ -53,6 +59,29 @@ def carry_out_as_job(open_folder: Callable[[], StudyFolder], space: Space, sourc
         typer.echo(f"the study goes on; tune_bn logs -f {name} follows it, tune_bn stop {name} ends it", err=True)
         status = 130
     raise typer.Exit(status)
+
+
+def setting_for_job(given: str | None) -> str | None:
+    """The setting by which a job tracks its runs as this shell would: a job has the environment of the head's Ray.
+
+    Args:
+        given: ``tracking.uri`` of the space.
+
+    Raises:
+        TrackingError: the URI of the environment is not acceptable, or has a password, which would be written down.
+    """
+    from tune_bn.tracking.mlflow_uri import VARIABLE, check_tracking_uri, for_mlflow, named_uri, shown
+
+    named = named_uri(given)
+    if named is None or named.place != VARIABLE:
+        return None
+    check_tracking_uri(named.uri, VARIABLE)
+    if shown(named.uri) != named.uri:
+        raise TrackingError(
+            f"{VARIABLE}: got {shown(named.uri)!r}, whose password would be written into the study's space.yaml for "
+            "the job; accepted: a URI without one, and a login in ~/.mlflow/credentials of the head, or tracking.uri"
+        )
+    return f"tracking.uri={json.dumps(for_mlflow(named.uri))}"
 
 
 def show(text: str) -> None:

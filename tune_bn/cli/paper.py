@@ -34,6 +34,7 @@ from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_w
 if TYPE_CHECKING:
     from tune_bn.reproduction import Column
     from tune_bn.spec import Space
+    from tune_bn.training.config import DataConfig
 
 TABLE_WORDS = "table1a, table2a or table2b"
 PAPER_SEEDS = "1-15"
@@ -87,18 +88,21 @@ def reproduce(
     The comparison is also written into the study's folder, as paper.md.
 
     --json prints a list of columns, each with `table`, `column`, `study`,
-    `verdict`, `reason`, `seeds`, `deviations` (from the paper's setting; empty:
-    none), `diverged` runs and `cells`. A cell has its keys, its `arm` in the
-    study, `published` and `ours` (`mean` and `std` in percent, `n`, and the 95 %
-    t-`interval` of the mean), `difference` (ours − published, in percentage
-    points) and `intervals_overlap`. What else is printed goes to stderr.
+    `verdict`, `headline`, `reason`, `seeds`, `deviations` (from the paper's
+    setting; empty: none), `diverged` runs and `cells`. A cell has its keys, its
+    `arm` in the study, `published` and `ours` (`mean` and `std` in percent, `n`,
+    and the 95 % t-`interval` of the mean), `difference` (ours − published, in
+    percentage points) and `intervals_overlap`. What else is printed goes to
+    stderr.
     """
     from tune_bn.reproduction import OVERLAP_NOTE, as_row, asked_cells, columns, parse_seeds, write_comparison
 
     asked = asked_cells(table, cell or [])
     parts = columns(table, asked, parse_seeds(seeds), set_ or [])
     require_writable(output)
-    _check_data(parts)
+    aside = partial(redirect_stdout, sys.stderr) if as_json else nullcontext
+    with aside():
+        _check_data(parts)
     folders = openers(parts, study, output, resume)
 
     from tune_bn.paper_command import announcement, comparison_text, wrapped
@@ -114,7 +118,7 @@ def reproduce(
     again = [word for option, values in options.items() for value in values or [] for word in (option, value)]
     to_go_on = shlex.join(["tune_bn", "reproduce", table, *again, *(["--json"] if as_json else []), "--resume"])
     rows, texts = [], []
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+    with aside():
         for column, opener in zip(parts, folders, strict=True):
             opening = partial(_announced, announcement(column), opener)
             place: dict[str, Any] = {"to_go_on": to_go_on, "going_on": opener.going_on}
@@ -152,11 +156,19 @@ def _announced(words: str, opener: Callable[[], StudyFolder]) -> StudyFolder:
 
 def _check_data(parts: Sequence[Column]) -> None:
     """What the last column lacks is said before the first one has taken its hours."""
+    from tune_bn.console.observer import ConsoleObserver
+    from tune_bn.training.data import load_dataset
     from tune_bn.validate import check_surroundings
 
     for column in parts:
         with naming(column.source):
             check_surroundings(column.space)
+    seen: list[DataConfig] = []
+    for column in parts:
+        if column.space.data not in seen:
+            with naming(column.source), ConsoleObserver() as console:
+                load_dataset(column.space.data, progress=console.decoding)
+            seen.append(column.space.data)
 
 
 def openers(parts: Sequence[Column], study: str | None, output: Path, resume: bool) -> list[Opener]:

@@ -1,17 +1,17 @@
-"""The verbs of statistics: power, and what `verify --scores` does."""
+"""The verb ``power``: what a confirmation can find."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tune_bn.cli.common import JsonOption, app, say
-from tune_bn.errors import ConfigError, ScoresError
+from tune_bn.cli.score_text import number, table
+from tune_bn.errors import ConfigError
 
 TABLE_SEEDS = (3, 5, 8, 11, 15, 20, 30)
 
@@ -74,21 +74,6 @@ def power(
     say(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else _power_text(answer))
 
 
-def verify_scores(path: Path, baseline: str | None, paired_by: str | None, alpha: float | None, as_json: bool) -> None:
-    """Judge a table of scores and print the verdict; exit status 1 where it is invalid. Writes nothing."""
-    from tune_bn.analysis.evidence import listed
-    from tune_bn.analysis.scores import judge_scores, read_scores
-
-    with _options():
-        scores = read_scores(path, paired_by="seed" if paired_by is None else paired_by)
-        if baseline is None:
-            raise ScoresError(f"--baseline: missing; accepted: an arm of {path} ({listed(scores.arms)})")
-        verdict = judge_scores(scores, baseline=baseline, alpha=0.05 if alpha is None else alpha)
-    say(json.dumps(verdict, indent=2, ensure_ascii=False) if as_json else _scores_text(verdict))
-    if verdict["verdict"] == "invalid":
-        raise typer.Exit(1)
-
-
 @contextmanager
 def _options() -> Iterator[None]:
     """Name the option in errors about an argument."""
@@ -99,7 +84,7 @@ def _options() -> Iterator[None]:
 
 
 def _power_text(answer: Mapping[str, Any]) -> str:
-    number, m, target = _number, answer["candidates"], answer["target_power"]
+    m, target = answer["candidates"], answer["target_power"]
     level = f"α = {answer['alpha']:g}"
     if m > 1:
         level += f" / {m} = {number(answer['level'])} (the first Holm step of {m} candidates)"
@@ -120,65 +105,10 @@ def _power_text(answer: Mapping[str, Any]) -> str:
             f"A gain of {answer['effect']:g} needs "
             f"{'more than 1,000,000' if needed is None else needed} seeds for power {target:g}.",
             "",
-            *_table(["seeds", "power", f"minimum effect (power {target:g})"], rows),
+            *table(["seeds", "power", f"minimum effect (power {target:g})"], rows),
         ]
     )
 
 
-def _scores_text(verdict: Mapping[str, Any]) -> str:
-    from tune_bn.analysis.evidence import listed
-    from tune_bn.analysis.scores import arm_words
-
-    lines = [f"verdict: {verdict['verdict']}", verdict["reason"]]
-    if verdict["verdict"] == "invalid":
-        return "\n".join([*lines, *(f"- {problem}" for problem in verdict["problems"][1:])])
-    several = len(verdict["candidates"]) > 1
-    confidence = f"{100 * (1 - verdict['alpha']):g} %"
-    head = ["arm", "mean ± std", "gain", f"≥ ({confidence})", "p", *(["p (Holm)"] if several else []), "verdict"]
-    rows = [[listed([verdict["baseline"]["arm"]]), arm_words(verdict["baseline"]), *[""] * (len(head) - 2)]]
-    more = []
-    for arm in verdict["candidates"]:
-        name, also = listed([arm["arm"]]), arm["sensitivity"]
-        p_values = [_p(arm["p_value"]), *([_p(arm["p_adjusted"])] if several else [])]
-        outcome = "supported" if arm["supported"] else "not supported"
-        rows.append([name, arm_words(arm), _number(arm["effect"]), _number(arm["ci_low"]), *p_values, outcome])
-        more.append(
-            [
-                name,
-                _p(also["wilcoxon"]["p_value"]),
-                _p(also["sign_flip"]["p_value"]),
-                _interval(also["t_interval"]),
-                _interval(also["bootstrap_interval"]),
-            ]
-        )
-    title = f"The same differences under other methods; p one-sided{', not adjusted' if several else ''}:"
-    columns = ["arm", "Wilcoxon p", "sign-flip p", f"t interval ({confidence})", "bootstrap interval"]
-    return "\n".join([*lines, "", *_table(head, rows), "", title, *_table(columns, more), "", verdict["selection"]])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two spaces apart; the first to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in enumerate(cells)
-        ).rstrip()
-        for cells in (list(zip(row, widths, strict=True)) for row in (head, *rows))
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.2g}"
-
-
 def _power_words(value: float) -> str:
     return "> 0.999" if value > 0.999 else f"{value:.3f}"
-
-
-def _interval(ends: Sequence[float | None]) -> str:
-    low, high = (_number(end) for end in ends)
-    return f"{low} to {high}"

@@ -1,4 +1,4 @@
-"""The verbs of a study: validate, search, confirm, verify, report, status."""
+"""The verbs of a study: validate, search, confirm, report, status."""
 
 from __future__ import annotations
 
@@ -25,30 +25,43 @@ from tune_bn.cli.common import (
     existing_study,
     latest_study,
     naming,
-    print_verdict,
     resume_line,
     run,
     say,
     shown,
     study_name,
 )
-from tune_bn.cli.jobs import carry_out_as_job
-from tune_bn.cli.statistics import verify_scores
+from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
 
 
 @app.command()
-def validate(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None) -> None:
-    """Check a space file and its data; say what a search would cost. Starts nothing."""
+def validate(
+    space: SpaceOption = DEFAULT_SPACE,
+    set_: SetOption = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read every image as well; say which cannot be used or occur twice.")
+    ] = False,
+) -> None:
+    """Check a space file and its data; say what a search would cost. Starts nothing.
+
+    With --data every image that the space uses is decoded, as a search does before
+    it starts, and kept for that search in the cache of decoded images.
+    """
+    from tune_bn.console.observer import ConsoleObserver
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words
-    from tune_bn.validate import describe
+    from tune_bn.validate import describe, describe_images
 
     path = find_space(space)
     loaded = load_space(path, set_ or [])
     with naming(source_words(path, set_ or [])):
         say(describe(loaded, path))
+        if data:
+            with ConsoleObserver() as console:
+                answer = describe_images(loaded, console.decoding)
+            say(answer)
 
 
 @app.command()
@@ -77,8 +90,10 @@ def search(
     each study become the first start points, as far as they lie in this space:
     first those that its selection kept longest, by their mean over the selection
     seeds, then others that ran to their end, by their mean over the search seeds.
-    The new study's space.yaml keeps them: a resume needs no other study.
+    The new study's space.yaml keeps them: a resume needs no other study. It
+    confirms on fresh seeds: none that such a study searched, selected or confirms on.
     """
+    from tune_bn.known_seeds import remark
     from tune_bn.spaces import find_space
     from tune_bn.spec import load_space, source_words
     from tune_bn.warm_start import warm_started
@@ -86,6 +101,8 @@ def search(
     path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
     loaded, source = load_space(path, overrides), source_words(path, overrides)
+    if job and (tracked := setting_for_job(loaded.tracking.uri)):
+        loaded = load_space(path, [*overrides, tracked])
     told: list[str] = []
     if warm_start:
         if resume:
@@ -101,7 +118,8 @@ def search(
 
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
-        for line in told:
+        known = remark(loaded, list_studies(output))
+        for line in [*told, *([known] if known else [])]:
             typer.echo(line, err=True)
         return folder
 
@@ -134,53 +152,6 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
 
     stages = {"going_on": folder, "stages": Study.confirm}
     run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, **stages)
-
-
-@app.command()
-def verify(
-    context: typer.Context,
-    study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, or its folder.")
-    ] = None,
-    output: OutputOption = STUDIES,
-    scores: Annotated[
-        Path | None, typer.Option(help="Judge this CSV table instead: columns arm, seed, score; higher is better.")
-    ] = None,
-    baseline: Annotated[str | None, typer.Option(help="With --scores: the arm to compare the others with.")] = None,
-    paired_by: Annotated[
-        str | None, typer.Option(help="With --scores: the column of the pairs. Default: seed.")
-    ] = None,
-    alpha: Annotated[float | None, typer.Option(help="With --scores: level of the test. Default: 0.05.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Compute the verdict again, from the plan and the records alone; or judge a table of scores of your own.
-
-    With --scores every other arm is compared with --baseline by the test of a
-    confirmation, without a plan; nothing is written. --json prints the verdict.
-    """
-    if scores is not None:
-        if study is not None:
-            raise StudyError(f"STUDY: got {study!r} beside --scores; accepted: one of the two")
-        verify_scores(scores, baseline, paired_by, alpha, as_json)
-        return
-    for option, value in (("--baseline", baseline), ("--paired-by", paired_by), ("--alpha", alpha)):
-        if value is not None:
-            raise StudyError(
-                f"{option}: got {value!r} without --scores; accepted: beside --scores alone, a plan has its own"
-            )
-    if study is None:
-        context.fail("Missing argument 'STUDY', or option '--scores'.")
-
-    from tune_bn.analysis.verdict import write_verdict
-
-    folder = existing_study(study, output)
-    verdict = write_verdict(folder.path)
-    if as_json:
-        say(json.dumps(verdict, indent=2, ensure_ascii=False))
-        if verdict["verdict"] == "invalid":
-            raise typer.Exit(1)
-    else:
-        print_verdict(folder, verdict)
 
 
 @app.command()
@@ -242,6 +213,8 @@ def stop(
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the driver to end.")] = 120,
 ) -> None:
     """Stop a running study cleanly, wherever its driver runs. What had finished is kept; --resume goes on."""
+    from tune_bn.driver import FINISHED, STOPPED, WORKING, read_driver_state
+
     folder = existing_study(study, output)
     folder.request_stop()
     deadline = time.monotonic() + timeout
@@ -252,7 +225,18 @@ def stop(
                 "patience (--timeout), or the end of the driver that `tune_bn status --json` names"
             )
         time.sleep(0.2)
-    say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+    state = read_driver_state(folder)
+    outcome = WORKING if state is None else state.state
+    if outcome == FINISHED:
+        say(f"{folder.name} came to its end before it could be stopped")
+    elif outcome == STOPPED:
+        say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+    else:
+        how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
+        raise StudyError(
+            f"{folder.name}: its driver {how} before it could be stopped; tune_bn logs {folder.name} says more; "
+            f"accepted: {resume_line(folder.path, None)}"
+        )
 
 
 @app.command()

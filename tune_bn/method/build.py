@@ -13,8 +13,7 @@ from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import InputBatchNorm2d, scale_batchnorm
 from tune_bn.method.config import ModelConfig
 from tune_bn.method.convert import convert
-from tune_bn.method.networks import dry_run, make_network
-from tune_bn.method.user_network import words_of
+from tune_bn.method.networks import make_network
 
 
 class Standardize(nn.Module):
@@ -44,6 +43,7 @@ def build_model(
     num_classes: int,
     generator: torch.Generator,
     channel_statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> nn.Module:
     """The whole model: input normalization if any, then the network with its normalization layers and initial γ.
 
@@ -53,12 +53,13 @@ def build_model(
         num_classes: outputs.
         generator: source of the initial weights; they depend on nothing but it and the architecture.
         channel_statistics: mean and std per channel; needed for ``input_norm="dataset"``.
+        image_size: (H, W) as the network gets them; needed for lazy layers, which no other network has.
 
     Raises:
         MethodError: there is no such network, or it cannot be treated as asked; the message names the key of ``model``.
     """
-    model = make_network(config, in_channels, num_classes, generator)
-    with _naming_keys(config):
+    model = make_network(config, in_channels, num_classes, generator, image_size)
+    with naming_keys(config):
         model = convert(model, config.norm, plain_shortcuts=config.plain_shortcuts)
         if config.input_norm != "none":
             front: nn.Module = InputBatchNorm2d(in_channels)
@@ -70,43 +71,14 @@ def build_model(
         return _scaled(model, config)
 
 
-def check_network(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Check that :func:`build_model` gives a network that can be trained on such images; computes next to nothing.
-
-    Args:
-        config: the network.
-        image_shape: (C, H, W) as the network gets them.
-        num_classes: outputs.
+def prepared(network: nn.Module, config: ModelConfig) -> nn.Module:
+    """A network as built, with the normalization layers and the initial γ of ``config``, in place.
 
     Raises:
-        MethodError: there is no such network, it cannot be treated as asked, its forward pass raises on two images, or
-            its output is not (2, ``num_classes``) while training; the message names the key of ``model``.
+        MethodError: it cannot be treated as asked; the message names the key of ``model``.
     """
-
-    def check(network: nn.Module) -> None:
-        with _naming_keys(config):
-            network = _scaled(convert(network, config.norm, plain_shortcuts=config.plain_shortcuts), config)
-        # In the memory format of training, in which a view of a feature map may be refused.
-        images = torch.zeros(2, *image_shape, device=next(network.parameters()).device)
-        images = images.to(memory_format=torch.channels_last)
-        network = network.to(memory_format=torch.channels_last)
-        try:
-            with torch.no_grad():
-                output = network.train()(images)
-        except Exception as error:
-            shape = "×".join(str(side) for side in image_shape)
-            raise MethodError(
-                f"model.arch: got {config.arch!r}, which raised {words_of(error)} on images of {shape}; accepted: a "
-                "network for such images, or images for this network (data.image_size, data.crop_size)"
-            ) from error
-        if not isinstance(output, Tensor) or output.shape != (2, num_classes):
-            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise MethodError(
-                f"model.arch: got {config.arch!r}, whose output for 2 images is of {found}; accepted: a network that "
-                f"returns one tensor of shape (2, {num_classes})"
-            )
-
-    dry_run(config, image_shape[0], num_classes, check)
+    with naming_keys(config):
+        return _scaled(convert(network, config.norm, plain_shortcuts=config.plain_shortcuts), config)
 
 
 def _scaled(model: nn.Module, config: ModelConfig) -> nn.Module:
@@ -114,7 +86,7 @@ def _scaled(model: nn.Module, config: ModelConfig) -> nn.Module:
 
 
 @contextmanager
-def _naming_keys(config: ModelConfig) -> Iterator[None]:
+def naming_keys(config: ModelConfig) -> Iterator[None]:
     """Name the keys of ``model`` in errors of functions that know their own arguments alone."""
     try:
         yield

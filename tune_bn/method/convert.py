@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-from torch import nn
+from torch import Tensor, nn
 
 from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import InputBatchNorm2d
 from tune_bn.method.config import GATED_NORMS, NORMS
 from tune_bn.method.gated import GatedBatchNorm2d
 from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
+from tune_bn.method.probing import is_followed, keeps_forward
 from tune_bn.method.rbn import RepresentativeBatchNorm2d
 from tune_bn.method.residual import residual_batchnorms
 
+
+class _Followed(GatedBatchNorm2d):
+    """A gated layer followed by its own submodules in their order, as drop and act of timm's BatchNormAct2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = super().forward(input)
+        for module in self.children():
+            output = module(output)
+        return output
+
+
+class FollowedRepresentativeBatchNorm2d(_Followed, RepresentativeBatchNorm2d):
+    """:class:`RepresentativeBatchNorm2d` and what followed the BN layer within it."""
+
+
+class FollowedInstanceEnhancementBatchNorm2d(_Followed, InstanceEnhancementBatchNorm2d):
+    """:class:`InstanceEnhancementBatchNorm2d` and what followed the BN layer within it."""
+
+
+FOLLOWED: dict[type[GatedBatchNorm2d], type[GatedBatchNorm2d]] = {
+    RepresentativeBatchNorm2d: FollowedRepresentativeBatchNorm2d,
+    InstanceEnhancementBatchNorm2d: FollowedInstanceEnhancementBatchNorm2d,
+}
 LAYERS: dict[str, type[GatedBatchNorm2d]] = {
     "rbn": RepresentativeBatchNorm2d,
     "rbn_star": RepresentativeBatchNorm2d,
@@ -30,7 +54,9 @@ def convert(model: nn.Module, norm: str = "rbn", *, plain_shortcuts: bool = Fals
     where γ is frozen. A layer that is used twice is replaced by one layer. Hooks are not carried over. Nothing is drawn
     at random. All other parameters stay bit for bit.
 
-    Replaced are ``nn.BatchNorm2d`` and subclasses that keep its ``forward``. Left alone are
+    Replaced are ``nn.BatchNorm2d``, subclasses that keep its ``forward``, and subclasses that are ``nn.BatchNorm2d``
+    followed by their own submodules, as timm's ``BatchNormAct2d`` with its ``drop`` and ``act``: these submodules go on
+    to follow the new layer, under their names. Left alone are
     :class:`~tune_bn.method.batchnorm.InputBatchNorm2d`, layers with ``affine=False`` (a gate multiplies γ),
     ``BatchNorm1d``, ``BatchNorm3d`` and ``SyncBatchNorm``, for which the rivals are not defined, and layers that were
     converted before. ``SyncBatchNorm.convert_sync_batchnorm`` would turn the new layers back into plain ones.
@@ -73,7 +99,7 @@ def convert(model: nn.Module, norm: str = "rbn", *, plain_shortcuts: bool = Fals
         )
     kept = {model.get_submodule(name) for name in residual_batchnorms(model)[1]} if plain_shortcuts else set()
     replaced: dict[nn.Module, nn.Module] = {layer: _replacement(layer, kind) for layer in plain if layer not in kept}
-    for parent in modules:
+    for parent in [*modules, *replaced.values()]:
         for name, child in parent._modules.items():
             if child in replaced:
                 parent._modules[name] = replaced[child]
@@ -95,16 +121,18 @@ def _is_plain(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
                 f"model: got a {name} whose {symbol} is computed from other tensors (a parametrization); "
                 f"accepted: layers whose {symbol} is a parameter of their own"
             )
-    if type(module).forward is not nn.BatchNorm2d.forward:
+    if not keeps_forward(module) and not is_followed(module):
         raise MethodError(
-            f"model: got a {name}, whose own forward a conversion would drop; "
-            "accepted: nn.BatchNorm2d and subclasses that keep its forward"
+            f"model: got a {name}, whose own forward a conversion would drop; accepted: nn.BatchNorm2d, subclasses "
+            "that keep its forward or only apply their submodules to its output (as timm's BatchNormAct2d); else an "
+            f"nn.BatchNorm2d in place of {name}, and what it does besides in a module of its own"
         )
     return True
 
 
 def _replacement(layer: nn.BatchNorm2d, kind: type[GatedBatchNorm2d]) -> GatedBatchNorm2d:
-    new = kind(
+    followers = {} if keeps_forward(layer) else dict(layer.named_children())
+    new = (FOLLOWED[kind] if followers else kind)(
         layer.num_features,
         layer.eps,
         layer.momentum,
@@ -115,4 +143,7 @@ def _replacement(layer: nn.BatchNorm2d, kind: type[GatedBatchNorm2d]) -> GatedBa
     new.weight, new.bias = layer.weight, layer.bias
     new.running_mean, new.running_var = layer.running_mean, layer.running_var
     new.num_batches_tracked = layer.num_batches_tracked
-    return new.train(layer.training)
+    new.train(layer.training)
+    for name, follower in followers.items():
+        new.add_module(name, follower)
+    return new

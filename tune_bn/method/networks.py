@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tune_bn.errors import MethodError
 from tune_bn.method.config import BUILT_IN, TORCHVISION_PREFIX, ModelConfig
+from tune_bn.method.lazy import fill_lazy, has_lazy
 from tune_bn.method.resnet import build_network, initialize
 from tune_bn.method.user_network import call_user_network, is_user_network
 
@@ -21,13 +23,23 @@ _WITHOUT_AUXILIARY_HEADS = {name: {"aux_logits": False, "init_weights": True} fo
 """They return tuples while training otherwise. ``init_weights`` is their default, stated against a warning."""
 
 
-def make_network(config: ModelConfig, in_channels: int, num_classes: int, generator: torch.Generator) -> nn.Module:
+def make_network(
+    config: ModelConfig,
+    in_channels: int,
+    num_classes: int,
+    generator: torch.Generator,
+    image_size: tuple[int, int] | None = None,
+) -> nn.Module:
     """The network of ``config.arch`` with its initial values, as plain batch norm has them (γ = 1).
 
     The built-in ResNets get those of the paper's code (:func:`tune_bn.method.resnet.initialize`). All others keep their
     own, drawn from torch's CPU generator under a seed that is taken from ``generator``; a function that draws from
     NumPy or ``random`` is not seeded. So ``torchvision/resnet18`` is ``resnet18`` with ``stem: imagenet`` but for its
     initial values.
+
+    Layers that take their shapes from their first input (``nn.LazyLinear`` and the like) get them, and their initial
+    values, from a dry run on images of ``image_size`` (H, W); see :func:`tune_bn.method.lazy.fill_lazy`. Without it
+    they stay as they are.
 
     Raises:
         MethodError: there is no such network.
@@ -40,13 +52,19 @@ def make_network(config: ModelConfig, in_channels: int, num_classes: int, genera
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed the GPUs.
         torch.default_generator.manual_seed(seed)
-        return _construct(config, in_channels, num_classes)
+        return _construct(config, in_channels, num_classes, image_size)
 
 
-def dry_run(config: ModelConfig, in_channels: int, num_classes: int, use: Callable[[nn.Module], T]) -> T:
+def dry_run(
+    config: ModelConfig,
+    in_channels: int,
+    num_classes: int,
+    use: Callable[[nn.Module], T],
+    image_size: tuple[int, int] | None = None,
+) -> T:
     """``use(network)`` on the network without values, on the meta device: nothing is computed or allocated.
 
-    A user's network that cannot be built or used there is built on the CPU instead.
+    A user's network that cannot be built or used there, or has lazy layers, is built on the CPU instead.
 
     Raises:
         MethodError: there is no such network.
@@ -55,11 +73,23 @@ def dry_run(config: ModelConfig, in_channels: int, num_classes: int, use: Callab
         try:
             with _Unfilled():
                 network = _construct(config, in_channels, num_classes)
-            return use(network.to("meta"))
+            if not has_lazy(network):
+                return use(network.to("meta"))
         except Exception:
             if not is_user_network(config.arch):
                 raise
-            return use(_construct(config, in_channels, num_classes))
+        return use(_construct(config, in_channels, num_classes, image_size))
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """``model.load_state_dict`` of any mapping, as if it came from this model.
+
+    A copy of a state dict, and one from a file, lack the versions of the modules, without which some refuse it
+    (torchvision's MNASNet, for one).
+    """
+    state = OrderedDict(weights)
+    state._metadata = getattr(model.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
 
 
 class _Unfilled(TorchFunctionMode):
@@ -73,10 +103,15 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs | {"device": "meta"} if func is torch.empty else kwargs))
 
 
-def _construct(config: ModelConfig, in_channels: int, num_classes: int) -> nn.Module:
+def _construct(
+    config: ModelConfig, in_channels: int, num_classes: int, image_size: tuple[int, int] | None = None
+) -> nn.Module:
     arch = config.arch
     if is_user_network(arch):
-        return call_user_network(arch, in_channels, num_classes)
+        network = call_user_network(arch, in_channels, num_classes)
+        if image_size is not None and has_lazy(network):
+            fill_lazy(network, arch, (in_channels, *image_size))
+        return network
     if arch.startswith(TORCHVISION_PREFIX):
         return _torchvision_network(arch.removeprefix(TORCHVISION_PREFIX), in_channels, num_classes)
     return build_network(arch, in_channels, num_classes, config.stem)

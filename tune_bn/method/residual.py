@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from tune_bn.errors import MethodError
+from tune_bn.method.probing import keeps_forward, zero_learns
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _FUNCTIONAL_WEIGHTS = {F.conv1d, F.conv2d, F.conv3d, F.linear}
@@ -44,7 +45,8 @@ def residual_batchnorms(model: nn.Module) -> tuple[frozenset[str], frozenset[str
     linear layers since then, at most one, is the shortcut, the other the branch; of as many, the one with larger
     kernels. A BN ends its branch where a γ of 0 makes the branch 0 and can still learn: no convolution or linear layer
     lies between it and the addition, nor an activation but those of ``PASSING``. So a branch that ends in a convolution
-    (pre-activation) or a ReLU has none: behind a γ of 0 a ReLU would pass no gradient for ever.
+    (pre-activation) or a ReLU has none: behind a γ of 0 a ReLU would pass no gradient for ever. A layer with a forward
+    of its own, which may have an activation inside, is tried with γ = 0.
 
     Args:
         model: any network that ``torch.fx`` can trace; it comes back as it was.
@@ -131,6 +133,18 @@ def _blocks(node: fx.Node, model: nn.Module) -> bool:
     return name.replace("_", "").lower() in _BLOCKING
 
 
+def _can_end(layer: Any) -> bool:
+    if keeps_forward(layer):
+        return True
+    try:
+        return zero_learns(layer)
+    except ValueError as error:
+        raise MethodError(
+            f"model: got a layer whose forward is its own and cannot be tried with γ = 0 ({error}); accepted: "
+            "PyTorch's batch norm, and subclasses that run alone"
+        ) from None
+
+
 def _last_batchnorms(operand: fx.Node, common: set[fx.Node], model: nn.Module) -> set[str]:
     """The BN layers from which an operand comes with nothing in between that has weights or blocks."""
     found, waiting, seen = set[str](), [operand], set[fx.Node]()
@@ -140,7 +154,8 @@ def _last_batchnorms(operand: fx.Node, common: set[fx.Node], model: nn.Module) -
             continue
         seen.add(node)
         if _is(node, model, _BatchNorm):
-            found.add(str(node.target))
+            if _can_end(model.get_submodule(str(node.target))):
+                found.add(str(node.target))
         elif not _has_weights(node, model) and not _blocks(node, model):
             waiting += node.all_input_nodes
     return found

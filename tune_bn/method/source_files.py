@@ -12,13 +12,17 @@ import contextlib
 import hashlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
+from tune_bn.errors import MethodError
+
 _INSTALLED = {"site-packages", "dist-packages"}
+_STANDARD_LIBRARY = Path(os.__file__).parent
 _OURS = "tune_bn"
 COMMON = frozenset(("torch", "torchvision", "numpy"))
 """Their versions are recorded for every run."""
@@ -26,7 +30,35 @@ COMMON = frozenset(("torch", "torchvision", "numpy"))
 
 def is_installed(file: str | Path) -> bool:
     """Whether a file was put there by an installer, and is no part of the user's tree."""
-    return bool(_INSTALLED & set(Path(file).parts))
+    return bool(_INSTALLED & set(Path(file).parts)) or Path(file).is_relative_to(_STANDARD_LIBRARY)
+
+
+def tree_of(top: str) -> Path | None:
+    """File or folder of a top-level module; None where it has none."""
+    spec = _spec(top)
+    if spec is None:
+        return None
+    folders = list(spec.submodule_search_locations or ())
+    origin = spec.origin if spec.has_location else None
+    return Path(folders[0]) if folders else None if origin is None else Path(origin)
+
+
+def refuse_shadowed(arch: str, top: str) -> None:
+    """Raise where an installed module was found and the current folder has one of that name too: which one is meant?
+
+    Raises:
+        MethodError: as said.
+    """
+    place = tree_of(top) if top in sys.modules else None
+    if top not in sys.modules or (place is not None and not is_installed(place)):
+        return
+    here = Path.cwd()
+    own = next((path for path in (here / f"{top}.py", here / top / "__init__.py") if path.is_file()), None)
+    if own is not None and not is_installed(own):
+        raise MethodError(
+            f"model.arch: got {arch!r}, but {top} is an installed module ({place or 'built in'}), which comes before "
+            f"{own}; accepted: another name for the file, or another current folder"
+        )
 
 
 def own_sources(modules: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import MethodError
-from tune_bn.method.source_files import digest_of, is_installed, own_sources
+from tune_bn.method.source_files import digest_of, is_installed, own_sources, refuse_shadowed, tree_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ def call_user_network(arch: str, in_channels: int, num_classes: int) -> nn.Modul
         pass  # some callables of C have no signature; calling them shows
     try:
         network = function(**arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise MethodError(f"model.arch: got {arch!r}, which raised {words_of(error)}; accepted: {accepted}") from error
     if not isinstance(network, nn.Module):
         raise MethodError(f"model.arch: got {arch!r}, which returned {type(network).__name__}; accepted: {accepted}")
@@ -70,6 +70,7 @@ def load_function(arch: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+            refuse_shadowed(arch, module_name.partition(".")[0])
             raise MethodError(
                 f"model.arch: got {arch!r}, but there is no module {missing}; accepted: a module in the current folder "
                 f"({folder}) or an installed one"
@@ -78,6 +79,7 @@ def load_function(arch: str) -> Callable[..., Any]:
             f"model.arch: got {arch!r}, but importing {module_name} raised {words_of(error)}; accepted: a module that "
             "can be imported"
         ) from error
+    refuse_shadowed(arch, module_name.partition(".")[0])
     function = getattr(module, name, None)
     if not callable(function):
         close = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)], n=1)
@@ -131,10 +133,11 @@ def _named_files(arch: str) -> list[Path]:
     return [] if file is None else [Path(file)]
 
 
-def source_tree(arch: str) -> Path | None:
-    """File or folder of the top-level module that holds the function; None where it is installed with pip."""
-    load_function(arch)
-    top = sys.modules[arch.partition(":")[0].partition(".")[0]]
-    folders = list(getattr(top, "__path__", ()))
-    file = folders[0] if folders else getattr(top, "__file__", None)
-    return None if file is None or is_installed(file) else Path(file)
+def source_trees(arch: str) -> list[Path]:
+    """Files and folders of the user's that the function needs: its top-level module, and those that it imports.
+
+    What :mod:`tune_bn.method.source_files` says of imports holds here. Nothing of what is installed is among them.
+    """
+    files = _sources([arch])[0]
+    tops = dict.fromkeys([arch.partition(":")[0].partition(".")[0], *(name.partition(".")[0] for name in files)])
+    return [tree for top in tops if (tree := tree_of(top)) is not None and not is_installed(tree)]

@@ -59,3 +59,33 @@ def paired_candidates(verdict: Verdict) -> list[Arm]:
 def is_sequential(verdict: Verdict) -> bool:
     """Whether the confirmation could stop at a look before its last seed."""
     return verdict.get("stopping") == "group_sequential"
+
+
+def confidence_of(verdict: Verdict) -> float:
+    """Confidence of the two-sided intervals ``ci``: 1 − 2·alpha, as belongs to the one-sided test.
+
+    Verdicts from before the key have intervals at 1 − alpha.
+    """
+    stated = verdict.get("ci_confidence")
+    return float(1 - verdict["alpha"] if stated is None else stated)
+
+
+def states_losses(verdict: Verdict) -> bool:
+    """Whether the verdict says which arms are worse; older ones do not."""
+    return "ci_confidence" in verdict
+
+
+def deciding_interval(verdict: Verdict, arm: Arm) -> list[float | None]:
+    """The interval that says what was decided on an arm: adjusted where several share the claim.
+
+    Where the verdict has none, the one-sided bound, with an open upper end.
+    """
+    adjusted = arm.get("ci_adjusted")
+    if adjusted:
+        return list(adjusted)
+    return [arm.get("ci_low"), None]
+
+
+def percent_words(level: float) -> str:
+    """``95 %``."""
+    return f"{100 * level:.6g} %"

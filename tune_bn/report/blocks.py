@@ -44,7 +44,7 @@ class Verdict:
     """The sentence that the page is read for."""
 
     outcome: str
-    """``supported``, ``not_supported``, ``invalid`` or ``open``."""
+    """``supported``, ``mixed`` (supported, and worse elsewhere), ``not_supported``, ``invalid`` or ``open``."""
     word: str
     sentence: str
 

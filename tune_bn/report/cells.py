@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tune_bn.analysis.wording import spread_words, value_words
+from tune_bn.analysis.wording import interval_words, signed_words, spread_words, value_words
 
 NONE = "–"
 
@@ -19,7 +19,12 @@ def interval(ends: Sequence[float | None] | None) -> str:
     """``+0.13 to +0.90``; an end that a method leaves open is a dash."""
     if not ends or all(end is None for end in ends):
         return NONE
-    return " to ".join(number(end, "+.2f") for end in ends)
+    return interval_words(ends)
+
+
+def gain(value: float | None) -> str:
+    """``+0.51``, or a dash where there is none; what is not 0 is seen on its side of 0."""
+    return NONE if value is None else signed_words(value)
 
 
 def mean_cell(arm: Mapping[str, Any]) -> str:
@@ -38,14 +43,3 @@ def distinct(values: Iterable[Any]) -> str:
     """Every value once, in their order; None is ``unknown``."""
     found = list(dict.fromkeys("unknown" if value is None else str(value) for value in values))
     return ", ".join(found) or NONE
-
-
-def ranges(seeds: Iterable[int]) -> str:
-    """``1–15, 101`` for 1, 2, …, 15, 101."""
-    runs: list[list[int]] = []
-    for seed in sorted(set(seeds)):
-        if runs and seed == runs[-1][1] + 1:
-            runs[-1][1] = seed
-        else:
-            runs.append([seed, seed])
-    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in runs)

@@ -38,6 +38,7 @@ h2 { font-size: 1.3rem; line-height: 1.25; margin: 2.75rem 0 .75rem; padding-top
 .verdict { max-width: none; margin: 0 0 1rem; padding: .9rem 1.1rem; border-left: .5rem solid #6e6e6e;
   background: #f4f4f4; font-size: 1.1rem; }
 .verdict.supported { border-color: #009e73; background: #eef8f4; }
+.verdict.mixed { border-color: #e69f00; background: #fdf6e3; }
 .verdict.invalid { border-color: #d55e00; background: #fdf2ea; }
 .verdict.open { border-left-style: dashed; }
 nav { font-size: .9rem; margin: 0 0 1rem; }

@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tune_bn.analysis.wording import metric_words
-from tune_bn.report.arms import Arm, Verdict, baseline_of, paired_candidates, pairs_of
+from tune_bn.report.arms import (
+    Arm,
+    Verdict,
+    baseline_of,
+    confidence_of,
+    deciding_interval,
+    paired_candidates,
+    pairs_of,
+    percent_words,
+    states_losses,
+)
 from tune_bn.report.canvas import BLUE, FARTHEST, FEW_ARMS, GREY, VERMILION, new_figure, plain, tidy
 
 CHANGES = {1: (BLUE, "-", "o"), 0: (GREY, ":", "D"), -1: (VERMILION, "--", "v")}
@@ -19,7 +29,7 @@ CHANGES = {1: (BLUE, "-", "o"), 0: (GREY, ":", "D"), -1: (VERMILION, "--", "v")}
 
 
 def paired(verdict: Verdict) -> Figure | None:
-    """Each seed's score under a candidate and its baseline, and the paired differences with their mean and bound.
+    """Each seed's score under a candidate and its baseline, and the paired differences with mean and interval.
 
     Returns None where no candidate shares a seed with its baseline.
     """
@@ -42,7 +52,7 @@ def paired(verdict: Verdict) -> Figure | None:
         axes.tick_params(labelleft=axes is slopes[0])
     slopes[0].set_ylabel(f"{metric_words(verdict['metric'])}, %")
     _differences(differences, verdict, candidates)
-    differences.set_title(f"mean, {100 * (1 - verdict['alpha']):g} % lower bound", loc="left", fontsize=10)
+    differences.set_title(f"mean, {_interval_name(verdict)}", loc="left", fontsize=10)
     tidy(differences, grid="y")
     return figure
 
@@ -82,10 +92,10 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
             )
         mean = values.mean()
         axes.plot([index - 0.25, index + 0.25], [mean, mean], color="black", linewidth=2.6)
-        if (bound := _bound(arm, values)) is not None:
-            low, arrow = bound
-            axes.plot([index, index], [low, mean], color="black", linewidth=1.6)
-            axes.plot(index, low, color="black", marker="v" if arrow else "_", markersize=9, markeredgewidth=1.6)
+        for end, arrow in _ends(verdict, arm, values):
+            beyond = "v" if end < mean else "^"
+            axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
+            axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
         axes.annotate(f"{mean:+.2f}", (index + 0.29, mean), va="center", fontweight="bold")
     _name_below(axes, [arm["arm"] for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
@@ -100,16 +110,37 @@ def _name_below(axes: Axes, names: Sequence[str], *, letters: int) -> None:
     axes.set_xticks(range(len(names)), list(map(plain, names)), **slanting)
 
 
-def _bound(arm: Arm, differences: NDArray[np.float64]) -> tuple[float, bool] | None:
-    """Where the lower bound is drawn, and whether as an arrow, since it lies too far out to be drawn in place."""
-    if arm.get("ci_low") is None:
-        return None
-    edge = float(differences.mean() - FARTHEST * differences.std(ddof=1))
-    return max(edge, arm["ci_low"]), bool(arm["ci_low"] < edge)
+def interval_words_of(verdict: Verdict) -> str:
+    """What the drawn intervals are, for the caption."""
+    if not states_losses(verdict):
+        return "its one-sided lower confidence bound"
+    if len(verdict["candidates"]) > 1:
+        return (
+            "its interval at the levels of its own Holm step, which excludes 0 where the arm is found better or worse"
+        )
+    return f"its two-sided {percent_words(confidence_of(verdict))} interval, which belongs to the one-sided test"
+
+
+def _interval_name(verdict: Verdict) -> str:
+    if not states_losses(verdict):
+        return f"{percent_words(1 - verdict['alpha'])} lower bound"
+    if len(verdict["candidates"]) > 1:
+        return "interval at its Holm step"
+    return f"{percent_words(confidence_of(verdict))} interval"
+
+
+def _ends(verdict: Verdict, arm: Arm, differences: NDArray[np.float64]) -> list[tuple[float, bool]]:
+    """Where the ends of the interval are drawn, each with whether as an arrow, since it lies too far out to be seen."""
+    mean, reach = float(differences.mean()), float(FARTHEST * differences.std(ddof=1))
+    return [
+        (min(max(end, mean - reach), mean + reach), not mean - reach <= end <= mean + reach)
+        for end in deciding_interval(verdict, arm)
+        if end is not None
+    ]
 
 
 def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
-    """One row per arm: its paired differences, their mean, and the one-sided lower bound."""
+    """One row per arm: its paired differences, their mean, and the interval that says what was decided."""
     figure = new_figure(8.0, 1.2 + 0.42 * len(candidates))
     axes = figure.add_subplot()
     axes.axvline(0, color="black", linewidth=0.8)
@@ -124,18 +155,16 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
             )
         mean = values.mean()
         axes.plot([mean, mean], [row - 0.3, row + 0.3], color="black", linewidth=2.6)
-        if (bound := _bound(arm, values)) is not None:
-            low, arrow = bound
-            axes.plot([low, mean], [row, row], color="black", linewidth=1.6)
-            axes.plot(low, row, color="black", marker="<" if arrow else "|", markersize=8, markeredgewidth=1.6)
-        weight = "bold" if arm["supported"] else "normal"
+        for end, arrow in _ends(verdict, arm, values):
+            beyond = "<" if end < mean else ">"
+            axes.plot([end, mean], [row, row], color="black", linewidth=1.6)
+            axes.plot(end, row, color="black", marker=beyond if arrow else "|", markersize=8, markeredgewidth=1.6)
+        weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
         place = axes.get_yaxis_transform()
         axes.text(1.01, row, f"{mean:+.2f}", transform=place, va="center", fontweight=weight)
     axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     axes.set_xlabel("difference from the baseline, percentage points")
-    axes.set_title(
-        f"each seed, mean, {100 * (1 - verdict['alpha']):g} % lower bound; bold: supported", loc="left", fontsize=10
-    )
+    axes.set_title(f"each seed, mean, {_interval_name(verdict)}; bold: significant", loc="left", fontsize=10)
     tidy(axes)
     return figure

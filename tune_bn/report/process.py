@@ -10,11 +10,11 @@ from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, symbol
 from tune_bn.provenance import SPLITS
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SEARCH, SELECT, STAGES, STATUSES, Record
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SEARCH, SELECT, STAGES, STATUSES, Record, ranges
 from tune_bn.report.arms import baselines_of
 from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
 from tune_bn.report.canvas import FEW_ARMS
-from tune_bn.report.cells import NONE, config_cells, distinct, number, ranges
+from tune_bn.report.cells import NONE, config_cells, distinct, number
 from tune_bn.report.curves import curves
 from tune_bn.report.importance import CONTROL, FEWEST, MOST, REPEATS, importance_figure, importances
 from tune_bn.report.landscape import landscape

@@ -13,17 +13,20 @@ from tune_bn.report.arms import (
     Verdict,
     baseline_of,
     baselines_of,
+    confidence_of,
     is_sequential,
     name_without,
+    percent_words,
     setting_of,
+    states_losses,
 )
 from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
 from tune_bn.report.canvas import FEW_ARMS
-from tune_bn.report.cells import NONE, config_cells, interval, mean_cell, number
-from tune_bn.report.effects import forest
+from tune_bn.report.cells import NONE, config_cells, gain, interval, mean_cell, number
+from tune_bn.report.effects import bars_words, forest
 from tune_bn.report.looks import DECISIONS, boundaries
-from tune_bn.report.pairs import paired
+from tune_bn.report.pairs import interval_words_of, paired
 from tune_bn.report.study import StudyFiles
 
 ARMS_OF_A_TABLE = 5
@@ -40,7 +43,11 @@ def headline(study: StudyFiles) -> Iterator[Block]:
             f"there is no verdict, and scores of the search are no evidence.{_progress(study)}",
         )
     else:
-        yield VerdictBlock(verdict["verdict"], _WORDS[verdict["verdict"]], verdict["reason"])
+        # A gain beside a loss is no plain success, and looks like none.
+        outcome = "mixed" if verdict.get("worse") and verdict["verdict"] == SUPPORTED else verdict["verdict"]
+        words = str(verdict.get("headline", "")).capitalize() if verdict.get("worse") else ""
+        words = words or _WORDS[verdict["verdict"]]
+        yield VerdictBlock(outcome, words, verdict["reason"])
         problems = verdict.get("problems", [])
         if len(problems) > 1:
             yield Bullets(tuple((str(problem),) for problem in problems))
@@ -70,7 +77,9 @@ def result(study: StudyFiles) -> Iterator[Block]:
     arms = [*baselines_of(verdict), *verdict["candidates"]]
     keys = config_keys([arm["config"] for arm in arms])
     several = len(verdict["candidates"]) > 1
-    level = f"{100 * (1 - verdict['alpha']):g} %"
+    losses = states_losses(verdict)
+    # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
+    bound = [] if losses else [f"{percent_words(1 - verdict['alpha'])} lower bound, pp"]
     repeated = "repeated " if is_sequential(verdict) else ""
     header = [
         "arm",
@@ -78,10 +87,13 @@ def result(study: StudyFiles) -> Iterator[Block]:
         f"{metric_words(verdict['metric'])}, %",
         "n",
         "effect, pp",
-        f"{level} lower bound, pp",
-        f"{level} interval, pp",
+        *bound,
+        f"{percent_words(confidence_of(verdict))} interval, pp",
         f"{repeated}p",
+        *([f"{repeated}p, two-sided", f"{repeated}p of a loss"] if losses else []),
         *(["p, adjusted (Holm)"] if several else []),
+        *(["p of a loss, adjusted", "interval at its Holm step, pp"] if several and losses else []),
+        *(["finding"] if losses else []),
         "d_z",
         "ρ",
     ]
@@ -90,19 +102,33 @@ def result(study: StudyFiles) -> Iterator[Block]:
         cells = [
             mean_cell(arm),
             str(arm.get("n") or len(arm["scores"])),
-            number(arm.get("effect"), "+.2f"),
-            number(arm.get("ci_low"), "+.2f"),
+            gain(arm.get("effect")),
+            *([gain(arm.get("ci_low"))] if bound else []),
             interval(arm.get("ci")),
             number(arm.get("p_value"), ".2g"),
+            *([number(arm.get("p_two_sided"), ".2g"), number(arm.get("p_worse"), ".2g")] if losses else []),
             *([number(arm.get("p_adjusted"), ".2g")] if several else []),
+            *(
+                [number(arm.get("p_worse_adjusted"), ".2g"), interval(arm.get("ci_adjusted"))]
+                if several and losses
+                else []
+            ),
+            *([finding(arm)] if losses else []),
             number(arm.get("d_z"), ".2f"),
             number(arm.get("correlation"), ".2f"),
         ]
-        # As in the paper's tables, bold is what is significantly better than the baseline.
-        shown: list[Span] = [Strong(cell) if arm.get("supported") else cell for cell in cells]
+        # As in the paper's tables, bold is what differs significantly from the baseline.
+        shown: list[Span] = [Strong(cell) if arm.get("supported") or arm.get("worse") else cell for cell in cells]
         rows.append([arm["arm"], *config_cells(arm["config"], keys), *shown])
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
+
+
+def finding(arm: Arm) -> str:
+    """What was decided on an arm: ``better``, ``worse`` or ``undecided``; a dash for a baseline."""
+    if arm.get("p_value") is None:
+        return NONE
+    return "better" if arm["supported"] else "worse" if arm.get("worse") else "undecided"
 
 
 def _legend(verdict: Verdict) -> str:
@@ -110,15 +136,34 @@ def _legend(verdict: Verdict) -> str:
     p_value = "p: one-sided paired t-test"
     if is_sequential(verdict):
         p_value = (
-            "p: repeated p-value of the one-sided paired t-test, which holds at all looks together, as do the bound "
-            "and the interval. The effect is the plain mean up to the look that ended the candidate; where a gain was "
+            "p: repeated p-value of the one-sided paired t-test, which holds at all looks together, as do the bounds "
+            "and the intervals. The effect is the plain mean up to the look that ended the candidate; where a gain was "
             "shown early, it is too high on average"
         )
-    return (
+    start = (
         f"Mean ± standard deviation over {seeds}; effect: mean of the paired differences from the baseline in "
-        f"percentage points (pp); lower bound: one-sided; interval: two-sided; {p_value}; α = {verdict['alpha']:g}; "
-        "d_z: effect divided by the standard deviation of the differences; ρ: correlation of the two arms over the "
-        "seeds; bold: significantly better than the baseline."
+        "percentage points (pp); "
+    )
+    end = (
+        f"; α = {verdict['alpha']:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
+        "of the two arms over the seeds; bold: significantly "
+    )
+    if not states_losses(verdict):
+        return f"{start}lower bound: one-sided; interval: two-sided; {p_value}{end}better than the baseline."
+    intervals = (
+        "interval: two-sided, the one that belongs to the one-sided test at α: its lower end is the one-sided "
+        f"{percent_words(1 - verdict['alpha'])} bound, above 0 where p < α, and its upper end is below 0 where p of a "
+        "loss is"
+    )
+    if len(verdict["candidates"]) > 1:
+        intervals += (
+            ", both before any correction for several candidates; interval at its Holm step: at the levels at which "
+            "Holm's procedure decided on this arm, so that it excludes 0 where the arm is found better or worse and "
+            "nowhere else; it speaks of this arm alone"
+        )
+    return (
+        f"{start}{intervals}; {p_value}, for a gain; p of a loss: the mirrored test, with the same correction over the "
+        f"same family; two-sided: twice the smaller of the two{end}better or worse than the baseline."
     )
 
 
@@ -130,11 +175,13 @@ def _by_setting(verdict: Verdict) -> Iterator[Block]:
     for arm in verdict["candidates"]:
         setting = settings[baseline_of(verdict, arm)["arm"]]
         text = mean_cell(arm)
-        cells.setdefault(name_without(arm, setting), {})[setting] = Strong(text) if arm["supported"] else text
+        text += " (worse)" if arm.get("worse") else ""
+        marked = arm["supported"] or arm.get("worse")
+        cells.setdefault(name_without(arm, setting), {})[setting] = Strong(text) if marked else text
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
         f"{metric_words(verdict['metric']).capitalize()} in percent by setting, mean ± standard deviation over seeds; "
-        "bold: significantly better than the baseline of the same setting."
+        "bold: significantly better than the baseline of the same setting, or worse where it says so."
     )
     yield table("Result by setting", ["arm", *settings.values()], rows)
 
@@ -147,13 +194,13 @@ def pairs(study: StudyFiles) -> Iterator[Block]:
     if len(study.verdict["candidates"]) <= FEW_ARMS:
         caption = (
             "Confirmation. Left: each line is one seed under both arms, the thick one their mean. Right: the paired "
-            "differences, their mean, and its one-sided lower confidence bound (an arrow where it lies beyond the "
+            f"differences, their mean, and {interval_words_of(study.verdict)} (an arrow where it goes on beyond the "
             "picture)."
         )
     else:
         caption = (
-            "Confirmation. Each point is the paired difference of one seed, the black bar their mean, the whisker its "
-            "one-sided lower confidence bound (an arrow where it lies beyond the picture)."
+            "Confirmation. Each point is the paired difference of one seed, the black bar their mean, the whisker "
+            f"{interval_words_of(study.verdict)} (an arrow where it goes on beyond the picture)."
         )
     yield Heading("Paired scores")
     yield Picture(
@@ -173,11 +220,10 @@ def effects(study: StudyFiles) -> Iterator[Block]:
     yield Picture(
         "effects.png",
         "Forest of effects",
-        "Confirmation. Square or circle: effect; blue: down to its one-sided lower bound, the bound of the test; grey: "
-        "two-sided interval; triangle: the smallest true gain that the planned seeds find with power 0.8, if the "
-        "differences spread as these do. "
+        f"Confirmation. Square, cross or circle: effect; {bars_words(study.verdict)}; triangle: the smallest true "
+        "gain that the planned seeds find with power 0.8, if the differences spread as these do. "
         "A gain below the triangle may well exist and not be seen here. An arrow: "
-        "the bound lies beyond the picture.",
+        "the interval goes on beyond the picture.",
         figure,
     )
 
@@ -252,23 +298,24 @@ def sensitivity(study: StudyFiles) -> Iterator[Block]:
         return
     yield Heading("Does the verdict hang on the test?")
     if judged:
-        yield table(
-            "Other tests and intervals", _SENSITIVITY_HEADER, [_sensitivity_row(verdict, arm) for arm in judged]
-        )
+        header = _sensitivity_header(judged[0]["sensitivity"]["confidence"])
+        yield table("Other tests and intervals", header, [_sensitivity_row(verdict, arm) for arm in judged])
         yield paragraph(_sensitivity_words(verdict))
     yield from events
 
 
-_SENSITIVITY_HEADER = [
-    "candidate",
-    "p of the verdict",
-    "p, Wilcoxon",
-    "p, sign-flip",
-    "t interval, pp",
-    "bootstrap interval, pp",
-    "std, pp",
-    "detectable gain, pp",
-]
+def _sensitivity_header(confidence: float) -> list[str]:
+    level = percent_words(confidence)
+    return [
+        "candidate",
+        "p of the verdict",
+        "p, Wilcoxon",
+        "p, sign-flip",
+        f"{level} t interval, pp",
+        f"{level} bootstrap interval, pp",
+        "std, pp",
+        "detectable gain, pp",
+    ]
 
 
 def _sensitivity_row(verdict: Verdict, arm: Arm) -> list[str]:

@@ -14,7 +14,7 @@ from tune_bn.records import run_key
 from tune_bn.training.config import RunConfig
 from tune_bn.training.result import EpochPoint, RunResult
 
-__all__ = ["EpochPoint", "Feed", "History", "Listener", "RunResult", "Runner", "SchedulerConfig", "Task"]
+__all__ = ["EpochPoint", "Feed", "History", "Listener", "PastTrial", "RunResult", "Runner", "SchedulerConfig", "Task"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Task:
     test_metric: str | None = None
     """``test_accuracy`` or ``final_test_accuracy`` where the test set is read at the end; None: it is not touched."""
     may_stop: bool = False
-    """Whether a scheduler may stop it early."""
+    """Whether a scheduler may stop it early, as long as its feed does not spare it (see :meth:`Feed.spares`)."""
     inspect: bool = False
     """Whether its results carry diagnostics of their BN layers."""
     pair: str | None = None
@@ -52,8 +52,17 @@ class Task:
         return run_key(self.stage, self.arm, self.trial, seed)
 
 
-History = Sequence[Sequence[tuple[int, float]]]
-"""One sequence of (epoch, objective) per finished trial of the search."""
+@dataclass(frozen=True)
+class PastTrial:
+    """A trial of the search that an earlier process of the study finished, as its scheduler saw it."""
+
+    arm: str
+    trial: int
+    objectives: Mapping[int, float]
+    """By epoch."""
+
+
+History = Sequence[PastTrial]
 
 
 class Feed(Protocol):
@@ -67,7 +76,14 @@ class Feed(Protocol):
         """True once no further task will come, whatever finishes."""
 
     def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-        """Take back a task with one result per seed. Not called for a task that was interrupted."""
+        """Take back a task with one result per seed. Not called for a task that was interrupted.
+
+        Raises:
+            TuneBNError: the study cannot go on; the runner ends its work with this error.
+        """
+
+    def spares(self, task: Task) -> bool:
+        """Whether this task must not be stopped, as far as is known now; asked where a scheduler would stop it."""
 
 
 class Listener(Protocol):
@@ -94,11 +110,12 @@ class Runner(Protocol):
 
         A task that raises is tried again, from its last checkpoint, up to ``max_failures`` times; then it comes back
         with status ``failed``. Checkpoints that cannot be written are no error. Tasks that the scheduler stops, of
-        those that ``may_stop``, come back as ``pruned``; it compares them with the finished trials of an earlier
-        process too, given as ``history``.
+        those that ``may_stop`` and that the feed does not spare, come back as ``pruned``; it compares them with the
+        others of their arm, those that an earlier process finished too, given as ``history``.
 
         Raises:
-            Interrupted: on Ctrl-C, after the running tasks were stopped and reported as killed.
+            Interrupted: on Ctrl-C, or where a stop is asked for, after the running tasks were stopped and reported as
+                killed.
             RunnerError: the work cannot be run here.
         """
 

@@ -140,9 +140,13 @@ class ClusterShare:
             return False
         return granted
 
-    def await_turn(self) -> None:
-        """Return when it is this study's turn. What it gets is given back with :meth:`give_back`."""
+    def await_turn(self, check: Callable[[], None] = lambda: None) -> None:
+        """Return when it is this study's turn. What it gets is given back with :meth:`give_back`.
+
+        ``check`` is called while it waits, and may raise.
+        """
         while not self.my_turn():
+            check()
             time.sleep(ASK_SECONDS)
 
     def give_back(self) -> None:

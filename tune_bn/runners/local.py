@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.runners.base import Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import (
     CheckpointWarning,
     CurveBook,
@@ -20,15 +22,13 @@ from tune_bn.runners.worker import (
     failed_results,
     final_results,
 )
+from tune_bn.stop_request import StopRequest
 from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
 
 class LocalRunner:
-    """A :class:`tune_bn.runners.base.Runner` without other processes.
-
-    It stops nothing early, since a trial cannot be compared with trials that have not begun.
-    """
+    """A :class:`tune_bn.runners.base.Runner` without other processes."""
 
     def __init__(
         self,
@@ -39,7 +39,9 @@ class LocalRunner:
         checkpoint_seconds: float = 60.0,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
+        self.stop = stop or StopRequest()
         self.device = torch.device(device)
         self.dataset = dataset
         self.options = WorkerOptions(checkpoints, checkpoint_seconds, fingerprint=dataset.sha256)
@@ -51,33 +53,39 @@ class LocalRunner:
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
-        if scheduler is not None:
-            raise RunnerError(f"scheduler.name: got {scheduler.name!r}; accepted in one process: none")
-        while not feed.exhausted:
-            task = feed.next()
-            if task is None:
-                if feed.exhausted:
-                    break
-                raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
-            feed.finished(task, self._train(task, listener))
+        stopping = EarlyStopping(scheduler, history, feed.spares)
+        with self.stop.watched():
+            while not feed.exhausted:
+                self.stop.check()
+                task = feed.next()
+                if task is None:
+                    if feed.exhausted:
+                        break
+                    raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
+                results = self._train(task, listener, stopping)
+                stopping.ended(task, results)
+                feed.finished(task, results)
 
-    def _train(self, task: Task, listener: Listener) -> list[RunResult]:
+    def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
         started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        curves = CurveBook()
-        attempt = 0
+        curves, attempt = CurveBook(), 0
+        options = replace(self.options, milestones=stopping.milestones)
         while True:
             attempt += 1
             listener.task_started(task)
             try:
-                with closing(TaskWorker(task, self._device_data(task), self.options)) as worker:
+                with closing(TaskWorker(task, self._device_data(task), options)) as worker:
                     while True:
+                        self.stop.check()
                         report = worker.step()
                         curves.add(report.curves)
                         self._warn.hear(report)
                         listener.task_progress(task, report.curves)
-                        if report.done:
-                            return final_results(report.results, curves, pruned_by=None, attempts=attempt)
-            except KeyboardInterrupt:
+                        stopped = stopping.stops(task, report.objectives, done=report.done)
+                        if report.done or stopped:
+                            by = stopping.name if stopped else None
+                            return final_results(report.results, curves, pruned_by=by, attempts=attempt)
+            except (KeyboardInterrupt, Interrupted):
                 listener.task_killed(task)
                 raise Interrupted("interrupted") from None
             except Exception:

@@ -11,14 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ray import ObjectRef
+from ray import ObjectRef, cloudpickle
+from ray.exceptions import RayTaskError
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
 from tune_bn.errors import TuneBNError
-from tune_bn.runners.base import Feed, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.base import Feed, Listener, RunResult, Task
 from tune_bn.runners.cluster_share import LOOK_SECONDS, ClusterShare
 from tune_bn.runners.pair_placement import PairPlacement
 from tune_bn.runners.ray_trainable import (
@@ -27,13 +28,15 @@ from tune_bn.runners.ray_trainable import (
     KIND,
     OUT_OF_MEMORY,
     PLACE,
+    REPORT,
     SHARED,
     TASK,
     TEST,
     accelerator_types,
 )
-from tune_bn.runners.schedulers import METRIC
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
+from tune_bn.stop_request import StopRequest
 
 
 class DriverOnly:
@@ -108,7 +111,7 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         test: Callable[[], ObjectRef],
         kind_of: Callable[[Task], str | None] = lambda task: None,
     ) -> None:
-        super().__init__(metric=METRIC, mode="max")
+        super().__init__()
         self.kind_of = kind_of
         self.feed = feed
         self.ledger = ledger
@@ -169,7 +172,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         feed: Feed,
         listener: Listener,
         ledger: Ledger,
-        scheduler: SchedulerConfig | None,
+        stopping: EarlyStopping,
         max_failures: int,
         warn: CheckpointWarning,
         pairs: Pairs | None = None,
@@ -177,7 +180,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.feed = feed
         self.listener = listener
         self.ledger = ledger
-        self.scheduler = scheduler
+        self.stopping = stopping
         self.max_failures = max_failures
         self.failure: TuneBNError | None = None
         """Why the study cannot go on: a full disk, for example."""
@@ -215,7 +218,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
     ) -> None:
         if OUT_OF_MEMORY in result:
             return
-        report: Report = result["report"]
+        report: Report = result[REPORT]
         self.reports[trial.trial_id] = report
         self.curves[trial.trial_id].add(report.curves)
         self.warn.hear(report)
@@ -224,7 +227,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         task, report = self.ledger.tasks[trial.trial_id], self.reports.get(trial.trial_id)
         attempts = self._attempts(trial, trial.num_failures + 1)
-        pruned_by = self.scheduler.name if self.scheduler and task.may_stop and report and not report.done else None
+        pruned_by = self.stopping.name if task.may_stop and report and not report.done else None
         if OUT_OF_MEMORY in trial.last_result:
             message = trial.last_result[OUT_OF_MEMORY]
             if task.key not in self.ledger.alone:
@@ -246,7 +249,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         if again and attempts <= self.max_failures:
             self._hand_out_again(trial, attempts)
         else:
-            self._fail(trial, _error_text(trial), attempts)
+            self._fail(trial, _error_text(trial), attempts, lost=_lost(trial))
 
     def _hand_out_again(self, trial: Trial, attempts: int) -> None:
         task = self._forget(trial)
@@ -256,11 +259,11 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
     def _attempts(self, trial: Trial, attempts: int) -> int:
         return attempts + self.ledger.attempts.get(self.ledger.tasks[trial.trial_id].key, 0)
 
-    def _fail(self, trial: Trial, error: str, attempts: int) -> None:
+    def _fail(self, trial: Trial, error: str, attempts: int, *, lost: bool = False) -> None:
         curves = self.curves.get(trial.trial_id, CurveBook())
         started_at = self.started_at.get(trial.trial_id, _now())
         task = self.ledger.tasks[trial.trial_id]
-        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at))
+        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at, lost=lost))
 
     def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
         task = self._forget(trial)
@@ -268,6 +271,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
             self.pairs.ended(task, results[0].environment.get("accelerator_type"))
         self.ledger.attempts.pop(task.key, None)
         self.ledger.alone.discard(task.key)
+        self.stopping.ended(task, results)
         try:
             self.feed.finished(task, results)
         except TuneBNError as error:
@@ -283,6 +287,17 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         for book in (self.curves, self.reports, self.started_at):
             book.pop(trial.trial_id, None)
         return self.ledger.tasks.pop(trial.trial_id)
+
+
+class HeedStop(DriverOnly, Callback):  # type: ignore[misc]
+    """Ends Tune's experiment where a stop is asked for. Tune takes ten steps a second, whatever trials report."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.stop = stop
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Raise :class:`Interrupted`: Tune then ends its trials, and says of none that it is complete."""
+        self.stop.check()
 
 
 class NoProgress(DriverOnly, TrialProgressCallback):  # type: ignore[misc]
@@ -322,3 +337,12 @@ def _error_text(trial: Trial) -> str:
     if path and Path(path).exists():
         return Path(path).read_text(encoding="utf-8", errors="replace")
     return str(trial.get_error() or "the worker died")
+
+
+def _lost(trial: Trial) -> bool:
+    """Whether what ended the trial came of the cluster and not of the task."""
+    path = trial.pickled_error_file
+    if not path or not Path(path).exists():
+        return False
+    with Path(path).open("rb") as handle:
+        return not isinstance(cloudpickle.load(handle), RayTaskError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,13 +18,14 @@ from ray.exceptions import RayActorError
 from ray.tune import PlacementGroupFactory
 
 from tune_bn.runners.base import Task
-from tune_bn.runners.schedulers import METRIC, TIME
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
 # Keys of a trial's configuration.
 TASK, TEST, PLACE, KIND = "task", "test", "place", "kind"
+REPORT = "report"
+"""Key of a trial's results."""
 
 OUT_OF_MEMORY = "out_of_memory"
 """Key of the last report of a task that did not fit its device: the device, and what it said."""
@@ -112,8 +114,14 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
         dataset: Dataset,
         options: WorkerOptions,
         threads: int,
+        folder: str,
     ) -> None:
-        """Called once per actor; the arrays of ``dataset`` are views of the object store."""
+        """Called once per actor; the arrays of ``dataset`` are views of the object store.
+
+        ``folder`` is where the driver was started: modules of the user's are looked for there, after all others.
+        """
+        if folder not in sys.path:
+            sys.path.append(folder)
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
         self.dataset = dataset
@@ -161,9 +169,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
             self._end_task()
             raise
         else:
-            result = {TIME: report.epoch, "done": report.done, "report": report}
-            # A scheduler leaves a trial alone that does not report its metric.
-            return result | {METRIC: report.objective} if task.may_stop else result
+            return {"done": report.done, REPORT: report}
         # Outside the handler: the error holds on to what was allocated.
         self._free_device()
         return {"done": True, OUT_OF_MEMORY: message}

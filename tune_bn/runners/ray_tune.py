@@ -6,6 +6,7 @@ project's own, so nothing is ever restored from Tune's files, and they go to a t
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
@@ -25,18 +26,30 @@ from ray.exceptions import RayError
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
 
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError
-from tune_bn.method.user_network import is_user_network, source_tree
+from tune_bn.machine import cuda_devices, usable_cores
+from tune_bn.method.user_network import is_user_network, source_trees
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.pair_placement import PairPlacement
 from tune_bn.runners.ray_address import reachable_address, unreachable
-from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, NoProgress, Pairs, StopOnFailure
+from tune_bn.runners.ray_feed import (
+    FeedCallback,
+    FeedSearcher,
+    HeedStop,
+    Ledger,
+    NoProgress,
+    Pairs,
+    StopOnFailure,
+)
+from tune_bn.runners.ray_folder import RayFolder
+from tune_bn.runners.ray_job import InstalledFirst
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
-from tune_bn.runners.schedulers import make_scheduler
+from tune_bn.runners.schedulers import Scheduler
+from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
+from tune_bn.stop_request import StopRequest
 from tune_bn.training.data import Dataset
 
 # Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
@@ -46,14 +59,17 @@ _TUNE_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "auto",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Tasks that no scheduler may stop do not report its metric.
+    # Networks of the user's may read files beside them; trials have no files of their own.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # No task reports a metric of Tune's: who is stopped is decided from whole reports.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 
 _MANY = 100_000
-LEAST_ROOM = 64 << 20
-"""Bytes that a Ray of this machine needs for its logs and sockets."""
+_folders: list[RayFolder] = []
+"""Those of the Ray that this process started, and of any that ended without a word."""
 JOIN_SECONDS = 60.0
 """How long a study waits for a cluster's nodes to join before it says that there are too few."""
 
@@ -77,6 +93,8 @@ class RayOptions:
     """Networks that the trials may train; workers elsewhere are sent the modules of the user's among them."""
     init: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``ray.init``."""
+    tell: Callable[[str], None] = lambda line: None
+    """Takes a line for the user where a Ray of this machine starts in another way than the environment says."""
 
 
 def _trial_name(trial: Trial) -> str:
@@ -98,18 +116,26 @@ def connect(options: RayOptions) -> None:
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if options.address is None:
         # Without an address Ray joins whatever cluster this machine last knew, also a dead one.
-        arguments |= {"address": "local", "include_dashboard": False}
-        _require_room()
+        arguments |= {"address": "local", "include_dashboard": False, "num_cpus": usable_cores()}
+        if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
+        _folders.append(RayFolder(tell=options.tell))
+        arguments["_temp_dir"] = str(_folders[-1].path)
+        atexit.register(_disconnect)
     else:
         arguments["address"] = reachable_address(options.address)
         # Workers of this machine look into the folder in which the driver starts; others have no such folder.
-        modules = {source_tree(arch) for arch in options.archs if is_user_network(arch)} - {None}
+        modules = {path for arch in options.archs if is_user_network(arch) for path in source_trees(arch)}
         if modules:
             arguments["runtime_env"] = {"py_modules": sorted(map(str, modules))}
+    if "://" not in (options.address or ""):
+        # A client of another machine's Ray brings no folders with it, and its job is not made here.
+        arguments["job_config"] = InstalledFirst()
     try:
-        ray.init(**arguments, **options.init)
+        ray.init(**{**arguments, **options.init})
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
+        _disconnect()
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if options.address is not None:
             raise unreachable(options.address, reason) from None
@@ -120,22 +146,15 @@ def connect(options: RayOptions) -> None:
     try:
         _require_resources(options)
     except RunnerError:
-        ray.shutdown()
+        _disconnect()
         raise
 
 
-def _require_room() -> None:
-    # Ray itself waits for most of a minute for what found no room, and then says something else.
-    try:
-        folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-        room = shutil.disk_usage(folder).free if os.path.isdir(folder) else LEAST_ROOM
-    except OSError as error:
-        raise RunnerError(f"RAY_TMPDIR: {error.strerror or error}; accepted: a folder that Ray can write to") from None
-    if room < LEAST_ROOM:
-        raise RunnerError(
-            f"RAY_TMPDIR: Ray's files go to {folder}, where {room >> 20} MiB are left (No space left on device); "
-            f"accepted: a folder with at least {LEAST_ROOM >> 20} MiB"
-        )
+def _disconnect() -> None:
+    """Leave the cluster; one of this machine ends, and its folder goes. May be called twice."""
+    ray.shutdown()
+    while _folders:
+        _folders.pop().remove()
 
 
 def _holds(available: Mapping[str, float], options: RayOptions) -> bool:
@@ -150,11 +169,12 @@ def _require_resources(options: RayOptions) -> None:
         while not _holds(available, options) and time.monotonic() < deadline:
             time.sleep(1)
             available = ray.cluster_resources()
+    where = "the cluster has" if options.address is not None else "this process may use"
     for kind, key, needed in (("GPU", "gpu", options.gpu), ("CPU", "cpu", options.cpu)):
         has = available.get(kind, 0.0)
         if needed > has and not options.elastic:
             raise RunnerError(
-                f"resources.{key}: got {needed:g} per trial, but the cluster has {has:g} {kind}s; accepted: at most "
+                f"resources.{key}: got {needed:g} per trial, but {where} {has:g} {kind}s; accepted: at most "
                 f"{has:g}, or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
             )
 
@@ -167,6 +187,7 @@ class RayTuneRunner:
         options: where and with what the trials run.
         checkpoints: folder of the study's checkpoints; None: no checkpoints.
         warn: told once, in one line, that checkpoints cannot be written.
+        stop: the request at which the work is interrupted.
     """
 
     def __init__(
@@ -176,12 +197,14 @@ class RayTuneRunner:
         checkpoints: Path | None = None,
         *,
         warn: Callable[[str], None] | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         self.options = options
         self._say = warn
+        self.stop = stop or StopRequest()
         self._warn = CheckpointWarning(checkpoints, warn)
         self.checkpoints = checkpoints
-        self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-ray-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-tune-", dir=_folders[-1].path if _folders else None))
         self._dataset = dataset
         self._fingerprint = dataset.sha256
         self._base = ray.put(dataset.without_test())
@@ -203,17 +226,19 @@ class RayTuneRunner:
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
         """See :meth:`tune_bn.runners.base.Runner.run`."""
-        ledger, algorithm = Ledger(), make_scheduler(scheduler, history)
+        # It outlives the experiments of a search in several turns.
+        ledger, stopping = Ledger(), EarlyStopping(scheduler, history, feed.spares)
         pairs = Pairs(PairPlacement(elastic=self.options.elastic, warn=self._say), self.options.gpu)
         yielded = not feed.exhausted
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
-            while yielded:
-                self.share.await_turn()
-                searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
-                self._experiment(feed, listener, searcher, scheduler, algorithm, pairs)
-                yielded = searcher.yielded
+            with self.stop.watched():
+                while yielded:
+                    self.share.await_turn(self.stop.check)
+                    searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
+                    self._experiment(feed, listener, searcher, stopping, pairs)
+                    yielded = searcher.yielded
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
         except (TuneError, RayError) as error:
@@ -228,21 +253,15 @@ class RayTuneRunner:
             self.share.give_back()
 
     def _experiment(
-        self,
-        feed: Feed,
-        listener: Listener,
-        searcher: FeedSearcher,
-        scheduler: SchedulerConfig | None,
-        algorithm: TrialScheduler,
-        pairs: Pairs,
+        self, feed: Feed, listener: Listener, searcher: FeedSearcher, stopping: EarlyStopping, pairs: Pairs
     ) -> None:
         ledger = searcher.ledger
-        callback = FeedCallback(feed, listener, ledger, scheduler, self.options.max_failures, self._warn, pairs)
+        callback = FeedCallback(feed, listener, ledger, stopping, self.options.max_failures, self._warn, pairs)
         tuner = Tuner(
-            self._trainable(scheduler),
+            self._trainable(stopping),
             tune_config=TuneConfig(
                 search_alg=searcher,
-                scheduler=algorithm,
+                scheduler=Scheduler(stopping),
                 num_samples=-1,
                 # The searcher keeps the limit; what Tune reads off this one is how many trials may wait for a worker.
                 max_concurrent_trials=self.options.max_concurrent or _MANY,
@@ -252,7 +271,7 @@ class RayTuneRunner:
             ),
             run_config=RunConfig(
                 storage_path=str(self.folder),
-                callbacks=[callback, NoProgress()],
+                callbacks=[callback, NoProgress(), HeedStop(self.stop)],
                 stop=StopOnFailure(callback),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
                 failure_config=FailureConfig(max_failures=self.options.max_failures),
@@ -290,15 +309,19 @@ class RayTuneRunner:
             self._test = ray.put(self._dataset.test)
         return self._test
 
-    def _trainable(self, scheduler: SchedulerConfig | None) -> Any:
+    def _trainable(self, stopping: EarlyStopping) -> Any:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
             fingerprint=self._fingerprint,
-            milestones=() if scheduler is None else scheduler.milestones,
+            milestones=stopping.milestones,
         )
         trainable = tune.with_parameters(
-            TaskTrainable, dataset=self._base, options=worker, threads=max(1, int(self.options.cpu))
+            TaskTrainable,
+            dataset=self._base,
+            options=worker,
+            threads=max(1, int(self.options.cpu)),
+            folder=os.getcwd(),
         )
         return tune.with_resources(trainable, partial(placement, cpu=self.options.cpu, gpu=self.options.gpu))
 
@@ -306,5 +329,5 @@ class RayTuneRunner:
         """See :meth:`tune_bn.runners.base.Runner.close`. Leaves the cluster."""
         if ray.is_initialized():
             self.share.leave()
-            ray.shutdown()
         shutil.rmtree(self.folder, ignore_errors=True)
+        _disconnect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -51,6 +52,13 @@ class Report:
     """What would be recorded if the task ended here, without curves; final where ``done``."""
     problem: str | None = None
     """Why the last checkpoint could not be written, if so; the training went on."""
+    passed: Mapping[int, float] = field(default_factory=dict)
+    """The objective at milestones that lay behind the task when it went on from a checkpoint."""
+
+    @property
+    def objectives(self) -> dict[int, float]:
+        """The objective by epoch, as far as a scheduler has not heard of it; the last one is that of now."""
+        return {**self.passed, self.epoch: self.objective}
 
 
 class TaskWorker:
@@ -80,6 +88,11 @@ class TaskWorker:
         if state is not None and state.get("identity") == self.identity:
             for run, run_state in zip(self.runs, state["runs"], strict=True):
                 run.load_state_dict(run_state)
+        self.passed = {
+            epoch: sum(_best_until(epoch, run) for run in self.runs) / len(self.runs)
+            for epoch in options.milestones
+            if epoch <= self.epoch
+        }
 
     @property
     def epoch(self) -> int:
@@ -137,7 +150,15 @@ class TaskWorker:
         place = self.options.environment
         bare = tuple(replace(result, curve=(), environment={**place, **result.environment}) for result in results)
         problem = None if self.writer is None else self.writer.problem
-        return Report(self.epoch, objective, self.done, curves, bare, problem)
+        passed, self.passed = self.passed, {}
+        return Report(self.epoch, objective, self.done, curves, bare, problem, passed)
+
+
+def _best_until(epoch: int, run: TrainingRun) -> float:
+    """Its validation accuracy as it stood after that epoch; see :attr:`TrainingRun.val_accuracy`."""
+    if run.diverged and run.epochs <= epoch:
+        return run.chance
+    return max(point.val_accuracy for point in run.curve[:epoch])
 
 
 class CheckpointWarning:
@@ -189,10 +210,11 @@ def final_results(
     return final
 
 
-def failed_results(task: Task, error: str, curves: CurveBook, *, attempts: int, started_at: str) -> list[RunResult]:
-    """One failed result per seed of a task that could not be trained."""
-    lines = [line.strip() for line in error.strip().splitlines() if line.strip()]
-    reason = lines[-1][:500] if lines else "unknown error"
+def failed_results(
+    task: Task, error: str, curves: CurveBook, *, attempts: int, started_at: str, lost: bool = False
+) -> list[RunResult]:
+    """One failed result per seed of a task that could not be trained; ``error`` is the traceback."""
+    reason = error_line(error)[:500]
     return [
         RunResult(
             seed=seed,
@@ -206,6 +228,20 @@ def failed_results(task: Task, error: str, curves: CurveBook, *, attempts: int, 
             duration_seconds=0.0,
             device="unknown",
             versions=library_versions(task.config.model.arch),
+            lost=lost,
         )
         for seed in task.seeds
     ]
+
+
+def error_line(text: str) -> str:
+    """The line of a traceback, of one process or of several in a row, that names the last error.
+
+    An error's message may have many lines, of which the last one seldom says what happened.
+    """
+    lines = [line.rstrip() for line in text.splitlines()]
+    frames = [index for index, line in enumerate(lines) if re.match(r'\s+File ".*", line \d+', line)]
+    after = lines[frames[-1] + 1 :] if frames else []
+    named = [line for line in after if line and not line[0].isspace()]
+    words = [line.strip() for line in lines if line.strip()]
+    return (named or words[-1:] or ["unknown error"])[0]

@@ -45,6 +45,8 @@ class Sampler(Protocol):
     def end(self) -> list[int]:
         """The search is over: give up the trials that were begun and never told, and return their numbers.
 
+        Those that are known to have failed are told of instead.
+
         They count as failed and are not handed out again. They do not count as proposed, so that a search that goes on
         after all has its whole budget. Start points that were not reached stay: they would come next.
         """

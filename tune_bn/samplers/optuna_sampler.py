@@ -97,8 +97,9 @@ class OptunaSampler:
         name, seed: which sampler.
         points: configurations to try first; keys that a point leaves out are sampled.
         finished: trials that the records hold, by number; None: the journal alone is right. Where Optuna did not hear
-            of one before a crash, it is told now; all others are handed out again, those that are still open and those
-            that Optuna was told of and whose records were lost.
+            of one before a crash, it is told now, except where it failed. All others are handed out again: those that
+            failed and of which Optuna was not told, those that are still open, and those that Optuna was told of and
+            whose records were lost.
 
     Raises:
         StudyError: the journal lacks trials that the records hold, has another direction, was written with other
@@ -133,6 +134,7 @@ class OptunaSampler:
         self._proposed = 0
         self._begun = 0
         self._unrecorded: set[int] = set()
+        self._failed: set[int] = set()
         self._reconcile(trials, None if finished is None else dict(finished), storage)
 
     def _reconcile(self, trials: Sequence[Any], finished: dict[int, Outcome] | None, storage: Path) -> None:
@@ -146,10 +148,12 @@ class OptunaSampler:
             if trial.state.is_finished() and (finished is None or known is not None):
                 self._told += 1
                 self._proposed += 1
-            elif known is not None:
+            elif known is not None and known.status != FAILED:
                 self._proposed += 1
                 self.tell(trial.number, known)
             else:
+                if known is not None:
+                    self._failed.add(trial.number)
                 # Its parameters are in the journal: the same configuration runs again, or goes on from its checkpoint.
                 if trial.state.is_finished():
                     self._unrecorded.add(trial.number)
@@ -225,11 +229,16 @@ class OptunaSampler:
     def end(self) -> list[int]:
         """See :meth:`tune_bn.samplers.base.Sampler.end`. Trials that are still RUNNING are told FAIL."""
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        failed = [proposal.trial for proposal in self._waiting if proposal.trial in self._failed]
+        for number in failed:
+            self._proposed += 1
+            self.tell(number, Outcome(FAILED, None, 0))
+        running = [trial for trial in running if trial.number not in failed]
         with writing(self._storage):
             for trial in running:
                 self._trial(trial.number).set_user_attr(_GIVEN_UP, True)
                 self.study.tell(trial.number, state=TrialState.FAIL)
-        waiting = [proposal for proposal in self._waiting if proposal.trial not in self._unrecorded]
+        waiting = [p for p in self._waiting if p.trial not in self._unrecorded and p.trial not in failed]
         self._proposed -= len(running) - len(waiting)
         self._waiting.clear()
         return [trial.number for trial in running]

@@ -220,11 +220,11 @@ class Head:
         if settings.artifacts.startswith("file:"):
             (self.folder / "artifacts").mkdir(mode=0o700, exist_ok=True)
         write_private(self._settings_file, json.dumps(asdict(settings), indent=2) + "\n")
-        command = [sys.executable, "-m", "tune_bn.service.mlflow_server", str(self.folder)]
+        command = [sys.executable, "-P", "-m", "tune_bn.service.mlflow_server", str(self.folder)]
         unbuffered = {"PYTHONUNBUFFERED": "1"}
         programs.append(Program("mlflow", command, environment=unbuffered))
         # Who starts the studies' jobs again must outlive Ray, and the connection that started both.
-        watch = [sys.executable, "-m", "tune_bn", "head", "resume", "--watch", "--output", str(home / "studies")]
+        watch = [sys.executable, "-P", "-m", "tune_bn", "head", "resume", "--watch", "--output", str(home / "studies")]
         programs.append(Program("watch", watch, environment=unbuffered | {"HOME": str(home)}))
         self.supervisor.start(programs)
 

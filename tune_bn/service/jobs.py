@@ -78,8 +78,8 @@ class JobServer:
             number += 1
         job = Job(name, count, records, in_vain, os.getcwd() if before is None else before.directory)
         write_json(folder.path / JOB_FILE, asdict(job))
-        words = [sys.executable, "-m", "tune_bn", "search", "--space", str(folder.space_file), "--study", folder.name]
-        words += ["--output", str(folder.path.parent), "--address", "auto", "--resume"]
+        words = [sys.executable, "-P", "-m", "tune_bn", "search", "--space", str(folder.space_file)]
+        words += ["--study", folder.name, "--output", str(folder.path.parent), "--address", "auto", "--resume"]
         entrypoint = f"cd {shlex.quote(job.directory)} && exec {shlex.join(words)}"
         try:
             self._client.submit_job(entrypoint=entrypoint, submission_id=name, metadata={"study": folder.name})

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from tune_bn.service.head import ADMINISTRATOR, Head
 from tune_bn.service.secret_files import read_or_make, write_private
+from tune_bn.tracking.mlflow_uri import for_mlflow, sqlite_uri
 
 _AUTHENTICATION = """\
 [mlflow]
@@ -31,9 +32,9 @@ def main() -> None:
         head.postgres.wait()
         store = head.postgres.uri()
     else:
-        store = settings.store
+        store = for_mlflow(settings.store)
     # Users and permissions in the same database; SQLite takes one writer at a time, so there it is another file.
-    users = f"sqlite:///{head.folder / 'users.db'}" if store.startswith("sqlite") else store
+    users = sqlite_uri(head.folder / "users.db") if store.startswith("sqlite") else store
     configuration = head.secrets / "basic_auth.ini"
     text = _AUTHENTICATION.format(uri=users.replace("%", "%%"), administrator=ADMINISTRATOR)
     write_private(configuration, text)

@@ -67,7 +67,7 @@ def ensure_ray_token(home: Path) -> Path:
         path.chmod(0o600)
         return path
     # Ray creates the file with what the umask leaves, and prints the token.
-    command = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
     done = subprocess.run(
         command,

@@ -67,7 +67,7 @@ class Supervisor:
         """
         self.logs.mkdir(mode=0o700, exist_ok=True)
         write_private(self._configuration, self._written(programs))
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]
+        command = [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(self._configuration)]
         done = subprocess.run(
             command,
             cwd="/",

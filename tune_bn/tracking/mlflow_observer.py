@@ -21,11 +21,11 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.curves import CurveLog
-from tune_bn.identity import renewed, settle
+from tune_bn.identity import renewed, settle, tracked_at
 from tune_bn.records import Record, RecordLog
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import StudyInfo
-from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown
+from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 
 if TYPE_CHECKING:
     from tune_bn.tracking.mlflow_store import MlflowStore
@@ -153,8 +153,8 @@ class MlflowObserver:
         self._abandoned.set()
         if not self._delivered.is_set():
             self._warn(
-                f"MLflow at {shown(self._uri)} does not show everything of this study yet; nothing is lost, the next "
-                "start of the study (tune_bn search --resume) catches up"
+                f"MLflow at {shown(self._uri)} does not show everything of this study yet; nothing is lost: once it "
+                "can be used, the next start of the study (tune_bn search --resume) catches up"
             )
 
     # What the thread does.
@@ -247,6 +247,7 @@ class MlflowObserver:
             # A copy of this folder went on elsewhere, and its runs are there under the id that both had.
             self._own_id = renewed(info.folder).study_id
             store = MlflowStore(self._uri, info, self._own_id, self._artifact_root)
+        self._remark_other_store(info)
         records = {record.key: record for record in log}
         curves = CurveLog(info.folder / "curves.jsonl").read()
         backlog = {
@@ -261,6 +262,16 @@ class MlflowObserver:
 
     def _study_id(self, info: StudyInfo) -> str:
         return self._own_id or info.study_id or settle(info.folder).study_id
+
+    def _remark_other_store(self, info: StudyInfo) -> None:
+        now = shown(self._uri)
+        before = tracked_at(info.folder, now)
+        if not before or before == now:
+            return
+        # A database that is there no more went with the studies to another folder.
+        file = sqlite_path(before)
+        if file is None or file.exists():
+            self._warn(f"MLflow: this study was tracked at {before} until now; all of its runs go to {now}")
 
     def _attempt(self, store: MlflowStore, key: str, deliver: Callable[[], None]) -> None:
         """Deliver one run. One that the store refuses again after a fresh look at the store is left out."""

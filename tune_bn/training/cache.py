@@ -24,7 +24,7 @@ import PIL
 from numpy.typing import NDArray
 
 from tune_bn.errors import DataError
-from tune_bn.training.decoding import Decoder, reading
+from tune_bn.training.decoding import BadImages, Decoder, reading
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number to decode."""
@@ -59,7 +59,8 @@ def load_decoded(
         For each list a read-only array (N, C, H, W) that is mapped from disk.
 
     Raises:
-        DataError: a file does not decode, or the cache folder cannot be written.
+        BadImages: some files do not decode; those of all lists are named.
+        DataError: the cache folder cannot be written.
     """
     folder = user_cache() / "decoded"
     entries = [Entry(folder, paths, decoder) for paths in lists]
@@ -74,10 +75,18 @@ def load_decoded(
             progress(done, total)
 
     advance(0)
-    return [
-        entry.read_or_decode(advance) if images is None else images
-        for entry, images in zip(entries, found, strict=True)
-    ]
+    bad: list[BadImages] = []
+    for position, entry in enumerate(entries):
+        if found[position] is None:
+            try:
+                found[position] = entry.read_or_decode(advance)
+            except BadImages as error:
+                bad.append(error)
+                if not error.whole:
+                    break
+    if bad:
+        raise BadImages([problem for error in bad for problem in error.problems], bad[-1].whole)
+    return [images for images in found if images is not None]
 
 
 class Entry:
@@ -103,6 +112,7 @@ class Entry:
             "shape": list(self.shape),
             "image_size": decoder.image_size,
             "resize": decoder.resize if decoder.image_size is not None else None,
+            "exif": decoder.exif,
             "first_file": paths[0],
         }
         digest = hashlib.sha256(json.dumps(self.facts).encode())

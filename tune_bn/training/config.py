@@ -29,7 +29,8 @@ class DataConfig(Options):
     )
     root: str | None = option(
         None,
-        doc="folder of the data: for `folder` it holds train/<class>/… and test/<class>/…; for `cub200` the unpacked "
+        doc="folder of the data: for `folder` it holds train/<class>/… and test/<class>/…, and val/<class>/… where "
+        "validation images are not to be drawn from train/; for `cub200` the unpacked "
         "CUB_200_2011, for `cars` the devkit and the images, or class folders; for CIFAR the download (default: the "
         "user's cache folder)",
         accepted="null or a path",
@@ -42,15 +43,27 @@ class DataConfig(Options):
     )
     val_size: int | None = option(
         None,
-        doc="validation images, a stratified part of the training split; null: 10 % of it (digits: 600)",
+        doc="validation images, a stratified subset of val/ where there is one, else of the training split; null: all "
+        "of val/, else 10 % of the training split (digits: 600)",
         accepted="null or an integer ≥ 1",
         check=lambda v: v is None or v >= 1,
     )
     test_size: int | None = option(
         None,
-        doc="test images, a stratified subset; null: the whole test split (digits has none of its own: 897 scans)",
+        doc="test images, a stratified subset of the test split, or of the training split where `val_folder` says so; "
+        "null: the whole test split, else 10 % of the training split (digits has no test split of its own: 897 scans)",
         accepted="null or an integer ≥ 1",
         check=lambda v: v is None or v >= 1,
+    )
+    val_folder: str | None = option(
+        None,
+        doc="what val/ is in class folders without test/: the `validation` split, and test images are drawn from "
+        "train/ (`test_size`; null: 10 %), or the `test` split, and validation images are. Beside test/ it is the "
+        "validation split, unless the key says `test`, and test/ is not read, or `unused`. It may be called valid/, "
+        "validation/ or dev/ too",
+        accepted="null | validation | test | unused",
+        check=lambda v: v in (None, "validation", "test", "unused"),
+        added=True,
     )
     image_size: int | None = option(
         None,
@@ -65,6 +78,14 @@ class DataConfig(Options):
         "crop",
         doc="how image files become squares of `image_size`, bilinear and antialiased: `stretch` both sides, or resize "
         "the shorter side and `crop` the centre (the paper's rule for `cub200` and `cars` is not known)",
+    )
+    exif: str = choice(
+        "ignore",
+        "ignore",
+        "apply",
+        doc="the orientation that image files state in their EXIF data: `ignore` it, as torchvision does, and take the "
+        "pixels as they are stored, or `apply` it. TIFF files are always upright",
+        added=True,
     )
     crop_size: int | None = option(
         None,

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tune_bn.method.config import ModelConfig
 from tune_bn.method.networks import dry_run
+from tune_bn.method.undisturbed import undisturbed
 
 BACKWARD = 2
 """The backward pass of a convolution costs two of its forward passes: one for its input, one for its weight."""
@@ -26,9 +27,12 @@ def forward_flops(config: ModelConfig, image_shape: tuple[int, int, int], num_cl
     """
 
     def count(network: nn.Module) -> int:
-        image = torch.zeros(1, *image_shape, device=next(network.parameters()).device)
+        # As many as a network must take to be trained; not every one takes a single image.
+        images = torch.zeros(2, *image_shape, device=next(network.parameters()).device)
+        network.eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network.eval()(image)
-        return int(counter.get_total_flops())
+            network(images)
+        return int(counter.get_total_flops()) // 2
 
-    return dry_run(config, image_shape[0], num_classes, count)
+    with undisturbed():
+        return dry_run(config, image_shape[0], num_classes, count, image_shape[1:])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,7 +22,8 @@ from tune_bn.records import sha256_of
 from tune_bn.training.cache import Progress, load_decoded
 from tune_bn.training.config import DataConfig
 from tune_bn.training.decoding import Decoder
-from tune_bn.training.sources.base import ArraySet, FileSet, Images, Outline
+from tune_bn.training.duplicates import repeated_images
+from tune_bn.training.sources.base import ArraySet, FileSet, ImageFiles, Images, Outline
 from tune_bn.training.sources.cars import list_cars
 from tune_bn.training.sources.cifar import Cifar
 from tune_bn.training.sources.cub200 import list_cub200
@@ -37,11 +38,14 @@ class _ArraySource(Protocol):
     def read(self, config: DataConfig) -> ArraySet: ...
 
 
-_FILES: Mapping[str, Callable[[str | None], FileSet]] = {
-    "folder": list_folder,
-    "cub200": list_cub200,
-    "cars": list_cars,
+_FILES: Mapping[str, Callable[[DataConfig], FileSet]] = {
+    "folder": lambda config: list_folder(config.root, config.val_folder),
+    "cub200": lambda config: list_cub200(config.root),
+    "cars": lambda config: list_cars(config.root, config.val_folder),
 }
+_CLASS_FOLDERS = ("folder", "cars")
+_HEADERS = 1000
+"""Image files of each split that are opened at the door."""
 _ARRAYS: Mapping[str, _ArraySource] = {
     "digits": Digits(),
     "cifar10": Cifar("cifar10", 10, 5000, 1000),
@@ -171,20 +175,43 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     config = _checked(config)
     if config.source in _ARRAYS:
         return dataset_from_arrays(_ARRAYS[config.source].read(config), config)
-    files = _FILES[config.source](config.root)
+    listing = _listed(config)
+    images = load_decoded([split.paths for split in listing.kept], listing.decoder, progress)
+    splits = [Split(array, split.labels) for array, split in zip(images, listing.kept, strict=True)]
+    return Dataset(listing.files.name, listing.files.classes, *splits)
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """A source of image files, and those of each split that are kept: train, val, test."""
+
+    files: FileSet
+    decoder: Decoder
+    outline: Outline
+    kept: tuple[ImageFiles, ImageFiles, ImageFiles]
+
+
+def _listed(config: DataConfig) -> _Listing:
+    files = _FILES[config.source](config)
     decoder = _decoder(files, config)
-    parts = _parts(_outline(files, decoder), config)
-    kept = ((files.train, parts.train), (files.train, parts.val), (files.test, parts.test))
-    images = load_decoded([[split.paths[i] for i in indices] for split, indices in kept], decoder, progress)
-    splits = [Split(array, split.labels[indices]) for array, (split, indices) in zip(images, kept, strict=True)]
-    return Dataset(files.name, files.classes, *splits)
+    labels = [None if split is None else split.labels for split in (files.test, files.val)]
+    outline = Outline(files.classes, files.train.labels, labels[0], decoder.shape, labels[1])
+    parts = _parts(outline, config)
+
+    def kept(split: ImageFiles | None, indices: Indices) -> ImageFiles:
+        split = split or files.train
+        return ImageFiles([split.paths[i] for i in indices], split.labels[indices])
+
+    chosen = kept(files.train, parts.train), kept(files.val, parts.val), kept(files.test, parts.test)
+    return _Listing(files, decoder, outline, chosen)
 
 
 @dataclass(frozen=True)
 class DataSummary:
     """What :func:`load_dataset` would give.
 
-    Images per split, (C, H, W) of every image as the network sees it, after the crop, and the number of classes.
+    Images per split, (C, H, W) of every image as the network sees it, after the crop, and the number of classes;
+    ``remarks`` says in a line each what a user may not expect.
     """
 
     train_size: int
@@ -192,10 +219,13 @@ class DataSummary:
     test_size: int
     image_shape: tuple[int, int, int]
     num_classes: int
+    remarks: tuple[str, ...] = ()
 
 
 def describe_data(config: DataConfig) -> DataSummary:
-    """Check what can be checked quickly: layout, classes, sizes, and one image header per class. Downloads nothing.
+    """Check what can be checked quickly: layout, classes, sizes, and the headers of some images. Downloads nothing.
+
+    Of each split the first image of each class is opened, and a thousand more.
 
     Raises:
         DataError: something is missing, or does not fit; :func:`load_dataset` would say the same.
@@ -204,16 +234,54 @@ def describe_data(config: DataConfig) -> DataSummary:
     if config.source in _ARRAYS:
         outline = _ARRAYS[config.source].outline(config)
         parts = _parts(outline, config)
+        sizes, remarks = (len(parts.train), len(parts.val), len(parts.test)), list[str]()
     else:
-        files = _FILES[config.source](config.root)
-        decoder = _decoder(files, config)
-        outline = _outline(files, decoder)
-        parts = _parts(outline, config)
-        for split in (files.train, files.test):
-            first_of_class = np.unique(split.labels, return_index=True)[1]
-            decoder.check_headers([split.paths[i] for i in first_of_class])
-    shape = config.seen_shape(outline.shape)
-    return DataSummary(len(parts.train), len(parts.val), len(parts.test), shape, len(outline.classes))
+        listing = _listed(config)
+        outline = listing.outline
+        sample = [path for split in listing.kept for path in _sample(split)]
+        turned = listing.decoder.check_headers(sample)
+        train, val, test = (len(split.paths) for split in listing.kept)
+        sizes, remarks = (train, val, test), _remarks(listing.files, config, turned, len(sample))
+    return DataSummary(*sizes, config.seen_shape(outline.shape), len(outline.classes), tuple(remarks))
+
+
+def _sample(split: ImageFiles) -> list[str]:
+    firsts = np.unique(split.labels, return_index=True)[1].tolist()
+    spread = np.linspace(0, len(split.paths) - 1, min(_HEADERS, len(split.paths))).round().astype(int).tolist()
+    return [split.paths[i] for i in sorted({*firsts, *spread})]
+
+
+def _remarks(files: FileSet, config: DataConfig, turned: int, opened: int) -> list[str]:
+    remarks = list(files.notes)
+    if files.passed:
+        remarks.append(f"passed over, as they are no images of the data: {files.passed.words()}")
+    if turned:
+        which = f"{turned:,} of the {opened:,} image files opened state an EXIF orientation other than upright"
+        done = {
+            "ignore": "they are used as they are stored (data.exif: apply turns them)",
+            "apply": "they are turned (data.exif)",
+        }
+        remarks.append(f"{which}; {done[config.exif]}")
+    return remarks
+
+
+def read_data(config: DataConfig, *, progress: Progress | None = None) -> tuple[int, list[str]]:
+    """Read every image that ``config`` keeps, as :func:`load_dataset` does, and look for images that occur twice.
+
+    Returns:
+        How many images there are, and what to say of them in a line each.
+
+    Raises:
+        DataError: as :func:`load_dataset`; every image file that cannot be used is counted, and the first are named.
+    """
+    config = _checked(config)
+    data = load_dataset(config, progress=progress)
+    splits = {"training": data.train, "validation": data.val, "test": data.test}
+    names: dict[str, Sequence[str]] = {}
+    if config.source in _FILES:
+        names = {split: kept.paths for split, kept in zip(splits, _listed(config).kept, strict=True)}
+    arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None}
+    return sum(len(labels) for _, labels in arrays.values()), repeated_images(arrays, names, data.classes)
 
 
 def dataset_from_arrays(arrays: ArraySet, config: DataConfig) -> Dataset:
@@ -245,24 +313,34 @@ def _subset(images: Images, labels: Labels, indices: Indices) -> Split:
 
 
 def _decoder(files: FileSet, config: DataConfig) -> Decoder:
-    return Decoder(files.train.paths[0], config.image_size, config.resize)
-
-
-def _outline(files: FileSet, decoder: Decoder) -> Outline:
-    return Outline(files.classes, files.train.labels, files.test.labels, decoder.shape)
+    first: DataError | None = None
+    # The first file sets the size. Where it is damaged the next one does, and the first is named with all others.
+    for path in files.train.paths[:100]:
+        try:
+            return Decoder(path, config.image_size, config.resize, config.exif)
+        except DataError as error:
+            first = first or error
+    raise first or DataError(f"data.root: got {config.root!r}; accepted: training images")
 
 
 def _parts(outline: Outline, config: DataConfig) -> Parts:
-    side = min(outline.shape[1:])
-    if config.crop_size is not None and config.crop_size > side:
-        raise DataError(f"data.crop_size: got {config.crop_size}; accepted: at most {side}, the side of the images")
-    return partition(outline.train_labels, outline.test_labels, outline.classes, config)
+    side, size = min(outline.shape[1:]), config.crop_size
+    if size is not None and size > side:
+        # A size below four is none that the key takes.
+        most = f"at most {side}, the side of the images" if side >= 4 else f"null: the images have a side of {side}"
+        raise DataError(f"data.crop_size: got {size}; accepted: {most}")
+    return partition(outline.train_labels, outline.test_labels, outline.classes, config, outline.val_labels)
 
 
 def _checked(config: DataConfig) -> DataConfig:
     """The configuration with what null stands for, where its keys suit its source."""
     if config.source in _ARRAYS and config.image_size is not None:
         raise DataError(f"data.image_size: got {config.image_size}; accepted: null for the source {config.source}")
+    if config.source in _ARRAYS and config.exif != "ignore":
+        raise DataError(f"data.exif: got {config.exif!r}; accepted: ignore for the source {config.source}")
+    if config.source not in _CLASS_FOLDERS and config.val_folder is not None:
+        got = f"data.val_folder: got {config.val_folder!r}"
+        raise DataError(f"{got}; accepted: null for the source {config.source}, which has no val/")
     config = config.resolved()
     if config.image_size is None and config.resize != "stretch":
         raise DataError(f"data.resize: got {config.resize!r}; accepted: stretch where data.image_size is null")

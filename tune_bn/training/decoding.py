@@ -14,34 +14,74 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tune_bn.errors import DataError
+from tune_bn.machine import usable_cores
 
 _BLOCK_IMAGES, _BLOCK_BYTES = 64, 2**22
-# More than cores: small files wait for the disk or the network more than they cost to decode.
-_THREADS = min(32, (os.cpu_count() or 1) + 4)
+_MOST_BAD, _BAD_NAMED = 100, 5
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation (EXIF 2.32, tag 274); 1 is upright."""
+
+
+def _threads() -> int:
+    # More than cores: small files wait for the disk or the network more than they cost to decode.
+    return min(32, usable_cores() + 4)
+
+
+class BadImages(DataError):
+    """Image files that cannot be used, in one line: the first few with the reason, and how many more.
+
+    Args:
+        problems: what is wrong, one line for each file; not empty.
+        whole: whether every file was looked at.
+    """
+
+    def __init__(self, problems: Sequence[str], whole: bool = True) -> None:
+        self.problems = list(problems)
+        self.whole = whole
+        first, *others = self.problems
+        shown = [problem.partition("; accepted: ")[0] for problem in others[: _BAD_NAMED - 1]]
+        rest = len(others) - len(shown)
+        parts = [first]
+        if others:
+            count = f"{len(others):,} more{'' if whole else ' so far, at which reading ended'}"
+            parts.append(f"and {count}: {'; '.join(shown)}{f'; and {rest:,} others' if rest else ''}")
+        super().__init__("; ".join(parts))
 
 
 class Decoder:
     """Decodes files to equal-sized RGB arrays, first frame only.
 
-    Grey becomes three equal channels, transparency is dropped, and EXIF orientation is not applied, as in torchvision.
-    With ``image_size`` every image becomes a square (bilinear, antialiased): ``stretch`` resizes both sides, whatever
-    their proportions; ``crop`` resizes the largest square in the middle.
+    Grey becomes three equal channels, and transparency is dropped. EXIF orientation is ignored, as in torchvision, or
+    applied; TIFF images are always upright, since Pillow turns them itself. With ``image_size`` every image becomes a
+    square (bilinear, antialiased): ``stretch`` resizes both sides, whatever their proportions; ``crop`` resizes the
+    largest square in the middle.
 
     Args:
         example: the file that sets the size where ``image_size`` is None.
         image_size: side in pixels, or None to keep the images as they are, all of one size.
         resize: ``stretch`` or ``crop``.
+        exif: ``ignore`` or ``apply`` the orientation that a file states.
 
     Raises:
         DataError: ``example`` cannot be read.
     """
 
-    def __init__(self, example: str, image_size: int | None, resize: str = "stretch") -> None:
+    def __init__(self, example: str, image_size: int | None, resize: str = "stretch", exif: str = "ignore") -> None:
         self.example = example
         self.image_size = image_size
         self.resize = resize
+        self.exif = exif
         with _strict_pillow(), reading(example), _open_image(example) as image:
-            self.size = image.size
+            self.size = self._size(image)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,16 +89,27 @@ class Decoder:
         width, height = self.size if self.image_size is None else (self.image_size, self.image_size)
         return 3, height, width
 
-    def check_headers(self, paths: Sequence[str]) -> None:
+    def check_headers(self, paths: Sequence[str]) -> int:
         """Open these files without decoding their pixels.
 
+        Returns:
+            How many of them state an EXIF orientation other than upright.
+
         Raises:
-            DataError: one is not an image, or not of the accepted size or depth.
+            BadImages: some are no images, or not of the accepted size or depth.
         """
+        turned, problems = 0, []
         with _strict_pillow():
             for path in paths:
-                with reading(path), _open_image(path) as image:
-                    self._check(path, image)
+                try:
+                    with reading(path), _open_image(path) as image:
+                        self._check(path, image)
+                        turned += orientation(image, decode=False) != 1
+                except DataError as error:
+                    problems.append(str(error))
+        if problems:
+            raise BadImages(problems)
+        return turned
 
     def decode(self, paths: Sequence[str], take: Callable[[NDArray[np.uint8]], object]) -> None:
         """Decode these files side by side and hand them over in order, a few megabytes at a time.
@@ -68,24 +119,41 @@ class Decoder:
             take: called with each next block of images, (B, 3, H, W), C-contiguous.
 
         Raises:
-            DataError: one is damaged, or not of the accepted size or depth.
+            BadImages: some are damaged, or not of the accepted size or depth. The others were read too, to name all
+                that are; beyond a hundred it ends there.
         """
+        problems: list[str] = []
+
+        def hand_over(block: NDArray[np.uint8], bad: list[str]) -> None:
+            problems.extend(bad)
+            if not problems:
+                take(block)
+            elif len(problems) > _MOST_BAD:
+                raise BadImages(problems, whole=False)
+
         size = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // int(np.prod(self.shape))))
-        waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        with _strict_pillow(), ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[tuple[NDArray[np.uint8], list[str]]]] = deque()
+        threads = _threads()
+        with _strict_pillow(), ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(paths), size):
                 # What is decoded ahead of a slow taker is bounded.
-                if len(waiting) == 2 * _THREADS:
-                    take(waiting.popleft().result())
+                if len(waiting) == 2 * threads:
+                    hand_over(*waiting.popleft().result())
                 waiting.append(pool.submit(self._decode_block, paths[start : start + size]))
             while waiting:
-                take(waiting.popleft().result())
+                hand_over(*waiting.popleft().result())
+        if problems:
+            raise BadImages(problems)
 
-    def _decode_block(self, paths: Sequence[str]) -> NDArray[np.uint8]:
+    def _decode_block(self, paths: Sequence[str]) -> tuple[NDArray[np.uint8], list[str]]:
         block = np.empty((len(paths), *self.shape), dtype=np.uint8)
+        problems = []
         for path, out in zip(paths, block, strict=True):
-            self._decode_one(path, out)
-        return block
+            try:
+                self._decode_one(path, out)
+            except DataError as error:
+                problems.append(str(error))
+        return block, problems
 
     def _decode_one(self, path: str, out: NDArray[np.uint8]) -> None:
         with reading(path), _open_image(path) as image:
@@ -95,6 +163,8 @@ class Decoder:
                 pixels = image.convert("RGBA").convert("RGB")
             else:
                 pixels = image.convert("RGB")
+            if self.exif == "apply" and (turn := _UPRIGHT.get(orientation(image))) is not None:
+                pixels = pixels.transpose(turn)
             if self.image_size is not None:
                 square = (self.image_size, self.image_size)
                 if self.resize == "crop":
@@ -103,9 +173,13 @@ class Decoder:
                     pixels = pixels.resize(square, Image.Resampling.BILINEAR)
             out[...] = np.asarray(pixels).transpose(2, 0, 1)
 
+    def _size(self, image: Image.Image) -> tuple[int, int]:
+        width, height = image.size
+        return (height, width) if self.exif == "apply" and orientation(image) >= 5 else (width, height)
+
     def _check(self, path: str, image: Image.Image) -> None:
-        if self.image_size is None and image.size != self.size:
-            (width, height), (first_width, first_height) = image.size, self.size
+        if self.image_size is None and (size := self._size(image)) != self.size:
+            (width, height), (first_width, first_height) = size, self.size
             raise DataError(
                 f"{path}: {width}×{height} pixels, but {self.example} has {first_width}×{first_height}; "
                 "accepted: one size, or data.image_size to resize them all"
@@ -115,6 +189,22 @@ class Decoder:
             raise DataError(f"{path}: more than 8 bits per channel (mode {image.mode}); accepted: 8 bits per channel")
 
 
+def orientation(image: Image.Image, *, decode: bool = True) -> int:
+    """The EXIF orientation of an opened image, 1 to 8; 1 where it states none, or one that does not exist.
+
+    Without ``decode`` it is not looked for behind the pixels of a PNG.
+    """
+    # Pillow turns a TIFF when it is decoded.
+    if image.format == "TIFF" or (image.format == "PNG" and not decode and "exif" not in image.info):
+        return 1
+    try:
+        found = int(image.getexif().get(_ORIENTATION, 1))
+    # Damaged metadata is common, and no reason to refuse an image whose pixels are whole.
+    except Exception:
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
 def promised_format(path: str) -> str | None:
     """The format that the file's name promises, where Pillow can read it."""
     name = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
@@ -122,11 +212,17 @@ def promised_format(path: str) -> str | None:
 
 
 def check_readable(paths: Sequence[str]) -> None:
-    """Raise :class:`DataError` where one of these files is not an image; their pixels are not decoded."""
+    """Raise :class:`BadImages` where some of these files are no images; their pixels are not decoded."""
+    problems = []
     with _strict_pillow():
         for path in paths:
-            with reading(path), _open_image(path):
-                continue
+            try:
+                with reading(path), _open_image(path):
+                    continue
+            except DataError as error:
+                problems.append(str(error))
+    if problems:
+        raise BadImages(problems)
 
 
 def _open_image(path: str) -> Image.Image:
@@ -147,6 +243,8 @@ def _strict_pillow() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # Not where it arises: what one thread asks of warnings, another one undoes.
+            warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
             yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
@@ -162,9 +260,19 @@ def reading(path: str) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: too large; accepted: up to {Image.MAX_IMAGE_PIXELS} pixels") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image that Pillow can identify; accepted: images and hidden files") from None
+        raise DataError(f"{path}: {_why_no_image(path)}; accepted: images in a format that it reads") from None
     except (
         Exception
     ) as error:  # on damaged files the readers raise almost anything: SyntaxError, IndexError, struct.error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: unreadable ({reason}); accepted: a whole image file") from None
+
+
+def _why_no_image(path: str) -> str:
+    with open(path, "rb") as handle:
+        start = handle.read(64)
+    if not start:
+        return "an empty file"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, whose image was not fetched (git lfs pull)"
+    return "not an image that Pillow can identify"

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tune_bn.training.config import RunConfig
+from tune_bn.training.config import DataConfig, RunConfig
 from tune_bn.training.data import Dataset, Split
 from tune_bn.training.engine import CudaGraphs, Engine, EnginePool, Recorder
+from tune_bn.training.layout import Layout, layout_of
 
 RESIDENT_SHARE = 0.5
 """Share of the device's free memory that a split may take; the rest is for the network and its activations."""
@@ -146,6 +147,15 @@ class DeviceData:
     def engine(self, config: RunConfig, model: nn.Module) -> Engine:
         """See :meth:`EnginePool.engine`."""
         return self._engines.engine(config, self, model)
+
+    def image_shape(self, config: DataConfig) -> tuple[int, int, int]:
+        """(C, H, W) as the network sees them."""
+        channels, height, width = self.train.images.shape[1:]
+        return config.seen_shape((channels, height, width))
+
+    def layout(self, config: RunConfig) -> Layout:
+        """The memory format of a run; see :func:`tune_bn.training.layout.layout_of`."""
+        return layout_of(config.model, self.image_shape(config.data), self.num_classes)
 
     @property
     def words(self) -> str:

@@ -21,9 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tune_bn.method.networks import load_weights
 from tune_bn.method.user_network import is_user_network
 from tune_bn.training.augment import Augmentation, centre_crop
 from tune_bn.training.config import RunConfig
+from tune_bn.training.layout import CHANNELS_LAST, FORMATS
 from tune_bn.training.optimizer import allocate_momenta, make_optimizer, set_rates
 from tune_bn.training.precision import arithmetic, autocast
 from tune_bn.training.seeds import as_default, make_generators
@@ -81,6 +83,8 @@ class Engine:
     Attributes:
         model: the network, on the device.
         optimizer: its optimizer.
+        memory_format: how images and weights lie in memory, ``channels_last`` or ``contiguous``; see
+            :func:`tune_bn.training.layout.layout_of`.
         recorded: whether the step is replayed rather than run.
         setup_seconds: what warming up and recording took.
     """
@@ -88,7 +92,8 @@ class Engine:
     def __init__(self, config: RunConfig, data: DeviceData, model: nn.Module, record: Recorder | None = None) -> None:
         self.config = config
         self.data = data
-        self.model = to_device(model, data.device)
+        self.memory_format = data.layout(config).name
+        self.model = to_device(model, data.device, self.memory_format)
         # A recorded step must find its learning rates on the device.
         fused = data.device.type == "cuda" or record is not None
         self.optimizer = make_optimizer(self.model, config, fused=fused)
@@ -131,7 +136,7 @@ class Engine:
 
     def load_state(self, state: EngineState) -> None:
         """Take over a state, in place: a recorded step knows the tensors by where they are."""
-        self.model.load_state_dict(state.model)
+        load_weights(self.model, state.model)
         for number, momentum in enumerate(self.momenta):
             if state.momenta is None:
                 momentum.zero_()
@@ -166,15 +171,15 @@ class Engine:
             Summed loss and number of correct predictions, float64 (2,) on the device.
         """
         self.model.eval()
-        height, width = centre_crop(split.images[:1], self.config.data).shape[2:]
-        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        channels, height, width = split.images.shape[1:]
+        size = evaluation_batch(self.config.data.seen_shape((channels, height, width)))
         parts = [slice(first, min(first + size, len(split))) for first in range(0, len(split), size)]
         totals = torch.zeros(2, dtype=torch.float64, device=self.data.device)
         precision, device = self.config.train.precision, self.data.device
         with torch.inference_mode(), arithmetic(precision, device), autocast(precision, device):
             for part, images in zip(parts, split.batches(parts), strict=True):
                 labels = split.labels[part]
-                logits = self.model(to_input(centre_crop(images, self.config.data)))
+                logits = self.model(to_input(centre_crop(images, self.config.data), self.memory_format))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
         return totals
 
@@ -211,7 +216,7 @@ class Engine:
         index = self._order[places]
         images, labels = train.images[index] if train.resident else self._staged[:size], train.labels[index]
         drawn = {name: values[places] for name, values in self._drawn.items()}
-        inputs = to_input(self.augmentation.apply(images, drawn))
+        inputs = to_input(self.augmentation.apply(images, drawn), self.memory_format)
         with autocast(self.config.train.precision, self.data.device):
             logits = self._network(inputs)
             loss = F.cross_entropy(logits, labels)
@@ -351,14 +356,19 @@ class CudaGraphs:
         return graph.replay
 
 
-def to_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network on the device, channels last."""
-    return model.to(device).to(memory_format=torch.channels_last)
+def evaluation_batch(image_shape: tuple[int, int, int]) -> int:
+    """Images of an evaluation batch, of (C, H, W) as the network sees them."""
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (image_shape[1] * image_shape[2])))
 
 
-def to_input(images: Tensor) -> Tensor:
-    """uint8 (B, C, H, W) → float32 in [0, 1], channels last."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+def to_device(model: nn.Module, device: torch.device, memory_format: str = CHANNELS_LAST) -> nn.Module:
+    """The network on the device, in a memory format."""
+    return model.to(device).to(memory_format=FORMATS[memory_format])
+
+
+def to_input(images: Tensor, memory_format: str = CHANNELS_LAST) -> Tensor:
+    """uint8 (B, C, H, W) → float32 in [0, 1], in a memory format."""
+    return images.to(torch.float32, memory_format=FORMATS[memory_format]).div_(255)
 
 
 def count(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from tune_bn.training.augment import centre_crop
 from tune_bn.training.config import DataConfig, RunConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_device, to_input
+from tune_bn.training.layout import CHANNELS_LAST
 from tune_bn.training.loop import TrainingRun, initial_model
 from tune_bn.training.seeds import make_generators
 
@@ -44,9 +45,10 @@ def inspect_model(
     unit = first_weights(replace(config, model=unit_model), data, seed)
     unit_gammas = {name: layer.weight for name, layer in batchnorm_layers(unit)}
     del unit
-    step, _ = images = images_of(data, config.data, min(IMAGES, config.train.batch_size))
+    layout = data.layout(config).name
+    step, _ = images = images_of(data, config.data, min(IMAGES, config.train.batch_size), layout)
     gradients = first_gradients(start, *images, unit_gammas)
-    pixels, _ = images_of(data, config.data, IMAGES)
+    pixels, _ = images_of(data, config.data, IMAGES, layout)
     layers = inspect_layers(model, pixels, initial=start, gradients=gradients)
     return Diagnostics(seed, epoch=epoch, images=len(pixels), gradient_images=len(step), layers=layers)
 
@@ -65,10 +67,13 @@ def first_weights(config: RunConfig, data: DeviceData, seed: int) -> nn.Module:
     """The network of a run before its first step. The global generators stay as they were."""
     devices = [data.device] if data.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        return to_device(initial_model(config, data, make_generators(seed, data.device).init), data.device)
+        model = initial_model(config, data, make_generators(seed, data.device).init)
+        return to_device(model, data.device, data.layout(config).name)
 
 
-def images_of(data: DeviceData, config: DataConfig, count: int) -> tuple[Tensor, Tensor]:
+def images_of(
+    data: DeviceData, config: DataConfig, count: int, memory_format: str = CHANNELS_LAST
+) -> tuple[Tensor, Tensor]:
     """The same training images each time, at most ``count``, with their labels.
 
     Spread evenly over the stored order, which may be by class; as in evaluation, without augmentation.
@@ -79,4 +84,4 @@ def images_of(data: DeviceData, config: DataConfig, count: int) -> tuple[Tensor,
     count = min(count, len(data.train))
     index = torch.arange(count) * len(data.train) // count
     (images,) = data.train.batches([index])
-    return to_input(centre_crop(images, config)), data.train.labels[index.to(data.device)]
+    return to_input(centre_crop(images, config), memory_format), data.train.labels[index.to(data.device)]

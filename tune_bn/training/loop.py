@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tune_bn.method.build import build_model
+from tune_bn.method.networks import load_weights
 from tune_bn.provenance import merged_environment
 from tune_bn.training.config import RunConfig
 from tune_bn.training.device_data import DeviceData, DeviceSplit
@@ -168,10 +169,10 @@ class TrainingRun:
         last = None
         if self.best_weights is not None:
             last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            self.model.load_state_dict(self.best_weights)
+            load_weights(self.model, self.best_weights)
         _, accuracy = self.evaluate(test)
         if last is not None:
-            self.model.load_state_dict(last)
+            load_weights(self.model, last)
         return accuracy
 
     def state_dict(self) -> dict[str, Any]:
@@ -240,6 +241,7 @@ def initial_model(config: RunConfig, data: DeviceData, generator: torch.Generato
         in_channels=data.in_channels,
         num_classes=data.num_classes,
         generator=generator,
+        image_size=data.image_shape(config.data)[1:],
         channel_statistics=data.channel_statistics,
     )
 

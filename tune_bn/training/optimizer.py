@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tune_bn.method.groups import freeze_gamma, group_rates, parameter_groups
+from tune_bn.method.groups import freeze_gamma, group_rates, plain_groups
 from tune_bn.training.config import RunConfig, TrainConfig
 
 COSINE_END = 1e-8
@@ -28,7 +28,7 @@ def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) 
     train = config.train
     if train.freeze_gamma:
         freeze_gamma(model)
-    groups = parameter_groups(
+    groups = plain_groups(
         model,
         lr=train.lr,
         c=train.c,

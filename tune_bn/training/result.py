@@ -42,6 +42,8 @@ class RunResult:
     versions: Mapping[str, str]
     diagnostics: Diagnostics | None = None
     """Of its BN layers, where they were asked for."""
+    lost: bool = False
+    """It failed because its worker was lost, which is no fault of the run."""
     setup_seconds: float = 0.0
     """What warming up and recording its training step took, which ``duration_seconds`` leaves out; about 0 for a run
     that found a step that was recorded already."""

@@ -159,3 +159,20 @@ def test_a_file_of_another_variable_is_named(make_cars: MakeCars) -> None:
     home = make_cars()
     shutil.copy(home / TRAIN, home / "devkit/cars_meta.mat")
     assert refusal(home).startswith(f"{home}/devkit/cars_meta.mat: no variable 'class_names'; accepted: ")
+
+
+def test_what_other_programs_leave_is_no_matter(make_cars: MakeCars) -> None:
+    home = make_cars()
+    before = list_cars(str(home))
+    for place in (
+        "@eaDir",
+        "devkit/@eaDir",
+        "cars_train/@eaDir/00001.jpg",
+        "cars_test/.DS_Store",
+        "devkit/._cars_meta.mat",
+    ):
+        (home / place).mkdir(parents=True)
+    (home / "cars_train/Thumbs.db").touch()
+    assert list_cars(str(home)).train.paths == before.train.paths
+    with pytest.raises(DataError, match=r"data.val_folder: got 'test'; accepted: null for the devkit of cars"):
+        list_cars(str(home), "test")

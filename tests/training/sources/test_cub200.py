@@ -136,3 +136,12 @@ def test_a_text_file_that_is_none_is_named(make_cub: MakeCub) -> None:
 def test_one_class_is_not_enough(make_cub: MakeCub) -> None:
     root = make_cub(["001.Albatross"])
     assert refusal(root).endswith("train_test_split.txt: got images of 1 classes; accepted: at least 2")
+
+
+def test_what_other_programs_leave_is_no_matter(make_cub: MakeCub) -> None:
+    root = make_cub()
+    before = list_cub200(str(root))
+    for place in ("@eaDir", "CUB_200_2011/@eaDir", "CUB_200_2011/images/001.Albatross/@eaDir/a.jpg", "__MACOSX"):
+        (root / place).mkdir(parents=True)
+    (root / "CUB_200_2011/images/Thumbs.db").touch()
+    assert list_cub200(str(root)).train.paths == before.train.paths

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tune_bn.errors import DataError
+from tune_bn.training.sources.leftovers import PassedOver
 from tune_bn.training.splits import Labels
 
 Images = NDArray[np.uint8]
@@ -25,12 +26,19 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class FileSet:
-    """A source of image files, listed and checked, none of them decoded."""
+    """A source of image files, listed and checked, none of them decoded.
+
+    ``val`` and ``test`` are None where the source has no such split of its own. ``passed`` is what was passed over, and
+    ``notes`` says in a line each what else a user may not expect.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: ImageFiles
-    test: ImageFiles
+    test: ImageFiles | None
+    val: ImageFiles | None = None
+    passed: PassedOver = field(default_factory=PassedOver)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Outline:
     train_labels: Labels
     test_labels: Labels | None
     shape: tuple[int, int, int]
+    val_labels: Labels | None = None
 
 
 def root_folder(root: str | None, accepted: str) -> Path:

@@ -28,8 +28,10 @@ ARCHIVES = {
 """Where each file comes from; ``cars_test_annos_withlabels.mat`` was published by itself."""
 
 
-def list_cars(root: str | None) -> FileSet:
+def list_cars(root: str | None, val_folder: str | None = None) -> FileSet:
     """The source ``cars``; ``root`` is the folder that holds the files, or the one that holds it as ``stanford_cars``.
+
+    ``val_folder`` is for class folders, as in :func:`tune_bn.training.sources.folder.scan`.
 
     Raises:
         DataError: a file is missing or unreadable, or the files do not agree.
@@ -38,7 +40,11 @@ def list_cars(root: str | None) -> FileSet:
     home = place / FOLDER if (place / FOLDER).is_dir() else place
     official = any((home / name).exists() for name in ("devkit", TEST, "cars_train", "cars_test"))
     if not official and any((home / split).is_dir() for split in ("train", "test")):
-        return scan(home, "cars")
+        return scan(home, "cars", val_folder)
+    if val_folder is not None:
+        raise DataError(
+            f"data.val_folder: got {val_folder!r}; accepted: null for the devkit of cars, which has no val/"
+        )
     # The labels of the test images were published later, apart from the devkit.
     test = next((path for path in (home / TEST, home / "devkit" / TEST) if path.exists()), home / TEST)
     for path in (home / META, home / TRAIN, test, home / "cars_train", home / "cars_test"):

@@ -47,7 +47,7 @@ def list_cub200(root: str | None) -> FileSet:
     for chosen, split in ((training, "training"), (~training, "test")):
         require_every_class(label[chosen], classes, home / SPLIT, split)
         found.append(ImageFiles([path for path, kept in zip(paths, chosen, strict=True) if kept], label[chosen]))
-    return FileSet("cub200", classes, *found)
+    return FileSet("cub200", classes, train=found[0], test=found[1])
 
 
 _Table = Mapping[int, tuple[int, str]]

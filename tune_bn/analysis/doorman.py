@@ -1,0 +1,369 @@
+"""What a table of scores must not hold: rows that are no runs, runs that count twice, scores in another unit.
+
+Each check asks how likely honest scores are to look like this, at the resolution that the table shows, and speaks where
+that is next to never. ``tests/analysis/test_doorman.py`` has the rates on honest tables.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.goals import names_in
+from tune_bn.analysis.repeats import (
+    HARDLY,
+    NEVER,
+    SELDOM,
+    UNLIKELY,
+    chance_of_all_equal,
+    chance_of_equal,
+    decimals,
+    equal_rows,
+)
+
+Array = NDArray[np.float64]
+Usable = Mapping[str, Mapping[str, float]]
+"""Arm → pair → score."""
+
+SUMMARIES, REPEATS, UNITS, NAMES = "summaries", "repeats", "units", "names"
+KINDS = (SUMMARIES, REPEATS, UNITS, NAMES)
+
+_SUMMARY = names_in("""
+    mean means avg avgs average averages mittel mittelwert moyenne media durchschnitt std stds sd stdev stdevp stddev
+    stderr se sem deviation variance var min mins max maximum minimum median total totals subtotal sum summe overall all
+    count counts range iqr ci pm aggregate aggregated summary gesamt spread quantile percentile ± ø ∅ σ µ μ Σ
+    """)
+# Letters that may as well be names of pairs: they count where the others are numbers.
+_SHORT = frozenset({"n", "m", "s"})
+_FILLERS = names_in("""
+    the of over and err a an seeds seed runs run all folds fold trials trial score scores standard error dev row value
+    values accuracy acc grand n ddof p pop population sample samples across confidence interval
+    """)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that an honest table would hardly show."""
+
+    kind: str
+    """One of :data:`KINDS`."""
+    text: str
+    refused: bool = True
+    """False: it is said, and no more."""
+
+
+def name_findings(arms: Sequence[str], pairs: Sequence[str], paired_by: str) -> list[Finding]:
+    """Pairs that are called after a summary, and names that are two spellings of one."""
+    found = []
+    numbered = [pair for pair in pairs if re.search(r"\d", pair) and not _is_summary(pair, short=True)]
+    short = 2 * len(numbered) >= len(pairs)
+    summaries = [pair for pair in pairs if _is_summary(pair, short=short)]
+    if summaries:
+        found.append(
+            Finding(
+                SUMMARIES,
+                f"{paired_by} {listed(summaries)} {_are(summaries)} no run but a summary of the others, and counts as "
+                "evidence once more; accepted: rows of runs alone",
+            )
+        )
+    whole = [pair for pair in pairs if re.fullmatch(r"[+-]?\d+([.,]0*)?", pair)]
+    odd = [pair for pair in pairs if not re.search(r"\d", pair) and pair not in summaries]
+    if odd and len(odd) <= 2 and len(whole) >= max(3, len(pairs) - len(odd) - len(summaries)):
+        found.append(
+            Finding(
+                SUMMARIES,
+                f"{paired_by} {listed(odd)} {_are(odd)} not a number as the others are, so it may be no run; accepted: "
+                "rows of runs alone",
+            )
+        )
+    for what, names in ((f"{paired_by}", pairs), ("arms", arms)):
+        for group in _spellings(names):
+            found.append(Finding(NAMES, f"{what} {listed(group)} are spellings of one name; accepted: one of them"))
+    return found
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _is_summary(name: str, *, short: bool) -> bool:
+    words = re.findall(r"[^\W\d_]+|[±ø∅σµμΣ]", name.casefold().replace("st.", "st").replace("s.d.", "sd"))
+    if not words:
+        return False
+    telling = _SUMMARY | (_SHORT if short else frozenset())
+    return any(word in telling for word in words) and all(word in telling | _FILLERS for word in words)
+
+
+def _spellings(names: Sequence[str]) -> list[list[str]]:
+    """Groups of names that are one number, or one text but for capitals and spaces."""
+    groups: dict[object, list[str]] = defaultdict(list)
+    for name in names:
+        key: object = re.sub(r"[\s_-]+", " ", name).strip().casefold()
+        try:
+            number = float(name)
+            key = number if math.isfinite(number) and abs(number) < 2**53 else key
+        except ValueError:
+            pass
+        groups[key].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, paired: bool = True) -> list[Finding]:
+    """What the scores themselves show.
+
+    Args:
+        usable: finite scores. Where ``paired``, every arm has every pair.
+        order: the pairs in the order of the file.
+        paired_by: what makes a pair, for the message.
+        paired: False: the same name in two arms is chance.
+    """
+    # Sizes near the ends of the range overflow; such scores are refused by the tests.
+    with np.errstate(all="ignore"):
+        return _value_findings(usable, order, paired_by, paired=paired)
+
+
+def _value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, paired: bool) -> list[Finding]:
+    found = _units(usable, paired_by)
+    if found:
+        # Every other check would take the unit for the finding.
+        return found
+    found += _copied(usable)
+    found += _summary_values(usable, order if paired else (), paired_by)
+    if paired:
+        return found + _repeats(usable, order, paired_by) + _derived(usable, order)
+    for arm, scores in usable.items():
+        found += _repeats({arm: scores}, list(scores), paired_by or "row")
+    return found
+
+
+# Units.
+
+_FACTORS = (100.0, 1000.0, 3600.0, 1e4, 1e6, 1e9)
+
+
+def _units(usable: Usable, paired_by: str) -> list[Finding]:
+    found, rows = [], dict[str, list[str]]()
+    for arm, scores in usable.items():
+        odd = _rows_in_another_unit(scores)
+        if odd:
+            rows[arm] = odd
+    if rows:
+        words = "; ".join(
+            f"{listed([arm])} at {paired_by or 'row'} " + listed([f"{pair} ({usable[arm][pair]:g})" for pair in odd])
+            for arm, odd in rows.items()
+        )
+        return [Finding(UNITS, f"a score in another unit than the arm's other scores: {words}; accepted: one unit")]
+    medians = {arm: float(np.median(list(scores.values()))) for arm, scores in usable.items() if scores}
+    for small, large in permutations(medians, 2):
+        factor = _factor_between(list(usable[small].values()), list(usable[large].values()))
+        if factor is not None:
+            words = "a fraction and the other in percent" if factor == 100 else "in another unit than the other"
+            found.append(
+                Finding(
+                    UNITS,
+                    f"{listed([small])} and {listed([large])} differ by a factor near {factor:,.0f} "
+                    f"({medians[small]:.4g} and {medians[large]:.4g}), so one of them is {words}; accepted: one unit",
+                )
+            )
+    return found
+
+
+def _one_size(values: Sequence[float]) -> bool:
+    """All of one sign, none zero, and no two further apart than a factor of 3."""
+    sizes = [abs(value) for value in values]
+    return bool(sizes) and len({value > 0 for value in values}) == 1 and 0 < max(sizes) <= 3 * min(sizes)
+
+
+def _factor_between(small: Sequence[float], large: Sequence[float]) -> float | None:
+    """The factor by which two arms differ as fractions and percent do; None where they do not."""
+    if not (_one_size(small) and _one_size(large)) or (small[0] > 0) != (large[0] > 0):
+        return None
+    ratio = float(np.median(np.abs(large)) / np.median(np.abs(small)))
+    percent = max(np.abs(small)) <= 1 < min(np.abs(large)) and max(np.abs(large)) <= 100
+    for factor in _FACTORS:
+        # Losses of two arms may lie far apart; a fraction beside percent hardly leaves another reading.
+        reach = 1.8 if percent and factor == 100 else 1.25
+        if factor / reach <= ratio <= factor * reach:
+            # An arm that fails in every run stays at the level of chance: 1 % of 100 classes.
+            constant = len(set(small)) == 1
+            low, high = np.min(np.abs(large)), np.max(np.abs(large))
+            return None if constant and not 0.98 * low <= factor * abs(small[0]) <= 1.02 * high else factor
+    return None
+
+
+def _rows_in_another_unit(scores: Mapping[str, float]) -> list[str]:
+    """Pairs whose score fits the arm's others when it is multiplied or divided by the factor between two units."""
+    sizes = sorted(abs(score) for score in scores.values() if score != 0)
+    if len(sizes) < 3:
+        return []
+    gaps = [above / below for below, above in pairwise(sizes)]
+    cut = int(np.argmax(gaps))
+    if gaps[cut] < 20:
+        return []
+    bound = sizes[cut]
+    small = {pair: score for pair, score in scores.items() if abs(score) <= bound}
+    large = {pair: score for pair, score in scores.items() if abs(score) > bound}
+    few, many = (small, large) if len(small) <= len(large) else (large, small)
+    rest = list(many.values())
+    if not _one_size(rest):
+        return []
+    low, high = min(rest), max(rest)
+    margin = max(high - low, 0.02 * max(abs(low), abs(high)))
+    for factor in _FACTORS:
+        times = factor if few is small else 1 / factor
+        if all(low - margin <= times * score <= high + margin for score in few.values()):
+            return list(few)
+    return []
+
+
+# Pairs that stand more than once.
+
+
+def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Finding]:
+    n = len(order)
+    if n < 3:
+        return []
+    columns = [np.array([scores[pair] for pair in order]) for scores in usable.values()]
+    chances = [chance_of_equal(column) for column in columns]
+    joint = chance_of_all_equal(columns)
+    found = equal_rows(columns, order, joint, NEVER, HARDLY)
+    everywhere = "in every arm" if len(columns) > 1 else f"in {listed(list(usable))}"
+    if found is not None:
+        groups, refused = found
+        words = "; ".join(listed(group) for group in groups[:3]) + ("; …" if len(groups) > 3 else "")
+        more = ", as though pairs stood in the table again under other names; accepted: every run once"
+        return [
+            Finding(REPEATS, f"{paired_by} {words} have the same scores {everywhere}{more if refused else ''}", refused)
+        ]
+    if len(columns) == 1:
+        return []
+    for arm, column, chance in zip(usable, columns, chances, strict=True):
+        if np.ptp(column) == 0:
+            continue
+        one = equal_rows([column], order, chance, NEVER**2, NEVER)
+        if one is not None and one[1]:
+            return [
+                Finding(
+                    REPEATS,
+                    f"{listed([arm])} has the same scores again under other names: {paired_by} "
+                    f"{'; '.join(listed(group) for group in one[0][:3])}; accepted: every run once",
+                )
+            ]
+    return []
+
+
+def _copied(usable: Usable) -> list[Finding]:
+    """Arms of one number, where the others show that runs differ: one run, or a published mean, in every row."""
+    columns = {arm: np.array(list(scores.values())) for arm, scores in usable.items()}
+    varying = [chance_of_equal(column) for column in columns.values() if column.size > 1 and np.ptp(column) > 0]
+    found = []
+    for arm, column in columns.items():
+        if column.size < 3 or np.ptp(column) > 0:
+            continue
+        value = float(column[0])
+        refused = bool(varying) and max(varying) ** (column.size - 1) < UNLIKELY and not _is_a_limit(value)
+        text = f"{listed([arm])} has the same score {value:g} in all {column.size} rows"
+        more = ", as one run that was copied; accepted: a run for each row, or --threshold for a published number"
+        found.append(Finding(REPEATS, text + (more if refused else ""), refused))
+    return found
+
+
+def _is_a_limit(value: float) -> bool:
+    """Scores that runs have in common: none, all, or what guessing among k classes gives, as a fraction or percent."""
+    if value in (0.0, 1.0, 100.0):
+        return True
+    guesses = [whole / value for whole in (1.0, 100.0) if 0 < value <= whole / 2]
+    return any(abs(classes - round(classes)) < 1e-3 * classes for classes in guesses)
+
+
+# Rows and arms that are computed from the others.
+
+
+def _std(values: Array) -> float:
+    return float(np.std(values, ddof=1))
+
+
+_STATISTICS: Mapping[str, Callable[[Array], float]] = {
+    "mean": lambda values: float(np.mean(values)),
+    "standard deviation": _std,
+    "standard deviation (of a population)": lambda values: float(np.std(values)),
+    "standard error": lambda values: _std(values) / math.sqrt(values.size),
+    "sum": lambda values: float(np.sum(values)),
+}
+
+
+def _summary_values(usable: Usable, order: Sequence[str], paired_by: str) -> list[Finding]:
+    """The first or the last row where it is, in every arm, a statistic of the rows before or after it.
+
+    Args:
+        usable: the scores of each arm.
+        order: the pairs in the order of the file, or none where every arm has an order of its own.
+        paired_by: what makes a pair, for the message.
+    """
+    arms = {arm: [(pair, scores[pair]) for pair in order or scores] for arm, scores in usable.items()}
+    for last in (True, False):
+        ordered = {arm: rows if last else rows[::-1] for arm, rows in arms.items()}
+        for end in (-1, -2):
+            # Above a row of deviations there may be one of means.
+            columns = [np.array([score for _, score in rows]) for rows in ordered.values()]
+            if min(column.size for column in columns) - abs(end) < 3:
+                continue
+            for name, statistic in _STATISTICS.items():
+                chance = math.prod(_chance_of_statistic(column[-1], column[:end], statistic) for column in columns)
+                if chance >= SELDOM:
+                    continue
+                pairs = list(dict.fromkeys(rows[-1][0] for rows in ordered.values()))
+                text = f"{paired_by or 'row'} {listed(pairs)} is the {name} of the others in every arm"
+                refused = chance < UNLIKELY
+                more = ", and no run; accepted: rows of runs alone" if refused else ", as a row of summaries is"
+                return [Finding(SUMMARIES, text + more, refused)]
+    return []
+
+
+def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array], float]) -> float:
+    """Chance that a run has by itself the score that a statistic of the others has; 1 where it has another."""
+    spread = _std(others)
+    tolerance = 0.5000001 * 10.0 ** -decimals(float(value)) + 1e-12 * abs(value)
+    if spread == 0 or not abs(value - statistic(others)) <= tolerance:
+        return 1.0
+    # So far out no run lies anyway.
+    outside = 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
+    return outside * min(1.0, 2 * tolerance / (2.5 * spread))
+
+
+def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
+    """Arms that are, in every pair, the mean of all others or the difference of two."""
+    if not 3 <= len(usable) <= 12 or len(order) < 3:
+        return []
+    columns = {arm: np.array([scores[pair] for pair in order]) for arm, scores in usable.items()}
+    places = {arm: max(map(decimals, map(float, column))) for arm, column in columns.items()}
+    # Of a difference and what it was taken from, each is a difference of the two others; the smaller one is meant.
+    for arm, column in sorted(columns.items(), key=lambda item: float(np.median(np.abs(item[1])))):
+        tolerance = 0.51 * 10.0 ** -places[arm]
+        spread = _std(column)
+        rest = {name: other for name, other in columns.items() if name != arm}
+        readings = [(f"the mean of {listed(list(rest))}", np.mean(list(rest.values()), axis=0))]
+        readings += [(f"{listed([a])} − {listed([b])}", rest[a] - rest[b]) for a, b in permutations(rest, 2)]
+        # Arms that go with each other over the pairs lie near their mean.
+        apart = min(_std(rest[a] - rest[b]) for a, b in permutations(rest, 2)) / math.sqrt(2)
+        # The columns that it was computed from may have been rounded since.
+        reach = tolerance + max(10.0 ** -places[name] for name in rest)
+        size = min(spread, apart)
+        if not size > 0 or min(1.0, 2 * reach / (2.5 * size)) ** len(order) >= NEVER:
+            continue
+        for words, reading in readings:
+            if np.all(np.abs(column - reading) <= reach):
+                text = f"{listed([arm])} is {words} in every pair, and no arm; accepted: arms alone"
+                return [Finding(SUMMARIES, text)]
+    return []
+
+
+__all__ = ["KINDS", "Finding", "name_findings", "value_findings"]

@@ -1,0 +1,157 @@
+"""The verdict on a table of scores in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.goals import MIN
+from tune_bn.analysis.wording import harm_sentence, number_words, p_words
+
+PAIRED, UNPAIRED, THRESHOLD, FOLDS, LOOKS = "paired", "unpaired", "threshold", "folds", "looks"
+
+FEW = 5
+"""Pairs from which on the tests that assume no distribution can reach 0.05."""
+
+TEST_WORDS: Mapping[str, str] = {
+    PAIRED: "one-sided paired t-test",
+    UNPAIRED: "one-sided Welch t-test",
+    THRESHOLD: "one-sided one-sample t-test",
+    FOLDS: "one-sided corrected resampled t-test",
+    LOOKS: "one-sided group-sequential paired t-test",
+}
+
+
+def metric_name(verdict: Mapping[str, Any]) -> str:
+    """``the score``, or the column's own name."""
+    name = str(verdict["metric"])
+    return "the score" if name.casefold() == "score" else listed([name])
+
+
+def sentence(verdict: Mapping[str, Any]) -> str:
+    """The outcome of a valid verdict: the strongest arm, the arms that are worse, and what is in doubt."""
+    best = strongest(verdict)
+    parts = [
+        f"{_claim(verdict, best)} ({_numbers(verdict, best)}).",
+        _harm(verdict),
+        _doubts(verdict, best),
+        _few(verdict),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def strongest(verdict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arm that the sentence is about."""
+    arms: Sequence[Mapping[str, Any]] = verdict["candidates"]
+    return min(arms, key=lambda arm: (not arm["supported"], arm["p_adjusted"], -arm["effect"]))
+
+
+def _against(verdict: Mapping[str, Any]) -> str:
+    return f"{verdict['threshold']:g}" if verdict["mode"] == THRESHOLD else listed([verdict["baseline"]["arm"]])
+
+
+def _claim(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    name, against, effect, metric = listed([best["arm"]]), _against(verdict), best["effect"], metric_name(verdict)
+    lower = verdict["goal"] == MIN
+    if best["supported"]:
+        verb, over = ("lowers", "below") if lower else ("raises", "over")
+        return f"{name} {verb} {metric} by {number_words(effect)} {over} {against}"
+    gain = f"gain (lower {metric.removeprefix('the ')})" if lower else "gain"
+    return f"{name} shows no significant {gain} over {against}: {'+' if effect > 0 else ''}{number_words(effect)}"
+
+
+def _numbers(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    mode, alpha, m = verdict["mode"], verdict["alpha"], len(verdict["candidates"])
+    words = [arm_words(best) if mode == THRESHOLD else f"{arm_words(best)} against {arm_words(verdict['baseline'])}"]
+    by = listed([verdict["paired_by"]])
+    if mode == UNPAIRED:
+        words.append(f"n = {best['n']} and {verdict['baseline']['n']} runs")
+    elif mode == THRESHOLD:
+        words.append(f"n = {best['n']} runs")
+    elif mode == FOLDS:
+        words.append(f"n = {verdict['n']} pairs by {by}, {verdict['folds']} folds each")
+    elif mode == LOOKS and best["n"] != verdict["n"]:
+        words.append(f"n = {best['n']} of {verdict['n']} pairs by {by}")
+    else:
+        words.append(f"n = {verdict['n']} pairs by {by}")
+    test = TEST_WORDS[mode]
+    if m == 1:
+        words.append(f"{test} p = {p_words(best['p_value'], alpha)}")
+    else:
+        supported = sum(arm["supported"] for arm in verdict["candidates"])
+        words.append(
+            f"{test} p = {best['p_value']:.2g}, adjusted for {m} arms p = {p_words(best['p_adjusted'], alpha)}"
+        )
+    words.append(f"two-sided p = {best['p_two_sided']:.2g}")
+    low, high = best["ci_adjusted"]
+    words.append(f"{interval_name(verdict, best)} of the gain {end_words(low)} to {end_words(high)}")
+    said = ", ".join(words)
+    return said if m == 1 else f"{said}; {supported} of {m} supported"
+
+
+def interval_name(verdict: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
+    """``90 % interval``: the two-sided interval that belongs to the one-sided test of this arm."""
+    low, high = arm["adjusted_levels"]
+    return f"{100 * (1 - low - high):.4g} % interval"
+
+
+def end_words(value: float | None) -> str:
+    """An end of an interval; infinite where it is open."""
+    return "∞" if value is None else number_words(value)
+
+
+def _harm(verdict: Mapping[str, Any]) -> str:
+    """The arms that are worse by the mirrored test: a gain of one must not hide them."""
+    arms = verdict["candidates"]
+    if len(arms) == 1 and arms[0]["worse"]:
+        return f"It is significantly worse than {_against(verdict)} (p = {arms[0]['p_worse_adjusted']:.2g})."
+    names = [listed([arm["arm"]]) for arm in arms]
+    return harm_sentence(arms, names, "arms", lambda value: f"{'+' if value > 0 else ''}{number_words(value)}").strip()
+
+
+def _doubts(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    doubt = best.get("doubt")
+    if not doubt:
+        return ""
+    welch = best["welch"]
+    words = f"The pairs are in doubt: {doubt}. Without the pairs Welch's t-test gives p = {welch['p_value']:.2g}"
+    if len(verdict["candidates"]) > 1:
+        words += f", adjusted {welch['p_adjusted']:.2g}"
+    if best["p_adjusted"] <= verdict["alpha"] and not best["supported"]:
+        words += ", so nothing is supported" if len(verdict["candidates"]) == 1 else ", so this arm is not supported"
+    return f"{words}."
+
+
+def _few(verdict: Mapping[str, Any]) -> str:
+    """What few pairs cannot show."""
+    if verdict["mode"] not in (PAIRED, THRESHOLD):
+        return ""
+    n = min((arm["n"] for arm in verdict["candidates"]), default=FEW)
+    if n >= FEW:
+        return ""
+    what = "runs" if verdict["mode"] == THRESHOLD else "pairs"
+    return (
+        f"With {n} {what} no test free of assumptions on the distribution (Wilcoxon, sign-flip) can go below "
+        f"p = 1/2^{n} = {0.5**n:g}, so this rests on normal {'scores' if what == 'runs' else 'differences'} alone."
+    )
+
+
+def spread_words(mean: float, std: float) -> str:
+    """``97.16 ± 0.71`` or ``0.9716 ± 0.0071``: two digits of the spread, and the mean to the same place."""
+    places = 1 - math.floor(math.log10(std)) if std > 0 else 2
+    if not -6 <= places <= 9:
+        return f"{mean:.4g} ± {std:.2g}"
+    return f"{mean:.{max(places, 0)}f} ± {std:.{max(places, 0)}f}"
+
+
+def arm_words(arm: Mapping[str, Any]) -> str:
+    """Mean ± standard deviation of an arm; a dash where they overflow or are missing."""
+    return "–" if arm["mean"] is None or arm["std"] is None else spread_words(arm["mean"], arm["std"])
+
+
+def problem_words(problems: Sequence[str]) -> str:
+    """The first problem, and how many there are beside it."""
+    more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}."

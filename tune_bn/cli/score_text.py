@@ -1,0 +1,136 @@
+"""A verdict on scores as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def verdict_text(verdict: Mapping[str, Any]) -> str:
+    """The verdict, its reason, the goal and every remark; then the arms as a table."""
+    from tune_bn.analysis.evidence import listed
+    from tune_bn.analysis.score_words import THRESHOLD, arm_words
+
+    lines = [f"verdict: {verdict['headline']}", verdict["reason"]]
+    remarks = [f"remark: {remark}" for remark in verdict["remarks"]]
+    if verdict["verdict"] == "invalid":
+        return "\n".join([*lines, *(f"- {problem}" for problem in verdict["problems"][1:]), *remarks])
+    several = len(verdict["candidates"]) > 1
+    bound = f"{100 * (1 - verdict['alpha']):g} %"
+    head = ["arm", "n", "mean ± std", "gain", f"≥ ({bound})", "p", *(["p (Holm)"] if several else [])]
+    head += ["p two-sided", "verdict"]
+    baseline = verdict["baseline"]
+    rows = []
+    if baseline is not None:
+        rows.append([listed([baseline["arm"]]), str(baseline["n"]), arm_words(baseline), *[""] * (len(head) - 3)])
+    for arm in verdict["candidates"]:
+        adjusted = [p_words(arm["p_adjusted"])] if several else []
+        rows.append(
+            [
+                listed([arm["arm"]]),
+                str(arm["n"]),
+                arm_words(arm),
+                number(arm["effect"]),
+                number(arm["ci_low"]),
+                p_words(arm["p_value"]),
+                *adjusted,
+                p_words(arm["p_two_sided"]),
+                "supported" if arm["supported"] else "worse" if arm["worse"] else "not supported",
+            ]
+        )
+    tables = [*table(head, rows), *_beside(verdict, several)]
+    what = f"against {verdict['threshold']:g}" if verdict["mode"] == THRESHOLD else "over the baseline"
+    return "\n".join([*lines, f"{_goal(verdict)} A gain is {what}.", *remarks, "", *tables, "", verdict["selection"]])
+
+
+def _goal(verdict: Mapping[str, Any]) -> str:
+    from tune_bn.analysis.evidence import listed
+    from tune_bn.analysis.goals import MIN
+
+    way = "lower" if verdict["goal"] == MIN else "higher"
+    stated = verdict["goal_from"] == "stated"
+    why = "" if stated else f", as for anything called {listed([verdict['metric']])} (else --goal min)"
+    return f"goal: a {way} {verdict['metric']} is better{why}."
+
+
+def _beside(verdict: Mapping[str, Any], several: bool) -> list[str]:
+    """The same scores under other methods."""
+    from tune_bn.analysis.evidence import listed
+    from tune_bn.analysis.score_words import FOLDS, LOOKS, UNPAIRED
+
+    arms, mode = verdict["candidates"], verdict["mode"]
+    adjusted = ", not adjusted" if several else ""
+    if mode == FOLDS:
+        rows = [[listed([arm["arm"]]), p_words(arm["uncorrected_p_value"])] for arm in arms]
+        return ["", "The plain paired t-test, which takes the folds for independent runs:", *table(["arm", "p"], rows)]
+    if mode == LOOKS:
+        rows = [
+            [
+                listed([arm["arm"]]),
+                str(look["n"]),
+                number(look["effect"]),
+                number(look["t"]),
+                number(look["efficacy"]),
+                p_words(look["p_value"]),
+                look["decision"],
+            ]
+            for arm in arms
+            for look in arm["looks"]
+        ]
+        return ["", "Look by look:", *table(["arm", "pairs", "gain", "t", "boundary", "p", "decision"], rows)]
+    also = [(listed([arm["arm"]]), arm["sensitivity"], arm) for arm in arms]
+    if mode == UNPAIRED:
+        rows = [
+            [
+                name,
+                p_words(given["rank_sum"]["p_value"]),
+                number(given["hodges_lehmann"]["estimate"]),
+                interval((given["hodges_lehmann"]["low"], given["hodges_lehmann"]["high"])),
+            ]
+            for name, given, _ in also
+        ]
+        head = ["arm", "rank-sum p", "shift", f"{100 * (1 - 2 * verdict['alpha']):g} % interval"]
+        return ["", f"Other methods{adjusted}; the shift is Hodges and Lehmann's:", *table(head, rows)]
+    confidence = f"{100 * also[0][1]['confidence']:g} %"
+    doubted = any(arm["doubt"] for arm in arms)
+    columns = ["arm", "Wilcoxon p", "sign-flip p", f"t interval ({confidence})", "bootstrap interval"]
+    rows = [
+        [
+            name,
+            p_words(given["wilcoxon"]["p_value"]),
+            p_words(given["sign_flip"]["p_value"]),
+            interval(given["t_interval"]),
+            interval(given["bootstrap_interval"]),
+            *([p_words(arm["welch"]["p_value"]) if arm["welch"] else "–"] if doubted else []),
+        ]
+        for name, given, arm in also
+    ]
+    title = f"The same differences under other methods; p one-sided{adjusted}:"
+    return ["", title, *table([*columns, *(["Welch p (no pairs)"] if doubted else [])], rows)]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart; the first to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in enumerate(cells)
+        ).rstrip()
+        for cells in (list(zip(row, widths, strict=True)) for row in (head, *rows))
+    ]
+
+
+def number(value: float | None) -> str:
+    """Three digits; a dash where there is none."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def p_words(value: float) -> str:
+    """Two digits."""
+    return f"{value:.2g}"
+
+
+def interval(ends: Sequence[float | None]) -> str:
+    """``0.1 to 0.9``."""
+    low, high = (number(end) for end in ends)
+    return f"{low} to {high}"
