@@ -25,8 +25,6 @@ from tune_bn.training.seeds import make_generators
 from tune_bn.training.versions import library_versions
 
 TEST_ACCURACY, FINAL_TEST_ACCURACY = "test_accuracy", "final_test_accuracy"
-_MEMORY_FORMAT = "channels_last"
-"""As :func:`tune_bn.training.engine.to_device` lays activations out."""
 
 
 class TrainingRun:
@@ -76,7 +74,7 @@ class TrainingRun:
     @property
     def environment(self) -> dict[str, Any]:
         """On what the run ran, in all processes that had a part in it."""
-        here = environment(self.data.device, self.config.train.precision) | {"memory_format": _MEMORY_FORMAT}
+        here = environment(self.data.device, self.config.train.precision) | {"memory_format": self.engine.memory_format}
         return here if self.began_in is None else merged_environment(self.began_in, here)
 
     @property
