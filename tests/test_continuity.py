@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,19 @@ def test_before_the_plan_the_device_may_change(tmp_path: Path, root: Path) -> No
     message = refusal(folder, space_of(root))
     assert "was locked for runs on a GPU" in message
     assert message.endswith("accepted: more than 0, or a new study")
+
+
+def test_the_other_run_of_a_pair_is_told_where_the_first_one_was(tmp_path: Path, root: Path) -> None:
+    space, folder = space_of(root), tmp_path / "studies" / "one"
+    study = study_at(folder, space, Follower(4))
+    runner: Any = study.runner
+    runner.options = replace(runner.options, environment={"accelerator_type": "H100"})
+    with pytest.raises(Interrupted):
+        study.run()
+    assert study.folder.records.read()[-1].environment["accelerator_type"] == "H100"
+    feed = study_at(folder, space)._confirm()
+    places = [(task.arm, task.pair, task.beside) for task in iter(feed.next, None) if task is not None]
+    assert places[:2] == [("candidate-1", "confirm-s1", "H100"), ("baseline", "confirm-s2", None)]
 
 
 NETWORK = """
