@@ -130,7 +130,8 @@ class RunTable:
                 "accepted: one run each, by --filter or after the others are deleted"
             )
         remarks += [
-            f"{len(ids)} finished without {what} left out ({listed(ids, limit=3)})" for what, ids in lacking.items()
+            f"{len(ids)} finished {'run' if len(ids) == 1 else 'runs'} without {what} left out ({listed(ids, limit=3)})"
+            for what, ids in lacking.items()
         ]
         if not rows:
             raise ScoresError(
