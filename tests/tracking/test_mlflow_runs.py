@@ -173,7 +173,7 @@ def test_ten_thousand_runs_come_in_pages(monkeypatch, typed, experiment):
         (("--arm", "metrics.x", "--seed", "seed"), "--arm: got "),
         (("--arm", "gamma"), "--seed: missing beside --mlflow; accepted: "),
         ((*GAMMA, "--metric", "accuracy"), "--metric: got 'accuracy'; accepted: a metric of "),
-        ((*GAMMA, "--filter", "params.gamma > 1"), "--mlflow: "),
+        ((*GAMMA, "--filter", "params.gamma = '1' or params.gamma = '2'"), "--filter: got "),
         ((*GAMMA, "--score", "x"), "--score: got 'x' without --scores; "),
         ((*GAMMA, "--filter", "params.gamma = 'none'"), "experiment "),
         ((*GAMMA, "--baseline", "7"), "--baseline: got '7'; accepted: an arm of "),
