@@ -170,6 +170,12 @@ class CommandLine:
                 ("--alpha", word),
                 ("--json", word),
             ],
+            "verify --scores table.csv --baseline a": [
+                *((name, word) for name in ("--arm", "--seed", "--score", "--decimal")),
+                *((name, word) for name in ("--goal", "--looks", "--accept")),
+                *((name, NUMBERS.map(str)) for name in ("--threshold", "--folds")),
+                ("--unpaired", st.just("")),
+            ],
             "verify --baseline a": [("--scores", paths), ("--alpha", NUMBERS.map(str))],
             "status": [("", paths), ("--output", paths), ("--json", st.just(""))],
             "power": [(name, NUMBERS.map(str)) for name in ("--effect", "--std", "--rho", "--n", "--alpha", "--power")],

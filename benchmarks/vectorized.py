@@ -14,7 +14,7 @@ from scipy import special
 
 from benchmarks.simulation import AGREEMENT
 from tune_bn.analysis.paired import holm, paired_t_statistics
-from tune_bn.analysis.sequential import Design, design
+from tune_bn.analysis.sequential import Design
 from tune_bn.analysis.spending import repeated_p
 
 Array = NDArray[np.float64]
@@ -32,7 +32,7 @@ class Decided:
     """One-sided lower bound at 1 − alpha."""
     ci_from: Array
     ci_to: Array
-    """Two-sided interval at 1 − alpha."""
+    """Two-sided interval at 1 − 2·alpha, which belongs to the one-sided test."""
 
 
 def batches(studies: int) -> Iterator[int]:
@@ -68,10 +68,9 @@ def pick(values: Array, arms: NDArray[np.int64]) -> Array:
 def fixed_decisions(candidates: Array, baseline: Array, alpha: float) -> Decided:
     """The fixed design with Holm's correction; candidates (studies, k, n), baseline (studies, 1, n)."""
     _, p_value, ci_low = paired_t_statistics(candidates, baseline, alpha=alpha)
-    _, _, ci_from = paired_t_statistics(candidates, baseline, alpha=alpha / 2)
     effect = (candidates - baseline).mean(axis=-1)
     pairs = np.full(effect.shape, candidates.shape[-1])
-    return Decided(holm(p_value) <= alpha, pairs, ci_low, ci_from, 2 * effect - ci_from)
+    return Decided(holm(p_value) <= alpha, pairs, ci_low, ci_low, 2 * effect - ci_low)
 
 
 def sequential_decisions(candidates: Array, baseline: Array, rule: Design) -> Decided:
@@ -104,12 +103,5 @@ def sequential_decisions(candidates: Array, baseline: Array, rule: Design) -> De
         return np.take_along_axis(values, ended[..., None], axis=-1)[..., 0]
 
     effect, error = at_end(mean), at_end(error)
-    two_sided = np.array(design(rule.looks, rule.alpha / 2, futility=None).efficacy)[ended]
-    one_sided = np.array(rule.efficacy)[ended]
-    return Decided(
-        supported,
-        looks[ended],
-        effect - one_sided * error,
-        effect - two_sided * error,
-        effect + two_sided * error,
-    )
+    reach = np.array(rule.efficacy)[ended] * error
+    return Decided(supported, looks[ended], effect - reach, effect - reach, effect + reach)

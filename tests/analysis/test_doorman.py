@@ -238,6 +238,11 @@ def honest(rng):
     }
 
 
+def test_a_row_that_is_the_mean_in_one_arm_alone_is_a_run():
+    arms = {"base": [*BASE, round(float(np.mean(BASE)), 6)], "new": [*NEW, 95.61]}
+    assert not problems(table(arms))
+
+
 def test_honest_tables_pass():
     """Of 2,000 honest tables at most 2 are refused, by whichever check."""
     rng = np.random.default_rng(7)

@@ -123,7 +123,7 @@ def _refuse_double_use(columns: Columns) -> None:
     for use, names in taken.items():
         for name in names:
             other = seen.setdefault(name, use)
-            key = "paired_by" if "pair" in (other, use) else "score"
+            key = "paired_by" if columns.pair and "pair" in (other, use) else "score"
             if not name:
                 raise ConfigError("paired_by" if use == "pair" else use, name, "the name of a column")
             if other != use or list(names).count(name) > 1:

@@ -25,8 +25,10 @@ from tune_bn.analysis.repeats import (
     UNLIKELY,
     chance_of_all_equal,
     chance_of_equal,
+    crowding,
     decimals,
     equal_rows,
+    grid,
 )
 
 Array = NDArray[np.float64]
@@ -320,23 +322,28 @@ def _summary_values(usable: Usable, order: Sequence[str], paired_by: str) -> lis
                 chance = math.prod(_chance_of_statistic(column[-1], column[:end], statistic) for column in columns)
                 if chance >= SELDOM:
                     continue
+                chance *= crowding([column[:end] for column in columns])
+                # Each further reading of the rows has its own chance to fit.
+                plain = last and end == -1
+                if chance >= (SELDOM if plain else NEVER**1.5):
+                    continue
                 pairs = list(dict.fromkeys(rows[-1][0] for rows in ordered.values()))
                 text = f"{paired_by or 'row'} {listed(pairs)} is the {name} of the others in every arm"
-                refused = chance < UNLIKELY
+                refused = bool(chance < UNLIKELY)
                 more = ", and no run; accepted: rows of runs alone" if refused else ", as a row of summaries is"
                 return [Finding(SUMMARIES, text + more, refused)]
     return []
 
 
 def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array], float]) -> float:
-    """Chance that a run has by itself the score that a statistic of the others has; 1 where it has another."""
+    """Chance that a run has by itself the score that a statistic of the others has; infinite where it has another."""
     spread = _std(others)
     tolerance = 0.5000001 * 10.0 ** -decimals(float(value)) + 1e-12 * abs(value)
     if spread == 0 or not abs(value - statistic(others)) <= tolerance:
-        return 1.0
+        return math.inf
     # So far out no run lies anyway.
     outside = 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
-    return outside * min(1.0, 2 * tolerance / (2.5 * spread))
+    return outside * min(1.0, max(2 * tolerance, grid(others)) / (2.5 * spread))
 
 
 def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:

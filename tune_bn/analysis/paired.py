@@ -176,11 +176,11 @@ def holm(p_values: ArrayLike) -> Array:
 
 
 def _correlation(first: Array, second: Array) -> float | None:
-    scaled = []
+    scaled: list[Array] = []
     for scores, error in zip((first, second), score_error(first, second), strict=True):
         if not varies(scores, error):
             return None
         scaled.append(np.ldexp(scores, -scale_of(scores)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = float(np.corrcoef(*scaled)[0, 1])
+        found = float(np.asarray(np.corrcoef(np.stack(scaled)), dtype=float)[0, 1])
     return float(np.clip(found, -1.0, 1.0)) if math.isfinite(found) else None

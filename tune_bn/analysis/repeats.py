@@ -97,17 +97,34 @@ def chance_of_all_equal(columns: Sequence[Array]) -> float:
     if np.any(scale == 0):
         varying = [column for column, size in zip(columns, scale, strict=True) if size > 0]
         return chance_of_all_equal(varying) if varying else 1.0
-    matrix = np.atleast_2d(np.nan_to_num(np.corrcoef(columns), nan=1.0))
-    # Rounding hides some of the correlation, and few runs show too much or too little of it.
-    hidden = np.sqrt(1 + 1 / (12 * scale**2))
-    matrix = np.clip(np.nan_to_num(matrix * np.outer(hidden, hidden)), -0.97, 0.97)
-    np.fill_diagonal(matrix, 1.0)
-    values, vectors = np.linalg.eigh(matrix)
-    root = vectors * np.sqrt(np.maximum(values, 0.02))
-    fine = float(1 / (np.prod(2 * math.sqrt(math.pi) * scale) * math.sqrt(np.prod(np.maximum(values, 0.02)))))
+    # Rounding hides some of the correlation.
+    values, vectors = _axes(columns, np.sqrt(1 + 1 / (12 * scale**2)))
+    root = vectors * np.sqrt(values)
+    fine = float(1 / (np.prod(2 * math.sqrt(math.pi) * scale) * math.sqrt(np.prod(values))))
     draws = _normal(len(columns)) @ (math.sqrt(2) * scale[:, None] * root).T
     drawn = float(np.mean(np.prod(np.maximum(0.0, 1 - np.abs(draws)), axis=1)))
     return min(1.0, max(fine if np.min(scale) > 3 else 0.0, drawn))
+
+
+def crowding(columns: Sequence[Array]) -> float:
+    """How many times more often than independent ones correlated arms lie together at one point: 1 / √det R.
+
+    Columns of different lengths belong to no pairs, and are independent.
+    """
+    if len(columns) < 2 or len({column.size for column in columns}) > 1:
+        return 1.0
+    scale = np.array([_spread(column) / grid(column) for column in columns])
+    values, _ = _axes(columns, np.sqrt(1 + 1 / (12 * np.maximum(scale, 0.3) ** 2)))
+    return float(1 / math.sqrt(np.prod(values)))
+
+
+def _axes(columns: Sequence[Array], hidden: Array) -> tuple[Array, Array]:
+    """The principal axes of the correlations over pairs: variances, shape (k,), and directions, shape (k, k)."""
+    matrix = np.atleast_2d(np.nan_to_num(np.corrcoef(np.stack(columns)), nan=1.0))
+    matrix = np.clip(np.nan_to_num(matrix * np.outer(hidden, hidden)), -0.97, 0.97)
+    np.fill_diagonal(matrix, 1.0)
+    values, vectors = np.linalg.eigh(matrix)
+    return np.maximum(values, 0.02), vectors
 
 
 @lru_cache(maxsize=8)

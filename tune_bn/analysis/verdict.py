@@ -114,7 +114,7 @@ def _compare(
         np.array([scores[name][seed] for seed in plan["seeds"][:n]]) for name in (arm["arm"], opponent(arm))
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
-    found = {
+    found: dict[str, Any] = {
         "n": n,
         "effect": result.effect,
         "std_difference": result.std,

@@ -133,9 +133,11 @@ def harm_sentence(
     if not worse or len(arms) == 1:
         return ""
     named = f": {listed('supported')}" if better else ""
+    rest = len(arms) - better - worse
+    undecided = f"; undecided in {rest}" if rest else ""
     return (
         f"Better in {better} of {len(arms)} {kind}{named}; worse in {worse}: {listed('worse')}, by the mirrored test "
-        f"with the same correction; undecided in {len(arms) - better - worse}. "
+        f"with the same correction{undecided}. "
     )
 
 

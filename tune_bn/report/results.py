@@ -87,13 +87,15 @@ def result(study: StudyFiles) -> Iterator[Block]:
         f"{metric_words(verdict['metric'])}, %",
         "n",
         "effect, pp",
+        # What decides stands first, where a narrow screen shows it.
+        *(["finding"] if losses else []),
+        *(["interval at its Holm step, pp"] if several and losses else []),
+        *(["p, adjusted (Holm)"] if several else []),
+        *(["p of a loss, adjusted"] if several and losses else []),
         *bound,
         f"{percent_words(confidence_of(verdict))} interval, pp",
         f"{repeated}p",
         *([f"{repeated}p, two-sided", f"{repeated}p of a loss"] if losses else []),
-        *(["p, adjusted (Holm)"] if several else []),
-        *(["p of a loss, adjusted", "interval at its Holm step, pp"] if several and losses else []),
-        *(["finding"] if losses else []),
         "d_z",
         "ρ",
     ]
@@ -103,17 +105,14 @@ def result(study: StudyFiles) -> Iterator[Block]:
             mean_cell(arm),
             str(arm.get("n") or len(arm["scores"])),
             gain(arm.get("effect")),
+            *([finding(arm)] if losses else []),
+            *([interval(arm.get("ci_adjusted"))] if several and losses else []),
+            *([number(arm.get("p_adjusted"), ".2g")] if several else []),
+            *([number(arm.get("p_worse_adjusted"), ".2g")] if several and losses else []),
             *([gain(arm.get("ci_low"))] if bound else []),
             interval(arm.get("ci")),
             number(arm.get("p_value"), ".2g"),
             *([number(arm.get("p_two_sided"), ".2g"), number(arm.get("p_worse"), ".2g")] if losses else []),
-            *([number(arm.get("p_adjusted"), ".2g")] if several else []),
-            *(
-                [number(arm.get("p_worse_adjusted"), ".2g"), interval(arm.get("ci_adjusted"))]
-                if several and losses
-                else []
-            ),
-            *([finding(arm)] if losses else []),
             number(arm.get("d_z"), ".2f"),
             number(arm.get("correlation"), ".2f"),
         ]

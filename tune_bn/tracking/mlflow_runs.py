@@ -94,7 +94,7 @@ class RunTable:
         """
         metric = metric.removeprefix("metrics.")
         keys = {"arm": _key(arm, "arm"), **{name: _key(name, "seed") for name in seed}}
-        self._runs = list(self._search(condition))
+        self._runs = self._matching(condition)
         finished = [run for run in self._runs if run.info.status == _FINISHED]
         remarks = self._left_out(condition)
         if not finished:
@@ -130,7 +130,8 @@ class RunTable:
                 "accepted: one run each, by --filter or after the others are deleted"
             )
         remarks += [
-            f"{len(ids)} finished without {what} left out ({listed(ids, limit=3)})" for what, ids in lacking.items()
+            f"{len(ids)} finished {'run' if len(ids) == 1 else 'runs'} without {what} left out ({listed(ids, limit=3)})"
+            for what, ids in lacking.items()
         ]
         if not rows:
             raise ScoresError(
@@ -186,6 +187,17 @@ class RunTable:
         for name, text in {**shared, "reason": verdict["reason"][:_MOST_IN_A_TAG]}.items():
             self._client.set_experiment_tag(self._experiment.experiment_id, f"{PREFIX}{name}", text)
         return len(tags)
+
+    def _matching(self, condition: str | None) -> list[Run]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return list(self._search(condition))
+        except MlflowException as error:
+            if not condition or error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+                raise
+            words = " ".join(str(error).split())[:300]
+            raise ConfigError("filter", condition, f"a filter of MLflow's ({words})") from None
 
     def _search(self, condition: str | None, *, deleted: bool = False) -> Iterator[Run]:
         from mlflow.entities import ViewType
