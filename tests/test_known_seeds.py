@@ -32,8 +32,8 @@ def confirmed(path: Path, seeds: list[int] | None = None, **sections: Any) -> St
 def test_a_study_of_the_same_space_is_named_with_its_seeds_and_fresh_ones(tmp_path: Path) -> None:
     other = confirmed(tmp_path / "small-1")
     assert remark(space_with(), [other]) == (
-        "remark: small-1 confirms the same baseline on the seeds 1–15 of seeds.confirm: its runs will be the same, so the "
-        "verdicts are not independent, and whoever has read one knows the seeds of the other; fresh ones: --set "
+        "remark: small-1 confirms the same baseline on the seeds 1–15 of seeds.confirm: its runs will be the same, so "
+        "the verdicts are not independent, and whoever has read one knows the seeds of the other; fresh ones: --set "
         "'seeds.confirm={from: 16, to: 30}'"
     )
 
