@@ -166,9 +166,10 @@ def test_an_arm_that_cannot_be_trained_gets_no_trials_without_end(tmp_path: Path
     assert len(ends(study, BASELINE)) == 8 + FINALISTS
 
 
-def test_a_candidate_that_is_the_baseline_takes_no_others_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 9])
+def test_a_candidate_that_is_the_baseline_takes_no_others_place(tmp_path: Path, workers: int) -> None:
     points = [{"gamma": 1.0, "c": 1.0, "lr": 0.01 * 10**n} for n in range(3)]
-    study = study_in(tmp_path / "slow-1", space_with(sampler={"points": points, "name": "random"}))
+    study = study_in(tmp_path / "slow-1", space_with(sampler={"points": points, "name": "random"}), workers=workers)
     study.run()
     own = {r.trial for r in study.folder.records if (r.stage, r.arm) == (SEARCH, CANDIDATE) and r.config["c"] == 1.0}
     assert own == {0, 1, 2}
