@@ -170,6 +170,26 @@ def test_the_scheduler_sees_the_mean_over_the_seeds_in_every_epoch(dataset: Data
     assert [report.objective for report in reports] == pytest.approx([fmean(step) for step in zip(*best, strict=True)])
 
 
+def test_a_trial_that_goes_on_from_a_checkpoint_tells_what_it_had_reached_at_the_milestones(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    space = space_with(train={**CONTENT["train"], "epochs": 6})
+    task = Task(SEARCH, CANDIDATE, 0, {"gamma": 0.3}, space.run_config({"gamma": 0.3}), tuple(SEEDS), may_stop=True)
+    data = DeviceData(dataset.without_test(), torch.device("cpu"))
+    options = WorkerOptions(tmp_path, checkpoint_seconds=1e-9, report_seconds=0.0, milestones=(1, 3, 5))
+    worker = TaskWorker(task, data, options)
+    first = [worker.step() for _ in range(4)]
+    worker.close()
+    assert [report.objectives for report in first] == [{report.epoch: report.objective} for report in first]
+    again = TaskWorker(task, data, options)
+    done = again.epoch
+    assert done >= 3
+    report = again.step()
+    expected = {reported.epoch: reported.objective for reported in first if reported.epoch in (1, 3)}
+    assert report.objectives == pytest.approx(expected | {done + 1: report.objective})
+    assert again.step().passed == {}
+
+
 def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_torn_trials(
     tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,13 +220,11 @@ class SearchFeed:
         fixed = self.space.baseline if arm == BASELINE else self.space.fixed_scientific
         overrides = self.space.normalized({**fixed, **proposal.overrides})
         config = self.space.run_config(overrides)
-        self._fates[arm][proposal.trial] = _OPEN
+        self._fates[arm][proposal.trial] = _LOST if self._is_no_rival(arm, overrides) else _OPEN
         return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search), may_stop=True)
 
     def spares(self, task: Task) -> bool:
         """See :class:`tune_bn.runners.base.Feed`."""
-        if task.trial is None or self._is_no_rival(task.arm, task.overrides):
-            return False
         hopeful = sorted(trial for trial, fate in self._fates[task.arm].items() if fate in (_OPEN, _WHOLE))
         return task.trial in hopeful[: self.space.budget.finalists]
 
