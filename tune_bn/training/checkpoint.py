@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tune_bn.errors import own_fault
+
 LATEST, PREVIOUS = "latest.pt", "previous.pt"
 
 CHECKPOINT_SHARE = 0.02
@@ -97,6 +99,7 @@ class CheckpointWriter:
         self._held_up = 0.0
         self._thread: threading.Thread | None = None
         self._problem: str | None = None
+        self._fault: Exception | None = None
 
     @property
     def problem(self) -> str | None:
@@ -126,6 +129,7 @@ class CheckpointWriter:
         """
         if self.writing:
             return False
+        self._raise_fault()
         start = self._saved_at = self._clock()
         try:
             self.store.make_folder()
@@ -140,18 +144,27 @@ class CheckpointWriter:
         return True
 
     def flush(self) -> None:
-        """Wait for the write in flight, whatever becomes of it."""
+        """Wait for the write in flight. Raises what no disk is to blame for, as a state that cannot be written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._raise_fault()
 
     def _write(self, state: Mapping[str, Any]) -> None:
         try:
             self.store.write(state)
             self._problem = None
         # A full disk is an OSError here and a RuntimeError of torch's there.
-        except Exception as error:
+        except (OSError, RuntimeError) as error:
             self._problem = _words_of(error)
+        # A state that cannot be written at all would leave every run without checkpoints.
+        except Exception as error:
+            self._fault = error
+
+    def _raise_fault(self) -> None:
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
 
 
 def _words_of(error: Exception) -> str:
@@ -197,6 +210,8 @@ def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
                 return None
         state = torch.load(path, map_location=device, weights_only=True)
     # Neither reader names the errors that a damaged file may raise, and whichever it is, the run goes on without it.
-    except Exception:
+    except Exception as error:
+        if own_fault(error) is not None:
+            raise
         return None
     return state if isinstance(state, dict) else None
