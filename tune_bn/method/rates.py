@@ -275,7 +275,9 @@ def _keep(groups: Sequence[dict[str, Any]], rule: _Rule) -> None:
         # One tensor may have been put into several groups.
         if any(other.get("lr") is rate for other in groups if other is not group):
             group["lr"] = rate.new_tensor(0.0).add_(wanted)
+        elif isinstance(wanted, Tensor):
+            rate.copy_(wanted)
         else:
-            rate.copy_(torch.as_tensor(wanted, dtype=rate.dtype))
+            rate.fill_(wanted)
     elif isinstance(wanted, Tensor) or rate is None or not abs(rate - wanted) <= EXACT * abs(wanted):
         group["lr"] = wanted
