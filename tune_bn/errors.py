@@ -28,6 +28,9 @@ def own_fault(error: BaseException) -> str | None:
     if not isinstance(error, _MISTAKES):
         return None
     lines = traceback.extract_tb(error.__traceback__)
+    while lines and lines[-1].name == "__getattr__":
+        # Modules and objects may look up names by a function of their own; it is the caller's mistake all the same.
+        lines.pop()
     if not lines or not Path(lines[-1].filename).is_relative_to(_PACKAGE):
         return None
     return f"{Path(lines[-1].filename).relative_to(_PACKAGE.parent)}:{lines[-1].lineno}"
