@@ -126,10 +126,14 @@ class CheckpointWriter:
 
         Returns:
             Whether the checkpoint was taken.
+
+        Raises:
+            Exception: what the last write raised, where that is no fault of the disk.
         """
         if self.writing:
             return False
-        self._raise_fault()
+        if self._fault is not None:
+            raise self._fault
         start = self._saved_at = self._clock()
         try:
             self.store.make_folder()
@@ -144,11 +148,10 @@ class CheckpointWriter:
         return True
 
     def flush(self) -> None:
-        """Wait for the write in flight. Raises what no disk is to blame for, as a state that cannot be written."""
+        """Wait for the write in flight, whatever becomes of it."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._raise_fault()
 
     def _write(self, state: Mapping[str, Any]) -> None:
         try:
@@ -157,14 +160,9 @@ class CheckpointWriter:
         # A full disk is an OSError here and a RuntimeError of torch's there.
         except (OSError, RuntimeError) as error:
             self._problem = _words_of(error)
-        # A state that cannot be written at all would leave every run without checkpoints.
+        # No disk is to blame for a state that cannot be written at all: no run would have checkpoints any more.
         except Exception as error:
-            self._fault = error
-
-    def _raise_fault(self) -> None:
-        if self._fault is not None:
-            fault, self._fault = self._fault, None
-            raise fault
+            self._problem, self._fault = _words_of(error), error
 
 
 def _words_of(error: Exception) -> str:
