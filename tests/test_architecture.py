@@ -207,14 +207,15 @@ def test_the_public_functions_come_with_their_first_use(tmp_path: Path) -> None:
 
 
 def test_the_public_names() -> None:
-    from tune_bn.method import batchnorm, convert, groups, iebn, rbn
+    from tune_bn.method import batchnorm, convert, groups, iebn, rates, rbn
 
     assert tune_bn.scale_batchnorm is batchnorm.scale_batchnorm
     assert tune_bn.parameter_groups is groups.parameter_groups
     assert tune_bn.convert is convert.convert
+    assert (tune_bn.check_rates, tune_bn.keep_rates) == (rates.check_rates, rates.keep_rates)
     layers = {"InstanceEnhancementBatchNorm2d": iebn, "RepresentativeBatchNorm2d": rbn}
     assert all(getattr(tune_bn, name) is getattr(home, name) for name, home in layers.items())
-    functions = {"convert", "parameter_groups", "scale_batchnorm"}
+    functions = {"check_rates", "convert", "keep_rates", "parameter_groups", "scale_batchnorm"}
     assert {"__version__", *functions, *layers} == set(tune_bn.__all__) <= set(dir(tune_bn))
     with pytest.raises(AttributeError, match="no attribute 'scale_batchnorms'"):
         _ = tune_bn.scale_batchnorms  # type: ignore[attr-defined]

@@ -7,9 +7,33 @@ with status 2; no traceback reaches the user.
 from __future__ import annotations
 
 import re
+import traceback
+from pathlib import Path
 from typing import Any
 
 _LINE_BREAKS_AND_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+_MISTAKES = (TypeError, AttributeError, NameError, ImportError, LookupError, AssertionError)
+_PACKAGE = Path(__file__).parent
+
+
+def own_fault(error: BaseException) -> str | None:
+    """File and line in this package whose mistake an error is; None where it is anybody else's.
+
+    A name or an argument that a library no longer has is a mistake of the line that uses it: the innermost line of the
+    traceback, since the library is not entered. A handler that takes whatever a library, a device or a user's own code
+    may raise asks this first, so that a mistake here does not read as an outage there.
+    """
+    if not isinstance(error, _MISTAKES):
+        return None
+    lines = traceback.extract_tb(error.__traceback__)
+    while lines and lines[-1].name == "__getattr__":
+        # Modules and objects may look up names by a function of their own; it is the caller's mistake all the same.
+        lines.pop()
+    if not lines or not Path(lines[-1].filename).is_relative_to(_PACKAGE):
+        return None
+    return f"{Path(lines[-1].filename).relative_to(_PACKAGE.parent)}:{lines[-1].lineno}"
 
 
 class TuneBNError(Exception):

@@ -163,6 +163,20 @@ def test_a_group_of_a_backbone_and_one_of_a_head() -> None:
         step(optimizer)
 
 
+def test_a_script_that_writes_into_the_first_group_alone() -> None:
+    optimizer = optimizer_of()
+    optimizer.param_groups[0]["lr"] = LR / 10
+    with pytest.raises(MethodError, match=r"got 0.001 beside an lr of 0.01; accepted: 0.0001"):
+        step(optimizer)
+    step(keep_rates(optimizer))
+    assert rates(optimizer) == {"weights": LR / 10, "shifts": LR, "gamma": LR / 10 / C}
+    bare = torch.optim.SGD(parameter_groups(nn.BatchNorm1d(4), lr=LR, c=C))
+    step(bare)
+    bare.param_groups[0]["lr"] = LR / 10
+    with pytest.raises(MethodError, match=WRONG):
+        step(bare)
+
+
 def test_beta_with_a_divisor_of_its_own() -> None:
     optimizer = torch.optim.SGD(parameter_groups(network(), lr=LR, c=C, c_beta=5))
     optimizer.param_groups[2]["lr"] = LR

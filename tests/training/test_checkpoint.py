@@ -328,6 +328,9 @@ def test_what_cannot_be_saved_leaves_nothing_behind(slow: SlowStore) -> None:
     writer.flush()
     assert writer.problem is not None
     assert list(slow.folder.iterdir()) == []
+    # No disk is to blame for it: a trainer that is told of a problem alone would train on without checkpoints.
+    with pytest.raises(AttributeError, match="pickle"):
+        writer.save(state(2))
 
 
 def test_a_folder_that_cannot_be_made_is_told_and_tried_again_when_due(tmp_path: Path) -> None:

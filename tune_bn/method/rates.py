@@ -45,11 +45,16 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a call said of a parameter; ``symbol`` is empty for those that learn at lr."""
+    """What a call said of a parameter: the name of its group, and what its rate is divided by."""
 
     call: _Call
-    symbol: str
+    name: str
     divisor: float
+
+    @property
+    def symbol(self) -> str:
+        """Empty for those that learn at lr."""
+        return SYMBOLS.get(self.name, "")
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def remember_rates(groups: Sequence[dict[str, Any]], lr: float) -> None:
     """Mark new parameter groups with their divisors, and have every step of an optimizer that holds them looked at."""
     call, divisors = _Call(float(lr)), tuple((group["name"], group[DIVISOR]) for group in groups)
     for group in groups:
-        one = _Asked(call, SYMBOLS.get(group["name"], ""), group[DIVISOR])
+        one = _Asked(call, group["name"], group[DIVISOR])
         for parameter in group["params"]:
             asked: dict[tuple[Any, ...], _Asked] = _asked.setdefault(parameter, {})
             asked.pop(divisors, None)
@@ -100,8 +105,9 @@ def check_rates(optimizer: Optimizer) -> None:
     state dict loaded, and after each step of a scheduler where the optimizer's steps are replayed from a CUDA graph,
     which runs no Python.
 
-    Compared are rates within one optimizer: those of γ, and of β where it has a divisor, with those of the other
-    groups of the same call. Where an optimizer holds γ alone, nothing is compared.
+    Compared are rates within one optimizer: those of γ, and of β where it has a divisor, with that of a group with
+    weights of the same call, or with shifts where there are no weights. Where an optimizer holds γ alone, nothing is
+    compared.
 
     Raises:
         MethodError: a rate is not ``lr / c``; γ stands in one group with parameters of another divisor; the optimizer
@@ -116,7 +122,7 @@ def keep_rates(optimizer: O) -> O:
     """Let γ learn at ``lr / c`` whatever a scheduler, a loaded state or a script writes; returns the optimizer.
 
     From here on the rate of γ, and of β where it has a divisor, is overwritten before every step by the rate of the
-    first group with other parameters of the same call, divided by c. A rate that is right stays bit for bit. So any
+    first group with weights of the same call, divided by c. A rate that is right stays bit for bit. So any
     scheduler will do, also one that knows a single number for all groups, as ``OneCycleLR(max_lr=0.1)``, ``eta_min`` or
     ``min_lr``. It is overwritten at once too; call it again after each step of a scheduler where the optimizer's steps
     are replayed from a CUDA graph that was captured elsewhere.
@@ -203,27 +209,29 @@ def _watch(optimizer: Optimizer) -> _Watch:
 def _look_through(groups: Sequence[dict[str, Any]], shape: tuple[Any, ...]) -> _Watch:
     """Who is in which group, by what ``parameter_groups`` was asked for each parameter."""
     scaled: list[dict[tuple[_Call, float], str]] = []
-    plain: list[set[_Call]] = []
+    plain: list[dict[_Call, set[str]]] = []
     for group in groups:
         scaled.append({})
-        plain.append(set())
+        plain.append({})
         for parameter in group["params"]:
             asked = list(_asked.get(parameter, {}).values())
             if any(one.symbol for one in asked):
                 # The group's own mark tells which call it comes from, unless a loaded state brought a foreign one.
-                one = [one for one in asked if one.divisor == group.get(DIVISOR)][-1:] or asked[-1:]
-                scaled[-1].update({(one[0].call, one[0].divisor): one[0].symbol})
+                one = ([one for one in asked if one.divisor == group.get(DIVISOR)] or asked)[-1]
+                scaled[-1][one.call, one.divisor] = one.symbol
             else:
-                plain[-1].update(one.call for one in asked)
+                for one in asked:
+                    plain[-1].setdefault(one.call, set()).add(one.name)
     rules, mixed = [], []
     for place, members in enumerate(scaled):
         for (call, divisor), symbol in members.items():
             if call in plain[place]:
                 mixed.append(symbol)
                 continue
-            references = tuple(n for n, calls in enumerate(plain) if call in calls and not scaled[n])
-            if references:
-                rules.append(_Rule(call, symbol, divisor, place, references))
+            others = {n: calls[call] for n, calls in enumerate(plain) if call in calls and not scaled[n]}
+            weights = tuple(n for n, names in others.items() if "weights" in names)
+            if others:
+                rules.append(_Rule(call, symbol, divisor, place, weights or tuple(others)))
     return _Watch(shape, tuple(rules), tuple(mixed))
 
 
@@ -275,7 +283,9 @@ def _keep(groups: Sequence[dict[str, Any]], rule: _Rule) -> None:
         # One tensor may have been put into several groups.
         if any(other.get("lr") is rate for other in groups if other is not group):
             group["lr"] = rate.new_tensor(0.0).add_(wanted)
+        elif isinstance(wanted, Tensor):
+            rate.copy_(wanted)
         else:
-            rate.copy_(torch.as_tensor(wanted, dtype=rate.dtype))
+            rate.fill_(wanted)
     elif isinstance(wanted, Tensor) or rate is None or not abs(rate - wanted) <= EXACT * abs(wanted):
         group["lr"] = wanted

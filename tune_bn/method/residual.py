@@ -14,7 +14,7 @@ from torch.nn.modules import activation
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from tune_bn.errors import MethodError
+from tune_bn.errors import MethodError, own_fault
 from tune_bn.method.probing import keeps_forward, zero_learns
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -99,6 +99,8 @@ def _trace(model: nn.Module) -> fx.Graph:
         return _Tracer(param_shapes_constant=True).trace(model, concrete_args=optional or None)
     except Exception as error:
         # Tracing runs the network's own code on stand-ins, and any error may come of that.
+        if own_fault(error) is not None:
+            raise
         reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise MethodError(
             f"model: got {type(model).__name__}, whose residual branches cannot be traced ({reason}); "

@@ -27,7 +27,7 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tun
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
-from tune_bn.errors import ClusterLost, Interrupted, RunnerError
+from tune_bn.errors import ClusterLost, Interrupted, RunnerError, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
 from tune_bn.method.user_network import is_user_network, source_trees
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
@@ -136,6 +136,8 @@ def connect(options: RayOptions) -> None:
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
         _disconnect()
+        if own_fault(error) is not None:
+            raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if options.address is not None:
             raise unreachable(options.address, reason) from None

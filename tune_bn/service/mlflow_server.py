@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from tune_bn.errors import ServiceError
 from tune_bn.service.head import ADMINISTRATOR, Head
 from tune_bn.service.secret_files import read_or_make, write_private
 from tune_bn.tracking.mlflow_uri import for_mlflow, sqlite_uri
@@ -55,6 +56,9 @@ def main() -> None:
     import mlflow.server
     from mlflow.cli import cli
 
+    if not callable(getattr(mlflow.server, "_exec_cmd", None)):
+        # Setting a name that nothing reads would start the server as a child, which outlives a parent that is killed.
+        raise ServiceError("this version of MLflow has no mlflow.server._exec_cmd; accepted: one of constraints.txt")
     mlflow.server._exec_cmd = _become
     cli(arguments)
 

@@ -21,6 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.curves import CurveLog
+from tune_bn.errors import own_fault
 from tune_bn.identity import renewed, settle, tracked_at
 from tune_bn.records import Record, RecordLog
 from tune_bn.runners.base import EpochPoint, Task
@@ -294,6 +295,8 @@ class MlflowObserver:
                 store.upload(path)
                 del self._artifacts[path]
         except Exception as error:
+            if own_fault(error) is not None:
+                raise
             # Artifacts may lie elsewhere than runs; only where the store itself is gone is this an outage.
             store.ping()
             if not self._artifacts_failed:
@@ -304,6 +307,13 @@ class MlflowObserver:
         self._store = None
         if not self._down.is_set():
             self._down.set()
+            place = own_fault(error)
+            if place is not None:
+                self._warn(
+                    f"a fault of tune_bn itself ({place}, {_reason(error)}), not of MLflow at {shown(self._uri)}: "
+                    "the study is not shown there; it goes on, and its records are whole"
+                )
+                return
             self._warn(
                 f"MLflow at {shown(self._uri)} cannot be used now ({_reason(error)}); the study goes on, "
                 "its runs follow when MLflow is back"

@@ -134,8 +134,8 @@ class Entry:
             if images.shape != self.shape or images.dtype != np.uint8 or not images.flags.c_contiguous:
                 return None
             return images if hashlib.sha256(images.data).hexdigest() == facts["sha256"] else None
-        # What a damaged file raises is not foreseeable, and whatever it is, the images are decoded again.
-        except Exception:
+        # Damaged: the images are decoded again.
+        except (OSError, EOFError, ValueError, KeyError, TypeError, SyntaxError, OverflowError, RecursionError):
             return None
 
     def read_or_decode(self, advance: Callable[[int], None]) -> NDArray[np.uint8]:

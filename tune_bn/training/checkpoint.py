@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tune_bn.errors import own_fault
+
 LATEST, PREVIOUS = "latest.pt", "previous.pt"
 
 CHECKPOINT_SHARE = 0.02
@@ -97,6 +99,7 @@ class CheckpointWriter:
         self._held_up = 0.0
         self._thread: threading.Thread | None = None
         self._problem: str | None = None
+        self._fault: Exception | None = None
 
     @property
     def problem(self) -> str | None:
@@ -123,9 +126,14 @@ class CheckpointWriter:
 
         Returns:
             Whether the checkpoint was taken.
+
+        Raises:
+            Exception: what the last write raised, where that is no fault of the disk.
         """
         if self.writing:
             return False
+        if self._fault is not None:
+            raise self._fault
         start = self._saved_at = self._clock()
         try:
             self.store.make_folder()
@@ -150,8 +158,11 @@ class CheckpointWriter:
             self.store.write(state)
             self._problem = None
         # A full disk is an OSError here and a RuntimeError of torch's there.
-        except Exception as error:
+        except (OSError, RuntimeError) as error:
             self._problem = _words_of(error)
+        # No disk is to blame for a state that cannot be written at all: no run would have checkpoints any more.
+        except Exception as error:
+            self._problem, self._fault = _words_of(error), error
 
 
 def _words_of(error: Exception) -> str:
@@ -197,6 +208,8 @@ def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
                 return None
         state = torch.load(path, map_location=device, weights_only=True)
     # Neither reader names the errors that a damaged file may raise, and whichever it is, the run goes on without it.
-    except Exception:
+    except Exception as error:
+        if own_fault(error) is not None:
+            raise
         return None
     return state if isinstance(state, dict) else None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from tune_bn.errors import own_fault
 from tune_bn.layers import Diagnostics
 from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.diagnostics import first_gradients, inspect_layers
@@ -60,7 +61,9 @@ def try_to_inspect(run: TrainingRun) -> Diagnostics:
     except Exception as error:
         # A network of the user's own may object to anything, and a device may be full.
         reason = next(iter(str(error).strip().splitlines()), "")
-        return Diagnostics(run.seed, epoch=run.epochs, problem=f"{type(error).__name__}: {reason}"[:500])
+        place = own_fault(error)
+        words = f"{type(error).__name__}: {reason}"[:400] + (f" (a fault of tune_bn itself, {place})" if place else "")
+        return Diagnostics(run.seed, epoch=run.epochs, problem=words)
 
 
 def first_weights(config: RunConfig, data: DeviceData, seed: int) -> nn.Module:

@@ -13,7 +13,7 @@ import re
 import types
 import warnings
 import zipfile
-from collections import Counter, defaultdict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 from torch import Tensor
 
-from tune_bn.errors import MethodError
+from tune_bn.errors import MethodError, own_fault
 
 ACCEPTED = (
     "a state dict, alone or within a dict (state_dict, model_state_dict, model, net, …), as torch.save, safetensors or "
@@ -63,36 +64,30 @@ class _Inert(dict[str, Any]):
         """Forget it."""
 
 
+def _new_dict(*_: Any) -> OrderedDict[str, Any]:
+    return OrderedDict()
+
+
 def _harmless() -> list[Any]:
     """What checkpoints hold besides tensors and plain values, and what executes nothing when it is made."""
+    dicts = [
+        *("lightning_fabric.utilities.data.AttributeDict", "lightning.fabric.utilities.data.AttributeDict"),
+        *("pytorch_lightning.utilities.parsing.AttributeDict", "lightning.pytorch.utilities.parsing.AttributeDict"),
+    ]
     stand_ins = [
         *(f"{kind.__module__}.{kind.__qualname__}" for kind in (argparse.Namespace, types.SimpleNamespace)),
         *(f"pathlib.{name}" for name in pathlib.__all__),
         *(f"pathlib._local.{name}" for name in pathlib.__all__),
-        "lightning_fabric.utilities.data.AttributeDict",
-        "lightning.fabric.utilities.data.AttributeDict",
-        "pytorch_lightning.utilities.parsing.AttributeDict",
-        "lightning.pytorch.utilities.parsing.AttributeDict",
     ]
     numbers: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefdSU")]
     for home in ("numpy.core.multiarray", "numpy._core.multiarray"):
         # NumPy 1 and 2 name their own functions differently, and each writes its own name.
-        numbers += [(np._core.multiarray.scalar, f"{home}.scalar")]
-        numbers += [(np._core.multiarray._reconstruct, f"{home}._reconstruct")]
-    return [
-        *numbers,
-        list,
-        dict,
-        set,
-        tuple,
-        int,
-        float,
-        bool,
-        str,
-        defaultdict,
-        deque,
-        *((_Inert, name) for name in stand_ins),
-    ]
+        numbers += [(multiarray.scalar, f"{home}.scalar")]
+        numbers += [(multiarray._reconstruct, f"{home}._reconstruct")]
+    # The reader fills dicts of these two types alone.
+    filled = [(OrderedDict, name) for name in dicts] + [(_new_dict, "collections.defaultdict")]
+    plain: list[Any] = [list, dict, set, int, float, bool, str]
+    return [*numbers, *plain, *filled, *((_Inert, name) for name in stand_ins)]
 
 
 def read_weight_file(file: Path) -> Any:
@@ -107,6 +102,7 @@ def read_weight_file(file: Path) -> Any:
         raise MethodError(f"{got}, the folder of a sharded checkpoint; accepted: one file with {ACCEPTED}")
     if not file.is_file():
         raise MethodError(f"{got}, which is no file; accepted: a file with {ACCEPTED}")
+    harmless = _harmless()
     try:
         with open(file, "rb") as handle:
             start = handle.read(64)
@@ -127,7 +123,7 @@ def read_weight_file(file: Path) -> Any:
             if names and all(name.endswith(".npy") for name in names):
                 with np.load(file, allow_pickle=False) as arrays:
                     return {name: arrays[name] for name in arrays.files}
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(harmless):
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except MethodError:
@@ -136,6 +132,8 @@ def read_weight_file(file: Path) -> Any:
         raise MethodError(f"{got}, which does not fit the memory of this machine; accepted: a smaller file") from None
     # The readers do not name the errors that a foreign file may raise, and their words advise to execute the file.
     except Exception as error:
+        if own_fault(error) is not None:
+            raise
         forbidden = re.search(r"GLOBAL ([\w.]+)", str(error)) if "nsupported" in str(error) else None
         why = "which torch.load does not read with weights_only=True"
         if forbidden is not None:
