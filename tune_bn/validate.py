@@ -123,7 +123,7 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
     from tune_bn.training.network_check import Batches, OneImageError, check_network, evaluation_batches
 
     evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size)
-    checked = set[str]()
+    checked, sized = set[str](), set[tuple[str, BatchSizes]]()
     for runs in found:
         model, train, sizes = runs.config.model, runs.config.train, runs.sizes
         # Any network takes any single number.
@@ -138,8 +138,11 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
         which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
         alone = f"leaves a last batch of one of {data.train_size} images"
         try:
+            # How many images a network takes is no matter of its layers' kind.
+            wanted = None if (model.arch, sizes) in sized else batches
             gpu = space.resources.gpu > 0
-            yield from check_network(config, data.image_shape, data.num_classes, batches, gpu=gpu)
+            yield from check_network(config, data.image_shape, data.num_classes, wanted, gpu=gpu)
+            sized.add((model.arch, sizes))
         except OneImageError as error:
             if not inside:
                 raise

@@ -217,11 +217,13 @@ class _Trial:
             found.append(f"trained with contiguous memory, since {self.layout.reason}")
         found += self._step()
         found += self._evaluation()
-        found += self._restored()
-        strays = self._sizes(batches)
+        fresh = self._built(0)
+        initial = self._initial_weights(fresh)
+        found += self._restored(fresh)
+        strays = self._sizes(batches, gpu=gpu)
         if gpu and strays:
             found.append("a tensor of its own stays on the CPU, which a GPU will not take; a buffer would go with it")
-        return [f"{self.arch}: {words}" for words in (*found, *self._initial_weights())]
+        return [f"{self.arch}: {words}" for words in (*found, *initial)]
 
     def _step(self) -> list[str]:
         """A training step of two images."""
@@ -269,9 +271,8 @@ class _Trial:
             found.append(f"evaluation changes {changed[0]}: what it learns depends on the validation images")
         return found
 
-    def _restored(self) -> list[str]:
+    def _restored(self, fresh: nn.Module) -> list[str]:
         """Whether the weights are kept and loaded again, as for a resume and for the test of the best epoch."""
-        fresh = self._built(0)
         try:
             load_weights(fresh, {name: value.detach().clone() for name, value in self.network.state_dict().items()})
         except Exception as error:
@@ -286,7 +287,7 @@ class _Trial:
             return ["its state_dict does not hold all that it learns: a resumed run goes on from something else"]
         return []
 
-    def _sizes(self, batches: Batches) -> bool:
+    def _sizes(self, batches: Batches, *, gpu: bool) -> bool:
         """Other numbers of images; whether a tensor stays behind where the network goes to another device."""
         try:
             flops: float = forward_flops(self.config.model, self.shape, self.num_classes)
@@ -298,6 +299,8 @@ class _Trial:
         for size, training in wanted:
             if size <= most:
                 self.passes.forward(size, training=training)
+        if not gpu and all(size <= most for size, _ in wanted):
+            return False
         try:
             meta = _Passes(self.config, self.network, self.shape, self.num_classes, torch.device("meta"))
             for training in (True, False):
@@ -314,9 +317,9 @@ class _Trial:
     def _of(batches: Batches, training: bool) -> Sequence[int]:
         return [size for size in (batches.training if training else batches.evaluation) if size != IMAGES]
 
-    def _initial_weights(self) -> list[str]:
+    def _initial_weights(self, again: nn.Module) -> list[str]:
         """Whether the seed decides the initial weights, and nothing else."""
-        same, other = (self._built(seed).state_dict() for seed in (0, 1))
+        same, other = again.state_dict(), self._built(1).state_dict()
         start = {name: value for name, value in self.start.items() if value.is_floating_point()}
         if any(not torch.equal(value, same[name]) for name, value in start.items()):
             return ["its initial weights do not depend on torch's seed alone: two arms of a seed start from others"]
