@@ -223,7 +223,9 @@ def test_a_missing_split_is_refused(workplace: Path) -> None:
     root = image_folder(workplace)
     (root / "test").rename(root / "tset")
     problem = refusal(workplace, "search", "--space", "tiny.yaml")
-    assert problem.startswith(f"tiny.yaml: data.root: got '{root}', which has no test/; accepted: a folder with train/")
+    assert problem.startswith(
+        f"tiny.yaml: data.root: got '{root}', which has no test/ beside train/, tset/; accepted: a folder with train/"
+    )
 
 
 def test_an_empty_class_is_refused(workplace: Path) -> None:

@@ -57,11 +57,11 @@ def validate(
     path = find_space(space)
     loaded = load_space(path, set_ or [])
     with naming(source_words(path, set_ or [])):
-        say(describe(loaded, path))
+        lines = [describe(loaded, path)]
         if data:
             with ConsoleObserver() as console:
-                answer = describe_images(loaded, console.decoding)
-            say(answer)
+                lines.append(describe_images(loaded, console.decoding))
+        say("\n".join(lines))
 
 
 @app.command()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tune_bn.errors import DataError
@@ -229,3 +231,8 @@ def test_two_splits_are_not_one_folder(root: Path) -> None:
     (root / "test").symlink_to("train")
     with pytest.raises(DataError, match=rf"^{root}/test: is the same folder as {root}/train; accepted"):
         list_folder(str(root))
+
+
+@given(name=st.from_regex(leftovers._PLAIN, fullmatch=True))
+def test_the_short_way_agrees_with_the_patterns(name: str) -> None:
+    assert not leftovers._FILES.match(name)

@@ -87,9 +87,10 @@ def _splits(root: Path, val_folder: str | None) -> tuple[dict[str, Path], list[s
     notes = [f"not read, since no split is called so: {_few([f'{name}/' for name in others])}"] if others else []
     ordered = {split: found[split] for split in SPLITS if split in found}
     if TEST not in found and VALIDATION not in found:
-        beside = _few([f"{found[TRAIN].name}/", *(f"{name}/" for name in others)])
+        names = [f"{found[TRAIN].name}/", *(f"{name}/" for name in others)]
+        beside = "" if names == ["train/"] else f" beside {_few(names)}"
         raise DataError(
-            f"data.root: got {str(root)!r}, which has no test/ beside {beside}; accepted: a folder with {LAYOUT}, or "
+            f"data.root: got {str(root)!r}, which has no test/{beside}; accepted: a folder with {LAYOUT}, or "
             "with train/<class>/… and val/<class>/…"
         )
     return _with_val(root, ordered, val_folder, notes), notes
