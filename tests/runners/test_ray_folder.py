@@ -65,6 +65,7 @@ def test_of_a_longer_one_a_short_name_below_it(short: Path) -> None:
         ("file", "where none can be made (Not a directory)"),
         ("a%20b", "whose name has '%', which Ray does not take"),
         ("a b", "whose name has ' '"),
+        ("a\udcff", r"whose name has '\udcff'"),
     ],
 )
 def test_where_tmpdir_will_not_do_another_is_taken_and_said(name: str, reason: str, short: Path) -> None:

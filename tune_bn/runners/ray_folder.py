@@ -52,7 +52,9 @@ class RayFolder:
         # Held by this process alone, however it ends: a file that is not locked tells of a folder that is left over.
         fresh = self.path / f"{_LOCK}.new"
         self._lock = os.open(fresh, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # Some network file systems lock nothing; nobody removes anything there either.
+        with suppress(OSError):
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         fresh.rename(self.path / _LOCK)
         _sweep(self.path.parent)
 
@@ -111,7 +113,7 @@ def _accepted() -> str:
 def _try(place: str) -> tuple[Path | None, str]:
     """A folder of our own in ``place``, or why there is none."""
     base = os.path.abspath(place)
-    if unsafe := sorted(_UNSAFE & set(base)):
+    if unsafe := sorted(_UNSAFE & set(base)) or [char for char in base if not char.isprintable()]:
         return None, f"whose name has {unsafe[0]!r}, which Ray does not take"
     names = [f"{name}{secrets.token_hex(2)}" for name in _NAMES for _ in range(20)]
     short = [name for name in names if len(os.fsencode(f"{base}/{name}")) + _BELOW <= LONGEST_SOCKET]

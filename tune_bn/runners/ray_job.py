@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import Any
 
 from ray.job_config import JobConfig
+
+import tune_bn
 
 
 class InstalledFirst(JobConfig):  # type: ignore[misc]
@@ -17,5 +21,14 @@ class InstalledFirst(JobConfig):  # type: ignore[misc]
     """
 
     def _get_proto_job_config(self) -> Any:
-        self._py_driver_sys_path.clear()
+        self._py_driver_sys_path[:] = _own_folder()
         return super()._get_proto_job_config()
+
+
+def _own_folder() -> list[str]:
+    """Where this package is, if it runs from a checkout that was never installed: workers could not import it."""
+    try:
+        distribution("tune_bn")
+    except PackageNotFoundError:
+        return [str(Path(tune_bn.__file__).parents[1])]
+    return []

@@ -122,13 +122,13 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
         dataset: Dataset,
         options: WorkerOptions,
         threads: int,
-        folder: str,
+        folder: str | None = None,
     ) -> None:
         """Called once per actor; the arrays of ``dataset`` are views of the object store.
 
         ``folder`` is where the driver was started: modules of the user's are looked for there, after all others.
         """
-        if folder not in sys.path:
+        if folder is not None and folder not in sys.path:
             sys.path.append(folder)
         torch.set_num_threads(threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")

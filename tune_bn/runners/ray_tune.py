@@ -171,13 +171,17 @@ def _require_resources(options: RayOptions) -> None:
         while not _holds(available, options) and time.monotonic() < deadline:
             time.sleep(1)
             available = ray.cluster_resources()
-    where = "the cluster has" if options.address is not None else "this process may use"
+    where, instead = "this process may use", "or --address of a cluster"
+    if options.address is not None:
+        where = "the cluster has"
+        instead = "or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
     for kind, key, needed in (("GPU", "gpu", options.gpu), ("CPU", "cpu", options.cpu)):
         has = available.get(kind, 0.0)
-        if needed > has and not options.elastic:
+        # This machine does not grow.
+        if needed > has and not (options.elastic and options.address is not None):
             raise RunnerError(
                 f"resources.{key}: got {needed:g} per trial, but {where} {has:g} {kind}s; accepted: at most "
-                f"{has:g}, or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
+                f"{has:g}, {instead}"
             )
 
 
