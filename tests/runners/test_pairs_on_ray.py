@@ -33,6 +33,9 @@ class Feed:
     def exhausted(self) -> bool:
         return not self.left
 
+    def spares(self, task: Task) -> bool:
+        return False
+
     def next(self) -> Task | None:
         return self.left.pop(0) if self.left else None
 
