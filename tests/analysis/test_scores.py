@@ -266,8 +266,10 @@ def check(scores, baseline, alpha=0.05):
         assert keeps_the_rules(scores.rows, baseline)
         assert all(0 < arm["p_value"] <= arm["p_adjusted"] <= 1 for arm in verdict["candidates"])
         assert all(arm["sensitivity"] for arm in verdict["candidates"])
-        passed = any(arm["p_adjusted"] <= alpha for arm in verdict["candidates"])
-        assert (verdict["verdict"] == "supported") == passed
+        for arm in verdict["candidates"]:
+            # In doubt of the pairs a gain has to hold without them too.
+            assert arm["supported"] == (arm["p_adjusted"] <= alpha) or (arm["doubt"] and not arm["supported"])
+        assert (verdict["verdict"] == "supported") == any(arm["supported"] for arm in verdict["candidates"])
     return verdict
 
 

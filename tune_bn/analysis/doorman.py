@@ -343,7 +343,11 @@ def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array
         return math.inf
     # So far out no run lies anyway.
     outside = 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
-    return outside * min(1.0, max(2 * tolerance, grid(others)) / (2.5 * spread))
+    # On the grid of the others a run has the value more often than between two steps of it.
+    step = grid(others)
+    steps = (value - float(others[0])) / step
+    is_on_grid = abs(steps - round(steps)) * step <= tolerance if math.isfinite(steps) else True
+    return outside * min(1.0, max(2 * tolerance, step if is_on_grid else 0.0) / (2.5 * spread))
 
 
 def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
