@@ -21,10 +21,10 @@ def space_with(**sections: Any) -> Space:
     return parse_space({**CONTENT, "seeds": SEEDS, **sections}, "new.yaml")
 
 
-def confirmed(path: Path, seeds: list[int] | None = None, **sections: Any) -> StudyFolder:
+def confirmed(path: Path, **sections: Any) -> StudyFolder:
     space = space_with(**sections)
     folder = StudyFolder(path).created(space)
-    plan = {**PLAN, "space_sha256": space.sha256, "seeds": seeds or space.seeds.confirm}
+    plan = {**PLAN, "space_sha256": space.sha256, "seeds": space.seeds.confirm}
     folder.plan_file.write_text(json.dumps(seal(plan)))
     return folder
 
