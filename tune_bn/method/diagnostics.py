@@ -80,7 +80,8 @@ def activation_tails(model: nn.Module, images: Tensor) -> dict[str, tuple[Tails,
     """How far x̂ and y of every BN layer reach on a batch, in the order in which an image passes the layers.
 
     ``x̂ = (x − μ) / √(σ² + ε)`` is what training sees: μ and σ are those of the batch. It is computed from the layer's
-    input in float32 (float64 for a float64 network), not from y, so γ = 0 is no obstacle. ``y`` is the layer's output.
+    input in float32 (float64 for a float64 network), not from y, so γ = 0 is no obstacle. ``y`` is the layer's output,
+    after an activation that the layer applies itself, as timm's ``BatchNormAct2d`` does.
     A layer that is used several times counts all its uses.
 
     Gated layers: in RBN x̂ is that of the shifted input ``x' = x + w_m·GAP(x)``, as the layer computes it, in IEBN that

@@ -8,13 +8,14 @@ dict rewrites, and every step of an optimizer that holds such parameters is prec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -79,7 +80,7 @@ class _Watch:
 
 
 # By parameter, then by the divisors asked for: a model that is grouped for another c too has several, the latest last.
-_asked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_asked: MutableMapping[Tensor, dict[tuple[Any, ...], _Asked]] = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
 _watches: WeakKeyDictionary[Optimizer, _Watch] = WeakKeyDictionary()
 _hooks: list[Any] = []
 
@@ -90,7 +91,7 @@ def remember_rates(groups: Sequence[dict[str, Any]], lr: float) -> None:
     for group in groups:
         one = _Asked(call, group["name"], group[DIVISOR])
         for parameter in group["params"]:
-            asked: dict[tuple[Any, ...], _Asked] = _asked.setdefault(parameter, {})
+            asked = _asked.setdefault(parameter, {})
             asked.pop(divisors, None)
             asked[divisors] = one
     if not _hooks:
@@ -155,7 +156,7 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
     _look(optimizer)
 
 
-@torch._disable_dynamo
+@_disable_dynamo
 def _look(optimizer: Optimizer) -> None:
     groups, watch = optimizer.param_groups, _watch(optimizer)
     if not watch.rules:

@@ -85,7 +85,7 @@ def _harmless() -> list[Any]:
         numbers += [(multiarray.scalar, f"{home}.scalar")]
         numbers += [(multiarray._reconstruct, f"{home}._reconstruct")]
     # The reader fills dicts of these two types alone.
-    filled = [(OrderedDict, name) for name in dicts] + [(_new_dict, "collections.defaultdict")]
+    filled: list[Any] = [*((OrderedDict, name) for name in dicts), (_new_dict, "collections.defaultdict")]
     plain: list[Any] = [list, dict, set, int, float, bool, str]
     return [*numbers, *plain, *filled, *((_Inert, name) for name in stand_ins)]
 
