@@ -262,6 +262,11 @@ def test_what_cannot_be_trained_or_evaluated_is_said_in_one_line(name: str, word
     assert words in problem_of(f"own:{name}")
 
 
+@pytest.mark.parametrize("name", ["frozen", "detached"])
+def test_the_layer_before_the_network_alone_is_not_enough_to_learn(name: str) -> None:
+    assert "nothing learns" in problem_of(f"own:{name}", input_norm="bn")
+
+
 @pytest.mark.parametrize(
     ("name", "batches", "words"),
     [

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
+from torch._compile import _disable_dynamo  # type: ignore[attr-defined]
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -91,7 +91,7 @@ def remember_rates(groups: Sequence[dict[str, Any]], lr: float) -> None:
     for group in groups:
         one = _Asked(call, group["name"], group[DIVISOR])
         for parameter in group["params"]:
-            asked = _asked.setdefault(parameter, {})
+            asked = _asked.setdefault(parameter, {})  # type: ignore[no-untyped-call]
             asked.pop(divisors, None)
             asked[divisors] = one
     if not _hooks:

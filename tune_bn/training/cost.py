@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tune_bn.method.config import ModelConfig
 from tune_bn.method.networks import dry_run
-from tune_bn.method.undisturbed import undisturbed
+from tune_bn.method.undisturbed import uncompiled, undisturbed
 
 BACKWARD = 2
 """The backward pass of a convolution costs two of its forward passes: one for its input, one for its weight."""
@@ -30,7 +30,7 @@ def forward_flops(config: ModelConfig, image_shape: tuple[int, int, int], num_cl
         # As many as a network must take to be trained; not every one takes a single image.
         images = torch.zeros(2, *image_shape, device=next(network.parameters()).device)
         network.eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with uncompiled(), FlopCounterMode(display=False) as counter, torch.no_grad():
             network(images)
         return int(counter.get_total_flops()) // 2
 

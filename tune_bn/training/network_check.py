@@ -229,7 +229,9 @@ class _Trial:
         """A training step of two images."""
         with naming_keys(self.config.model):
             optimizer = make_optimizer(self.network, self.config)
-        learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        # The layer that `input_norm` puts before the network is none of the network's own.
+        own = self.network if self.config.model.input_norm == "none" else self.network.get_submodule("network")
+        learning = [parameter for parameter in own.parameters() if parameter.requires_grad]
         if not learning:
             raise MethodError(
                 f"model.arch: got {self.arch!r}, in which nothing learns (no parameter has requires_grad=True); "
@@ -250,7 +252,7 @@ class _Trial:
         found = []
         if not loss.isfinite():
             found.append("its loss on noise is not finite at the first step")
-        gammas = [layer.weight for _, layer in batchnorm_layers(self.network)]
+        gammas = [layer.weight for _, layer in batchnorm_layers(own)]
         if not self.config.train.freeze_gamma and all(gamma.grad is None for gamma in gammas):
             found.append("no γ of a BN layer gets a gradient, so γ keeps its initial value and c changes nothing")
         if host_randomness() != before:
