@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo  # type: ignore[attr-defined]
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -80,7 +80,7 @@ class _Watch:
 
 
 # By parameter, then by the divisors asked for: a model that is grouped for another c too has several, the latest last.
-_asked: MutableMapping[Tensor, dict[tuple[Any, ...], _Asked]] = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call]
+_asked: MutableMapping[Tensor, dict[tuple[Any, ...], _Asked]] = WeakTensorKeyDictionary()
 _watches: WeakKeyDictionary[Optimizer, _Watch] = WeakKeyDictionary()
 _hooks: list[Any] = []
 
@@ -91,7 +91,7 @@ def remember_rates(groups: Sequence[dict[str, Any]], lr: float) -> None:
     for group in groups:
         one = _Asked(call, group["name"], group[DIVISOR])
         for parameter in group["params"]:
-            asked = _asked.setdefault(parameter, {})  # type: ignore[no-untyped-call]
+            asked = _asked.setdefault(parameter, {})
             asked.pop(divisors, None)
             asked[divisors] = one
     if not _hooks:
