@@ -200,6 +200,8 @@ class SimulatedRunner:
                     duration_seconds=float(reached),
                     device="simulated",
                     versions=library_versions(task.config.model.arch),
+                    # What the plan of a space without GPUs asks for.
+                    environment={"device_kind": "cpu"},
                 )
             )
         return results

@@ -224,6 +224,7 @@ def verdict_of(column: Column, **scores: list[float]) -> dict[str, Any]:
     return {
         "study": "one",
         "verdict": "supported",
+        "headline": "supported",
         "reason": "so it is.",
         "diverged": ["confirm-rbn-s3"],
         "baseline": arm("baseline"),

@@ -49,7 +49,7 @@ def test_a_study_that_goes_on_elsewhere_is_there_in_whole_and_says_so(tmp_path: 
     study.observer().study_finished("FINISHED", {})
     assert study.statuses() == {key: "FINISHED"}
     assert study.warnings == [f"MLflow: this study was tracked at {first} until now; all of its runs go to {second}"]
-    assert json.loads((folder / "mlflow.json").read_text())["store"] == second
+    assert json.loads((folder / "study.json").read_text())["store"] == second
 
     # A database that went with the studies to another folder is the same one.
     (tmp_path / "there").rename(tmp_path / "moved")

@@ -101,9 +101,9 @@ def reproduce(
     parts = columns(table, asked, parse_seeds(seeds), set_ or [])
     require_writable(output)
     aside = partial(redirect_stdout, sys.stderr) if as_json else nullcontext
+    folders = openers(parts, study, output, resume)
     with aside():
         _check_data(parts)
-    folders = openers(parts, study, output, resume)
 
     from tune_bn.paper_command import announcement, comparison_text, wrapped
 
