@@ -13,11 +13,11 @@ from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_field
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
-from tune_bn.analysis.rounding import difference_error, score_error
+from tune_bn.analysis.rounding import difference_error, mean_of, score_error, std_of
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.sequential import Design, decide, repeated_bounds, repeated_p_value
-from tune_bn.analysis.t_result import PairsError, TResult
-from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_t_test
+from tune_bn.analysis.t_result import PairsError, PairsProblem, TResult
+from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_from_summaries, welch_t_test
 
 Array = NDArray[np.float64]
 Arms = Mapping[str, Array]
@@ -115,7 +115,7 @@ def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any
     results: dict[str, TResult] = {}
     for name, values in arms.items():
         try:
-            results[name] = welch_t_test(values, baseline, alpha=alpha)
+            results[name] = _welch_of_one(values, baseline, alpha)
         except PairsError:
             return {}
     judged = family_fields({name: comparison(result) for name, result in results.items()}, alpha=alpha)
@@ -124,6 +124,20 @@ def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any
         | {key: judged[name][key] for key in ("p_value", "p_adjusted", "p_two_sided", "ci", "supported", "worse")}
         for name, result in results.items()
     }
+
+
+def _welch_of_one(values: Array, baseline: Array, alpha: float) -> TResult:
+    try:
+        return welch_t_test(values, baseline, alpha=alpha)
+    except PairsError as error:
+        if error.problem is not PairsProblem.IDENTICAL:
+            raise
+        # The same scores in another order: no finding of its own beside pairs, and a test of equal means.
+        return welch_from_summaries(
+            *(mean_of(baseline), std_of(baseline), values.size),
+            *(mean_of(baseline), std_of(baseline), baseline.size),
+            alpha=alpha,
+        )
 
 
 def over_folds(arms: Arms, baseline: Array, *, folds: int, alpha: float) -> dict[str, dict[str, Any]]:
