@@ -269,7 +269,7 @@ def _usable(
             problems.append(f"{name} has a score that is not finite for {by} {listed(odd)}")
         if not paired and len(got) < LEAST:
             runs = "run" if len(got) == 1 else "runs"
-            problems.append(f"{name} has {len(got)} {runs}, which is no evidence; accepted: three or more")
+            problems.append(f"{name} has {len(got)} {runs}, too few for a test; accepted: three or more")
         bad = {*missing, *twice, *odd}
         usable[arm] = {pair: got[pair][0] for pair in own if pair not in bad}
     return usable, problems
