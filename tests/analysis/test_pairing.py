@@ -126,3 +126,10 @@ def test_false_alarms_are_rare(n, rate, rho):
     rng = np.random.default_rng(n)
     found = sum(doubt(*two(rng, n, rho)) is not None for _ in range(500))
     assert found <= 500 * rate + 3 * np.sqrt(500 * rate)
+
+
+def test_so_many_runs_without_pairs_are_refused():
+    """All differences between two arms would fill the memory."""
+    many = np.random.default_rng(5).normal(90, 1, 5_001)
+    verdict = judge_scores(table({"a": many[:4_000], "b": many}), baseline="a", unpaired=True)
+    assert verdict["problems"] == ["b has 5,001 runs; accepted: at most 5,000 without pairs"]

@@ -82,8 +82,8 @@ def name_findings(arms: Sequence[str], pairs: Sequence[str], paired_by: str) -> 
         found.append(
             Finding(
                 SUMMARIES,
-                f"{paired_by} {listed(odd)} {'is no number' if len(odd) == 1 else 'are no numbers'}, unlike the others, "
-                "and may be no run; accepted: rows of runs alone",
+                f"{paired_by} {listed(odd)} {'is no number' if len(odd) == 1 else 'are no numbers'}, unlike the "
+                "others, and may be no run; accepted: rows of runs alone",
             )
         )
     for what, names in ((f"{paired_by}", pairs), ("arms", arms)):
