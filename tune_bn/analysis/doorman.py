@@ -283,7 +283,7 @@ def _is_a_limit(value: float) -> bool:
     if value in (0.0, 1.0, 100.0):
         return True
     guesses = [whole / value for whole in (1.0, 100.0) if 0 < value <= whole / 2]
-    return any(abs(classes - round(classes)) < 1e-3 * classes for classes in guesses)
+    return any(math.isfinite(classes) and abs(classes - round(classes)) < 1e-3 * classes for classes in guesses)
 
 
 # Rows and arms that are computed from the others.
