@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 _LINE_BREAKS_AND_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
 _MISTAKES = (TypeError, AttributeError, NameError, ImportError, LookupError, AssertionError)
 _PACKAGE = Path(__file__).parent
 
@@ -34,6 +32,11 @@ def own_fault(error: BaseException) -> str | None:
     if not lines or not Path(lines[-1].filename).is_relative_to(_PACKAGE):
         return None
     return f"{Path(lines[-1].filename).relative_to(_PACKAGE.parent)}:{lines[-1].lineno}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; the name of its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 class TuneBNError(Exception):

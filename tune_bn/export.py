@@ -15,8 +15,6 @@ from tune_bn.records import Record
 if TYPE_CHECKING:
     import pandas
 
-_NESTED = ("config", "scores", "versions")
-
 
 def rows_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     """One flat row per record: nested keys are joined by dots, such as ``config.gamma`` and ``scores.val_accuracy``.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from tune_bn.analysis.evidence import shortened
 from tune_bn.errors import StudyError
 from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
 from tune_bn.runners.base import RunResult, Task
@@ -15,7 +16,6 @@ FIRST = 3
 """Tasks in a row that fail alike before any other end: what is broken there is broken for all of them."""
 LATER = 10
 """The same once others have ended well. A few in a row may be the fault of their configurations."""
-_LONGEST = 300
 
 
 @dataclass
@@ -25,7 +25,7 @@ class _Row:
     kind: str = ""
     first: str = ""
     length: int = 0
-    well: int = field(default=0)
+    well: int = 0
     """Tasks that ended otherwise, whenever."""
 
     def take(self, reason: str | None) -> bool:
@@ -80,11 +80,6 @@ class FailingAlike:
 def kind_of(reason: str) -> str:
     """What errors that are alike have in common: class and message, but for their numbers and addresses."""
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "N", reason)
-
-
-def shortened(reason: str) -> str:
-    """The beginning of a reason."""
-    return reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}…"
 
 
 def raised_words(records: Iterable[Record]) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tune_bn.analysis.plan import read_plan
-from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError
+from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError, first_line
 from tune_bn.layers import Diagnostics, read_diagnostics, to_json
 from tune_bn.method.networks import load_weights
 from tune_bn.provenance import data_changes
@@ -201,7 +201,7 @@ def _inspected(look: Callable[[], Diagnostics], config: RunConfig) -> Diagnostic
     try:
         return look()
     except (RuntimeError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise MethodError(
             f"model.arch: got {config.model.arch}, whose layers cannot be inspected on these images ({reason}); "
             "accepted: a network that takes a batch of them"

@@ -245,10 +245,24 @@ def test_a_search_under_other_code_than_the_confirmation_is_said(study: Any, key
         replace(r, versions=versions) if confirmed(r) else replace(r, versions={**versions, key: "old"})
         for r in records
     ]
-    verdict = judge(plan, now)
+    verdict = judge(*sealed(plan | {"versions": versions}, now))
     assert verdict["verdict"] == "supported"
     assert verdict["remarks"] == [
         f"search or selection ran otherwise than the confirmation: {key} old (confirmation: new)"
+    ]
+
+
+@pytest.mark.parametrize("key", ["code", "torch"])
+def test_a_plan_that_was_locked_under_other_versions_than_it_ran_under_is_said(study: Any, key: str) -> None:
+    """As where a cluster's head has another torch than its nodes, or code is edited while its driver waits."""
+    plan, records = study
+    versions = plan["versions"] | {"code": "c", "network": "hash of all networks"}
+    ran = {**records[0].versions, **versions, key: "new", "network": "hash of one"}
+    verdict = judge(*sealed(plan | {"versions": versions}, [replace(r, versions=ran) for r in records]))
+    assert verdict["verdict"] == "supported"
+    assert verdict["remarks"] == [
+        "the plan was locked under other versions than the confirmation ran under: "
+        f"{key} {versions[key]} (confirmation: new)"
     ]
 
 

@@ -171,6 +171,11 @@ def test_runs_of_one_arm_that_stand_again():
     assert "base has the same scores again under other names" in found
 
 
+@pytest.mark.parametrize("number", [1e-310, 5e-324])
+def test_a_copied_number_may_be_as_small_as_it_likes(number):
+    assert any("has the same score" in text for text in problems(table({"base": [number] * 8, "new": NEW})))
+
+
 def test_an_arm_of_one_copied_number_is_refused():
     (found,) = problems(table({"base": [94.1] * 8, "new": NEW}))
     assert "base has the same score 94.1 in all 8 rows, as one run that was copied" in found

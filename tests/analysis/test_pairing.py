@@ -47,6 +47,18 @@ def test_sorted_with_ties_and_nearly_sorted():
     assert "nearly sorted" in doubt(*appended).text
 
 
+@pytest.mark.parametrize("others", [{}, {"c": [1.5, 2.9, 2.2, 4.1, 6.3, 5.0, 8.1, 7.7]}])
+def test_the_same_scores_sorted_the_other_way_are_said(others):
+    """Welch's test refuses the same scores in another order where they are a whole table without pairs."""
+    scores = [1.1, 2.3, 3.2, 4.7, 5.1, 6.9, 7.4, 8.8]
+    verdict = judge_scores(table({"a": scores, "b": scores[::-1], **others}), baseline="a")
+    (turned,) = (arm for arm in verdict["candidates"] if arm["arm"] == "b")
+    assert "are both sorted (one the other way)" in turned["doubt"]
+    assert turned["welch"]["p_value"] == 0.5
+    assert not turned["supported"]
+    assert not turned["worse"]
+
+
 def test_sorted_by_one_column_is_no_reason_for_doubt():
     """Rows that moved together are pairs still."""
     rng = np.random.default_rng(1)
@@ -114,3 +126,10 @@ def test_false_alarms_are_rare(n, rate, rho):
     rng = np.random.default_rng(n)
     found = sum(doubt(*two(rng, n, rho)) is not None for _ in range(500))
     assert found <= 500 * rate + 3 * np.sqrt(500 * rate)
+
+
+def test_so_many_runs_without_pairs_are_refused():
+    """All differences between two arms would fill the memory."""
+    many = np.random.default_rng(5).normal(90, 1, 5_001)
+    verdict = judge_scores(table({"a": many[:4_000], "b": many}), baseline="a", unpaired=True)
+    assert verdict["problems"] == ["b has 5,001 runs; accepted: at most 5,000 without pairs"]

@@ -190,7 +190,8 @@ def test_a_store_that_is_none_is_refused_and_not_made(typed, tmp_path, store, mo
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     text = tmp_path / "text.db"
     text.write_text("no database")
-    for uri in (f"sqlite:///{tmp_path / 'new.db'}", str(tmp_path / "absent.db"), str(text), str(tmp_path), "ftp://x"):
+    absent = [f"sqlite:///{tmp_path / 'new.db'}", str(tmp_path / "absent.db"), str(tmp_path / ("a" * 300))]
+    for uri in (*absent, str(text), str(tmp_path), "ftp://x", "http://[x", "x\0y"):
         status, out, err = typed("x", *GAMMA, uri=uri)
         assert (status, out) == (2, "")
         assert err.startswith("error: --mlflow: ")

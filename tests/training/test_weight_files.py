@@ -203,6 +203,12 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path: Path, content: bytes, p
         found_in(tmp_path / "m.safetensors")
 
 
+@pytest.mark.parametrize("name", ["missing.pt", "a" * 300, "a\0b", "missing/a.pt"])
+def test_a_name_that_leads_to_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MethodError, match="which is no file; accepted: a file with a state dict"):
+        read_weight_file(tmp_path / name)
+
+
 class Hostile:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch executed",)

@@ -91,6 +91,7 @@ def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) 
     if silent and all(record.data for record in confirm):
         yield f"{silent} runs of search and selection come from a version that did not record which data they saw"
     yield from _other_before(before, confirm)
+    yield from _other_than_planned(plan, confirm)
 
 
 def _kind(record: Record) -> Any:
@@ -155,6 +156,24 @@ def _other_before(before: Sequence[Record], scored: Sequence[Record]) -> Iterato
     ]
     if changed:
         yield f"search or selection ran otherwise than the confirmation: {'; '.join(changed)}"
+
+
+def _other_than_planned(plan: Mapping[str, Any], scored: Sequence[Record]) -> Iterator[str]:
+    """Where whoever locked the plan had other code or libraries than whoever ran it, as head and nodes of a cluster."""
+    planned = plan["versions"]
+    told = {
+        name: distinct(_versions(record)[name] for record in scored if name in _versions(record))
+        for name in planned
+        # Those of the plan are of all networks together.
+        if name not in OF_A_NETWORK
+    }
+    changed = [
+        f"{name} {listed([planned[name]])} (confirmation: {listed(now)})"
+        for name, now in told.items()
+        if now and now != [planned[name]]
+    ]
+    if changed:
+        yield f"the plan was locked under other versions than the confirmation ran under: {'; '.join(changed)}"
 
 
 def _versions(record: Record) -> Mapping[str, Any]:

@@ -72,7 +72,7 @@ def name_findings(arms: Sequence[str], pairs: Sequence[str], paired_by: str) -> 
         found.append(
             Finding(
                 SUMMARIES,
-                f"{paired_by} {listed(summaries)} {_are(summaries)} no run but a summary of the others, and counts as "
+                f"{paired_by} {listed(summaries)} {_kind_of_rows(summaries)} of the others, which would count as "
                 "evidence once more; accepted: rows of runs alone",
             )
         )
@@ -82,8 +82,8 @@ def name_findings(arms: Sequence[str], pairs: Sequence[str], paired_by: str) -> 
         found.append(
             Finding(
                 SUMMARIES,
-                f"{paired_by} {listed(odd)} {_are(odd)} not a number as the others are, so it may be no run; accepted: "
-                "rows of runs alone",
+                f"{paired_by} {listed(odd)} {'is no number' if len(odd) == 1 else 'are no numbers'}, unlike the "
+                "others, and may be no run; accepted: rows of runs alone",
             )
         )
     for what, names in ((f"{paired_by}", pairs), ("arms", arms)):
@@ -92,8 +92,8 @@ def name_findings(arms: Sequence[str], pairs: Sequence[str], paired_by: str) -> 
     return found
 
 
-def _are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
+def _kind_of_rows(names: Sequence[str]) -> str:
+    return "is no run but a summary" if len(names) == 1 else "are no runs but summaries"
 
 
 def _is_summary(name: str, *, short: bool) -> bool:
@@ -283,7 +283,7 @@ def _is_a_limit(value: float) -> bool:
     if value in (0.0, 1.0, 100.0):
         return True
     guesses = [whole / value for whole in (1.0, 100.0) if 0 < value <= whole / 2]
-    return any(abs(classes - round(classes)) < 1e-3 * classes for classes in guesses)
+    return any(math.isfinite(classes) and abs(classes - round(classes)) < 1e-3 * classes for classes in guesses)
 
 
 # Rows and arms that are computed from the others.

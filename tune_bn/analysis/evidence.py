@@ -12,9 +12,9 @@ from tune_bn.analysis.plan import arms_of, design_of
 from tune_bn.provenance import OF_A_NETWORK
 from tune_bn.records import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, canonical_json, fresh_seeds
 
-LONGEST_REASON = 300
+_LONGEST_REASON = 300
 
-__all__ = ["Evidence", "gather", "listed"]
+__all__ = ["Evidence", "gather", "listed", "shortened"]
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,13 @@ def _missing_problems(
 def _raised_words(reasons: Sequence[str]) -> str:
     if not reasons:
         return ""
-    first = reasons[0] if len(reasons[0]) <= LONGEST_REASON else f"{reasons[0][:LONGEST_REASON]}…"
     what = "1 of its runs raised" if len(reasons) == 1 else f"{len(reasons)} of its runs raised, the first"
-    return f"; {what}: {first}; --resume tries again"
+    return f"; {what}: {shortened(reasons[0])}; --resume tries again"
+
+
+def shortened(reason: str) -> str:
+    """The beginning of a reason, which may be a long message of a library."""
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"
 
 
 def _look_problems(

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
+from tune_bn.analysis.family import FIELDS, comparison, family_fields
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
-from tune_bn.analysis.rounding import difference_error, score_error
+from tune_bn.analysis.rounding import difference_error, mean_of, score_error, std_of
 from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import Design, decide, repeated_bounds, repeated_p_value
-from tune_bn.analysis.t_result import PairsError, TResult
-from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_t_test
+from tune_bn.analysis.sequential import Design, decide, repeated_comparison
+from tune_bn.analysis.t_result import PairsError, PairsProblem, TResult
+from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_from_summaries, welch_t_test
 
 Array = NDArray[np.float64]
 Arms = Mapping[str, Array]
@@ -115,7 +115,7 @@ def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any
     results: dict[str, TResult] = {}
     for name, values in arms.items():
         try:
-            results[name] = welch_t_test(values, baseline, alpha=alpha)
+            results[name] = _welch_of_one(values, baseline, alpha)
         except PairsError:
             return {}
     judged = family_fields({name: comparison(result) for name, result in results.items()}, alpha=alpha)
@@ -124,6 +124,20 @@ def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any
         | {key: judged[name][key] for key in ("p_value", "p_adjusted", "p_two_sided", "ci", "supported", "worse")}
         for name, result in results.items()
     }
+
+
+def _welch_of_one(values: Array, baseline: Array, alpha: float) -> TResult:
+    try:
+        return welch_t_test(values, baseline, alpha=alpha)
+    except PairsError as error:
+        if error.problem is not PairsProblem.IDENTICAL:
+            raise
+        # The same scores in another order: no finding of its own beside pairs, and a test of equal means.
+        return welch_from_summaries(
+            *(mean_of(baseline), std_of(baseline), values.size),
+            *(mean_of(baseline), std_of(baseline), baseline.size),
+            alpha=alpha,
+        )
 
 
 def over_folds(arms: Arms, baseline: Array, *, folds: int, alpha: float) -> dict[str, dict[str, Any]]:
@@ -221,7 +235,10 @@ def over_looks(arms: Arms, baseline: Array, rule: Design) -> dict[str, dict[str,
 
     results: dict[str, PairedResult] = _each(arms, one)
     judged = family_fields(
-        {name: _repeated(result, outcomes[name].last.p_value, rule) for name, result in results.items()},
+        {
+            name: repeated_comparison(result, rule.looks, outcomes[name].last.p_value)
+            for name, result in results.items()
+        },
         alpha=rule.alpha,
     )
     return {
@@ -237,11 +254,3 @@ def over_looks(arms: Arms, baseline: Array, rule: Design) -> dict[str, dict[str,
         }
         for name, result in results.items()
     }
-
-
-def _repeated(result: PairedResult, p_value: float, rule: Design) -> Comparison:
-    """The look that ended an arm, with p-values and bounds that hold at all looks together."""
-    p_value_less = repeated_p_value(rule.looks, result.n, result.p_value_less)
-    return Comparison(
-        p_value, p_value_less, lambda level: repeated_bounds(result, rule.looks, level, p_value, p_value_less)
-    )

@@ -115,9 +115,9 @@ def _doubts(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     doubt = best.get("doubt")
     if not doubt:
         return ""
-    welch = best["welch"]
-    words = f"The pairs are in doubt: {doubt}. Without the pairs Welch's t-test gives p = {welch['p_value']:.2g}"
-    if len(verdict["candidates"]) > 1:
+    welch, words = best["welch"], f"The pairs are in doubt: {doubt}. Without the pairs Welch's t-test "
+    words += "cannot be made" if welch is None else f"gives p = {welch['p_value']:.2g}"
+    if welch is not None and len(verdict["candidates"]) > 1:
         words += f", adjusted {welch['p_adjusted']:.2g}"
     if best["p_adjusted"] <= verdict["alpha"] and not best["supported"]:
         words += ", so nothing is supported" if len(verdict["candidates"]) == 1 else ", so this arm is not supported"

@@ -53,6 +53,8 @@ _TESTS: Mapping[str, str] = {
     FOLDS: "corrected_resampled_t_greater",
     LOOKS: "group_sequential_paired_t_greater",
 }
+MOST_UNPAIRED = 5_000
+"""Runs of an arm without pairs, where all differences between two arms are looked at together."""
 LEAST = 3
 """Runs of an arm. Two leave one degree of freedom: no distribution-free test of them goes below 1/4."""
 
@@ -269,7 +271,9 @@ def _usable(
             problems.append(f"{name} has a score that is not finite for {by} {listed(odd)}")
         if not paired and len(got) < LEAST:
             runs = "run" if len(got) == 1 else "runs"
-            problems.append(f"{name} has {len(got)} {runs}, which is no evidence; accepted: three or more")
+            problems.append(f"{name} has {len(got)} {runs}, too few for a test; accepted: three or more")
+        if not paired and len(got) > MOST_UNPAIRED:
+            problems.append(f"{name} has {len(got):,} runs; accepted: at most {MOST_UNPAIRED:,} without pairs")
         bad = {*missing, *twice, *odd}
         usable[arm] = {pair: got[pair][0] for pair in own if pair not in bad}
     return usable, problems

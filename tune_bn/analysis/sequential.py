@@ -46,6 +46,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from tune_bn.analysis.family import Comparison
 from tune_bn.analysis.paired import Array, PairedResult, PairsError, PairsProblem, holm, paired_t_test
 from tune_bn.analysis.spending import FIRST_LOOK, SMALLEST, check_looks, nominal_levels, repeated_p, spent, t_at
 from tune_bn.analysis.t_result import agreeing
@@ -273,6 +274,18 @@ def repeated_bounds(
         agreeing(result.effect - reach, rejected=p_value <= level),
         0.0 - agreeing(-result.effect - reach, rejected=p_value_less <= level),
     )
+
+
+def repeated_comparison(result: PairedResult, looks: Sequence[int], p_value: float) -> Comparison:
+    """The look that ended an arm as a comparison of a family: p-values and bounds that hold at all looks together.
+
+    Args:
+        result: of the fixed test on the pairs of that look.
+        looks: all looks of the design.
+        p_value: the repeated p-value at that look.
+    """
+    p_value_less = repeated_p_value(looks, result.n, result.p_value_less)
+    return Comparison(p_value, p_value_less, lambda level: repeated_bounds(result, looks, level, p_value, p_value_less))
 
 
 def _decided(look: Look, p_adjusted: float, design: Design) -> Look:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.evidence import listed
+from tune_bn.analysis.notation import looks_like_number
 from tune_bn.errors import ScoresError
 
 MOST_BYTES = 4 * 2**20
@@ -214,17 +215,13 @@ def _is_header_in_a_comment(lines: Sequence[str]) -> bool:
     bare = lines[0].lstrip().lstrip("#").strip()
     for delimiter in _DELIMITERS:
         names, cells = bare.split(delimiter), following.strip().split(delimiter)
-        if len(names) == len(cells) > 1 and any(map(_is_number, cells)) and not any(map(_is_number, names)):
+        if len(names) == len(cells) > 1 and any(map(_numeric, cells)) and not any(map(_numeric, names)):
             return True
     return False
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _numeric(text: str) -> bool:
+    return looks_like_number(text.strip())
 
 
 def _delimiter(path: Path, lines: Sequence[str], blank: int) -> str:

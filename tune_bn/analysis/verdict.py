@@ -12,7 +12,7 @@ import numpy as np
 from tune_bn.analysis.evidence import Evidence, gather
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
 from tune_bn.analysis.monitoring import Standing
-from tune_bn.analysis.paired import PairedResult, PairsError, paired_t_test
+from tune_bn.analysis.paired import PairsError, paired_t_test
 from tune_bn.analysis.plan import (
     PLAN_FILE,
     arms_of,
@@ -25,7 +25,7 @@ from tune_bn.analysis.plan import (
 from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import Outcome, repeated_bounds, repeated_p_value
+from tune_bn.analysis.sequential import repeated_comparison
 from tune_bn.analysis.shrinkage import shrinkage
 from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
@@ -130,17 +130,10 @@ def _compare(
     }
     if outcome is None:
         return comparison(result), found
-    return _repeated(plan, result, outcome), found | {
+    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value), found | {
         "decision": str(outcome.last.decision),
         "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
     }
-
-
-def _repeated(plan: Mapping[str, Any], result: PairedResult, outcome: Outcome) -> Comparison:
-    """The look that ended a candidate, with p-values and bounds that hold at all looks together."""
-    looks, p_value = plan["design"]["looks"], outcome.last.p_value
-    p_value_less = repeated_p_value(looks, result.n, result.p_value_less)
-    return Comparison(p_value, p_value_less, lambda level: repeated_bounds(result, looks, level, p_value, p_value_less))
 
 
 def _detectable(plan: Mapping[str, Any], std: float) -> float | None:

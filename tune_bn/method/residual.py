@@ -14,7 +14,7 @@ from torch.nn.modules import activation
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from tune_bn.errors import MethodError, own_fault
+from tune_bn.errors import MethodError, first_line, own_fault
 from tune_bn.method.probing import keeps_forward, zero_learns
 
 _ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -101,7 +101,7 @@ def _trace(model: nn.Module) -> fx.Graph:
         # Tracing runs the network's own code on stand-ins, and any error may come of that.
         if own_fault(error) is not None:
             raise
-        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        reason = first_line(error)
         raise MethodError(
             f"model: got {type(model).__name__}, whose residual branches cannot be traced ({reason}); "
             "accepted: a network that torch.fx can trace"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import ObjectRef, cloudpickle
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayTaskError, UnserializableException
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -345,4 +345,10 @@ def _lost(trial: Trial) -> bool:
     if not path or not Path(path).exists():
         return False
     with Path(path).open("rb") as handle:
-        return not isinstance(cloudpickle.load(handle), RayTaskError)
+        try:
+            error = cloudpickle.load(handle)
+        # An error of a user's own class, which cannot be made from its message alone.
+        except Exception:
+            return False
+    # The latter is what Ray makes of such an error on its way here.
+    return not isinstance(error, RayTaskError | UnserializableException)

@@ -27,7 +27,7 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tun
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
-from tune_bn.errors import ClusterLost, Interrupted, RunnerError, own_fault
+from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
 from tune_bn.method.user_network import is_user_network, source_trees
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
@@ -138,7 +138,7 @@ def connect(options: RayOptions) -> None:
         _disconnect()
         if own_fault(error) is not None:
             raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         if options.address is not None:
             raise unreachable(options.address, reason) from None
         raise RunnerError(

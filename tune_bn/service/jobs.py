@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.driver import LOST, WORKING, read_driver_state
-from tune_bn.errors import RunnerError, TuneBNError, own_fault
+from tune_bn.errors import RunnerError, TuneBNError, first_line, own_fault
 from tune_bn.identity import is_copy
 from tune_bn.records import read_bytes, write_json
 from tune_bn.study_folder import StudyFolder, list_studies
@@ -62,7 +62,7 @@ class JobServer:
         except Exception as error:
             if own_fault(error) is not None:
                 raise
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = first_line(error)
             raise RunnerError(
                 f"--job: the job server of this machine cannot be used ({reason[:200]}); accepted: the head of a "
                 "Ray cluster with its dashboard, started as cluster/config.yaml does"

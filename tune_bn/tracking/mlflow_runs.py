@@ -316,6 +316,14 @@ def _accepted_uri(uri: str) -> str:
     Raises:
         TrackingError: there is no such store. MLflow would make one.
     """
+    try:
+        return _store_uri(uri)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TrackingError(f"--mlflow: got {shown(uri)!r}: {reason}; accepted: {_STORES}") from None
+
+
+def _store_uri(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.scheme in ("", "file") or (len(parts.scheme) == 1 and not parts.netloc):
         path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(uri)
@@ -324,13 +332,13 @@ def _accepted_uri(uri: str) -> str:
         if path.is_dir():
             if not any(path.glob("*/meta.yaml")):
                 raise TrackingError(
-                    f"--mlflow: got {uri!r}, a folder without experiments of MLflow; accepted: {_STORES}"
+                    f"--mlflow: got {shown(uri)!r}, a folder without experiments of MLflow; accepted: {_STORES}"
                 )
             return path.absolute().as_uri()
         uri = sqlite_uri(path.absolute())
     file = sqlite_path(uri)
     if file is not None and not file.is_file():
-        raise TrackingError(f"--mlflow: got {uri!r}: there is no file {file}; accepted: {_STORES}")
+        raise TrackingError(f"--mlflow: got {shown(uri)!r}: there is no file {file}; accepted: {_STORES}")
     check_tracking_uri(uri, "--mlflow")
     if file is not None:
         try:

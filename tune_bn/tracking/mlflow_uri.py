@@ -101,7 +101,11 @@ def is_server(uri: str) -> bool:
 
 def shown(uri: str) -> str:
     """The URI as it may be printed: without a password."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        # What cannot be split cannot be cleared of a password either.
+        return uri.partition("//")[0]
     if parts.password is None:
         return uri
     user, _, host = parts.netloc.rpartition("@")
@@ -128,7 +132,7 @@ def check_tracking_uri(uri: str, place: str = KEY) -> None:
     if reason:
         # Other programs may need the variable as it is.
         instead = f", or {KEY} in the space file, which counts first" if place == VARIABLE else ""
-        raise TrackingError(f"{place}: got {_printable(uri)!r}: {reason}; accepted: {ACCEPTED}{instead}")
+        raise TrackingError(f"{place}: got {shown(uri)!r}: {reason}; accepted: {ACCEPTED}{instead}")
 
 
 def _reason_against(uri: str, full_scheme: str, host: str | None) -> str:
@@ -145,14 +149,6 @@ def _reason_against(uri: str, full_scheme: str, host: str | None) -> str:
         return "MLflow no longer keeps runs in plain folders"
     stores = {point.name for point in entry_points(group="mlflow.tracking_store")}
     return "" if full_scheme in stores else f"MLflow has no store for {full_scheme}:"
-
-
-def _printable(uri: str) -> str:
-    try:
-        return shown(uri)
-    except ValueError:
-        # What cannot be split cannot be cleared of a password either.
-        return uri.partition("//")[0]
 
 
 def _against_sqlite(uri: str) -> str:

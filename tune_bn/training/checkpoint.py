@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tune_bn.errors import own_fault
+from tune_bn.errors import first_line, own_fault
 
 LATEST, PREVIOUS = "latest.pt", "previous.pt"
 
@@ -166,8 +166,7 @@ class CheckpointWriter:
 
 
 def _words_of(error: Exception) -> str:
-    words = error.strerror if isinstance(error, OSError) else next(iter(str(error).strip().splitlines()), "")
-    return words or type(error).__name__
+    return (error.strerror if isinstance(error, OSError) else "") or first_line(error)
 
 
 def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:

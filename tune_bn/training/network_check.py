@@ -324,7 +324,7 @@ class _Trial:
         same, other = again.state_dict(), self._built(1).state_dict()
         start = {name: value for name, value in self.start.items() if value.is_floating_point()}
         if any(not torch.equal(value, same[name]) for name, value in start.items()):
-            return ["its initial weights do not depend on torch's seed alone: two arms of a seed start from others"]
+            return ["its initial weights do not depend on torch's seed alone: two arms of a seed start apart"]
         if all(torch.equal(value, other[name]) for name, value in start.items()):
             return ["its initial weights are the same for every seed"]
         return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import pathlib
 import re
 import types
@@ -98,9 +99,10 @@ def read_weight_file(file: Path) -> Any:
             loaded since it might execute code.
     """
     got = f"--checkpoint: got {str(file)!r}"
-    if file.is_dir() and any(any(file.glob(pattern)) for pattern in ("*.index.json", "*.distcp", ".metadata")):
+    # Unlike Path's, these raise nothing, whatever the name is and whoever may look at it.
+    if os.path.isdir(file) and any(any(file.glob(pattern)) for pattern in ("*.index.json", "*.distcp", ".metadata")):
         raise MethodError(f"{got}, the folder of a sharded checkpoint; accepted: one file with {ACCEPTED}")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise MethodError(f"{got}, which is no file; accepted: a file with {ACCEPTED}")
     harmless = _harmless()
     try:

@@ -83,6 +83,13 @@ def test_an_image_without_an_extension_counts(root: Path) -> None:
     Decoder(found.train.paths[0], None).check_headers(found.train.paths)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "~nobody-of-this-name/x", "a\0b", "file/below"])
+def test_a_name_that_leads_nowhere_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert "which is not a folder; accepted: " in refusal(Path(name))
+
+
 def test_missing_folders_are_named_with_the_layout(tmp_path: Path) -> None:
     layout = "accepted: a folder with train/<class>/… and test/<class>/…"
     assert refusal(tmp_path / "no") == f"data.root: got '{tmp_path}/no', which is not a folder; {layout}"

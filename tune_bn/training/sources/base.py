@@ -73,8 +73,9 @@ def root_folder(root: str | None, accepted: str) -> Path:
     """
     if root is None:
         raise DataError(f"data.root: got null; accepted: {accepted}")
-    folder = Path(root).expanduser().absolute()
-    if not folder.is_dir():
+    # Unlike Path's, these raise nothing, whatever the name is and whoever may look at it.
+    folder = Path(os.path.expanduser(root)).absolute()
+    if not os.path.isdir(folder):
         raise DataError(f"data.root: got {str(folder)!r}, which is not a folder; accepted: {accepted}")
     return folder
 

@@ -37,18 +37,18 @@ def list_cars(root: str | None, val_folder: str | None = None) -> FileSet:
         DataError: a file is missing or unreadable, or the files do not agree.
     """
     place = root_folder(root, _accepted("one folder"))
-    home = place / FOLDER if (place / FOLDER).is_dir() else place
-    official = any((home / name).exists() for name in ("devkit", TEST, "cars_train", "cars_test"))
-    if not official and any((home / split).is_dir() for split in ("train", "test")):
+    home = place / FOLDER if os.path.isdir(place / FOLDER) else place
+    official = any(os.path.exists(home / name) for name in ("devkit", TEST, "cars_train", "cars_test"))
+    if not official and any(os.path.isdir(home / split) for split in ("train", "test")):
         return scan(home, "cars", val_folder)
     if val_folder is not None:
         raise DataError(
             f"data.val_folder: got {val_folder!r}; accepted: null for the devkit of cars, which has no val/"
         )
     # The labels of the test images were published later, apart from the devkit.
-    test = next((path for path in (home / TEST, home / "devkit" / TEST) if path.exists()), home / TEST)
+    test = next((path for path in (home / TEST, home / "devkit" / TEST) if os.path.exists(path)), home / TEST)
     for path in (home / META, home / TRAIN, test, home / "cars_train", home / "cars_test"):
-        if not path.exists():
+        if not os.path.exists(path):
             name = str(path.relative_to(home))
             origin = f" (of {ARCHIVES[name]})" if name in ARCHIVES else ""
             accepted = _accepted(str(home))

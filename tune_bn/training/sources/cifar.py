@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Cifar:
     def outline(self, config: DataConfig) -> Outline:
         """What the data is known to be, wherever its files are. Raises :class:`DataError` where the root is a file."""
         root = _root(config)
-        if root.exists() and not root.is_dir():
+        if os.path.exists(root) and not os.path.isdir(root):
             accepted = f"a folder for the download of {self.name.upper().replace('CIFAR', 'CIFAR-')}"
             raise DataError(f"data.root: got {str(root)!r}, a file; accepted: {accepted}")
         every_class = np.arange(self.classes, dtype=np.int64)
@@ -73,7 +74,7 @@ class Cifar:
 
 
 def _root(config: DataConfig) -> Path:
-    return user_cache() if config.root is None else Path(config.root).expanduser().absolute()
+    return user_cache() if config.root is None else Path(os.path.expanduser(config.root)).absolute()
 
 
 def _arrays(split: Any) -> tuple[Images, Labels]:

@@ -27,9 +27,9 @@ def list_cub200(root: str | None) -> FileSet:
         DataError: a file is missing, or the files do not agree.
     """
     place = root_folder(root, f"the folder in which {ARCHIVE} is unpacked")
-    home = place / FOLDER if (place / FOLDER).is_dir() else place
+    home = place / FOLDER if os.path.isdir(place / FOLDER) else place
     for name in (CLASSES, FILES, LABELS, SPLIT, "images"):
-        if not (home / name).exists():
+        if not os.path.exists(home / name):
             parent = place.parent if place.name == FOLDER else place
             accepted = f"{ARCHIVE}, unpacked in {parent}"
             raise DataError(f"data.root: got {str(place)!r}, which has no {name}; accepted: {accepted}")
