@@ -184,8 +184,11 @@ def _readings(columns: Mapping[str, Array]) -> list[Mapping[str, Array]]:
 
 def _without_noise(column: Array) -> Array:
     """Without the places that are below 10⁻⁵ of what the scores spread by."""
-    spread = float(np.std(column))
-    return column if spread == 0 or not math.isfinite(spread) else np.round(column, 5 - math.floor(math.log10(spread)))
+    spread, largest = float(np.std(column)), float(np.max(np.abs(column)))
+    # Closer together than so, floats are their own noise.
+    if not math.isfinite(spread) or spread <= 1e-9 * largest:
+        return column
+    return np.round(column, 5 - math.floor(math.log10(spread)))
 
 
 def _copies(usable: Usable, order: Sequence[str]) -> list[Finding]:
@@ -194,7 +197,8 @@ def _copies(usable: Usable, order: Sequence[str]) -> list[Finding]:
     found = []
     for first, second in combinations(columns, 2):
         distance = float(np.max(np.abs(columns[first] - columns[second])))
-        if len(order) > 2 and 0 < distance <= 1e-6 * min(_std(columns[first]), _std(columns[second])):
+        spread = min(_std(columns[first]), _std(columns[second]))
+        if len(order) > 2 and math.isfinite(spread) and 0 < distance <= 1e-6 * spread:
             found.append(
                 Finding(
                     REPEATS,
