@@ -317,7 +317,7 @@ def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array
     spread = _std(others)
     distance = abs(value - statistic(others))
     # A mean of 90.00 is read as 90: where it is that of the others to their last place, it was written with as many.
-    for places in (max(map(decimals, map(float, others))), decimals(float(value))):
+    for places in sorted({max(map(decimals, map(float, others))), decimals(float(value))}, reverse=True):
         tolerance = 0.5000001 * 10.0**-places + 1e-12 * abs(value)
         if distance <= tolerance:
             break
