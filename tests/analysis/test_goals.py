@@ -25,10 +25,13 @@ LOWER = (
     "loss|val_loss|testLoss|Test Loss|eval/loss|logloss|error|top1_err|err@1|ERROR RATE|perplexity|val.ppl|RMSE"
     "|rmse_test|MAE|nll|NLL/token|val_bpb|bpc|FID|fid50k|WER|cer|test-wer|crossEntropy|xent|KL|brier_score|ECE|latency_ms"
     "|time|regret|neg_log_loss|misclassified|PER|lpips|EPE|fpr95|mean_squared_error|MSELoss|val loss (smoothed)"
+    "|1-acc|100 - accuracy|1 − F1|(1 - acc)|-acc|−test_accuracy|1/acc|acc (lower is better)|score↓|AUC (↓)"
+    "|rank_test_score|accuracy_degradation|acc decrease|steps_to_90_acc|epochs-to-accuracy|incorrect top1|inv_acc"
 )
 HIGHER = (
     "score|Score|accuracy|test_accuracy|valAcc|top1|acc@5|AUROC|f1|macro-F1|mIoU|PSNR|SSIM|BLEU|reward|episode_return|R2"
     "|mAP|success_rate_score|precision|accuracy_per_class"
+    "|R²|R^2|top-1-acc|acc@1|F1-score|acc_epoch_10|accuracy (↑)|best-1 - val_acc|text_to_image_score"
 )
 
 

@@ -168,7 +168,7 @@ def test_a_baseline_alone_is_refused():
         (b"arm,seed,score\n,1,2\n", ":2: column arm: got ''; accepted: text"),
         (b"arm,seed,score\na, ,2\n", ":2: column seed: got ''; accepted: text"),
         (b"arm,seed,score\na,1,\n", ":2: column score: got ''; accepted: a number"),
-        (b"arm,seed,score\na,1,90 %\n", ":2: column score: got '90 %'; accepted: a number"),
+        (b"arm,seed,score\na,1,90 %\na,2,91\n", ":2: column score: got '90 %'; accepted: a number"),
         (b"arm,seed,score\na,1,1_0\n", ":2: column score: got '1_0'; accepted: a number"),
         ("arm,seed,score\na,1,٣\n".encode(), ":2: column score: got '٣'; accepted: a number"),
         (b'arm,seed,score\n"two\nlines",1,2\nb,1,x\n', ":4: column score: got 'x'; "),

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import differing
-from tune_bn.analysis.notation import decimal_mark, looks_like_number, to_number
-from tune_bn.analysis.tables import Row, Table, read_table
+from tune_bn.analysis.notation import like_number, looks_like_number, mark_of, numbers_of
+from tune_bn.analysis.tables import Row, Table, read_table, without_invisible
 from tune_bn.errors import ConfigError, ScoresError
 from tune_bn.records import BASELINE, COMPLETED, CONFIRM, DIVERGED
 
@@ -60,7 +58,8 @@ class Columns:
     """Where arms, pairs and scores stand, as far as it was said."""
 
     arm: Sequence[str] = ()
-    """The column of the arms; two or more are arms themselves, in a wide table."""
+    """The column of the arms; two or more are arms themselves, in a wide table, or name an arm together where ``score``
+    is given."""
     pair: Sequence[str] = ()
     """The columns that make a pair; default ``seed``."""
     score: str | None = None
@@ -118,7 +117,7 @@ def scores_of(table: Table, columns: Columns) -> Scores:
 def _refuse_double_use(columns: Columns) -> None:
     pair = columns.pair or (() if columns.folds else ("seed",))
     taken: dict[str, Sequence[str]] = {"arm": columns.arm or ("arm",), "pair": pair}
-    taken["score"] = () if len(columns.arm) > 1 else (columns.score or "score",)
+    taken["score"] = () if len(columns.arm) > 1 and columns.score is None else (columns.score or "score",)
     seen: dict[str, str] = {}
     for use, names in taken.items():
         for name in names:
@@ -183,9 +182,9 @@ def _no_rows(table: Table, what: str) -> ScoresError:
 
 
 def _long(table: Table, columns: Columns) -> Scores:
-    arm = _place_of(table, columns.arm[0]) if columns.arm else _place_of(table, "arm")
-    if arm is None and (columns.arm or not columns.one_arm):
-        arm = _find(table, columns.arm[0] if columns.arm else "arm", "--arm")
+    arms = [_find(table, named, "--arm") for named in columns.arm]
+    if not arms and (not columns.one_arm or _place_of(table, "arm") is not None):
+        arms = [_find(table, "arm", "--arm")]
     paired_by, pair = _pair_columns(table, columns)
     name = columns.score or "score"
     logged = [column for column in table.header if column.startswith("scores.")]
@@ -195,13 +194,34 @@ def _long(table: Table, columns: Columns) -> Scores:
     if not table.rows:
         raise _no_rows(table, f"one row per arm and {paired_by or 'run'}")
     values = [(row.place, row.cells[score]) for row in table.rows]
-    numbers = _numbers(name, values, _mark(name, values, columns))
+    numbers = numbers_of(name, values, columns.decimal or mark_of(name, values))
     rows, counts = [], dict[str, int]()
     for row in table.rows:
-        of = table.source if arm is None else _name(row, arm, "arm" if not columns.arm else columns.arm[0], table)
+        of = "/".join(_name(row, arm, table.header[arm]) for arm in arms) if arms else table.source
         counts[of] = counts.get(of, 0) + 1
         rows.append((of, _pair(row, pair, paired_by, table, counts[of]), next(numbers)))
-    return Scores(table.source, paired_by, tuple(rows), metric=table.header[score].removeprefix("scores."))
+    metric = table.header[score].removeprefix("scores.")
+    return Scores(table.source, paired_by, tuple(rows), metric=metric, remarks=_unfinished(table))
+
+
+_STATE = ("status", "state", "run_state", "run_status")
+_UNFINISHED = re.compile(
+    r"fail(ed|ure)?|crash(ed)?|kill(ed)?|abort(ed)?|cancel+ed|interrupted|preempted|running|pending|queued|scheduled"
+    r"|pruned|stopped|timed?[ _-]?out|oom|error|diverged|incomplete|unfinished|terminated",
+    re.IGNORECASE,
+)
+
+
+def _unfinished(table: Table) -> tuple[str, ...]:
+    """A remark on rows that the table itself calls failed, crashed, running, …"""
+    for name in _STATE:
+        index = _place_of(table, name)
+        states = [] if index is None else [str(row.cells[index]) for row in table.rows]
+        odd = [state for state in states if _UNFINISHED.fullmatch(state.strip())]
+        if odd and index is not None:
+            rows = "1 row is" if len(odd) == 1 else f"{len(odd)} rows are"
+            return (f"column {table.header[index]}: {rows} {listed(sorted(set(odd)))}, and counted all the same",)
+    return ()
 
 
 def _is_wide(table: Table, columns: Columns) -> bool:
@@ -216,7 +236,7 @@ def _wide(table: Table, columns: Columns) -> Scores:
         paired_by, pair = _pair_columns(table, columns)
     else:
         chosen, left_out, odd = _numeric(table, columns)
-        if len(chosen) < (1 if columns.one_arm else 2):
+        if len(chosen) + len(odd) < (1 if columns.one_arm else 2):
             _find(table, "arm", "--arm")
         paired_by, pair = _pair_columns(table, columns)
         odd = odd or differing([table.header[index] for index in chosen])
@@ -229,11 +249,11 @@ def _wide(table: Table, columns: Columns) -> Scores:
         raise _no_rows(table, f"one row per {paired_by or 'run'}")
     cells = [(row, index) for index in chosen for row in table.rows if row.cells[index] not in ("", None)]
     cells_of = [(row.place, row.cells[index]) for row, index in cells]
-    mark = _mark(listed([table.header[index] for index in chosen]), cells_of, columns)
+    mark = columns.decimal or mark_of(listed([table.header[index] for index in chosen]), cells_of)
     numbers: list[float] = []
     for index in chosen:
         values = [value for value, (_, at) in zip(cells_of, cells, strict=True) if at == index]
-        numbers += _numbers(table.header[index], values, mark)
+        numbers += numbers_of(table.header[index], values, mark)
     rows, counts = [], dict[int, int]()
     for (row, index), number in zip(cells, numbers, strict=True):
         counts[index] = counts.get(index, 0) + 1
@@ -256,9 +276,9 @@ def _numeric(table: Table, columns: Columns) -> tuple[list[int], list[str], list
         if index in taken or re.fullmatch(r"|Unnamed: \d+", name) or (table.rows and not values):
             continue
         # A cell such as "NA" among numbers is refused with its place, later; it costs no arm.
-        if 2 * sum(map(_like_number, values)) < len(values):
+        if 2 * sum(map(like_number, values)) < len(values):
             left_out.append(name)
-        elif _BOOKKEEPING.fullmatch(name):
+        elif "=" not in name and _BOOKKEEPING.fullmatch(name):
             odd.append(name)
         else:
             chosen.append(index)
@@ -337,14 +357,14 @@ def _confirmed_metric(table: Table, confirmed: Sequence[Row]) -> str:
     return own[0]
 
 
-def _name(row: Row, index: int, column: str, table: Table) -> str:
+def _name(row: Row, index: int, column: str) -> str:
     """A cell as a name. Programs write a whole number in a column of floats as ``1.0``."""
     value = row.cells[index]
     if value is None or (isinstance(value, float) and math.isnan(value)):
         value = ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
-    text = str(value).strip()
+    text = without_invisible(str(value))
     if not text:
         raise ScoresError(f"{row.place}: column {column}: got ''; accepted: text")
     return text
@@ -353,37 +373,4 @@ def _name(row: Row, index: int, column: str, table: Table) -> str:
 def _pair(row: Row, indexes: Sequence[int], paired_by: str, table: Table, number: int) -> str:
     if not indexes:
         return str(number)
-    return "/".join(_name(row, index, table.header[index], table) for index in indexes)
-
-
-def _like_number(value: Any) -> bool:
-    if isinstance(value, str):
-        return looks_like_number(value)
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _mark(column: str, values: Sequence[tuple[str, Any]], columns: Columns) -> str:
-    """The decimal mark of a column, as it was said or as its numbers show."""
-    texts = [(place, value) for place, value in values if isinstance(value, str) and looks_like_number(value)]
-    return columns.decimal or decimal_mark(texts, column)
-
-
-def _numbers(column: str, values: Sequence[tuple[str, Any]], mark: str) -> Iterator[float]:
-    """The numbers of a column. Raises :class:`ScoresError` at a cell that is none."""
-    for place, value in values:
-        number: float | None = None
-        if isinstance(value, str):
-            number = to_number(value, mark)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            number = _float(value)
-        if number is None:
-            shown = "''" if value is None else reprlib.repr(value)
-            raise ScoresError(f"{place}: column {column}: got {shown}; accepted: a number")
-        yield number
-
-
-def _float(value: float) -> float | None:
-    try:
-        return float(value)
-    except OverflowError:
-        return None
+    return "/".join(_name(row, index, table.header[index]) for index in indexes)

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, permutations
+from itertools import combinations, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,9 @@ from tune_bn.analysis.repeats import (
     equal_rows,
     grid,
 )
+from tune_bn.analysis.units import Usable, against_other_unit, in_other_units, taken_from_all
 
 Array = NDArray[np.float64]
-Usable = Mapping[str, Mapping[str, float]]
-"""Arm → pair → score."""
-
 SUMMARIES, REPEATS, UNITS, NAMES = "summaries", "repeats", "units", "names"
 KINDS = (SUMMARIES, REPEATS, UNITS, NAMES)
 
@@ -42,6 +40,9 @@ _SUMMARY = names_in("""
     mean means avg avgs average averages mittel mittelwert moyenne media durchschnitt std stds sd stdev stdevp stddev
     stderr se sem deviation variance var min mins max maximum minimum median total totals subtotal sum summe overall all
     count counts range iqr ci pm aggregate aggregated summary gesamt spread quantile percentile ± ø ∅ σ µ μ Σ
+    mittelwerte durchschnittlich standardabweichung stabw stdabw streuung varianz insgesamt promedio medio moyen écart
+    ecart variance desviación desviacion desvio gemiddelde snitt scarto średnia srednia среднее 平均 平均值 均值 标准差
+    標準偏差 方差 合计 合計 总计 총계 평균
     """)
 # Letters that may as well be names of pairs: they count where the others are numbers.
 _SHORT = frozenset({"n", "m", "s"})
@@ -133,107 +134,81 @@ def value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, pair
 
 
 def _value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, paired: bool) -> list[Finding]:
-    found = _units(usable, paired_by)
+    found = [Finding(UNITS, text) for text in in_other_units(usable, paired_by)]
     if found:
         # Every other check would take the unit for the finding.
         return found
+    found += [Finding(UNITS, text, refused=False) for text in taken_from_all(usable)]
     found += _copied(usable)
     found += _summary_values(usable, order if paired else (), paired_by)
     if paired:
+        found += _copies(usable, order)
         return found + _repeats(usable, order, paired_by) + _derived(usable, order)
     for arm, scores in usable.items():
         found += _repeats({arm: scores}, list(scores), paired_by or "row")
     return found
 
 
-# Units.
-
-_FACTORS = (100.0, 1000.0, 3600.0, 1e4, 1e6, 1e9)
-
-
-def _units(usable: Usable, paired_by: str) -> list[Finding]:
-    found, rows = [], dict[str, list[str]]()
-    for arm, scores in usable.items():
-        odd = _rows_in_another_unit(scores)
-        if odd:
-            rows[arm] = odd
-    if rows:
-        words = "; ".join(
-            f"{listed([arm])} at {paired_by or 'row'} " + listed([f"{pair} ({usable[arm][pair]:g})" for pair in odd])
-            for arm, odd in rows.items()
-        )
-        return [Finding(UNITS, f"a score in another unit than the arm's other scores: {words}; accepted: one unit")]
-    medians = {arm: float(np.median(list(scores.values()))) for arm, scores in usable.items() if scores}
-    for small, large in permutations(medians, 2):
-        factor = _factor_between(list(usable[small].values()), list(usable[large].values()))
-        if factor is not None:
-            words = "a fraction and the other in percent" if factor == 100 else "in another unit than the other"
-            found.append(
-                Finding(
-                    UNITS,
-                    f"{listed([small])} and {listed([large])} differ by a factor near {factor:,.0f} "
-                    f"({medians[small]:.4g} and {medians[large]:.4g}), so one of them is {words}; accepted: one unit",
-                )
-            )
-    return found
-
-
-def _one_size(values: Sequence[float]) -> bool:
-    """All of one sign, none zero, and no two further apart than a factor of 3."""
-    sizes = [abs(value) for value in values]
-    return bool(sizes) and len({value > 0 for value in values}) == 1 and 0 < max(sizes) <= 3 * min(sizes)
-
-
-def _factor_between(small: Sequence[float], large: Sequence[float]) -> float | None:
-    """The factor by which two arms differ as fractions and percent do; None where they do not."""
-    if not (_one_size(small) and _one_size(large)) or (small[0] > 0) != (large[0] > 0):
-        return None
-    ratio = float(np.median(np.abs(large)) / np.median(np.abs(small)))
-    percent = max(np.abs(small)) <= 1 < min(np.abs(large)) and max(np.abs(large)) <= 100
-    for factor in _FACTORS:
-        # Losses of two arms may lie far apart; a fraction beside percent hardly leaves another reading.
-        reach = 1.8 if percent and factor == 100 else 1.25
-        if factor / reach <= ratio <= factor * reach:
-            # An arm that fails in every run stays at the level of chance: 1 % of 100 classes.
-            constant = len(set(small)) == 1
-            low, high = np.min(np.abs(large)), np.max(np.abs(large))
-            return None if constant and not 0.98 * low <= factor * abs(small[0]) <= 1.02 * high else factor
-    return None
-
-
-def _rows_in_another_unit(scores: Mapping[str, float]) -> list[str]:
-    """Pairs whose score fits the arm's others when it is multiplied or divided by the factor between two units."""
-    sizes = sorted(abs(score) for score in scores.values() if score != 0)
-    if len(sizes) < 3:
-        return []
-    gaps = [above / below for below, above in pairwise(sizes)]
-    cut = int(np.argmax(gaps))
-    if gaps[cut] < 20:
-        return []
-    bound = sizes[cut]
-    small = {pair: score for pair, score in scores.items() if abs(score) <= bound}
-    large = {pair: score for pair, score in scores.items() if abs(score) > bound}
-    few, many = (small, large) if len(small) <= len(large) else (large, small)
-    rest = list(many.values())
-    if not _one_size(rest):
-        return []
-    low, high = min(rest), max(rest)
-    margin = max(high - low, 0.02 * max(abs(low), abs(high)))
-    for factor in _FACTORS:
-        times = factor if few is small else 1 / factor
-        if all(low - margin <= times * score <= high + margin for score in few.values()):
-            return list(few)
-    return []
+def threshold_findings(usable: Usable, threshold: float) -> list[Finding]:
+    """A threshold in another unit than the scores."""
+    return [Finding(UNITS, text) for text in against_other_unit(usable, threshold)]
 
 
 # Pairs that stand more than once.
 
 
 def _repeats(usable: Usable, order: Sequence[str], paired_by: str) -> list[Finding]:
-    n = len(order)
-    if n < 3:
+    if len(order) < 3:
         return []
-    columns = [np.array([scores[pair] for pair in order]) for scores in usable.values()]
+    columns = {arm: np.array([scores[pair] for pair in order]) for arm, scores in usable.items()}
+    found = [finding for read in _readings(columns) for finding in _repeats_of(read, order, paired_by)]
+    return sorted(found, key=lambda finding: not finding.refused)[:1]
+
+
+def _readings(columns: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+    """The scores as they stand, and rounded: a copy may be off by a computation, or have been rounded since."""
+    readings = [columns]
+    fine = {arm: _without_noise(column) for arm, column in columns.items()}
+    places = [decimals(float(score)) for column in fine.values() for score in column]
+    shortest = sorted(places)[len(places) * 3 // 10]
+    # Of numbers with one precision a tenth ends in zero.
+    coarse = {arm: np.round(column, shortest) for arm, column in fine.items()}
+    for read in (fine, coarse):
+        changed = [arm for arm in columns if np.any(read[arm] != readings[-1][arm])]
+        if changed and all(np.ptp(read[arm]) > 0 for arm in changed):
+            readings.append(read)
+    return readings
+
+
+def _without_noise(column: Array) -> Array:
+    """Without the places that are below 10⁻⁵ of what the scores spread by."""
+    spread, largest = float(np.std(column)), float(np.max(np.abs(column)))
+    # Closer together than so, floats are their own noise.
+    if not math.isfinite(spread) or spread <= 1e-9 * largest:
+        return column
+    return np.round(column, 5 - math.floor(math.log10(spread)))
+
+
+def _copies(usable: Usable, order: Sequence[str]) -> list[Finding]:
+    """Arms that are another but for what a computation is off by, 10⁻⁶ of what the scores spread by."""
+    columns = {arm: np.array([scores[pair] for pair in order]) for arm, scores in usable.items()}
+    found = []
+    for first, second in combinations(columns, 2):
+        distance = float(np.max(np.abs(columns[first] - columns[second])))
+        spread = min(_std(columns[first]), _std(columns[second]))
+        if len(order) > 2 and math.isfinite(spread) and 0 < distance <= 1e-6 * spread:
+            found.append(
+                Finding(
+                    REPEATS,
+                    f"{listed([first])} and {listed([second])} are equal but for {distance:.1g}, as though one were a "
+                    "copy of the other; accepted: every run once",
+                )
+            )
+    return found
+
+
+def _repeats_of(usable: Mapping[str, Array], order: Sequence[str], paired_by: str) -> list[Finding]:
+    columns = list(usable.values())
     chances = [chance_of_equal(column) for column in columns]
     joint = chance_of_all_equal(columns)
     found = equal_rows(columns, order, joint, NEVER, HARDLY)
@@ -338,8 +313,13 @@ def _summary_values(usable: Usable, order: Sequence[str], paired_by: str) -> lis
 def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array], float]) -> float:
     """Chance that a run has by itself the score that a statistic of the others has; infinite where it has another."""
     spread = _std(others)
-    tolerance = 0.5000001 * 10.0 ** -decimals(float(value)) + 1e-12 * abs(value)
-    if spread == 0 or not abs(value - statistic(others)) <= tolerance:
+    distance = abs(value - statistic(others))
+    # A mean of 90.00 is read as 90: where it is that of the others to their last place, it was written with as many.
+    for places in sorted({max(map(decimals, map(float, others))), decimals(float(value))}, reverse=True):
+        tolerance = 0.5000001 * 10.0**-places + 1e-12 * abs(value)
+        if distance <= tolerance:
+            break
+    if spread == 0 or not distance <= tolerance:
         return math.inf
     # So far out no run lies anyway.
     outside = 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
@@ -377,4 +357,4 @@ def _derived(usable: Usable, order: Sequence[str]) -> list[Finding]:
     return []
 
 
-__all__ = ["KINDS", "Finding", "name_findings", "value_findings"]
+__all__ = ["KINDS", "Finding", "name_findings", "threshold_findings", "value_findings"]

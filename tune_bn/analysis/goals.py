@@ -27,6 +27,18 @@ _LOWER = names_in("""
     failure neg negative minus inverse hamming violations violation crash crashes mcd ged edits levenshtein drop gap
     forgetting overfit overfitting sparsity variance std
     """)
+# Names of arms have these too: a rank of LoRA, a wrong initialization.
+_LOWER_IN_A_METRIC = _LOWER | names_in("""
+    rank ranks degradation decrease decline deficit reduction shortfall lost incorrect wrong inv inverted lower smaller
+    fewer
+    """)
+# ``1 - accuracy``, ``-acc``, ``1/acc``, ``acc ↓``, ``steps_to_90_acc``: the name of a score, turned round.
+_TURNED = re.compile(
+    r"^\W*[-−–]\s*[^\W\d]|(?<![\w-])(1|1\.0|100)\s*%?\s*[-−–]\s*[^\W\d]|^\W*1\s*/\s*[^\W\d]|[↓⬇▼▽🠗🡇]"
+    r"|(steps?|epochs?|iter(ation)?s?|samples?|updates?|rounds?|tokens?|episodes?|queries|labels?)[\W_]*(to|until|till)"
+    r"(?![^\W_])",
+    re.IGNORECASE,
+)
 _LOWER_ENDINGS = ("loss", "error", "perplexity", "entropy", "mse", "mae", "latency", "regret", "divergence", "runtime")
 # What a file is called is a weaker sign: `time.csv` need not hold times.
 _SURELY_LOWER = names_in("loss losses error errors err errs ppl nll bpc bpb rmse mse mae fid wer cer regret")
@@ -43,6 +55,7 @@ _HIGHER = names_in("""
 def words_of(name: str) -> list[str]:
     """The words of a name, small: ``testLoss``, ``test_loss`` and ``test/loss`` are ``test`` and ``loss``."""
     # ``mIoU`` and ``mAP`` are one word, whatever their capitals.
+    name = re.sub(r"R(\^2|²)", "R2", name)
     name = re.sub(r"(?<![^\W_])(mIoU|mAP|wAP|AUROC|R2)(?![a-z])", lambda found: found[0].upper(), name)
     spaced = re.sub(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return [word.casefold() for word in re.findall(r"[^\W_]+", spaced)]
@@ -53,11 +66,13 @@ def _bare(words: Iterable[str]) -> list[str]:
     return [re.sub(r"\d+k?$", "", word) for word in words]
 
 
-def _sounds_lower(name: str, among: frozenset[str] = _LOWER) -> bool:
+def _sounds_lower(name: str, among: frozenset[str] = _LOWER_IN_A_METRIC) -> bool:
     words = words_of(name)
     bare = _bare(words)
     # "images per second" is no phoneme error rate.
     found = {*words, *bare} - ({"per"} if "per" in words[:-1] else set())
+    if among is _LOWER_IN_A_METRIC and _TURNED.search(name):
+        return True
     return bool(found & among) or any(word.endswith(_LOWER_ENDINGS) for word in words)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tune_bn.errors import ScoresError
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:(?P<mark>[.,])\d{3})+", re.ASCII)
+
+_PERCENT = re.compile(r"(.*\d)\s*%", re.DOTALL)
 
 POINT, COMMA = "point", "comma"
 
@@ -60,6 +63,7 @@ def decimal_mark(values: Sequence[tuple[str, str]], column: str) -> str:
 
 def _mark(text: str) -> str | None:
     """The decimal mark that a number shows; None where it may be either, or shows none."""
+    text = text.replace("\u2212", "-")
     commas, points = text.count(","), text.count(".")
     if commas and points:
         return POINT if text.rindex(".") > text.rindex(",") else COMMA
@@ -77,6 +81,8 @@ def to_number(text: str, mark: str) -> float | None:
 
     Thousands are parted by the other mark, in groups of three.
     """
+    # The minus sign of typeset tables and of spreadsheets.
+    text = text.replace("\u2212", "-")
     if mark == COMMA:
         text = text.translate({ord(","): ".", ord("."): ","})
     if "," in text:
@@ -86,3 +92,52 @@ def to_number(text: str, mark: str) -> float | None:
             return None
         text = whole.replace(",", "") + point + rest
     return float(text) if is_number(text) else None
+
+
+def like_number(value: Any) -> bool:
+    """True for a number of a program, and for a text that is one, with ``%`` behind it or not."""
+    if isinstance(value, str):
+        return looks_like_number(_bare(value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _bare(text: str) -> str:
+    found = _PERCENT.fullmatch(text)
+    return found[1] if found else text
+
+
+def mark_of(column: str, values: Sequence[tuple[str, Any]]) -> str:
+    """The decimal mark that the numbers of a column show.
+
+    Raises:
+        ScoresError: as :func:`decimal_mark`.
+    """
+    texts = [(place, _bare(value)) for place, value in values if isinstance(value, str) and like_number(value)]
+    return decimal_mark(texts, column)
+
+
+def numbers_of(column: str, values: Sequence[tuple[str, Any]], mark: str) -> Iterator[float]:
+    """The numbers of a column; ``%`` is passed over where every cell has it.
+
+    Raises:
+        ScoresError: a cell is no number.
+    """
+    if all(isinstance(value, str) and _PERCENT.fullmatch(value) for _, value in values):
+        values = [(place, _bare(value)) for place, value in values]
+    for place, value in values:
+        number: float | None = None
+        if isinstance(value, str):
+            number = to_number(value, mark)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            number = _float(value)
+        if number is None:
+            shown = "''" if value is None else reprlib.repr(value)
+            raise ScoresError(f"{place}: column {column}: got {shown}; accepted: a number")
+        yield number
+
+
+def _float(value: float) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None

@@ -28,6 +28,8 @@ NEARLY = 0.8
 """Kendall's τ of an arm with the order of the pairs, from which on it is nearly sorted."""
 HIGHEST = 0.9
 """Correlation over seeds that arms hardly exceed: common weights, batches and augmentation bought 0 to 0.9 here."""
+FEW_TIES = 0.9
+"""Share of the pairs of pairs that are not tied, from which on equal ranks are no matter of coarse scores."""
 
 # Pairs by these differ among each other far more than arms do, so a correlation near 1 is no surprise.
 _WIDE = names_in("""
@@ -47,7 +49,15 @@ class Doubt:
     """The gain has to hold without the pairs too."""
 
 
-def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: str, paired_by: str) -> Doubt | None:
+def doubt_of(
+    candidate: ArrayLike,
+    baseline: ArrayLike,
+    *,
+    name: str,
+    against: str,
+    paired_by: str,
+    rows: Sequence[int] | None = None,
+) -> Doubt | None:
     """What the scores of two arms, in the order of the pairs, say against their being paired; None: nothing.
 
     Args:
@@ -56,10 +66,16 @@ def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: s
         name: the candidate's name.
         against: the baseline's name.
         paired_by: the column that makes the pairs.
+        rows: the pairs in the order of the file, where both arms have the same.
     """
     arms = [np.asarray(scores, dtype=float) for scores in (candidate, baseline)]
     both = f"{listed([against])} and {listed([name])}"
-    orders = [_order(scores) for scores in arms]
+    orders, where = [_order(scores) for scores in arms], listed([paired_by])
+    if not all(orders) and rows is not None:
+        # Seeds may bear any names; a table that somebody ordered by one arm is not sorted by the other as well.
+        by_row = [_order(scores[list(rows)]) for scores in arms]
+        if all(order is not None and order[2] for order in by_row):
+            orders, where = by_row, "the rows"
     if all(orders):
         chances = [order[1] for order in orders if order is not None]
         ways = {order[0] for order in orders if order is not None}
@@ -67,7 +83,7 @@ def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: s
         if math.prod(chances) <= BOTH_BY_CHANCE:
             way = f"are both {'' if exact else 'nearly '}sorted{'' if len(ways) == 1 else ' (one the other way)'}"
             return Doubt(
-                f"{both} {way} in the order of {listed([paired_by])}, as columns are that were sorted before their "
+                f"{both} {way} in the order of {where}, as columns are that were sorted before their "
                 "rows were numbered; then the pairs are no pairs",
                 max(chances) <= EACH_BY_CHANCE,
             )
@@ -80,7 +96,7 @@ def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: s
         tau = float(stats.kendalltau(first, second).statistic)
     if n >= 6 and (r >= 1 or (abs(r) < 1 and math.atanh(r) - 3 / math.sqrt(n - 3) > math.atanh(HIGHEST))):
         what = f"correlate by {_short(r)} over {listed([paired_by])}, more than runs of one seed do"
-    elif n >= 8 and tau >= 1 and min(len(set(scores.tolist())) for scores in arms) == n:
+    elif n >= 8 and tau > 0 and _same_ranks(first, second):
         what = f"have the same ranks over {listed([paired_by])}, from the lowest score to the highest"
     else:
         return None
@@ -89,6 +105,13 @@ def doubt_of(candidate: ArrayLike, baseline: ArrayLike, *, name: str, against: s
         "the paired test says nothing",
         False,
     )
+
+
+def _same_ranks(first: Array, second: Array) -> bool:
+    """No two pairs are ranked one way by one arm and the other way by the other, and few are tied."""
+    i, j = np.triu_indices(first.size, 1)
+    agree = np.sign(first[i] - first[j]) * np.sign(second[i] - second[j])
+    return bool(np.min(agree) >= 0 and np.mean(agree) >= FEW_TIES)
 
 
 def _short(r: float) -> str:

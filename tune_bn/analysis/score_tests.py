@@ -91,7 +91,14 @@ def over_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[s
 
 
 def add_doubts(
-    found: Mapping[str, dict[str, Any]], arms: Arms, baseline: Array, *, alpha: float, against: str, paired_by: str
+    found: Mapping[str, dict[str, Any]],
+    arms: Arms,
+    baseline: Array,
+    *,
+    alpha: float,
+    against: str,
+    paired_by: str,
+    rows: Sequence[int] | None = None,
 ) -> None:
     """Add what speaks against the pairs of each arm, with Welch's test; in grave doubt a gain has to hold by it too.
 
@@ -100,10 +107,11 @@ def add_doubts(
         arms, baseline: gains, in the order of the pairs.
         alpha: family-wise level.
         against, paired_by: names, for the words.
+        rows: the pairs in the order of the file, where all arms have the same.
     """
     welch = _welch(arms, baseline, alpha)
     for name, answer in found.items():
-        doubt = doubt_of(arms[name], baseline, name=name, against=against, paired_by=paired_by)
+        doubt = doubt_of(arms[name], baseline, name=name, against=against, paired_by=paired_by, rows=rows)
         answer |= {"welch": welch.get(name), "doubt": None if doubt is None else doubt.text}
         if doubt is not None and doubt.is_grave:
             other = welch.get(name) or {"supported": False, "worse": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from tune_bn.analysis.evidence import listed
@@ -64,7 +65,7 @@ def _claim(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
 
 def _numbers(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     mode, alpha, m = verdict["mode"], verdict["alpha"], len(verdict["candidates"])
-    words = [arm_words(best) if mode == THRESHOLD else f"{arm_words(best)} against {arm_words(verdict['baseline'])}"]
+    words = [arm_words(best) if mode == THRESHOLD else f"{arm_words(best)} against {_baseline_words(verdict, best)}"]
     by = listed([verdict["paired_by"]])
     if mode == UNPAIRED:
         words.append(f"n = {best['n']} and {verdict['baseline']['n']} runs")
@@ -89,6 +90,15 @@ def _numbers(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     words.append(f"{interval_name(verdict, best)} of the gain {end_words(low)} to {end_words(high)}")
     said = ", ".join(words)
     return said if m == 1 else f"{said}; {supported} of {m} supported"
+
+
+def _baseline_words(verdict: Mapping[str, Any], arm: Mapping[str, Any]) -> str:
+    """Mean ± standard deviation of the baseline over the pairs on which the arm was judged."""
+    baseline = verdict["baseline"]
+    if verdict["mode"] != LOOKS or arm["n"] == baseline["n"]:
+        return arm_words(baseline)
+    scores = list(baseline["scores"].values())[: arm["n"]]
+    return spread_words(fmean(scores), stdev(scores))
 
 
 def interval_name(verdict: Mapping[str, Any], arm: Mapping[str, Any]) -> str:

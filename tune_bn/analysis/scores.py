@@ -15,7 +15,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from tune_bn.analysis.columns import Scores
-from tune_bn.analysis.doorman import KINDS, name_findings, value_findings
+from tune_bn.analysis.doorman import KINDS, name_findings, threshold_findings, value_findings
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_tests import (
@@ -134,7 +134,7 @@ def judge_scores(
     rule = None if looks is None else design(looks, alpha, futility=None)
     paired = mode in (PAIRED, FOLDS, LOOKS)
     usable, problems = _usable(scores, everyone, pairs, paired=paired)
-    refused, remarks = _findings(scores, usable, pairs, accept, paired=paired and not problems)
+    refused, remarks = _findings(scores, usable, pairs, accept, paired=paired and not problems, threshold=threshold)
     problems += refused
     sign = 1.0 if goal == MAX else -1.0
     found: dict[str, dict[str, Any]] = {}
@@ -154,7 +154,7 @@ def judge_scores(
                 found = over_pairs(others, values[baseline], alpha=alpha)
             if baseline is not None and paired:
                 names = {"against": baseline, "paired_by": scores.paired_by}
-                add_doubts(found, others, values[baseline], alpha=alpha, **names)
+                add_doubts(found, others, values[baseline], alpha=alpha, rows=_rows(scores, pairs), **names)
         except Problems as error:
             problems += [f"{listed([name])}: {problem}" for name, problem in error.problems]
     compared = {arm: _arm(arm, usable[arm]) for arm in everyone}
@@ -162,6 +162,10 @@ def judge_scores(
     for arm in arms:
         about: dict[str, Any] = dict(compared[arm])
         about |= NOTHING if problems else {**NOTHING, **found[arm], "difference": sign * found[arm]["effect"]}
+        if mode == LOOKS and not problems:
+            # Of the pairs that were judged, as the gain is.
+            judged = dict(list(usable[arm].items())[: about["n"]])
+            about |= {key: value for key, value in _arm(arm, judged).items() if key != "scores"}
         candidates.append(about)
     verdict: dict[str, Any] = {
         "schema_version": VERDICT_SCHEMA_VERSION,
@@ -206,6 +210,11 @@ def judge_scores(
     return verdict
 
 
+_MOMENT = re.compile(
+    r"(?:.*[\W_])?(epochs?|steps?|global_?step|iter(ation)?s?|checkpoints?|ckpts?|timesteps?)", re.IGNORECASE
+)
+
+
 def _mode(unpaired: bool, threshold: float | None, folds: int | None, looks: Sequence[int] | None) -> str:
     asked = {UNPAIRED: unpaired, THRESHOLD: threshold is not None, FOLDS: folds is not None, LOOKS: looks is not None}
     chosen = [mode for mode, is_asked in asked.items() if is_asked]
@@ -236,6 +245,18 @@ def _spelling(name: str) -> object:
     except ValueError:
         return name.strip().casefold()
     return number if math.isfinite(number) else name.strip().casefold()
+
+
+def _rows(scores: Scores, pairs: Sequence[str]) -> list[int] | None:
+    """The pairs as indexes, in the order of the file; None where the arms have them in different orders.
+
+    Arms whose rows were ordered each by its scores have different ones.
+    """
+    orders: dict[str, list[str]] = {}
+    for arm, pair, _ in scores.rows:
+        orders.setdefault(arm, []).append(pair)
+    first, *rest = orders.values()
+    return [pairs.index(pair) for pair in first] if all(order == first for order in rest) else None
 
 
 def _usable(
@@ -286,6 +307,7 @@ def _findings(
     accept: Sequence[str],
     *,
     paired: bool,
+    threshold: float | None,
 ) -> tuple[list[str], list[str]]:
     """What the doorman refuses, and what is only said."""
     named = pairs if scores.paired_by else []
@@ -293,6 +315,7 @@ def _findings(
     order = list(dict.fromkeys(pair for _, pair, _ in scores.rows))
     if all(usable.values()):
         found += value_findings(usable, order, scores.paired_by, paired=paired)
+        found += [] if threshold is None else threshold_findings(usable, threshold)
     refused, said = [], []
     for finding in found:
         if not finding.refused:
@@ -318,6 +341,12 @@ def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], p
             f"pairs by {listed([scores.paired_by])}: the folds of a cross-validation share training data, so the plain "
             "paired test rejects too often; --folds K takes the corrected resampled t-test"
         )
+    parts = scores.paired_by.split("/")
+    if mode not in (UNPAIRED, FOLDS) and any(_MOMENT.fullmatch(part) for part in parts):
+        said.append(
+            f"pairs by {listed([scores.paired_by])}: the scores of one run at several epochs or steps are no "
+            "independent runs, so the test rejects too often; it takes one score of each run"
+        )
     if mode == UNPAIRED and scores.paired_by and len(arms) > 1:
         sets = [set(arm["scores"]) for arm in arms.values()]
         if all(one == sets[0] for one in sets):
@@ -336,7 +365,8 @@ def _arm(name: str, scores: Mapping[str, float]) -> dict[str, Any]:
             "n": len(values),
             "scores": dict(scores),
             "mean": _finite(np.mean(values)) if values else None,
-            "std": _finite(np.std(values, ddof=1)) if len(values) > 1 else None,
+            # Equal numbers have a mean that is off by a rounding, and with it a spread.
+            "std": _finite(np.std(values, ddof=1) if np.ptp(values) else 0.0) if len(values) > 1 else None,
         }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ MOST_BYTES = 4 * 2**20
 ACCEPTED_FILES = "a table as .csv, .tsv, .parquet or .jsonl"
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _FOREIGN = {
     b"PK\x03\x04": "an Excel workbook or another zip file; save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
@@ -110,7 +112,7 @@ def _flat(content: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}".strip(), value
+            yield without_invisible(f"{above}{key}"), without_invisible(value) if isinstance(value, str) else value
 
 
 def _decoded(path: Path, content: bytes) -> str:
@@ -178,7 +180,7 @@ def _from_text(path: Path, text: str) -> Table:
     try:
         for cells in reader:
             place = f"{path}:{reader.line_num + blank}"
-            cells = [cell.strip() for cell in cells]
+            cells = [without_invisible(cell) for cell in cells]
             if header is None:
                 header = _without_edge(cells, 0)
                 continue
@@ -186,6 +188,9 @@ def _from_text(path: Path, text: str) -> Table:
                 continue
             if cells[0].startswith("#"):
                 left_out += 1
+                continue
+            if delimiter == "|" and all(re.fullmatch(r":?-{2,}:?|", cell) for cell in cells):
+                # The rule below the header of a table in Markdown.
                 continue
             cells = list(_without_edge(cells, len(header)))
             if len(cells) != len(header):
@@ -197,6 +202,11 @@ def _from_text(path: Path, text: str) -> Table:
     if left_out:
         remarks.append(f"{left_out} {'line that begins' if left_out == 1 else 'lines that begin'} with # left out")
     return Table(str(path), header or (), tuple(rows), delimiter, tuple(remarks))
+
+
+def without_invisible(text: str) -> str:
+    """The text without spaces around it and without characters that nobody sees, which would make two names of one."""
+    return _INVISIBLE.sub("", text).strip()
 
 
 def _without_edge(cells: Sequence[str], width: int) -> tuple[str, ...]:

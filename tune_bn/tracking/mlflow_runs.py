@@ -231,7 +231,9 @@ class RunTable:
             place = keys["arm" if key == "arm" else name]
             if all(_value(run, place) is None for run in runs):
                 names = sorted({f"params.{name}" for run in runs for name in run.data.params})
-                names += sorted({f"tags.{n}" for run in runs for n in run.data.tags if not n.startswith("mlflow.")})
+                names += sorted(
+                    {f"tags.{n}" for run in runs for n in run.data.tags if not n.startswith(("mlflow.", PREFIX))}
+                )
                 raise ConfigError(key, name, f"what a run of {self._experiment.name} has ({listed(names, limit=12)})")
         if all(metric not in run.data.metrics for run in runs):
             names = sorted({name for run in runs for name in run.data.metrics})
