@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,6 +58,10 @@ def space_with(**budget: float) -> Space:
     return parse_space({**CONTENT, "budget": {**CONTENT["budget"], **budget}}, "tiny")
 
 
+def ignored() -> None:
+    """A driver's request to stop, where nothing runs."""
+
+
 class Endless:
     """A sampler that has proposed nothing yet."""
 
@@ -65,7 +70,7 @@ class Endless:
 
 def search_feed(hours: float, seconds_before: float) -> SearchFeed:
     samplers: Any = {"candidate": Endless()}
-    recorder: Any = None
+    recorder: Any = SimpleNamespace(folder=StudyFolder(Path("one")), records=[])
     return SearchFeed(space_with(hours=hours), samplers, {"candidate": 4}, recorder, seconds_before=seconds_before)
 
 
@@ -93,7 +98,9 @@ def test_the_hours_of_a_search_end_by_the_clock_that_only_grows(monkeypatch: pyt
 def test_a_driver_counts_by_its_own_clock_alone(jump: Callable[[], None], tmp_path: Path) -> None:
     space = space_with(total_hours=1.0)
     now = 0.0
-    driver = Driver(StudyFolder(tmp_path / "one").created(space), space.budget, space.resources, clock=lambda: now)
+    driver = Driver(
+        StudyFolder(tmp_path / "one").created(space), space.budget, space.resources, stop=ignored, clock=lambda: now
+    )
     driver.stage_started(SEARCH, 4, 0)
     before = driver.state
     now += 10
@@ -109,7 +116,7 @@ def test_a_driver_counts_by_its_own_clock_alone(jump: Callable[[], None], tmp_pa
 
 def test_a_driver_is_given_a_clock_that_only_grows(jump: Callable[[], None], tmp_path: Path) -> None:
     space = space_with(total_hours=1.0)
-    driver = Driver(StudyFolder(tmp_path / "one").created(space), space.budget, space.resources)
+    driver = Driver(StudyFolder(tmp_path / "one").created(space), space.budget, space.resources, stop=ignored)
     jump()
     assert 0 <= driver.state.seconds < 3600
     assert driver.reason_to_stop() == ""

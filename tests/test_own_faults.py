@@ -17,7 +17,7 @@ from tune_bn.errors import RunnerError, own_fault
 from tune_bn.method import residual
 from tune_bn.method.residual import residual_batchnorms
 from tune_bn.method.resnet import build_network
-from tune_bn.runners import ray_trainable, ray_tune
+from tune_bn.runners import ray_trainable
 from tune_bn.runners.ray_trainable import DRAIN_SECONDS, DrainNotice
 from tune_bn.runners.ray_tune import RayOptions, connect
 from tune_bn.tracking.mlflow_observer import MlflowObserver
@@ -124,7 +124,6 @@ def test_ray_is_asked_by_names_that_it_has() -> None:
 
 
 def test_an_argument_that_ray_no_longer_takes_is_not_a_machine_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_tune, "_require_room", lambda: None)
     monkeypatch.setattr(ray, "init", lambda address: None)
     with pytest.raises(TypeError, match="unexpected keyword argument"):
         connect(RayOptions())

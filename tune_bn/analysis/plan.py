@@ -106,7 +106,10 @@ def structure_problem(plan: object) -> str | None:
         canonical_json(dict(plan)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         return f"cannot be written as JSON ({error}); accepted: what JSON can hold"
-    # Plans from before these keys lack them.
+    # Which keys there are depends on the version, so another one is not called a plan that lacks some.
+    known, accepted = _PLAN["schema_version"]
+    if "schema_version" in plan and not known(plan["schema_version"]):
+        return f"schema_version: got {reprlib.repr(plan['schema_version'])}; accepted: {accepted}"
     checks = dict(_PLAN) if plan.get("schema_version") == 1 else {**_PLAN, **_SINCE_2}
     checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
