@@ -41,7 +41,8 @@ def verify(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Column of the arms (default: arm); given twice or more: the columns that are arms. With --mlflow: "
+            help="Column of the arms (default: arm); given again: the columns that are arms, or, beside "
+            "--score, that name an arm together. With --mlflow: "
             "params.NAME or tags.NAME.",
             rich_help_panel=_TABLE,
         ),

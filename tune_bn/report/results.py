@@ -132,16 +132,16 @@ def finding(arm: Arm) -> str:
 
 def _legend(verdict: Verdict) -> str:
     seeds = "the n seeds that the arm ran" if is_sequential(verdict) else "n seeds"
-    p_value = "p: one-sided paired t-test"
+    p_value, plain = "p: one-sided paired t-test", ""
     if is_sequential(verdict):
         p_value = (
             "p: repeated p-value of the one-sided paired t-test, which holds at all looks together, as do the bounds "
-            "and the intervals. The effect is the plain mean up to the look that ended the candidate; where a gain was "
-            "shown early, it is too high on average"
+            "and the intervals"
         )
+        plain = ", up to the look that ended the candidate (too high on average where a gain was shown early)"
     start = (
         f"Mean ± standard deviation over {seeds}; effect: mean of the paired differences from the baseline in "
-        "percentage points (pp); "
+        f"percentage points (pp){plain}; "
     )
     end = (
         f"; α = {verdict['alpha']:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
