@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tune_bn.training.layout import IMAGES
+
 FOLDER = "TUNE_BN_TEST_COUNTING_FOLDER"
 FAULTS = {
     "out_of_memory": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
@@ -28,8 +30,9 @@ class Counting(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """As the layers say."""
         folder = os.environ.get(FOLDER)
-        # The check before a study, the evaluation and the diagnostics are no training.
-        if folder and self.training and torch.is_grad_enabled():
+        # The check before a study, the evaluation and the diagnostics are no training, nor is the step of two images by
+        # which every process learns how the network's activations may lie in memory.
+        if folder and self.training and torch.is_grad_enabled() and len(images) > IMAGES:
             _step(Path(folder))
         return super().forward(images)
 
