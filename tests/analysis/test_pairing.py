@@ -7,7 +7,7 @@ import pytest
 
 from tune_bn.analysis import score_tests
 from tune_bn.analysis.columns import Scores
-from tune_bn.analysis.pairing import doubt_of
+from tune_bn.analysis.pairing import FEW_TIES, _same_ranks, doubt_of
 from tune_bn.analysis.scores import judge_scores
 
 
@@ -133,3 +133,23 @@ def test_so_many_runs_without_pairs_are_refused():
     many = np.random.default_rng(5).normal(90, 1, 5_001)
     verdict = judge_scores(table({"a": many[:4_000], "b": many}), baseline="a", unpaired=True)
     assert verdict["problems"] == ["b has 5,001 runs; accepted: at most 5,000 without pairs"]
+
+
+@pytest.mark.parametrize("digits", [0, 1, 2])
+def test_ranks_are_compared_without_looking_at_every_two_pairs(digits):
+    rng = np.random.default_rng(digits)
+    found = set()
+    for n in [8, 9, 20] * 60:
+        first = np.round(rng.normal(90, 2, n), digits)
+        second = np.round(first + rng.choice([0.0, 0.02, 0.5]) * rng.normal(0, 1, n), digits)
+        i, j = np.triu_indices(n, 1)
+        agree = np.sign(first[i] - first[j]) * np.sign(second[i] - second[j])
+        expected = bool(agree.min() >= 0 and agree.mean() >= FEW_TIES)
+        assert _same_ranks(first, second) is expected
+        found.add(expected)
+    assert found == {True, False}
+
+
+def test_many_pairs_fill_no_memory():
+    first, second = two(np.random.default_rng(0), 100_000, 0.5)
+    assert doubt(first, second) is None

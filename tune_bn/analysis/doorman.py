@@ -151,7 +151,8 @@ def _value_findings(usable: Usable, order: Sequence[str], paired_by: str, *, pai
 
 def threshold_findings(usable: Usable, threshold: float) -> list[Finding]:
     """A threshold in another unit than the scores."""
-    return [Finding(UNITS, text) for text in against_other_unit(usable, threshold)]
+    with np.errstate(all="ignore"):
+        return [Finding(UNITS, text) for text in against_other_unit(usable, threshold)]
 
 
 # Pairs that stand more than once.
