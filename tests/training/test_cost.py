@@ -67,3 +67,22 @@ def test_a_users_network_is_counted_also_where_it_reads_its_values(
         "    layers.reverse()\n    return nn.Sequential(*layers)\n"
     )
     assert forward_flops(ModelConfig(arch=f"{name}:net"), (3, 8, 8), 10) == 2 * 3 * 64 * 10
+
+
+@pytest.mark.parametrize("given", ["self.query", "self.query.expand(len(x), -1)", "self.query + 0 * x.mean()"])
+def test_a_parameter_may_be_given_to_a_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    # A learned query, a class token or a prompt: pooling by attention is written so.
+    name = f"users_query_{len(given)}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{name}.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self, in_channels, num_classes):\n        super().__init__()\n"
+        "        self.query = nn.Parameter(torch.zeros(1, in_channels))\n"
+        "        self.layer = nn.Linear(in_channels, in_channels)\n"
+        "        self.head = nn.Linear(in_channels, num_classes)\n\n"
+        "    def forward(self, x):\n"
+        f"        return self.head(x.mean((2, 3)) + self.layer({given}))\n"
+    )
+    # Of two images; a query that is not expanded goes through its layer once.
+    layer = 2 * 3 * 3 // (1 if "expand" in given else 2)
+    assert forward_flops(ModelConfig(arch=f"{name}:Net"), (3, 8, 8), 10) == layer + 2 * 3 * 10

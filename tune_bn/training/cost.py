@@ -30,6 +30,8 @@ def forward_flops(config: ModelConfig, image_shape: tuple[int, int, int], num_cl
         # As many as a network must take to be trained; not every one takes a single image.
         images = torch.zeros(2, *image_shape, device=next(network.parameters()).device)
         network.eval()
+        # The counter hangs hooks on whatever wants a gradient, and fails where that is a parameter given to a layer.
+        network.requires_grad_(False)
         with uncompiled(), FlopCounterMode(display=False) as counter, torch.no_grad():
             network(images)
         return int(counter.get_total_flops()) // 2

@@ -66,6 +66,9 @@ FILES = (
     "*.lnk",
     "*.url",
     "*:Zone.Identifier*",
+    # Synology DSM beside a file: its streams and resource fork, as an SMB client or an archive shows them.
+    "*@SynoEAStream",
+    "*@SynoResource",
     # Image browsers and raw converters: Zoner, Picasa, Paint Shop Pro, ACDSee; sidecars of Adobe, Apple, RawTherapee
     # and DxO; thumbnails that cameras write.
     "ZbThumbnail.info",
@@ -90,6 +93,7 @@ FILES = (
     "*.!sync",
     "*.bts",
     "*.tmp",
+    "*.swp",
     "~syncthing~*",
     "SyncToy_*.dat",
     "*~",
