@@ -19,7 +19,20 @@ from tune_bn.runners.base import History, RunResult, SchedulerConfig, Task
 LEAST_OTHERS = 3
 """Trials that the median rule asks for before it compares, as in Ray Tune."""
 
-Rows = Sequence[Mapping[int, float]]
+
+class _Row(dict[int, float]):
+    """The objectives of a trial by milestone; what it was let pass by stands, so their means are computed once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._means: dict[int, float] = {}
+
+    def mean(self, epoch: int) -> float:
+        """Of all milestones up to this epoch."""
+        found = self._means.get(epoch)
+        if found is None:
+            found = self._means[epoch] = fmean(objective for at, objective in self.items() if at <= epoch)
+        return found
 
 
 class EarlyStopping:
@@ -41,7 +54,7 @@ class EarlyStopping:
     ) -> None:
         self.config = config
         self._spares = spares
-        self._seen: dict[str, dict[int | None, dict[int, float]]] = {}
+        self._seen: dict[str, dict[int | None, _Row]] = {}
         for past in history if config is not None else ():
             self._row(past.arm, past.trial).update(self._at_milestones(past.objectives))
 
@@ -78,22 +91,22 @@ class EarlyStopping:
         if any(result.status == FAILED for result in results):
             self._seen.get(task.arm, {}).pop(task.trial, None)
 
-    def _row(self, arm: str, trial: int | None) -> dict[int, float]:
-        return self._seen.setdefault(arm, {}).setdefault(trial, {})
+    def _row(self, arm: str, trial: int | None) -> _Row:
+        return self._seen.setdefault(arm, {}).setdefault(trial, _Row())
 
     def _at_milestones(self, objectives: Mapping[int, float]) -> dict[int, float]:
         return {epoch: objective for epoch, objective in objectives.items() if epoch in self.milestones}
 
 
-def _below_the_rung(config: SchedulerConfig, row: Mapping[int, float], others: Rows, epoch: int) -> bool:
+def _below_the_rung(config: SchedulerConfig, row: _Row, others: Sequence[_Row], epoch: int) -> bool:
     """Asynchronous successive halving: worse than the best 1/reduction of those that came to this rung before."""
     rung = [other[epoch] for other in others if epoch in other]
     return bool(rung) and row[epoch] < float(np.percentile(rung, (1 - 1 / config.reduction) * 100))
 
 
-def _below_the_median(config: SchedulerConfig, row: Mapping[int, float], others: Rows, epoch: int) -> bool:
+def _below_the_median(config: SchedulerConfig, row: _Row, others: Sequence[_Row], epoch: int) -> bool:
     """Its best so far is worse than the median of the others' means up to this epoch."""
-    means = [fmean(objective for at, objective in other.items() if at <= epoch) for other in others if epoch in other]
+    means = [other.mean(epoch) for other in others if epoch in other]
     return len(means) >= LEAST_OTHERS and max(row[at] for at in row if at <= epoch) < median(means)
 
 
