@@ -1,9 +1,12 @@
 import os
 import sys
+from contextlib import suppress
 
-# `python -m` looks for modules in the current folder first, where a numpy.py of the user's may be.
-if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
-    sys.path.append(sys.path.pop(0))
+# `python -m` looks for modules in the current folder first, where a numpy.py of the user's may be. A folder that is no
+# longer there is told of by main.
+with suppress(OSError):
+    if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
+        sys.path.append(sys.path.pop(0))
 
 from tune_bn.cli import main
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from rated import LR, WRONG, C, network, optimizer_of, rates, step
+from torch import nn
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR
 
+import tune_bn
 from tune_bn.errors import MethodError
 from tune_bn.method.groups import plain_groups
 from tune_bn.method.rates import check_rates, keep_rates
@@ -182,3 +185,18 @@ def test_a_kept_rate_is_right_under_every_scheduler(name: str, before: bool) -> 
     assert [point["gamma"] for point in found] == pytest.approx([point["weights"] / C for point in found], rel=1e-8)
     # The weights learn as they do without the helper.
     assert [point["weights"] for point in found] == [p["weights"] for p in course(plain, LOSING[name](plain))]
+
+
+def test_a_gamma_that_was_put_among_the_others_is_said_once_and_no_error() -> None:
+    model = tune_bn.scale_batchnorm(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), 0.1)
+    flat = [p for group in tune_bn.parameter_groups(model, lr=0.1, c=100) for p in group["params"]]
+    optimizer = torch.optim.SGD(flat, lr=0.1)
+    model(torch.randn(8, 4)).sum().backward()
+    with pytest.warns(UserWarning, match="got γ in one group .* so c has no effect here"):
+        optimizer.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step()
+        # With c = 1 there is nothing to lose.
+        plain = torch.optim.SGD([p for g in tune_bn.parameter_groups(model, lr=0.1, c=1) for p in g["params"]], lr=0.1)
+        plain.step()

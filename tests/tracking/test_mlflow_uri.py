@@ -216,6 +216,14 @@ def test_a_folder_whose_database_would_not_open_is_refused_unless_another_store_
     check_store(None, too_long)
 
 
+@pytest.mark.parametrize("name", ["new", "My%20Project", "a?b", "50%", "o %20?#ü;&=[a]/deeper"])
+def test_a_folder_of_studies_may_be_new_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    check_store(None, tmp_path / name)
+
+
 def test_a_path_that_is_not_in_utf_8_is_refused() -> None:
     with pytest.raises(StudyError, match=r"--output: got '.*/studies\\udcff', which is not in UTF-8"):
         require_writable(Path("studies\udcff"))

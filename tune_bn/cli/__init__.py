@@ -57,6 +57,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # γ and ± are no reason to end with a traceback on a terminal that lacks them.
             stream.reconfigure(errors="backslashreplace")
+    try:
+        os.getcwd()
+    except OSError as error:
+        # Libraries that look for it end the process in words of their own.
+        print(
+            f"error: current folder: {error.strerror}; accepted: a folder that is there (cd into it)", file=sys.stderr
+        )
+        sys.exit(2)
     unblock_signals()
     for name, value in SILENCE.items():
         os.environ.setdefault(name, value)

@@ -53,6 +53,7 @@ def carry_out(
     place: Path,
     *,
     to_go_on: str | None = None,
+    studies_dir: Path | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; on Ctrl-C print how to go on."""
@@ -62,7 +63,7 @@ def carry_out(
     require_writable(place)
     remarks: list[str] = []
     with naming(source):
-        check_store(space.tracking.uri, place.parent if StudyFolder(place).exists else place)
+        check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
         data = check_surroundings(space, remarks.append)
     for remark in data.remarks:
         typer.echo(f"data  {remark}", err=True)

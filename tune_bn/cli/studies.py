@@ -140,7 +140,9 @@ def search(
         require_writable(place)
         carry_out_as_job(opening, loaded, source)
     else:
-        run(opening, loaded, source, address, place, going_on=going_on)
+        # A named study of this moment has no folder yet, so its place does not tell where its store will be.
+        studies_dir = output if going_on is None else going_on.path.parent
+        run(opening, loaded, source, address, place, going_on=going_on, studies_dir=studies_dir)
 
 
 @app.command()

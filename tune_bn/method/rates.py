@@ -8,6 +8,7 @@ dict rewrites, and every step of an optimizer that holds such parameters is prec
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -77,6 +78,8 @@ class _Watch:
     rules: tuple[_Rule, ...]
     mixed: tuple[str, ...]
     seen: tuple[Any, ...] | None = None
+    told: bool = False
+    """Whether it was said that γ stands in one group with others."""
 
 
 # By parameter, then by the divisors asked for: a model that is grouped for another c too has several, the latest last.
@@ -159,6 +162,10 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 @_disable_dynamo
 def _look(optimizer: Optimizer) -> None:
     groups, watch = optimizer.param_groups, _watch(optimizer)
+    if watch.mixed and not watch.told:
+        watch.told = True
+        # No error: the same model may be trained without a rate of its own for γ on purpose, as a control.
+        warnings.warn(f"{_mixed_words(watch)}, so c has no effect here", stacklevel=3)
     if not watch.rules:
         return
     rates = tuple(group.get("lr") for group in groups)
@@ -227,7 +234,8 @@ def _look_through(groups: Sequence[dict[str, Any]], shape: tuple[Any, ...]) -> _
     for place, members in enumerate(scaled):
         for (call, divisor), symbol in members.items():
             if call in plain[place]:
-                mixed.append(symbol)
+                # With a divisor of 1 nothing is lost by it.
+                mixed += [symbol] * (divisor != 1)
                 continue
             others = {n: calls[call] for n, calls in enumerate(plain) if call in calls and not scaled[n]}
             weights = tuple(n for n, names in others.items() if "weights" in names)
@@ -238,10 +246,11 @@ def _look_through(groups: Sequence[dict[str, Any]], shape: tuple[Any, ...]) -> _
 
 def _require_apart(watch: _Watch) -> None:
     if watch.mixed:
-        raise MethodError(
-            f"optimizer: got {watch.mixed[0]} in one group with parameters that learn at lr; accepted: the groups as "
-            "parameter_groups returns them"
-        )
+        raise MethodError(f"{_mixed_words(watch)}; accepted: the groups as parameter_groups returns them")
+
+
+def _mixed_words(watch: _Watch) -> str:
+    return f"optimizer: got {watch.mixed[0]} in one group with parameters that learn at lr"
 
 
 def _check(groups: Sequence[dict[str, Any]], rules: Sequence[_Rule]) -> None:

@@ -57,7 +57,7 @@ def check_store(given: str | None, studies_dir: Path) -> None:
     if (named := named_uri(given)) is not None:
         check_tracking_uri(named.uri, named.place)
         return
-    if reason := _against_sqlite(default_tracking_uri(studies_dir)):
+    if reason := _against_sqlite(default_tracking_uri(studies_dir), folder_comes=True):
         raise TrackingError(
             f"--output: {studies_dir} cannot have mlflow.db in it: {reason}; accepted: another folder, or {KEY} or "
             f"{VARIABLE}, which names another store"
@@ -151,7 +151,8 @@ def _reason_against(uri: str, full_scheme: str, host: str | None) -> str:
     return "" if full_scheme in stores else f"MLflow has no store for {full_scheme}:"
 
 
-def _against_sqlite(uri: str) -> str:
+def _against_sqlite(uri: str, *, folder_comes: bool = False) -> str:
+    """Why a file cannot be the store, if so; ``folder_comes``: whoever asks makes its folder before MLflow opens it."""
     path = sqlite_path(uri)
     if path is None:
         return "it names no file (three slashes before a relative path, four before an absolute one)"
@@ -170,7 +171,7 @@ def _against_sqlite(uri: str) -> str:
             start = handle.read(len(_SQLITE_MAGIC))
     except FileNotFoundError:
         # MLflow makes the folder, but by its name before it is decoded.
-        if "%" in uri and not path.parent.exists():
+        if "%" in uri and not folder_comes and not path.parent.exists():
             return f"there is no folder {path.parent} (a % of a path is written %25)"
         return ""
     except (OSError, ValueError) as error:
