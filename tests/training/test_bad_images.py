@@ -114,7 +114,7 @@ def test_the_first_file_is_one_of_them(root: Path) -> None:
 
 def test_where_hardly_any_is_good_reading_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune_bn.training.decoding._BLOCK_IMAGES", 1)
-    monkeypatch.setattr("tune_bn.training.decoding._THREADS", 2)
+    monkeypatch.setattr("tune_bn.training.decoding._threads", lambda: 2)
     for number in range(400):
         picture(4, 4 + (number > 0)).save(tmp_path / f"{number:03}.png")
     files = sorted(map(str, tmp_path.iterdir()))
