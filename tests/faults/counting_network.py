@@ -59,13 +59,18 @@ def _taken(path: Path) -> bool:
 
 
 class Breaking(Counting):
-    """Raises in every training forward."""
+    """Raises from its tenth training forward on: later than the check before a study looks."""
+
+    begun = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """As the layers say, or an error."""
         if self.training and torch.is_grad_enabled():
-            raise FAULTS["error"]()
-        return super().forward(images)
+            self.begun += 1
+            if self.begun >= 10:
+                raise FAULTS["error"]()
+        # Not counted: what it did is nobody's work.
+        return nn.Sequential.forward(self, images)
 
 
 def network(in_channels: int, num_classes: int) -> nn.Module:
