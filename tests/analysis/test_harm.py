@@ -55,7 +55,7 @@ def test_losses_are_the_mirrored_test_with_the_same_correction(synthetic_study):
 def test_losses_are_named_where_nothing_is_gained_too(synthetic_study):
     verdict = judged(in_settings(synthetic_study(), SETTINGS, {"Ours": [-1.0, -2.0, 0.001, -2.0]}))
     assert verdict["verdict"] == "not_supported"
-    assert verdict["headline"] == "not supported in any of 4 settings, worse in 3"
+    assert verdict["headline"] == "not_supported in any of 4 settings, worse in 3"
     assert verdict["reason"].startswith("Better in 0 of 4 settings; worse in 3: r18 (-")
     assert "; undecided in 1. The strongest: " in verdict["reason"]
 
@@ -73,7 +73,7 @@ def test_several_candidates_of_one_baseline(synthetic_study):
 
 def test_a_single_candidate_that_is_worse_is_called_worse(synthetic_study):
     verdict = judged(synthetic_study(effect=-1.0))
-    assert (verdict["verdict"], verdict["headline"]) == ("not_supported", "not supported, and worse")
+    assert (verdict["verdict"], verdict["headline"]) == ("not_supported", "not_supported, and worse")
     assert "for a loss p = " in verdict["reason"]
     assert "≤ 0.05" in verdict["reason"]
 
@@ -97,7 +97,7 @@ def test_losses_at_looks_hold_at_all_looks_together(synthetic_study):
     runs = sorted(made.confirm, key=lambda record: next(n for n in looks if record.seed <= n))
     verdict = judged(made.with_records([r for r in made.records if r.stage != "confirm"] + runs))
     (arm,) = verdict["candidates"]
-    assert (arm["n"], arm["worse"], verdict["headline"]) == (15, True, "not supported, and worse")
+    assert (arm["n"], arm["worse"], verdict["headline"]) == (15, True, "not_supported, and worse")
     d = np.array(list(arm["scores"].values())) - np.array(list(verdict["baseline"]["scores"].values()))
     nominal = stats.ttest_1samp(d, 0, alternative="less").pvalue
     assert arm["p_worse"] == pytest.approx(repeated_p(looks, [1.0, 1.0, nominal])[-1], rel=1e-6)
@@ -173,5 +173,5 @@ def test_the_headline_counts():
         {"supported": False, "worse": False},
     ]
     assert headline("supported", arms, "arms") == "supported in 1 of 3 arms, worse in 1"
-    assert headline("not_supported", arms[1:], "arms") == "not supported in any of 2 arms, worse in 1"
+    assert headline("not_supported", arms[1:], "arms") == "not_supported in any of 2 arms, worse in 1"
     assert headline("supported", arms[:1], "arms") == "supported"

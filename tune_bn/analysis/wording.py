@@ -96,7 +96,7 @@ def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
 def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
-    ``supported`` and ``not_supported`` themselves where no arm is worse; else ``not supported, and worse`` of one arm,
+    It begins with the verdict itself, which alone it is where no arm is worse; else ``not_supported, and worse`` of one arm,
     and of several ``supported in 1 of 4 settings, worse in 3``.
 
     Args:
@@ -108,8 +108,8 @@ def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
     if not worse:
         return verdict
     if len(arms) == 1:
-        return "not supported, and worse"
-    return f"{f'supported in {better}' if better else 'not supported in any'} of {len(arms)} {kind}, worse in {worse}"
+        return "not_supported, and worse"
+    return f"{f'supported in {better}' if better else 'not_supported in any'} of {len(arms)} {kind}, worse in {worse}"
 
 
 def harm_sentence(

@@ -45,7 +45,7 @@ def headline(study: StudyFiles) -> Iterator[Block]:
     else:
         # A gain beside a loss is no plain success, and looks like none.
         outcome = "mixed" if verdict.get("worse") and verdict["verdict"] == SUPPORTED else verdict["verdict"]
-        words = str(verdict.get("headline", "")).capitalize() if verdict.get("worse") else ""
+        words = str(verdict.get("headline", "")).replace("_", " ").capitalize() if verdict.get("worse") else ""
         words = words or _WORDS[verdict["verdict"]]
         yield VerdictBlock(outcome, words, verdict["reason"])
         problems = verdict.get("problems", [])
