@@ -96,8 +96,8 @@ def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
 def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
-    It begins with the verdict itself, which alone it is where no arm is worse; else ``not_supported, and worse`` of one arm,
-    and of several ``supported in 1 of 4 settings, worse in 3``.
+    It begins with the verdict's own word, and is that word alone where no arm is worse; else ``not_supported, and
+    worse`` of one arm, and of several ``supported in 1 of 4 settings, worse in 3``.
 
     Args:
         verdict: ``supported`` or ``not_supported``.
