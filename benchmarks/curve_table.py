@@ -86,7 +86,7 @@ def cifar10_runs() -> Iterator[tuple[Cell, int]]:
 def digits_runs() -> Iterator[tuple[Cell, int]]:
     """The runs of the table of the digits."""
     gammas = (0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.35, 0.5, 0.75, 1.0)
-    for seed, epochs in product(range(1, 6), (40, 10, 20, 80, 160)):
+    for epochs, seed in product((40, 20, 10, 80, 160), range(1, 6)):
         yield from (
             (Cell(lr, gamma, c, epochs), seed)
             for lr, gamma, c in product((0.1, 0.01), gammas, (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0))
