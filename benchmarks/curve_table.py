@@ -4,12 +4,12 @@
     python -m benchmarks.curve_table pack --table cifar10
 
 `train` trains the runs of the table that are not there yet, the most telling first, one after the other on one thread,
-and keeps each as a file of its own below `build/curve_table`; it may be stopped and begun again at any time, and several
-may work side by side, each on a part. `pack` gathers what is there into one Parquet file of the results.
+and keeps each as a file of its own below `build/curve_table`; it may be stopped and begun again at any time, and
+several may work side by side, each on a part. `pack` gathers what is there into one Parquet file of the results.
 
 A row is a run to its end, without early stopping: every epoch's training loss, validation accuracy and loss, and the
-test accuracy and loss with the weights of the best validation epoch and with the last, with one bit for each test image.
-The test columns judge what a search found; none may read them to choose.
+test accuracy and loss with the weights of the best validation epoch and with the last, with one bit for each test
+image. The test columns judge what a search found; none may read them to choose.
 
 * `cifar10`: ResNet-8, 5,000 training, 2,000 validation and all 10,000 test images of CIFAR-10, flips, batches of 128.
 * `digits`: the embedded study's network and data.
