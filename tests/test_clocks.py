@@ -100,7 +100,11 @@ def test_a_driver_counts_by_its_own_clock_alone(jump: Callable[[], None], tmp_pa
     space = space_with(total_hours=1.0)
     now = 0.0
     driver = Driver(
-        StudyFolder(tmp_path / "one").created(space), space.budget, space.resources, stop=StopRequest(), clock=lambda: now
+        StudyFolder(tmp_path / "one").created(space),
+        space.budget,
+        space.resources,
+        stop=StopRequest(),
+        clock=lambda: now,
     )
     driver.stage_started(SEARCH, 4, 0)
     before = driver.state

@@ -70,14 +70,15 @@ class StopRequest:
             return
         numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
         former = {number: signal.getsignal(number) for number in numbers}
-        self._heard = tuple(
-            number for number in numbers if number == signal.SIGTERM or former[number] is not signal.SIG_IGN
+        before, self._heard = (
+            self._heard,
+            tuple(number for number in numbers if number == signal.SIGTERM or former[number] is not signal.SIG_IGN),
         )
         self.listen()
         try:
             yield
         finally:
-            heard, self._heard = self._heard, ()
+            heard, self._heard = self._heard, before
             for number in heard:
                 # None: a handler that is not Python's.
                 signal.signal(number, signal.SIG_DFL if former[number] is None else former[number])

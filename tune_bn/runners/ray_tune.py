@@ -239,7 +239,7 @@ class RayTuneRunner:
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
-            with self.stop.watched():
+            with self.stop.on_signals(), self.stop.watched():
                 while yielded:
                     self.share.await_turn(self.stop.check)
                     searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)

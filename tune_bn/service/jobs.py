@@ -148,7 +148,10 @@ def read_job(folder: StudyFolder) -> Job | None:
     try:
         content: Any = json.loads(read_bytes(folder.path / JOB_FILE))
         job = Job(**content)
-        words, counts = (job.submission_id, job.directory, job.driver_before), (job.submissions, job.records, job.in_vain)
+        words, counts = (
+            (job.submission_id, job.directory, job.driver_before),
+            (job.submissions, job.records, job.in_vain),
+        )
         sound = all(type(text) is str for text in words) and all(type(count) is int for count in counts)
         return job if sound and type(job.stopped) is bool else None
     except (OSError, ValueError, TypeError, RecursionError):
