@@ -7,11 +7,14 @@ folder in which it stands.
 from __future__ import annotations
 
 import errno
+import getpass
 import io
 import os
+import select
 import signal
 import sys
 from contextlib import suppress
+from typing import Any
 
 _READER_GONE = (errno.EPIPE, errno.EIO)
 """What writing meets where a pipe has no reader any more, or its terminal was closed."""
@@ -24,8 +27,60 @@ def let_signals_in() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def name_user() -> None:
+    """Give a user whom the system does not list a name and a home, as libraries ask for both when they are loaded.
+
+    Containers run under such users (OpenShift takes any number), and service managers start processes without either.
+    The home is one that is not there: what would be kept in it is not kept.
+    """
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/nonexistent"
+    try:
+        getpass.getuser()
+    # KeyError before Python 3.13.
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid{os.geteuid()}"
+
+
+class _Output(io.RawIOBase):
+    """A standard stream that takes whatever is written.
+
+    What cannot be written is lost: a study, or a run that takes hours, must not end because nobody looks on. Whether
+    that is a fault is asked at the end.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size = left.nbytes
+        while left:
+            try:
+                left = left[os.write(self._number, left) :]
+            except BlockingIOError:
+                select.select((), (self._number,), ())
+            except OSError as error:
+                self.error = self.error or error
+                break
+        return size
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+
 def open_standard_streams() -> None:
-    """Where a stream was closed, as some job starters do, the next file that is opened would be taken for it."""
+    """Make the standard streams such that all code may use them.
+
+    Where one was closed, as some job starters do, the next file that is opened would be taken for it.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             file = os.open(os.devnull, os.O_RDWR)
@@ -33,22 +88,38 @@ def open_standard_streams() -> None:
                 os.dup2(file, number)
                 os.close(file)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # γ and ± are no reason to end with a traceback on a terminal that lacks them.
-            stream.reconfigure(errors="backslashreplace")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        # Not where somebody put another one in its place.
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            output = _Output(number)
+            fresh = io.TextIOWrapper(
+                # A text stream asks no more of what it writes to.
+                output if stream.write_through else io.BufferedWriter(output),  # type: ignore[arg-type]
+                encoding=stream.encoding,
+                # γ and ± are no reason to end with a traceback on a terminal that lacks them.
+                errors="backslashreplace",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, fresh)
+            # Their numbers stay open: libraries have copies of them.
+            _outputs[name] = output, stream
 
 
-def reader_gone(error: OSError) -> bool:
-    """Whether an error of writing says that nobody reads any more, which is no fault."""
-    return error.errno in _READER_GONE
+_outputs: dict[str, tuple[_Output, io.TextIOWrapper]] = {}
 
 
-def silence(number: int) -> None:
-    """From now on nothing comes of what is written to that stream."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+def output_error() -> OSError | None:
+    """Why not all that was printed was written, where it was not."""
+    return _outputs["stdout"][0].error if "stdout" in _outputs else None
+
+
+def unread() -> bool:
+    """Whether nobody reads what is printed any more: the pipe's reader has gone, or the terminal was closed."""
+    error = output_error()
+    return error is not None and error.errno in _READER_GONE
 
 
 def leave_first_process() -> None:

@@ -15,7 +15,7 @@ from tune_bn import __version__
 from tune_bn.cli import head, inspect, paper, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
-from tune_bn.process import leave_first_process, let_signals_in, open_standard_streams
+from tune_bn.process import leave_first_process, let_signals_in, name_user, open_standard_streams, output_error, unread
 
 __all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
 
@@ -43,6 +43,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     let_signals_in()
     leave_first_process()
     open_standard_streams()
+    status = _run(arguments)
+    sys.stdout.flush()
+    error = output_error()
+    if error is not None and not unread():
+        print(
+            f"error: standard output: cannot be written ({error.strerror}), and is not whole; accepted: a place with "
+            "room",
+            file=sys.stderr,
+        )
+        status = status or 2
+    sys.exit(status)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         os.getcwd()
     except OSError as error:
@@ -50,12 +64,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print(
             f"error: current folder: {error.strerror}; accepted: a folder that is there (cd into it)", file=sys.stderr
         )
-        sys.exit(2)
+        return 2
+    name_user()
     for name, value in SILENCE.items():
         os.environ.setdefault(name, value)
     try:
         app(args=arguments, prog_name="tune_bn")
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(0)
+        return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

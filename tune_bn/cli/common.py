@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,10 +111,7 @@ def naming(source: str) -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print; where the reader of a pipe has gone (``| head``) nothing is wrong, and the exit status stays as it is."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)
 
 
 def resume_line(folder: Path, address: str | None) -> str:

@@ -33,6 +33,7 @@ from tune_bn.cli.common import (
 )
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
+from tune_bn.process import unread
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
 
 
@@ -206,6 +207,8 @@ def logs(
     with suppress(KeyboardInterrupt):
         for line in folder.log_lines(follow=follow):
             say(line)
+            if unread():
+                return
 
 
 @app.command()
