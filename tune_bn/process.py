@@ -130,11 +130,14 @@ def leave_first_process() -> None:
     """
     if os.getpid() != 1:
         return
+    # None is lost that comes before somebody listens.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()
     if child == 0:
         # Ctrl-C of a terminal is for the child, and for it once.
         os.setpgid(0, 0)
         _take_terminal()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return
     with suppress(OSError):
         os.setpgid(child, child)
@@ -148,6 +151,7 @@ def leave_first_process() -> None:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             with suppress(OSError, ValueError):
                 signal.signal(number, hand_on)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     while True:
         ended, status = os.wait()
         if ended == child:

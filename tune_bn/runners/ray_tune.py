@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -119,6 +120,7 @@ def connect(options: RayOptions) -> None:
         arguments |= {"address": "local", "include_dashboard": False, "num_cpus": usable_cores()}
         if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
             os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
+        _ensure_token()
         _folders.append(RayFolder(tell=options.tell))
         arguments["_temp_dir"] = str(_folders[-1].path)
         atexit.register(_disconnect)
@@ -150,6 +152,16 @@ def connect(options: RayOptions) -> None:
     except RunnerError:
         _disconnect()
         raise
+
+
+def _ensure_token() -> None:
+    """A token for the Ray of this machine, where the user has none.
+
+    Ray would write one into the home, which may not be writable, with a mode by which others may read it.
+    """
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if not named and not os.path.exists(os.path.expanduser("~/.ray/auth_token")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _disconnect() -> None:
