@@ -220,10 +220,21 @@ def test_a_verb_works_wherever_it_was_started(name: str, tmp_path: Path, synthet
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("arguments", [["status", "--json"], ["--help"], ["paper"], ["validate"]])
-def test_a_full_disk_under_the_output_is_said_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+VERBS = {
+    "tune_bn": [["status", "--json"], ["--help"], ["paper"], ["validate"]],
+    "tune_bn.analysis": [["one"]],
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"), [(module, arguments) for module, verbs in VERBS.items() for arguments in verbs]
+)
+def test_a_full_disk_under_the_output_is_said_in_one_line(
+    module: str, arguments: list[str], tmp_path: Path, synthetic_study: Callable[..., Any]
+) -> None:
+    synthetic_study(n=3).write(tmp_path / "one")
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "tune_bn", *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stderr == (

@@ -116,6 +116,19 @@ def output_error() -> OSError | None:
     return _outputs["stdout"][0].error if "stdout" in _outputs else None
 
 
+def exit_status(status: int) -> int:
+    """The status to end with, once all is printed: 2 at least where that could not be written, which is said."""
+    sys.stdout.flush()
+    error = output_error()
+    if error is None or unread():
+        return status
+    print(
+        f"error: standard output: cannot be written ({error.strerror}), and is not whole; accepted: a place with room",
+        file=sys.stderr,
+    )
+    return status or 2
+
+
 def unread() -> bool:
     """Whether nobody reads what is printed any more: the pipe's reader has gone, or the terminal was closed."""
     error = output_error()
