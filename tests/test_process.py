@@ -65,6 +65,10 @@ with open({str(tmp_path / "data")!r}, "w") as file:
     assert sys.stdin.read() == ""
     assert file.fileno() > 2
     file.write("whole")
+import subprocess
+with open({str(tmp_path / "child")!r}, "w") as out:
+    listing = "echo $(ls /proc/$$/fd | head -3) >&" + str(out.fileno())
+    subprocess.run(["bash", "-c", listing], pass_fds=[out.fileno()], check=True)
 """
 
     def close() -> None:
@@ -73,6 +77,7 @@ with open({str(tmp_path / "data")!r}, "w") as file:
 
     done = run(program, preexec_fn=close, stdin=subprocess.DEVNULL)
     assert (tmp_path / "data").read_text() == "whole", done
+    assert (tmp_path / "child").read_text() == "0 1 2\n"
 
 
 GONE = """

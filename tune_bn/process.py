@@ -87,6 +87,8 @@ def open_standard_streams() -> None:
             if file != number:
                 os.dup2(file, number)
                 os.close(file)
+            # For what this process starts, or becomes, it would be closed again.
+            os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
