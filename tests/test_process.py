@@ -192,6 +192,45 @@ print(len(heard), states.count("Z"))
     assert done.stdout == "4 0\n", done
 
 
+APART = """
+import subprocess
+own = os.getpgrp()
+let_signals_in()
+signal.signal(signal.SIGTERM, lambda *_: told.append("TERM"))
+told = []
+with apart():
+    helper = subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    helper.stdout.readline()
+    {inside}
+assert os.getpgrp() == own
+{after}
+while not told:
+    time.sleep(0.01)
+print(told, helper.poll(), os.getpgid(helper.pid) == own)
+helper.stdin.close()
+helper.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("inside", "after"), [("pass", "os.killpg(own, signal.SIGTERM)"), ("os.killpg(own, signal.SIGTERM)", "pass")]
+)
+def test_a_signal_for_the_group_ends_no_helper_and_is_not_lost(inside: str, after: str) -> None:
+    program = APART.format(inside=inside, after=after)
+    # Alone in its group, and one of several in that of another process.
+    for before in ([], ["sh", "-c", "trap '' TERM; \"$@\" | cat", "sh"]):
+        done = run(program, *before, process_group=0, stderr=subprocess.STDOUT)
+        assert done.stdout == "['TERM'] None False\n", done
+
+
+def test_the_leader_of_a_session_stays_where_it_is() -> None:
+    done = run(
+        "own = os.getpgrp()\nwith apart():\n    assert os.getpgrp() == own\nprint('done')", start_new_session=True
+    )
+    assert done.stdout == "done\n", done
+
+
 def test_another_process_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def fork() -> int:
         pytest.fail("it is not process 1")

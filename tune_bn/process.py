@@ -12,8 +12,10 @@ import io
 import os
 import select
 import signal
+import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _READER_GONE = (errno.EPIPE, errno.EIO)
@@ -135,6 +137,33 @@ def unread() -> bool:
     """Whether nobody reads what is printed any more: the pipe's reader has gone, or the terminal was closed."""
     error = output_error()
     return error is not None and error.errno in _READER_GONE
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is started in this block is in a process group of its own, and dies of no signal that is meant for ours.
+
+    A terminal that closes, ``timeout`` and many service managers signal a whole group. Where the helpers of this
+    process died of that, it could not end cleanly. Nothing changes where this process leads a session.
+    """
+    own = os.getpgrp()
+    # A group lasts as long as somebody is in it: one waits in the new group, and one for us in the old one.
+    wait = [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]
+    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(wait, process_group=0, **quiet) as there, subprocess.Popen(wait, **quiet) as here:  # type: ignore[call-overload]
+        moved = False
+        with suppress(PermissionError):
+            os.setpgid(0, there.pid)
+            moved = True
+        try:
+            yield
+        finally:
+            if moved:
+                os.setpgid(0, own)
+                # What came for the old group meanwhile came for this process.
+                here.communicate()
+                if here.returncode < 0:
+                    os.kill(os.getpid(), -here.returncode)
 
 
 def leave_first_process() -> None:

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from ray.tune.experiment import Trial
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
 from tune_bn.method.user_network import is_user_network, source_trees
+from tune_bn.process import apart
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.pair_placement import PairPlacement
@@ -134,7 +136,8 @@ def connect(options: RayOptions) -> None:
         # A client of another machine's Ray brings no folders with it, and its job is not made here.
         arguments["job_config"] = InstalledFirst()
     try:
-        ray.init(**{**arguments, **options.init})
+        with apart() if options.address is None else nullcontext():
+            ray.init(**{**arguments, **options.init})
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
         _disconnect()
@@ -260,6 +263,9 @@ class RayTuneRunner:
         except KeyboardInterrupt:
             raise Interrupted(self.stop.reason or INTERRUPTED) from None
         except (TuneError, RayError) as error:
+            # A service manager may end Ray's processes together with this one.
+            if self.stop.asked:
+                raise Interrupted(self.stop.reason) from None
             last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise ClusterLost(
                 f"Ray Tune ended early ({last.strip()}); what finished is kept, --resume goes on"
