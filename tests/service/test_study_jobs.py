@@ -142,6 +142,9 @@ def test_who_follows_a_job_learns_that_it_was_stopped(study: StudyFolder, server
     server._client.known = {job.submission_id: JobStatus.FAILED}
     with pytest.raises(RunnerError, match="ended without its driver"):
         server.follow(job, said.append)
+    server._client.known = {}
+    with pytest.raises(RunnerError, match=r"the job server of this machine went away \('tune_bn-one'\)"):
+        server.follow(job, said.append)
 
 
 @pytest.mark.parametrize("active", [None, 2])

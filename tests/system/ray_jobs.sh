@@ -60,7 +60,7 @@ ended
 begin cost --resume --set "budget.cost=$(python -c "print($(value device_seconds) + 2)")"
 ended
 
-pace 0.02
+pace 0.05
 begin select --resume
 running select
 tr '\0' '\n' < "/proc/$(value pid)/environ" > /run/environment
@@ -68,10 +68,10 @@ ray job stop "$(sed -n 's/.* runs as the job \([^;]*\);.*/\1/p' /run/logs/select
 ended
 
 # As KubeRay's RayJob starts one.
-pace 0.02
+pace 0.05
 name=term
 ray job submit --submission-id rayjob -- bash -c \
-  'cd /run/home && tune_bn search --space space.yaml --study one --address auto $(test ! -e studies/one/space.yaml || echo --resume)' \
+  "cd /run/home && tune_bn search --space space.yaml --study one --address auto \$(test ! -e $study/space.yaml || echo --resume)" \
   > /run/logs/term 2>&1 < /dev/null &
 follower=$!
 running confirm

@@ -118,8 +118,17 @@ class JobServer:
             async for text in self._client.tail_job_logs(job.submission_id):
                 show(text)
 
-        asyncio.run(tail())
-        details = self._client.get_job_info(job.submission_id)
+        try:
+            asyncio.run(tail())
+            details = self._client.get_job_info(job.submission_id)
+        # What Ray and its HTTP clients raise for a server that goes away is no family of errors.
+        except Exception as error:
+            if own_fault(error) is not None:
+                raise
+            raise RunnerError(
+                f"the job server of this machine went away ({first_line(error)[:200]}), and with it the view of the job "
+                f"{job.submission_id}; tune_bn status says whether the study goes on; accepted: a head whose Ray runs"
+            ) from None
         if details.status == _STOPPED:
             return 130
         if details.driver_exit_code is None:
