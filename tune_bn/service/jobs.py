@@ -126,7 +126,7 @@ class JobServer:
             if own_fault(error) is not None:
                 raise
             raise RunnerError(
-                f"the job server of this machine went away ({first_line(error)[:200]}), and with it the view of the job "
+                f"the job server of this machine went away ({first_line(error)[:200]}), and with it the log of the job "
                 f"{job.submission_id}; tune_bn status says whether the study goes on; accepted: a head whose Ray runs"
             ) from None
         if details.status == _STOPPED:
