@@ -98,9 +98,10 @@ def open_standard_streams() -> None:
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
             stream.flush()
             output = _Output(number)
+            # A text stream asks no more of what it writes to.
+            buffer: Any = output if stream.write_through else io.BufferedWriter(output)
             fresh = io.TextIOWrapper(
-                # A text stream asks no more of what it writes to.
-                output if stream.write_through else io.BufferedWriter(output),  # type: ignore[arg-type]
+                buffer,
                 encoding=stream.encoding,
                 # γ and ± are no reason to end with a traceback on a terminal that lacks them.
                 errors="backslashreplace",
