@@ -9,12 +9,12 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import secrets
 import shutil
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from ray.tune.experiment import Trial
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
 from tune_bn.method.user_network import is_user_network, source_trees
+from tune_bn.process import apart
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.pair_placement import PairPlacement
@@ -49,7 +50,7 @@ from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import Scheduler
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
-from tune_bn.stop_request import StopRequest
+from tune_bn.stop_request import INTERRUPTED, StopRequest
 from tune_bn.training.data import Dataset
 
 # Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
@@ -64,6 +65,8 @@ _TUNE_SETTINGS = {
     # No task reports a metric of Tune's: who is stopped is decided from whole reports.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Who handles a signal is for the verb to say (StopRequest).
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 
@@ -119,6 +122,7 @@ def connect(options: RayOptions) -> None:
         arguments |= {"address": "local", "include_dashboard": False, "num_cpus": usable_cores()}
         if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
             os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
+        _ensure_token()
         _folders.append(RayFolder(tell=options.tell))
         arguments["_temp_dir"] = str(_folders[-1].path)
         atexit.register(_disconnect)
@@ -132,7 +136,8 @@ def connect(options: RayOptions) -> None:
         # A client of another machine's Ray brings no folders with it, and its job is not made here.
         arguments["job_config"] = InstalledFirst()
     try:
-        ray.init(**{**arguments, **options.init})
+        with apart() if options.address is None else nullcontext():
+            ray.init(**{**arguments, **options.init})
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
         _disconnect()
@@ -150,6 +155,16 @@ def connect(options: RayOptions) -> None:
     except RunnerError:
         _disconnect()
         raise
+
+
+def _ensure_token() -> None:
+    """A token for the Ray of this machine, where the user has none.
+
+    Ray would write one into the home, which may not be writable, with a mode by which others may read it.
+    """
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if not named and not os.path.exists(os.path.expanduser("~/.ray/auth_token")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _disconnect() -> None:
@@ -239,15 +254,18 @@ class RayTuneRunner:
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
-            with self.stop.watched():
+            with self.stop.on_signals(), self.stop.watched():
                 while yielded:
                     self.share.await_turn(self.stop.check)
                     searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
                     self._experiment(feed, listener, searcher, stopping, pairs)
                     yielded = searcher.yielded
         except KeyboardInterrupt:
-            raise Interrupted("interrupted") from None
+            raise Interrupted(self.stop.reason or INTERRUPTED) from None
         except (TuneError, RayError) as error:
+            # A service manager may end Ray's processes together with this one.
+            if self.stop.asked:
+                raise Interrupted(self.stop.reason) from None
             last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise ClusterLost(
                 f"Ray Tune ended early ({last.strip()}); what finished is kept, --resume goes on"
@@ -284,13 +302,7 @@ class RayTuneRunner:
                 verbose=0,
             ),
         )
-        # Tune takes over Ctrl-C and does not give it back when it ends, which would swallow the next one.
-        handler = signal.getsignal(signal.SIGINT)
-        try:
-            tuner.fit()
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, handler)
+        tuner.fit()
         if callback.failure is not None:
             raise callback.failure
         if callback.released:
@@ -301,9 +313,9 @@ class RayTuneRunner:
             ledger.again.extend(ledger.tasks.values())
             for book in (ledger.tasks, ledger.kinds, ledger.placed, ledger.making_room):
                 book.clear()
-        # After Ctrl-C Tune returns as if all were well.
+        # After a signal of its own Tune returns as if all were well.
         if ledger.tasks or not (searcher.finished or searcher.yielded):
-            raise Interrupted("interrupted")
+            raise Interrupted(self.stop.reason or INTERRUPTED)
 
     def _test_ref(self) -> ObjectRef:
         """The test images in the object store; they come there with the first task that may read them."""
