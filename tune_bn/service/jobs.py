@@ -96,8 +96,17 @@ class JobServer:
             async for text in self._client.tail_job_logs(job.submission_id):
                 show(text)
 
-        asyncio.run(tail())
-        details = self._client.get_job_info(job.submission_id)
+        try:
+            asyncio.run(tail())
+            details = self._client.get_job_info(job.submission_id)
+        # What Ray raises where the head goes away is no family of errors.
+        except Exception as error:
+            if own_fault(error) is not None:
+                raise
+            raise RunnerError(
+                f"the connection to the job {job.submission_id} broke ({first_line(error)[:200]}); where the head is "
+                "there the study goes on, and `tune_bn logs -f` follows it"
+            ) from None
         if details.driver_exit_code is None:
             raise RunnerError(
                 f"the job {job.submission_id} ended without its driver ({details.status}: {details.message}); what "
