@@ -164,8 +164,10 @@ def space_of(plan: StudyPlan, seeds: int | None = None) -> dict[str, Any]:
         }
     if seeds is None:
         seeds = LONG_SEEDS[plan.pace] if plan.shape == LONG_SHAPE else 3
+    # Searches and selections have the seeds from 101 on, also where nobody searches.
+    first = 1001 if plan.shape == LONG_SHAPE else 1
     arm = {"gamma": round(0.1 + 0.01 * plan.number, 2), "c": 10.0}
-    return content | {"claim": {"arms": {"small": arm}}, "seeds": {"confirm": {"from": 1, "to": seeds}}}
+    return content | {"claim": {"arms": {"small": arm}}, "seeds": {"confirm": {"from": first, "to": first + seeds - 1}}}
 
 
 @dataclass(frozen=True)
