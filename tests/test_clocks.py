@@ -19,6 +19,7 @@ from tune_bn.driver import Driver
 from tune_bn.feeds import SearchFeed
 from tune_bn.records import SEARCH
 from tune_bn.spec import Space, parse_space
+from tune_bn.stop_request import StopRequest
 from tune_bn.study_folder import StudyFolder
 from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.training.device_data import DeviceData
@@ -99,7 +100,11 @@ def test_a_driver_counts_by_its_own_clock_alone(jump: Callable[[], None], tmp_pa
     space = space_with(total_hours=1.0)
     now = 0.0
     driver = Driver(
-        StudyFolder(tmp_path / "one").created(space), space.budget, space.resources, stop=ignored, clock=lambda: now
+        StudyFolder(tmp_path / "one").created(space),
+        space.budget,
+        space.resources,
+        stop=StopRequest(),
+        clock=lambda: now,
     )
     driver.stage_started(SEARCH, 4, 0)
     before = driver.state
@@ -116,7 +121,7 @@ def test_a_driver_counts_by_its_own_clock_alone(jump: Callable[[], None], tmp_pa
 
 def test_a_driver_is_given_a_clock_that_only_grows(jump: Callable[[], None], tmp_path: Path) -> None:
     space = space_with(total_hours=1.0)
-    driver = Driver(StudyFolder(tmp_path / "one").created(space), space.budget, space.resources, stop=ignored)
+    driver = Driver(StudyFolder(tmp_path / "one").created(space), space.budget, space.resources, stop=StopRequest())
     jump()
     assert 0 <= driver.state.seconds < 3600
     assert driver.reason_to_stop() == ""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tune_bn.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, Driver, read_driver_state
+from tune_bn.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, Driver, DriverState, read_driver_state
 from tune_bn.errors import ClusterLost, Interrupted, StudyError
-from tune_bn.records import SEARCH, SELECT
+from tune_bn.records import SEARCH, SELECT, write_json
 from tune_bn.runners.base import Task
 from tune_bn.spec import Space, parse_space
+from tune_bn.stop_request import StopRequest
 from tune_bn.study_folder import StudyFolder
 
 
@@ -36,9 +38,9 @@ def folder(tmp_path: Path) -> StudyFolder:
     return StudyFolder(tmp_path / "one").created(space_with())
 
 
-def driver_of(folder: StudyFolder, clock: Clock, stop: Callable[[], None] = lambda: None, **sections: Any) -> Driver:
+def driver_of(folder: StudyFolder, clock: Clock, stop: StopRequest | None = None, **sections: Any) -> Driver:
     space = space_with(**sections)
-    return Driver(folder, space.budget, space.resources, stop=stop, clock=clock)
+    return Driver(folder, space.budget, space.resources, stop=stop or StopRequest(), clock=clock)
 
 
 def task_of(trial: int, seeds: tuple[int, ...] = (101, 102)) -> Task:
@@ -109,26 +111,64 @@ def test_a_limit_stops_the_study_once_it_is_reached(
     assert driver.reason_to_stop().startswith(f"budget.{key} = {value} is used up")
 
 
-def test_who_asks_for_a_stop_gets_it_once_and_from_this_driver_alone(folder: StudyFolder) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.01)
+
+
+def test_who_asks_for_a_stop_gets_it_from_this_driver_alone(folder: StudyFolder) -> None:
     folder.stop_file.touch()
-    stopped, calls = threading.Event(), []
-
-    def stop() -> None:
-        calls.append(1)
-        stopped.set()
-
-    driver = driver_of(folder, Clock(), stop=stop)
-    with suppress(Interrupted), driver.watching():
-        assert not folder.stop_file.exists(), "a request to the driver before"
+    folder.forget_stop()
+    stop = StopRequest()
+    with suppress(Interrupted), driver_of(folder, Clock(), stop).watching():
+        assert not stop.asked, "a request to the driver before"
         with folder.locked():
             folder.request_stop()
-        assert stopped.wait(30)
+            folder.forget_stop()
+        wait_for(lambda: stop.asked)
         raise Interrupted("so")
-    assert calls == [1]
     assert not folder.stop_file.exists()
     state = read_driver_state(folder)
     assert state is not None
     assert (state.state, state.reason) == (STOPPED, "tune_bn stop asked for it")
+
+
+def test_a_driver_that_begins_sees_a_request_and_a_limit_before_anything_is_trained(folder: StudyFolder) -> None:
+    stop = StopRequest()
+    folder.request_stop(expected=True)
+    with driver_of(folder, Clock(), stop).watching():
+        assert stop.reason == "tune_bn stop asked for it"
+    write_json(folder.driver_file, asdict(DriverState(seconds=3600.0)))
+    stop = StopRequest()
+    with pytest.raises(Interrupted), driver_of(folder, Clock(), stop, budget={"total_hours": 1}).watching():
+        stop.check()
+    state = read_driver_state(folder)
+    assert state is not None
+    assert (state.state, state.reason) == (STOPPED, "budget.total_hours = 1 is used up")
+
+
+@pytest.mark.parametrize("end", [None, ClusterLost, StudyError])
+def test_one_that_is_killed_while_it_stops_was_told_to_stop(folder: StudyFolder, end: type[Exception] | None) -> None:
+    stop = StopRequest()
+
+    def told() -> bool:
+        state = read_driver_state(folder)
+        return state is not None and state.state == WORKING and state.reason == "interrupted by SIGTERM" and state.ended
+
+    with suppress(ClusterLost, StudyError), driver_of(folder, Clock(), stop).watching():
+        before = read_driver_state(folder)
+        assert before is not None
+        assert not before.ended
+        stop.ask("interrupted by SIGTERM")
+        wait_for(told)
+        if end is not None:
+            raise end("so")
+    state = read_driver_state(folder)
+    assert state is not None
+    # Without an error it came to its end.
+    assert (state.state, state.reason) == ((FINISHED, "") if end is None else (STOPPED, "interrupted by SIGTERM"))
 
 
 def test_nobody_can_be_asked_to_stop_where_no_driver_works(folder: StudyFolder) -> None:

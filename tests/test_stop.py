@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tune_bn.driver import Driver, DriverState
 from tune_bn.errors import ClusterLost, Interrupted, StudyError
 from tune_bn.records import write_json
 from tune_bn.spec import parse_space
+from tune_bn.stop_request import StopRequest
 from tune_bn.study_folder import StudyFolder
 
 
@@ -76,18 +78,20 @@ def test_stop_says_what_happened(
     monkeypatch.chdir(tmp_path)
     space = parse_space(SPACE, "tiny.yaml")
     folder = StudyFolder(tmp_path / "studies/one").created(space)
-    asked, at_work = threading.Event(), threading.Event()
+    stop, at_work = StopRequest(), threading.Event()
 
     def drive() -> None:
-        driver = Driver(folder, space.budget, space.resources, stop=asked.set)
+        driver = Driver(folder, space.budget, space.resources, stop=stop)
         with folder.locked():
             try:
                 with driver.watching():
                     at_work.set()
-                    assert asked.wait(60)
+                    while not (stop.asked if end in (None, Interrupted) else folder.stop_file.exists()):
+                        time.sleep(0.01)
                     if end is not None:
-                        # One that fails has no reason of its own to stop.
-                        driver._state = driver._state if end is Interrupted else DriverState()
+                        # One that fails does so before it sees the request.
+                        driver._ended.set()
+                        stop._reason = stop._reason if end is Interrupted else ""
                         raise end("so")
             except (Interrupted, ClusterLost, StudyError):
                 pass
@@ -108,7 +112,7 @@ def test_stop_says_that_a_driver_was_killed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     folder = StudyFolder(tmp_path / "studies/one").created(parse_space(SPACE, "tiny.yaml"))
     write_json(folder.driver_file, DriverState(state="working").__dict__)
-    monkeypatch.setattr(StudyFolder, "request_stop", lambda self: None)
+    monkeypatch.setattr(StudyFolder, "request_stop", lambda self, expected: None)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert str(result.exception).startswith("one: its driver was killed before it could be stopped; ")
 

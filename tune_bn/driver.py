@@ -3,7 +3,8 @@
 While a driver works it writes ``driver.json`` every few seconds: where it runs, what it does, and what the study has
 used so far, over all of its drivers. It stops cleanly, as by Ctrl-C, when somebody leaves a file ``stop`` in the folder
 (``tune_bn stop``), which works across hosts that share the folder, and when a limit of the budget is reached.
-Durations are measured by a clock that does not jump.
+``driver.json`` says why from that moment on: who is killed before the end was told to stop all the same, and is started
+by nobody again. Durations are measured by a clock that does not jump.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ from tune_bn.errors import ClusterLost, Interrupted
 from tune_bn.records import SEARCH, Record, read_bytes, write_json
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.sections import Budget, Resources
+from tune_bn.stop_request import StopRequest
 from tune_bn.study_folder import StudyFolder
 from tune_bn.tracking.base import Observer, StudyInfo
 
 HEARTBEAT_SECONDS = 5.0
 """A ``driver.json`` that is several times older belongs to a driver that is gone or cut off."""
+
+LISTEN_SECONDS = 0.2
+"""Between two looks at the request to stop. Ray kills the driver of a job 3 s after it said so."""
+_LOOK_SECONDS = 1.0
+"""Between two looks for reasons to make it."""
 
 WORKING, FINISHED, STOPPED, LOST, BROKEN = "working", "finished", "stopped", "lost", "failed"
 
@@ -45,7 +52,7 @@ class DriverState:
     """``working``, or how the driver ended: ``finished``, ``stopped`` (on purpose), ``lost`` (its cluster went away) or
     ``failed``. A killed one says ``working``."""
     reason: str = ""
-    """Why it stopped, where nobody pressed Ctrl-C."""
+    """Why it stopped, or is to stop. One that was killed before it had ended was told to stop, and says so."""
     stage: str = ""
     planned: int = 0
     """Runs of the stage, at most."""
@@ -58,6 +65,11 @@ class DriverState:
     """That of their search stages."""
     device_seconds: float = 0.0
     """Time that tasks held devices (GPUs, or else CPU cores), attempts that came to nothing included."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended on purpose, or was told to: one that was killed or lost its cluster may be started again."""
+        return self.state not in (WORKING, LOST) or bool(self.reason)
 
     @property
     def device_hours(self) -> float:
@@ -83,7 +95,7 @@ class Driver(Observer):
         folder: the study's folder, locked by this process.
         budget: its limits.
         resources: what a trial holds and costs.
-        stop: makes the work end; called once, from the driver's own thread.
+        stop: the request that the driver makes where the work must end; whoever else makes it is told of too.
         clock: seconds that only grow.
     """
 
@@ -93,7 +105,7 @@ class Driver(Observer):
         budget: Budget,
         resources: Resources,
         *,
-        stop: Callable[[], None],
+        stop: StopRequest,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
@@ -123,16 +135,12 @@ class Driver(Observer):
             self._advance()
             return replace(self._state, running=len(self._tasks), updated_at=_now())
 
-    @property
-    def reason(self) -> str:
-        """Why the driver stopped the study; empty where it did not."""
-        return self._state.reason
-
     @contextmanager
     def watching(self) -> Iterator[Driver]:
         """Keep ``driver.json`` and look for reasons to stop, until the block ends; it then says how it ended."""
-        # Who asked for a stop meant the driver before.
-        self._folder.stop_file.unlink(missing_ok=True)
+        # Before anything is trained: a limit may be used up already.
+        self._look()
+        self._note_request()
         self._write()
         self._thread.start()
         outcome = BROKEN
@@ -151,25 +159,36 @@ class Driver(Observer):
             with self._lock:
                 self._advance()
                 self._tasks.clear()
-                if self._state.reason and outcome != FINISHED:
+                if self._stop.asked and outcome != FINISHED:
                     outcome = STOPPED
                 # A study may come to its end before it can be stopped.
-                reason = "" if outcome == FINISHED else self._state.reason
+                reason = self._stop.reason if outcome == STOPPED else ""
                 self._state = replace(self._state, state=outcome, reason=reason)
             self._write()
 
     def _work(self) -> None:
-        written = self._clock()
-        while not self._ended.wait(min(1.0, HEARTBEAT_SECONDS)):
-            if self._clock() - written >= HEARTBEAT_SECONDS:
-                written = self._clock()
+        looked = written = time.monotonic()
+        while not self._ended.wait(min(LISTEN_SECONDS, HEARTBEAT_SECONDS)):
+            now = time.monotonic()
+            if now - looked >= _LOOK_SECONDS:
+                looked = now
+                self._look()
+            told = self._note_request()
+            if told or now - written >= HEARTBEAT_SECONDS:
+                written = now
                 self._write()
-            reason = "" if self._state.reason else self.reason_to_stop()
-            if reason:
-                with self._lock:
-                    self._state = replace(self._state, reason=reason)
-                self._write()
-                self._stop()
+
+    def _look(self) -> None:
+        """Make the request where there is a reason for it."""
+        if not self._stop.asked and (reason := self.reason_to_stop()):
+            self._stop.ask(reason)
+
+    def _note_request(self) -> bool:
+        """Whether the request is one that ``driver.json`` does not tell of yet."""
+        with self._lock:
+            news = self._state.reason != self._stop.reason
+            self._state = replace(self._state, reason=self._stop.reason)
+            return news
 
     def reason_to_stop(self) -> str:
         """Why the study must stop now, in words; empty where it may go on."""

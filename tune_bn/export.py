@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
-from tune_bn.records import Record
+from tune_bn.records import Record, open_aside
 
 if TYPE_CHECKING:
     import pandas
@@ -59,14 +58,13 @@ def write_table(records: Sequence[Record], path: Path) -> int:
     frame = pandas.DataFrame(rows_of(records), columns=None if records else ["trial"]).astype({"trial": "Int64"})
     aside = None
     try:
-        descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
+        descriptor, aside = open_aside(path, path.suffix)
         os.close(descriptor)
-        write(frame, aside)
-        os.chmod(aside, 0o644)
+        write(frame, str(aside))
         os.rename(aside, path)
     except OSError as error:
         if aside is not None:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
         reason = error.strerror or error
         raise StudyError(f"FILE: {path} cannot be written ({reason}); accepted: a folder that can") from None
     return len(frame)

@@ -68,7 +68,7 @@ def locked_plan(
     )
     with writing(folder.plan_file):
         write_json(folder.plan_file, plan)
-        folder.plan_file.chmod(0o444)
+        folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
     return plan
 
 

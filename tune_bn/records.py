@@ -18,9 +18,8 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -170,18 +169,25 @@ def not_linked(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
+def open_aside(path: Path, suffix: str = "") -> tuple[int, Path]:
+    """A new file beside ``path``, open for writing and readable by whom the umask lets; its name begins with a dot."""
+    while True:
+        aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")
+        with suppress(FileExistsError):
+            return not_linked(str(aside), os.O_RDWR | os.O_CREAT | os.O_EXCL), aside
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing: aside first, flushed to disk, then renamed over ``path``."""
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, aside = open_aside(path)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             handle.write(text)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(aside, 0o644)
         os.replace(aside, path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
         raise
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from tune_bn.analysis.wording import config_words
 from tune_bn.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
 from tune_bn.errors import TuneBNError
+from tune_bn.process import unread
 from tune_bn.records import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record, read_bytes
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -146,6 +147,8 @@ def watch(look: Callable[[], Sequence[StudyFolder]], output: Path) -> None:
                     known[folder.path] = stamp, describe_study(folder)
                 rows.append(known[folder.path][1])
             live.update(_table(rows) if rows else Text(_no_studies(output)), refresh=True)
+            if unread():
+                return
             time.sleep(WATCH_SECONDS)
 
 

@@ -14,27 +14,39 @@ from types import FrameType
 
 from tune_bn.errors import Interrupted
 
+INTERRUPTED = "interrupted"
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+"""By which a person, a terminal that closes, and batch systems (a notice before the end; a limit) end a process."""
+
 
 class StopRequest:
-    """A request to stop, which stays. Any thread may make it."""
+    """A request to stop, which stays. Any thread may make it, and a signal's handler."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        # No lock and no event: a handler may come while this thread holds it.
+        self._reason = ""
         self._watched = False
+        self._heard: tuple[signal.Signals, ...] = ()
 
     @property
     def asked(self) -> bool:
         """Whether the work is to stop."""
-        return self._asked.is_set()
+        return bool(self._reason)
 
-    def ask(self) -> None:
+    @property
+    def reason(self) -> str:
+        """Why, in the words of who asked first; empty where nobody did."""
+        return self._reason
+
+    def ask(self, reason: str = INTERRUPTED) -> None:
         """The work is to stop."""
-        self._asked.set()
+        self._reason = self._reason or reason
 
     def check(self) -> None:
         """Raise :class:`Interrupted` where the work is to stop."""
         if self.asked:
-            raise Interrupted("interrupted")
+            raise Interrupted(self._reason)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -47,25 +59,40 @@ class StopRequest:
             self._watched = False
 
     @contextmanager
-    def on_sigterm(self) -> Iterator[None]:
-        """In this block SIGTERM, by which batch systems end a job, makes the request; in other threads nothing does."""
+    def on_signals(self) -> Iterator[None]:
+        """In this block signals that end a process make the request; in other threads nothing does.
+
+        Signals that whoever started the process wants ignored stay so (``nohup`` and SIGHUP, a shell's background jobs
+        and SIGINT), but for SIGTERM, by which batch systems and service managers end what they run.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = signal.signal(signal.SIGTERM, self._on_signal)
+        numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+        former = {number: signal.getsignal(number) for number in numbers}
+        before, self._heard = (
+            self._heard,
+            tuple(number for number in numbers if number == signal.SIGTERM or former[number] is not signal.SIG_IGN),
+        )
+        self.listen()
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, former)
+            heard, self._heard = self._heard, before
+            for number in heard:
+                # None: a handler that is not Python's.
+                signal.signal(number, signal.SIG_DFL if former[number] is None else former[number])
+
+    def listen(self) -> None:
+        """Take the signals of :meth:`on_signals` again: Ray takes SIGTERM for itself, and Tune SIGUSR1."""
+        if threading.current_thread() is threading.main_thread():
+            for number in self._heard:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again = self.asked
-        self.ask()
-        # Where nobody looks, and for whoever loses patience, as Ctrl-C does it.
-        if again or not self._watched:
+        self.ask(INTERRUPTED if number == signal.SIGINT else f"{INTERRUPTED} by {signal.Signals(number).name}")
+        # Where nobody looks, and for a person who loses patience. Of other signals more than one may come of one wish:
+        # from the kernel and the shell when a terminal closes, from a batch system to a step and through its script.
+        if (number == signal.SIGINT) if again else not self._watched:
             raise KeyboardInterrupt
-
-
-def unblock_signals() -> None:
-    """Let in the signals that stop a process, where whoever started it blocks them: Ray blocks SIGINT in its jobs."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

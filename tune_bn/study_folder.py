@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +154,24 @@ class StudyFolder:
         except OSError:
             return False
 
-    def request_stop(self) -> None:
-        """Ask the driver to stop the study; it looks once a second. Raises :class:`StudyError` where none works."""
-        if not self.is_locked:
+    def request_stop(self, *, expected: bool = False) -> None:
+        """Ask the driver to stop the study; it looks once a second, and when it begins.
+
+        ``expected``: one may be about to begin. Raises :class:`StudyError` where none works and none is expected.
+        """
+        if not (expected or self.is_locked):
             raise StudyError(f"STUDY: got {self.name}, which no driver works on; accepted: a study that runs")
         try:
             self.stop_file.touch()
         except OSError as error:
             raise _unwritable(self.path, error) from None
+
+    def forget_stop(self) -> None:
+        """Whoever wants the study to go on calls this first: a request that was left meant the driver before."""
+        if not self.is_locked:
+            # Where it cannot be removed nothing else can be written, which is told in its own words.
+            with suppress(OSError):
+                self.stop_file.unlink(missing_ok=True)
 
     def log_lines(self, *, follow: bool = False) -> Iterator[str]:
         """The lines of ``driver.log``; with ``follow`` also those to come, until nobody works on the study."""

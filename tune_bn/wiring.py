@@ -16,7 +16,7 @@ from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.base import Outcome
 from tune_bn.samplers.optuna_sampler import OptunaSampler
 from tune_bn.spec import Space
-from tune_bn.stop_request import StopRequest
+from tune_bn.stop_request import INTERRUPTED, StopRequest
 from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
 from tune_bn.tracking.fanout import Observers
@@ -49,15 +49,17 @@ def run_study(
     stages: Callable[[Study], None] = Study.run,
     ray_init: Mapping[str, Any] | None = None,
     remarks: Sequence[str] = (),
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Run a study's stages, then verify and report. Returns the verdict.
 
     ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
     bad input leaves nothing behind. ``going_on`` is that folder where it holds a study already: what that began with
-    is compared before a cluster is reached. ``remarks`` are told on the console and in the driver's log.
+    is compared before a cluster is reached. ``remarks`` are told on the console and in the driver's log. At a request
+    to ``stop`` the study ends.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM; what had finished is kept.
+        Interrupted: it was told to stop; what had finished is kept.
         TuneBNError: the study cannot be run.
     """
     dataset = load_dataset(space.data, progress=console.decoding)
@@ -83,12 +85,13 @@ def run_study(
         init=ray_init or {},
         tell=console.warn,
     )
+    stop = StopRequest() if stop is None else stop
     connect(options)
+    stop.listen()
     folder = open_folder()
     output = folder.path.parent
-    stop = StopRequest()
-    driver = Driver(folder, space.budget, resources, stop=stop.ask)
-    with folder.locked(), stop.on_sigterm(), driver.watching(), console_log(folder.log_file) as log:
+    driver = Driver(folder, space.budget, resources, stop=stop)
+    with folder.locked(), driver.watching(), console_log(folder.log_file) as log:
 
         def warn(message: str) -> None:
             console.warn(message)
@@ -124,8 +127,8 @@ def run_study(
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
-            log.note(driver.reason or "interrupted")
-            raise Interrupted(driver.reason or "interrupted") from None
+            log.note(stop.reason or INTERRUPTED)
+            raise Interrupted(stop.reason or INTERRUPTED) from None
         except BaseException as error:
             log.note(f"error: {type(error).__name__}: {error}")
             raise

@@ -12,9 +12,10 @@ import pytest
 from test_runner_contract import CONFIG, Events, MakeRunner, Tasks, cluster, dataset, make_runner, task  # noqa: F401
 
 from tune_bn.errors import Interrupted
+from tune_bn.process import let_signals_in
 from tune_bn.runners.base import Task
 from tune_bn.runners.cluster_share import ClusterShare
-from tune_bn.stop_request import StopRequest, unblock_signals
+from tune_bn.stop_request import StopRequest
 
 STOPPING = {signal.SIGINT, signal.SIGTERM}
 
@@ -59,28 +60,72 @@ def test_a_study_that_waits_for_its_turn_stops_too(monkeypatch: pytest.MonkeyPat
         share.await_turn(stop.check)
 
 
-def test_sigterm_asks_where_a_loop_looks_and_interrupts_elsewhere_or_the_second_time() -> None:
-    stop, before = StopRequest(), signal.getsignal(signal.SIGTERM)
-    with stop.on_sigterm():
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_a_signal_asks_where_a_loop_looks_and_interrupts_elsewhere(name: str) -> None:
+    number = signal.Signals[name]
+    stop, before = StopRequest(), signal.getsignal(number)
+    reason = "interrupted" if name == "SIGINT" else f"interrupted by {name}"
+    with stop.on_signals():
         with stop.watched():
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert stop.asked
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Interrupted), stop.watched():
+            os.kill(os.getpid(), number)
+            assert stop.reason == reason
+        with pytest.raises(Interrupted, match=reason), stop.watched():
             pytest.fail("a loop began although a stop was asked for")
     other = StopRequest()
-    with other.on_sigterm(), pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGTERM)
+    with other.on_signals(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
     assert other.asked
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_a_person_may_lose_patience_and_what_repeats_itself_disturbs_no_clean_end() -> None:
+    stop = StopRequest()
+    with stop.on_signals(), stop.watched():
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.reason == "interrupted by SIGHUP"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    # While what was interrupted cleans up, nobody looks any more.
+    other = StopRequest()
+    with other.on_signals():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGUSR1])
+def test_what_is_to_be_ignored_stays_ignored(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        with stop.on_signals(), stop.watched():
+            stop.listen()
+            os.kill(os.getpid(), number)
+        assert not stop.asked
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_signals_that_a_library_took_are_heard_again() -> None:
+    stop = StopRequest()
+    with stop.on_signals():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, lambda *_: pytest.fail("not ours"))
+        stop.listen()
+        with stop.watched():
+            os.kill(os.getpid(), signal.SIGUSR1)
+    assert stop.asked
+    with StopRequest().watched():
+        pass
 
 
 @pytest.mark.usefixtures("deaf")
 def test_signals_that_are_ignored_or_blocked_are_heard_again() -> None:
     stop = StopRequest()
-    unblock_signals()
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & STOPPING
-    with stop.on_sigterm(), stop.watched():
+    let_signals_in()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    with stop.on_signals(), stop.watched():
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.asked

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -16,7 +15,7 @@ from tune_bn import __version__
 from tune_bn.cli import head, inspect, paper, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
-from tune_bn.stop_request import unblock_signals
+from tune_bn.process import leave_first_process, let_signals_in, name_user, open_standard_streams, output_error, unread
 
 __all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
 
@@ -39,24 +38,25 @@ def _root(
     """See the application's help."""
 
 
-def _open_standard_streams() -> None:
-    """Where a stream was closed, as some job starters do, the next file that is opened would be taken for it."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
-            file = os.open(os.devnull, os.O_RDWR)
-            if file != number:
-                os.dup2(file, number)
-                os.close(file)
-            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
-
-
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: errors that tune_bn raises on purpose become one line and exit status 2."""
-    _open_standard_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # γ and ± are no reason to end with a traceback on a terminal that lacks them.
-            stream.reconfigure(errors="backslashreplace")
+    let_signals_in()
+    leave_first_process()
+    open_standard_streams()
+    status = _run(arguments)
+    sys.stdout.flush()
+    error = output_error()
+    if error is not None and not unread():
+        print(
+            f"error: standard output: cannot be written ({error.strerror}), and is not whole; accepted: a place with "
+            "room",
+            file=sys.stderr,
+        )
+        status = status or 2
+    sys.exit(status)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         os.getcwd()
     except OSError as error:
@@ -64,13 +64,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         print(
             f"error: current folder: {error.strerror}; accepted: a folder that is there (cd into it)", file=sys.stderr
         )
-        sys.exit(2)
-    unblock_signals()
+        return 2
+    name_user()
     for name, value in SILENCE.items():
         os.environ.setdefault(name, value)
     try:
         app(args=arguments, prog_name="tune_bn")
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(0)
+        return 2
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tune_bn.errors import DataError, Interrupted, MethodError, RunnerError, StudyError, TrackingError, TuneBNError
+from tune_bn.stop_request import INTERRUPTED, StopRequest
 from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
 app = typer.Typer(
@@ -54,44 +54,48 @@ def carry_out(
     *,
     to_go_on: str | None = None,
     studies_dir: Path | None = None,
+    going_on: StudyFolder | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
-    """Check at the door and run: the study's folder and its verdict; on Ctrl-C print how to go on."""
+    """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
+    from tune_bn.service.jobs import VARIABLE
     from tune_bn.tracking.mlflow_uri import check_store
     from tune_bn.validate import check_surroundings, power_words
 
-    require_writable(place)
-    remarks: list[str] = []
-    with naming(source):
-        check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
-        data = check_surroundings(space, remarks.append)
-    for remark in data.remarks:
-        typer.echo(f"data  {remark}", err=True)
-
-    from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.wiring import run_study
-
-    opened: list[StudyFolder] = []
+    if going_on is not None and not os.environ.get(VARIABLE):
+        going_on.forget_stop()
+    begun = [] if going_on is None else [going_on]
 
     def opening() -> StudyFolder:
-        opened.append(open_folder())
+        begun.append(open_folder())
         # Before anything is spent: a study that cannot find the gain in question need not begin.
         say(f"power  {power_words(space)}")
-        return opened[-1]
+        return begun[-1]
 
-    console = ConsoleObserver()
+    stop = StopRequest()
     try:
-        with naming(source):
-            verdict = run_study(opening, space, address=address, console=console, remarks=remarks, **stages)
+        with stop.on_signals():
+            require_writable(place)
+            remarks: list[str] = []
+            with naming(source):
+                check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
+                data = check_surroundings(space, remarks.append)
+            for remark in data.remarks:
+                typer.echo(f"data  {remark}", err=True)
+
+            from tune_bn.console.observer import ConsoleObserver
+            from tune_bn.wiring import run_study
+
+            stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
+            with naming(source), ConsoleObserver() as console:
+                verdict = run_study(opening, space, address=address, console=console, **stages)
     except (Interrupted, KeyboardInterrupt) as error:
-        console.close()
-        if opened:
-            resume = to_go_on or resume_line(opened[0].path, address)
-            typer.echo(f"{error or 'interrupted'}; nothing that finished is lost. To go on: {resume}", err=True)
+        lost = "nothing was begun"
+        if begun:
+            lost = f"nothing that finished is lost. To go on: {to_go_on or resume_line(begun[-1].path, address)}"
+        typer.echo(f"{stop.reason or error or INTERRUPTED}; {lost}", err=True)
         raise typer.Exit(130) from None
-    finally:
-        console.close()
-    return opened[0], verdict
+    return begun[-1], verdict
 
 
 @contextmanager
@@ -107,17 +111,18 @@ def naming(source: str) -> Iterator[None]:
 
 def say(text: str) -> None:
     """Print; where the reader of a pipe has gone (``| head``) nothing is wrong, and the exit status stays as it is."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(text, flush=True)
 
 
 def resume_line(folder: Path, address: str | None) -> str:
+    from tune_bn.service.jobs import read_job
+
     words = ["tune_bn", "search", "--space", shown(folder / "space.yaml"), "--study", folder.name]
     if folder.parent != STUDIES.absolute():
         words += ["--output", shown(folder.parent)]
-    if address is not None:
+    if read_job(StudyFolder(folder)) is not None:
+        words += ["--job"]
+    elif address is not None:
         words += ["--address", address]
     return shlex.join([*words, "--resume"])
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 WATCH_SECONDS = 30.0
 
 
-def carry_out_as_job(open_folder: Callable[[], StudyFolder], space: Space, source: str) -> None:
+def carry_out_as_job(
+    open_folder: Callable[[], StudyFolder], space: Space, source: str, going_on: StudyFolder | None = None
+) -> None:
     """Check at the door, begin the study, submit its driver, and follow its log; exits with the driver's status.
 
     The end of this process, by Ctrl-C or a lost connection, does not end the job.
@@ -34,6 +36,8 @@ def carry_out_as_job(open_folder: Callable[[], StudyFolder], space: Space, sourc
     with naming(source):
         check_surroundings(space)
     server = JobServer()
+    if going_on is not None:
+        going_on.forget_stop()
     # The job finds the images decoded: what is wrong with one is said here, before there is a study.
     with naming(source), ConsoleObserver() as console:
         load_dataset(space.data, progress=console.decoding)

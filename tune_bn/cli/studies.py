@@ -33,6 +33,7 @@ from tune_bn.cli.common import (
 )
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
+from tune_bn.process import unread
 from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
 
 
@@ -138,7 +139,7 @@ def search(
         opening, place = lambda: beginning(new_study(output, loaded.name)), output
     if job:
         require_writable(place)
-        carry_out_as_job(opening, loaded, source)
+        carry_out_as_job(opening, loaded, source, going_on)
     else:
         # A named study of this moment has no folder yet, so its place does not tell where its store will be.
         studies_dir = output if going_on is None else going_on.path.parent
@@ -206,6 +207,8 @@ def logs(
     with suppress(KeyboardInterrupt):
         for line in folder.log_lines(follow=follow):
             say(line)
+            if unread():
+                return
 
 
 @app.command()
@@ -214,30 +217,41 @@ def stop(
     output: OutputOption = STUDIES,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the driver to end.")] = 120,
 ) -> None:
-    """Stop a running study cleanly, wherever its driver runs. What had finished is kept; --resume goes on."""
+    """Stop a running study cleanly, wherever its driver runs. What had finished is kept; --resume goes on.
+
+    A study that ran as a job and whose driver was killed, or has not begun yet, is
+    told to stop too: no driver of it begins again until somebody resumes it.
+    """
     from tune_bn.driver import FINISHED, STOPPED, WORKING, read_driver_state
+    from tune_bn.service.jobs import at_work, may_begin_again
 
     folder = existing_study(study, output)
-    folder.request_stop()
+    expected = may_begin_again(folder)
+    folder.request_stop(expected=expected)
+    begins = at_work(folder) if expected else lambda: False
     deadline = time.monotonic() + timeout
-    while folder.is_locked:
+    while folder.is_locked or begins():
         if time.monotonic() > deadline:
             raise StudyError(
                 f"{folder.name}: its driver was told to stop and has not ended after {timeout:g} s; accepted: more "
                 "patience (--timeout), or the end of the driver that `tune_bn status --json` names"
             )
         time.sleep(0.2)
+    to_go_on = resume_line(folder.path, None)
+    if folder.stop_file.exists() and may_begin_again(folder):
+        say(f"{folder.name} does not run, and no driver of it begins again by itself. To go on: {to_go_on}")
+        return
     state = read_driver_state(folder)
     outcome = WORKING if state is None else state.state
     if outcome == FINISHED:
         say(f"{folder.name} came to its end before it could be stopped")
     elif outcome == STOPPED:
-        say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
+        say(f"{folder.name} stopped. To go on: {to_go_on}")
     else:
         how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
         raise StudyError(
             f"{folder.name}: its driver {how} before it could be stopped; tune_bn logs {folder.name} says more; "
-            f"accepted: {resume_line(folder.path, None)}"
+            f"accepted: {to_go_on}"
         )
 
 

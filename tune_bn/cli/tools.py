@@ -10,6 +10,7 @@ import typer
 
 from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, SpaceOption, app, naming, say
 from tune_bn.errors import TrackingError
+from tune_bn.process import unread
 
 
 @app.command()
@@ -38,6 +39,9 @@ def train(
     with naming(source_words(path, set_ or [])), ConsoleObserver() as console:
         for line in train_once(loaded, given, seed, console.decoding):
             say(line)
+            # Nothing else comes of it.
+            if unread():
+                return
 
 
 @app.command()

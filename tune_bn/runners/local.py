@@ -22,7 +22,7 @@ from tune_bn.runners.worker import (
     failed_results,
     final_results,
 )
-from tune_bn.stop_request import StopRequest
+from tune_bn.stop_request import INTERRUPTED, StopRequest
 from tune_bn.training.data import Dataset
 from tune_bn.training.device_data import DeviceData
 
@@ -87,7 +87,7 @@ class LocalRunner:
                             return final_results(report.results, curves, pruned_by=by, attempts=attempt)
             except (KeyboardInterrupt, Interrupted):
                 listener.task_killed(task)
-                raise Interrupted("interrupted") from None
+                raise Interrupted(self.stop.reason or INTERRUPTED) from None
             except Exception:
                 # Any error of a run is an outcome of that run; the others must go on.
                 if attempt > self.max_failures:

@@ -302,6 +302,10 @@ class HeedStop(DriverOnly, Callback):  # type: ignore[misc]
     def __init__(self, stop: StopRequest) -> None:
         self.stop = stop
 
+    def setup(self, *given: Any, **info: Any) -> None:
+        """Tune's experiment begins, and has just taken a signal for itself."""
+        self.stop.listen()
+
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Raise :class:`Interrupted`: Tune then ends its trials, and says of none that it is complete."""
         self.stop.check()

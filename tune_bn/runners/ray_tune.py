@@ -9,8 +9,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +45,7 @@ from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import Scheduler
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
-from tune_bn.stop_request import StopRequest
+from tune_bn.stop_request import INTERRUPTED, StopRequest
 from tune_bn.training.data import Dataset
 
 # Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
@@ -62,6 +60,8 @@ _TUNE_SETTINGS = {
     # No task reports a metric of Tune's: who is stopped is decided from whole reports.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Who handles a signal is for the verb to say (StopRequest).
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 
@@ -238,14 +238,14 @@ class RayTuneRunner:
         try:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
-            with self.stop.watched():
+            with self.stop.on_signals(), self.stop.watched():
                 while yielded:
                     self.share.await_turn(self.stop.check)
                     searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
                     self._experiment(feed, listener, searcher, stopping, pairs)
                     yielded = searcher.yielded
         except KeyboardInterrupt:
-            raise Interrupted("interrupted") from None
+            raise Interrupted(self.stop.reason or INTERRUPTED) from None
         except (TuneError, RayError) as error:
             last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise ClusterLost(
@@ -283,13 +283,7 @@ class RayTuneRunner:
                 verbose=0,
             ),
         )
-        # Tune takes over Ctrl-C and does not give it back when it ends, which would swallow the next one.
-        handler = signal.getsignal(signal.SIGINT)
-        try:
-            tuner.fit()
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, handler)
+        tuner.fit()
         if callback.failure is not None:
             raise callback.failure
         if callback.released:
@@ -300,9 +294,9 @@ class RayTuneRunner:
             ledger.again.extend(ledger.tasks.values())
             for book in (ledger.tasks, ledger.kinds, ledger.placed, ledger.making_room):
                 book.clear()
-        # After Ctrl-C Tune returns as if all were well.
+        # After a signal of its own Tune returns as if all were well.
         if ledger.tasks or not (searcher.finished or searcher.yielded):
-            raise Interrupted("interrupted")
+            raise Interrupted(self.stop.reason or INTERRUPTED)
 
     def _test_ref(self) -> ObjectRef:
         """The test images in the object store; they come there with the first task that may read them."""

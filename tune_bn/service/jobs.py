@@ -2,6 +2,8 @@
 
 A job always *resumes* a study whose folder is there, so that the first driver, and any that follows after the head or a
 driver was killed, are started by the same command. ``job.json`` in the folder remembers how often that was done.
+A study that was told to stop, by whatever means, is started by nobody again: a request to stop that no driver has seen
+yet stays in the folder until a person wants the study to go on.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tune_bn.driver import LOST, WORKING, read_driver_state
+from tune_bn.driver import read_driver_state
 from tune_bn.errors import RunnerError, TuneBNError, first_line, own_fault
 from tune_bn.identity import is_copy
 from tune_bn.records import read_bytes, write_json
@@ -27,6 +29,15 @@ MOST_IN_VAIN = 5
 """Drivers in a row that may end without a new record before nobody starts another one."""
 
 JOB_FILE = "job.json"
+# As Ray names them; its package takes long to load.
+_STOPPED = "STOPPED"
+_ENDED = (_STOPPED, "SUCCEEDED", "FAILED")
+
+VARIABLE = "TUNE_BN_JOB"
+"""Set for the driver of a job, to the job's name: whoever typed the command was not there when it began."""
+
+STOP_SECONDS = 60
+"""How long Ray lets a driver end that it was told to stop (``ray job stop``), before it kills it; by itself, 3 s."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,10 @@ class Job:
     """Submissions in a row before it that brought no record."""
     directory: str
     """Where the search was started: networks of the user's are imported from there."""
+    driver_before: str = ""
+    """When the driver that the study had before this submission was started (UTC)."""
+    stopped: bool = False
+    """Whether Ray was told to stop it."""
 
 
 class JobServer:
@@ -78,13 +93,20 @@ class JobServer:
         number = count
         while (name := f"tune_bn-{folder.name}" + ("" if number == 1 else f"-{number}")) in taken:
             number += 1
-        job = Job(name, count, records, in_vain, os.getcwd() if before is None else before.directory)
+        driver = read_driver_state(folder)
+        directory = os.getcwd() if before is None else before.directory
+        job = Job(name, count, records, in_vain, directory, "" if driver is None else driver.started_at)
         write_json(folder.path / JOB_FILE, asdict(job))
         words = [sys.executable, "-P", "-m", "tune_bn", "search", "--space", str(folder.space_file)]
         words += ["--study", folder.name, "--output", str(folder.path.parent), "--address", "auto", "--resume"]
-        entrypoint = f"cd {shlex.quote(job.directory)} && exec {shlex.join(words)}"
+        entrypoint = f"cd {shlex.quote(job.directory)} && {VARIABLE}={name} exec {shlex.join(words)}"
         try:
-            self._client.submit_job(entrypoint=entrypoint, submission_id=name, metadata={"study": folder.name})
+            self._client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=name,
+                metadata={"study": folder.name},
+                runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}},
+            )
         except (RuntimeError, ValueError) as error:
             raise RunnerError(f"--job: Ray does not take the job {name} ({error}); accepted: a healthy head") from None
         return job
@@ -107,6 +129,8 @@ class JobServer:
                 f"the connection to the job {job.submission_id} broke ({first_line(error)[:200]}); where the head is "
                 "there the study goes on, and `tune_bn logs -f` follows it"
             ) from None
+        if details.status == _STOPPED:
+            return 130
         if details.driver_exit_code is None:
             raise RunnerError(
                 f"the job {job.submission_id} ended without its driver ({details.status}: {details.message}); what "
@@ -116,10 +140,16 @@ class JobServer:
 
     def is_active(self, job: Job) -> bool:
         """Whether the driver of that submission waits or runs."""
-        return any(
-            item.submission_id == job.submission_id and not item.status.is_terminal()
-            for item in self._client.list_jobs()
-        )
+        return self._status(job) not in (None, *_ENDED)
+
+    def was_stopped(self, job: Job) -> bool:
+        """Whether Ray was told to stop it, as by ``ray job stop``."""
+        return self._status(job) == _STOPPED
+
+    def _status(self, job: Job) -> str | None:
+        found = (item.status for item in self._client.list_jobs() if item.submission_id == job.submission_id)
+        status = next(found, None)
+        return None if status is None else str(status.value)
 
 
 def read_job(folder: StudyFolder) -> Job | None:
@@ -127,28 +157,55 @@ def read_job(folder: StudyFolder) -> Job | None:
     try:
         content: Any = json.loads(read_bytes(folder.path / JOB_FILE))
         job = Job(**content)
-        sound = all(type(text) is str for text in (job.submission_id, job.directory)) and all(
-            type(count) is int for count in (job.submissions, job.records, job.in_vain)
+        words, counts = (
+            (job.submission_id, job.directory, job.driver_before),
+            (job.submissions, job.records, job.in_vain),
         )
-        return job if sound else None
+        sound = all(type(text) is str for text in words) and all(type(count) is int for count in counts)
+        return job if sound and type(job.stopped) is bool else None
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
+def may_begin_again(folder: StudyFolder) -> bool:
+    """Whether a driver may begin to work on the study without anybody's asking, since its job did not end on purpose.
+
+    True too where a job was submitted and its driver has not begun yet, whether or not it was told to stop meanwhile.
+    """
+    job, driver = read_job(folder), read_driver_state(folder)
+    if job is None or job.stopped or folder.verdict_file.exists() or folder.is_locked:
+        return False
+    if driver is not None and driver.ended and driver.started_at != job.driver_before:
+        return False
+    # Nobody asked for a copy to go on, whatever became of its original.
+    return not is_copy(folder.path)
+
+
+def at_work(folder: StudyFolder) -> Callable[[], bool]:
+    """Tells whether the study's job waits or runs; that it does not, where this machine is no head that knows of it."""
+    job = read_job(folder)
+    try:
+        server = JobServer()
+    except RunnerError:
+        return lambda: False
+    return lambda: job is not None and server.is_active(job)
+
+
 def resume_interrupted(output: Path, server: JobServer) -> list[str]:
-    """Submit every study below ``output`` again that was a job and whose driver did not end by itself.
+    """Submit every study below ``output`` again that was a job and whose driver neither ended nor was told to stop.
 
     Returns:
         One line for each study that was submitted or given up.
     """
     lines = []
     for folder in list_studies(output):
-        job, driver = read_job(folder), read_driver_state(folder)
-        ended = driver is not None and driver.state not in (WORKING, LOST)
-        if job is None or ended or folder.verdict_file.exists() or folder.is_locked or server.is_active(job):
+        job = read_job(folder)
+        if job is None or folder.stop_file.exists() or not may_begin_again(folder) or server.is_active(job):
             continue
-        # Nobody asked for a copy to go on, whatever became of its original.
-        if is_copy(folder.path):
+        if server.was_stopped(job):
+            # Ray forgets it with its head.
+            write_json(folder.path / JOB_FILE, asdict(replace(job, stopped=True)))
+            lines.append(f"{folder.name}: its job was stopped (ray job stop), so no other is started")
             continue
         if job.in_vain >= MOST_IN_VAIN:
             lines.append(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 import zipfile
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tune_bn.errors import first_line, own_fault
+from tune_bn.records import open_aside
 
 LATEST, PREVIOUS = "latest.pt", "previous.pt"
 
@@ -47,7 +47,7 @@ class CheckpointStore:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """:meth:`save` into a folder that exists. Raises ``OSError`` where it does not, and never makes it."""
-        descriptor, aside = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+        descriptor, aside = open_aside(self.folder / LATEST, ".tmp")
         try:
             with os.fdopen(descriptor, "wb") as handle:
                 torch.save(state, handle)
@@ -57,7 +57,7 @@ class CheckpointStore:
                 os.replace(self.folder / LATEST, self.folder / PREVIOUS)
             os.replace(aside, self.folder / LATEST)
         except BaseException:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             raise
 
     def load(self, device: torch.device) -> dict[str, Any] | None:

@@ -1,0 +1,163 @@
+"""What a process must set right that was not started by a person's shell: by cron, a service manager, a container, Ray.
+
+Such starters block or ignore signals, close streams, run a command as the first process of a container, or remove the
+folder in which it stands.
+"""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import io
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+_READER_GONE = (errno.EPIPE, errno.EIO)
+"""What writing meets where a pipe has no reader any more, or its terminal was closed."""
+
+
+def let_signals_in() -> None:
+    """Let in the signals that whoever started the process blocks, as Ray blocks SIGINT in its jobs."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Where it is ignored the system keeps no exit status, and every process that fails seems to have gone well.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def name_user() -> None:
+    """Give a user whom the system does not list a name and a home, as libraries ask for both when they are loaded.
+
+    Containers run under such users (OpenShift takes any number), and service managers start processes without either.
+    The home is one that is not there: what would be kept in it is not kept.
+    """
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/nonexistent"
+    try:
+        getpass.getuser()
+    # KeyError before Python 3.13.
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid{os.geteuid()}"
+
+
+class _Output(io.RawIOBase):
+    """A standard stream that takes whatever is written.
+
+    What cannot be written is lost: a study, or a run that takes hours, must not end because nobody looks on. Whether
+    that is a fault is asked at the end.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self.error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size = left.nbytes
+        while left:
+            try:
+                left = left[os.write(self._number, left) :]
+            except BlockingIOError:
+                select.select((), (self._number,), ())
+            except OSError as error:
+                self.error = self.error or error
+                break
+        return size
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+
+def open_standard_streams() -> None:
+    """Make the standard streams such that all code may use them.
+
+    Where one was closed, as some job starters do, the next file that is opened would be taken for it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, os.O_RDWR)
+            if file != number:
+                os.dup2(file, number)
+                os.close(file)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        # Not where somebody put another one in its place.
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            output = _Output(number)
+            fresh = io.TextIOWrapper(
+                # A text stream asks no more of what it writes to.
+                output if stream.write_through else io.BufferedWriter(output),  # type: ignore[arg-type]
+                encoding=stream.encoding,
+                # γ and ± are no reason to end with a traceback on a terminal that lacks them.
+                errors="backslashreplace",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, fresh)
+            # Their numbers stay open: libraries have copies of them.
+            _outputs[name] = output, stream
+
+
+_outputs: dict[str, tuple[_Output, io.TextIOWrapper]] = {}
+
+
+def output_error() -> OSError | None:
+    """Why not all that was printed was written, where it was not."""
+    return _outputs["stdout"][0].error if "stdout" in _outputs else None
+
+
+def unread() -> bool:
+    """Whether nobody reads what is printed any more: the pipe's reader has gone, or the terminal was closed."""
+    error = output_error()
+    return error is not None and error.errno in _READER_GONE
+
+
+def leave_first_process() -> None:
+    """Go on in a child where this is the first process of a container, process 1.
+
+    The system ignores signals for that one which would end any other, and it must collect the exit status of every
+    orphan. So it does that alone: hands signals on to the child, and ends as it ends.
+    """
+    if os.getpid() != 1:
+        return
+    child = os.fork()
+    if child == 0:
+        # Ctrl-C of a terminal is for the child, and for it once.
+        os.setpgid(0, 0)
+        _take_terminal()
+        return
+    with suppress(OSError):
+        os.setpgid(child, child)
+
+    def hand_on(number: int, _: object) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+        # Those that are ignored stay so in the child, too.
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            with suppress(OSError, ValueError):
+                signal.signal(number, hand_on)
+    while True:
+        ended, status = os.wait()
+        if ended == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
+def _take_terminal() -> None:
+    """Be the terminal's foreground group, where there is a terminal."""
+    former = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with suppress(OSError):
+        os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, former)
