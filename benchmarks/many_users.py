@@ -117,6 +117,12 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20, help="how long things happen (default: 20)")
     parser.add_argument("--studies", type=int, default=30, help="of all users together (default: 30)")
     parser.add_argument("--seed", type=int, default=1, help="of the plan (default: 1)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        metavar="MINUTES",
+        help="by then every study must have ended (default: twice the time)",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the results are written")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder in which logs and studies stay")
     return parser.parse_args(words)
@@ -129,6 +135,7 @@ def main() -> None:
     if missing or subprocess.run([*ISOLATED, "true"], capture_output=True).returncode != 0:
         raise SystemExit("error: needs namespaces of its own; accepted: root, with util-linux and iproute2")
     options = {"seed": given.seed, "studies": given.studies, "minutes": given.minutes}
+    options["patience"] = given.patience or 2 * given.minutes
     with tempfile.TemporaryDirectory() as temporary:
         scratch = given.keep or Path(temporary) / "scratch"
         scratch.mkdir(parents=True)

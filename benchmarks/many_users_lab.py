@@ -56,6 +56,8 @@ END_SECONDS = 150.0
 """By then a driver that is to end must have ended."""
 SETTLE_SECONDS = 60.0
 """By then nothing of the last study may be left on the cluster."""
+CACHES = ("torchinductor_", ".cache", ".config")
+"""Folders that torch and matplotlib keep for the next time, whoever imports them."""
 TUNE_BN = [sys.executable, "-m", "tune_bn"]
 
 
@@ -352,9 +354,11 @@ def carry_out(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     for _ in range(NODES):
         lab.add_node()
     watch.log(f"{lab.address} with {NODES} nodes")
+    # What the head itself has there is the cluster's own.
+    before = _files(folders)
     watch = Watch()
     seconds = 60 * options["minutes"]
-    operators = [Operator(study, watch, lab, 2 * seconds + 600) for study in plan.studies]
+    operators = [Operator(study, watch, lab, 60 * options["patience"]) for study in plan.studies]
     sampler = Sampler(lab, watch, operators)
     sampler.thread.start()
     gates = {user: threading.Semaphore(AT_ONCE) for user in USERS}
@@ -386,12 +390,18 @@ def carry_out(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     watch.settle()
     watch.log("all studies are through")
     outcome: dict[str, Any] = {"seconds": round(ended, 1), "events": dict(lab.done), "samples": sampler.rows}
-    outcome["left"] = _leftovers(lab, watch, folders)
+    outcome["left"] = _leftovers(lab, watch, folders, before)
     outcome["studies"] = [_study(operator) for operator in operators]
     return outcome
 
 
-def _leftovers(lab: Lab, watch: Watch, folders: dict[str, Path]) -> list[str]:
+def _files(folders: dict[str, Path]) -> set[str]:
+    """What lies where temporary files go, in the home of the users' account and in shared memory."""
+    places = [folders["tmp"], folders["shell"], folders["home"], Path("/dev/shm")]
+    return {str(path) for place in places for path in place.iterdir() if not path.name.startswith(CACHES)}
+
+
+def _leftovers(lab: Lab, watch: Watch, folders: dict[str, Path], before: set[str]) -> list[str]:
     deadline = watch.now + SETTLE_SECONDS
     while (found := lab.leftovers()) and watch.now < deadline:
         time.sleep(1)
@@ -400,10 +410,7 @@ def _leftovers(lab: Lab, watch: Watch, folders: dict[str, Path]) -> list[str]:
     while (alive := commands()) and watch.now < deadline:
         time.sleep(1)
     found += [f"process after all: {words[:200]}" for words in alive.values()]
-    for name in ("tmp", "shell", "home"):
-        found += [f"file {name}/{path.name}" for path in folders[name].iterdir() if path.name != "ray"]
-    found += [f"file /dev/shm/{path.name}" for path in Path("/dev/shm").iterdir()]
-    return found
+    return found + [f"file {name}" for name in sorted(_files(folders) - before)]
 
 
 def _study(operator: Operator) -> dict[str, Any]:

@@ -108,10 +108,10 @@ def make_plan(seed: int, studies: int, minutes: float) -> Plan:
             continue
         as_job = rng.random() < 0.4
         kinds = JOB_ACTS if as_job else SHELL_ACTS
-        acts = tuple(_act(rng, rng.choice(kinds)) for _ in range(rng.choice((0, 1, 1, 1, 2))))
+        acts = tuple(_act(rng, rng.choice(kinds)) for _ in range(rng.choice((0, 0, 1, 1, 1, 2))))
         left = bool(acts) and acts[-1].kind in (STOP, TERM, INTERRUPT, LIMIT, COST, CANCEL) and rng.random() < 0.4
         shape = rng.choice((SEARCH_SHAPE, CLAIM_SHAPE, CLAIM_SHAPE))
-        begins = rng.uniform(0, 0.7 * seconds)
+        begins = rng.uniform(0, 0.65 * seconds)
         pace = rng.choice(PACES)
         made.append(StudyPlan(user, f"s{count:02}", number, shape, pace, begins, as_job, acts, left))
     events, at = [], 0.0
@@ -152,8 +152,8 @@ def space_of(plan: StudyPlan, seeds: int | None = None) -> dict[str, Any]:
         "resources": {"checkpoint_seconds": 0.5, "price_per_device_hour": 3600},
     }
     if plan.shape != LONG_SHAPE:
-        # The start of a worker costs more than a run: two of them are enough.
-        content["resources"]["max_concurrent"] = 2
+        # The start of a worker costs more than a run.
+        content["resources"]["max_concurrent"] = 1 + (plan.number % 3 == 0)
     if plan.shape == SEARCH_SHAPE:
         return content | {
             "search": {"gamma": {"log_uniform": [0.05, 1.0]}, "c": {"log_uniform": [1, 100]}},
