@@ -357,7 +357,6 @@ def carry_out(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     # What the head itself has there is the cluster's own.
     before = _files(folders)
     watch = Watch()
-    seconds = 60 * options["minutes"]
     operators = [Operator(study, watch, lab, 60 * options["patience"]) for study in plan.studies]
     sampler = Sampler(lab, watch, operators)
     sampler.thread.start()

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from tune_bn.method.config import ModelConfig
 from tune_bn.runners import cluster_share
 from tune_bn.runners.base import RunResult, SchedulerConfig, Task
-from tune_bn.runners.cluster_share import SILENT_SECONDS, TURN_SECONDS, ClusterShare, Turns
+from tune_bn.runners.cluster_share import SILENT_SECONDS, TURN_SECONDS, ClusterShare, Turns, divided
 from tune_bn.runners.ray_feed import FeedSearcher, Ledger
 from tune_bn.runners.ray_trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
@@ -60,6 +60,48 @@ def test_a_study_takes_no_more_than_its_share(
     share._looked_at, share._fits, share._present = math.inf, fits, frozenset(map(str, range(studies)))
     assert (share.own, share.most, share.crowded) == (own, most, crowded)
     assert studies * own <= max(fits, limit or 0)
+
+
+@pytest.mark.parametrize(
+    ("slots", "limits", "own", "around"),
+    [
+        (8, [8, 8], 4, 0),
+        (8, [8, 8, 8], 2, 2),
+        # What the others will never need is left to those that do.
+        (8, [1, 8], 7, 0),
+        (8, [1, 1, 8, 8], 3, 0),
+        (8, [2, 2, 8, 8, 8], 1, 3),
+        (8, [1, 2, 8, 8, 8], 1, 3),
+        (8, [3, 8, 8], 2, 2),
+        (8, [1, 1, 1], 8, 0),
+        (2, [1, 1, 2], 0, 2),
+        (1, [1] * 9, 0, 1),
+    ],
+)
+def test_the_cluster_is_divided_evenly_among_those_that_may_have_more(
+    slots: int, limits: list[int], own: int, around: int
+) -> None:
+    assert divided(slots, limits) == (own, around)
+    # All of it is somebody's, and nothing is two studies'.
+    held = sum(min(own, limit) for limit in limits) + around
+    assert held == min(slots, sum(limits))
+
+
+def test_the_others_know_what_a_study_will_never_need() -> None:
+    has = {"CPU": 32.0, "GPU": 8.0}
+    small, wide, mine = (
+        ClusterShare(cpu=4, gpu=0.5, max_concurrent=2),
+        ClusterShare(cpu=12, gpu=1, max_concurrent=1),
+        ClusterShare(cpu=4, gpu=1),
+    )
+    for share, fits in ((small, 8), (wide, 2), (mine, 8)):
+        share._looked_at, share._fits, share._has = math.inf, fits, has
+        share._present = frozenset({small._name, wide._name, mine._name})
+    # A quarter of the cores and three eighths of them leave three eighths, in trials of its own.
+    assert [mine._limit_of(share._name) for share in (small, wide, mine)] == [2, 3, 8]
+    assert (mine.own, mine.most) == (3, 3)
+    assert (small.own, small.most) == (2, 2)
+    assert wide.most == 1
 
 
 @pytest.mark.parametrize(

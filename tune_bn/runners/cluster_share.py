@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 NAMESPACE, PREFIX, TURNS = "tune_bn", "study-", "turns"
+_LIMIT = re.compile(r"-([\d.e+]+)(CPU|GPU)")
 LOOK_SECONDS = 3.0
 """Least time between two looks at the cluster."""
 ASK_SECONDS = 0.5
@@ -92,12 +94,29 @@ class Turns:
         self._had = {name: had for name, had in self._had.items() if name in present or name in self._holding}
 
 
+def divided(slots: int, limits: Sequence[int]) -> tuple[int, int]:
+    """How many slots each study has in any case, and how many go round among those that may have more.
+
+    A study that may have no more than an equal part leaves the rest to the others.
+
+    Args:
+        slots: of the cluster.
+        limits: slots that each study may have at most.
+    """
+    left, count = slots, len(limits)
+    for limit in sorted(limits):
+        if limit > left // count:
+            break
+        left, count = left - limit, count - 1
+    return (left // count, left % count) if count else (slots, 0)
+
+
 class ClusterShare:
     """How many trials a study may have in flight.
 
-    A study that is alone takes what it may have. Beside others each has an equal whole number of slots in any case, and
-    the slots that remain go round, one at a time to a study: so do all where there are more studies than slots. What a
-    study has too many of when another one comes, runs to its end.
+    A study that is alone takes what it may have. Beside others each has an equal whole number of slots in any case, or
+    as many as it may have if that is less, and the slots that remain go round, one at a time to a study: so do all
+    where there are more studies than slots. What a study has too many of when another one comes, runs to its end.
 
     Args:
         cpu: CPU cores per trial.
@@ -113,7 +132,10 @@ class ClusterShare:
         self.needed = {"CPU": cpu, "GPU": gpu}
         self.max_concurrent = max_concurrent
         self.elastic = elastic
-        self._name = f"{PREFIX}{uuid.uuid4().hex}"
+        # The others read off the name what it will never need.
+        most = max_concurrent
+        limit = "" if most is None else "".join(f"-{most * amount:g}{kind}" for kind, amount in self.needed.items())
+        self._name = f"{PREFIX}{uuid.uuid4().hex}{limit}"
         self._presence: Any = None
         self._turns: Any = None
         self._involved = False
@@ -121,6 +143,7 @@ class ClusterShare:
         self._refused_at = -math.inf
         self._looked_at = -math.inf
         self._fits = 1
+        self._has: Mapping[str, float] = {}
         self._present: frozenset[str] = frozenset((self._name,))
         if shared:
             self._presence = self._actor(_Presence, self._name)
@@ -142,18 +165,29 @@ class ClusterShare:
     @property
     def own(self) -> int:
         """Trials that may be in flight now in any case; one more may where it is this study's turn."""
-        self._look()
-        if len(self._present) <= 1:
-            return self.max_concurrent or self._fits
-        part = self._size // len(self._present)
-        return part if self.max_concurrent is None else min(self.max_concurrent, part)
+        return self._divided()[0]
 
     @property
     def most(self) -> int:
         """Trials that may be in flight at most, in a turn of this study."""
-        own = self.own
-        more = self._remaining > 0 and (self.max_concurrent is None or own < self.max_concurrent)
-        return own + 1 if more else own
+        own, around = self._divided()
+        return own + 1 if around else own
+
+    def _divided(self) -> tuple[int, int]:
+        """Slots that are this study's own, and those that go round among it and others."""
+        self._look()
+        if len(self._present) <= 1:
+            return self.max_concurrent or self._fits, 0
+        own, around = divided(self._size, [self._limit_of(name) for name in self._present])
+        if self.max_concurrent is not None and self.max_concurrent <= own:
+            return self.max_concurrent, 0
+        return own, around
+
+    def _limit_of(self, name: str) -> int:
+        """Slots that a study may have at most, in trials of this one."""
+        limits = {kind: float(amount) for amount, kind in _LIMIT.findall(name)}
+        parts = [limits[kind] / self._has[kind] for kind in limits if self._has.get(kind, 0.0) > 0]
+        return max(1, min(self._size, math.ceil(self._size * max(parts) - 1e-9))) if parts else self._size
 
     @property
     def crowded(self) -> bool:
@@ -167,18 +201,12 @@ class ClusterShare:
         self._look()
         return len(self._present) > 1
 
-    @property
-    def _remaining(self) -> int:
-        """Slots that go round."""
-        self._look()
-        return self._size % len(self._present) if len(self._present) > 1 else 0
-
     def my_turn(self) -> bool:
         """Whether a study may begin a trial now beyond those that it may have in any case."""
-        slots = self._remaining
+        own, slots = self._divided()
         if slots == 0:
             self.give_back()
-            return self.own > 0
+            return own > 0
         if time.monotonic() - self._refused_at < ASK_SECONDS:
             return False
         self._turns = self._turns or self._actor(Turns, TURNS)
@@ -216,8 +244,8 @@ class ClusterShare:
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
-        available = ray.cluster_resources()
-        fits = [available.get(kind, 0.0) / amount for kind, amount in self.needed.items() if amount > 0]
+        self._has = ray.cluster_resources()
+        fits = [self._has.get(kind, 0.0) / amount for kind, amount in self.needed.items() if amount > 0]
         self._fits = max(1, int(min(fits) + 1e-9))
         if self._presence is not None:
             named = list_named_actors(all_namespaces=True)
