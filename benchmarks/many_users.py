@@ -19,7 +19,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,12 +32,14 @@ from benchmarks.results import RESULTS, markdown, save, stamp
 
 ISOLATED = ["unshare", "--fork", "--kill-child", "--pid", "--net", "--mount", "--mount-proc"]
 CHECKOUT = Path(__file__).parents[1]
+SCRATCH = CHECKOUT / "build" / "many_users"
+OPTIONS = "options.json"
 
 
 def in_sandbox(scratch: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Carry the plan out where ``/tmp``, the network and the processes are the sandbox's own; what it saw."""
-    (scratch / "options.json").write_text(json.dumps(options), encoding="utf-8")
-    inside = [sys.executable, "-m", "benchmarks.many_users_lab", "/tmp/options.json", "/tmp/outcome.json"]
+    (scratch / OPTIONS).write_text(json.dumps(options), encoding="utf-8")
+    inside = [sys.executable, "-m", "benchmarks.many_users_lab", f"/tmp/{OPTIONS}", "/tmp/outcome.json"]
     lines = ["set -e", "ip link set lo up", "mount -t tmpfs tmpfs /dev/shm"]
     lines += [f"mount --bind {shlex.quote(str(scratch))} /tmp", f"exec {shlex.join(inside)}"]
     with (scratch / "log").open("ab") as log:
@@ -124,7 +125,9 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="by then every study must have ended (default: twice the time)",
     )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the results are written")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder in which logs and studies stay")
+    parser.add_argument(
+        "--scratch", type=Path, default=SCRATCH, metavar="DIR", help="where logs and studies stay (build/many_users)"
+    )
     return parser.parse_args(words)
 
 
@@ -136,11 +139,12 @@ def main() -> None:
         raise SystemExit("error: needs namespaces of its own; accepted: root, with util-linux and iproute2")
     options = {"seed": given.seed, "studies": given.studies, "minutes": given.minutes}
     options["patience"] = given.patience or 2 * given.minutes
-    with tempfile.TemporaryDirectory() as temporary:
-        scratch = given.keep or Path(temporary) / "scratch"
-        scratch.mkdir(parents=True)
-        os.chmod(scratch, 0o1777)
-        outcome = in_sandbox(scratch.resolve(), options)
+    scratch = given.scratch.resolve()
+    if (scratch / OPTIONS).exists():
+        shutil.rmtree(scratch)
+    scratch.mkdir(parents=True)
+    os.chmod(scratch, 0o1777)
+    outcome = in_sandbox(scratch, options)
     tables, well = tables_of(outcome, options)
     save("many_users", rows_of(outcome), {**stamp(started), **options, "hardware": hardware()}, tables, given.results)
     raise SystemExit(0 if well else 1)
