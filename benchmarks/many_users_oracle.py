@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import many_users_network
 from benchmarks.many_users_plan import LONG_SHAPE, Left, StudyPlan, faults_of, space_of, step_row
+from benchmarks.mlflow_load import missing
 from tune_bn.records import Record
 from tune_bn.runners.base import EpochPoint
 from tune_bn.runners.local import LocalRunner
@@ -70,6 +71,9 @@ def judged(left: Left, home: Path) -> dict[str, Any]:
     last = max((record.seed for record in left.records), default=0)
     seeds = None if left.has_verdict or plan.shape != LONG_SHAPE else max(3, last - 1000)
     wrong = faults_of(left, undisturbed(plan, seeds) if left.records else [])
+    if left.has_verdict:
+        uri = f"sqlite:///{home / 'studies' / 'mlflow.db'}"
+        wrong += [f"MLflow: {line}" for line in missing(uri, home / "studies" / plan.name)]
     return {
         "study": plan.words,
         "shape": plan.shape,
