@@ -72,7 +72,7 @@ def rows_of(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
 def tables_of(outcome: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
     """The tables by their titles, and whether all is well."""
     rows, samples = rows_of(outcome), outcome["samples"]
-    wrong = [(row["study"], line) for row in rows for line in row["wrong"].split("; ") if line]
+    wrong = [(study["study"], line) for study in outcome["studies"] for line in study["wrong"]]
     kinds = Counter(line.partition(":")[0] for _, line in wrong)
     happened = Counter(step["act"] for study in outcome["studies"] for step in study["steps"] if step["act"])
     counted = {

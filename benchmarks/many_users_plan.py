@@ -151,9 +151,8 @@ def space_of(plan: StudyPlan, seeds: int | None = None) -> dict[str, Any]:
         "budget": {"max_failures": 100},
         "resources": {"checkpoint_seconds": 0.5, "price_per_device_hour": 3600},
     }
-    if plan.shape != LONG_SHAPE:
-        # The start of a worker costs more than a run.
-        content["resources"]["max_concurrent"] = 1 + (plan.number % 3 == 0)
+    # The start of a worker costs more than a run.
+    content["resources"]["max_concurrent"] = 3 if plan.shape == LONG_SHAPE else 1 + (plan.number % 3 == 0)
     if plan.shape == SEARCH_SHAPE:
         return content | {
             "search": {"gamma": {"log_uniform": [0.05, 1.0]}, "c": {"log_uniform": [1, 100]}},
