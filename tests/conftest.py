@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 # What a developer's shell says about a tracking server, or about this machine, is not for the studies of tests.
 for name in [name for name in os.environ if name.startswith("MLFLOW_") or name == "TUNE_BN_CORES"]:
     del os.environ[name]
+
+# Tests may be run in the background of a script, or under nohup; what they start is to hear signals all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SPACE_SHA256 = "5" * 64
 EPOCHS = 40

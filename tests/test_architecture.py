@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "method": {"errors", "config", "layers"},
     "machine": {"errors"},
     "training": {"", "errors", "config", "records", "provenance", "layers", "machine", "method"},
-    "analysis": {"errors", "records", "provenance"},
+    "process": set(),
+    "analysis": {"errors", "records", "provenance", "process"},
     "report": {"errors", "records", "curves", "layers", "provenance", "space_file", "analysis", "training"},
 }
 """What an inner room may know of the rest of the package; '' is the package itself, for its version."""

@@ -1,7 +1,12 @@
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tune_bn.driver import BROKEN, LOST, STOPPED, DriverState
+from tune_bn.records import write_json
 from tune_bn.status import describe_study, table
 from tune_bn.study_folder import StudyFolder
 
@@ -58,3 +63,22 @@ def test_what_is_no_file_or_no_verdict_ends_no_table(tmp_path: Path, synthetic_s
     folder.records.path.unlink()
     folder.records.path.mkdir()
     assert "records.jsonl: cannot be read" in describe_study(folder)["problem"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "state"),
+    [
+        (DriverState(), "died"),
+        (DriverState(reason="interrupted by SIGTERM"), "stopped"),
+        (DriverState(state=STOPPED, reason="budget.cost = 3 is used up"), "stopped"),
+        (DriverState(state=LOST), "died"),
+        (DriverState(state=BROKEN), "failed"),
+    ],
+)
+def test_a_driver_that_was_killed_while_it_stopped_was_told_to(
+    driver: DriverState, state: str, tmp_path: Path, synthetic_study: Callable[..., Any]
+) -> None:
+    folder = StudyFolder(synthetic_study(n=3).write(tmp_path / "one"))
+    write_json(folder.driver_file, asdict(driver))
+    row = describe_study(folder)
+    assert (row["state"], row["reason"]) == (state, driver.reason)

@@ -115,6 +115,9 @@ def test_stop_says_that_a_driver_was_killed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(StudyFolder, "request_stop", lambda self, expected: None)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert str(result.exception).startswith("one: its driver was killed before it could be stopped; ")
+    write_json(folder.driver_file, DriverState(state="working", reason="tune_bn stop asked for it").__dict__)
+    result = CliRunner().invoke(app, ["stop", "one"])
+    assert result.stdout.startswith("one stopped: its driver was killed while it ended. To go on: tune_bn search")
 
 
 @pytest.mark.parametrize("closed", [(0,), (0, 1), (0, 1, 2), (2,)])

@@ -12,8 +12,10 @@ import io
 import os
 import select
 import signal
+import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _READER_GONE = (errno.EPIPE, errno.EIO)
@@ -87,6 +89,8 @@ def open_standard_streams() -> None:
             if file != number:
                 os.dup2(file, number)
                 os.close(file)
+            # For what this process starts, or becomes, it would be closed again.
+            os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
@@ -116,10 +120,50 @@ def output_error() -> OSError | None:
     return _outputs["stdout"][0].error if "stdout" in _outputs else None
 
 
+def exit_status(status: int) -> int:
+    """The status to end with, once all is printed: 2 at least where that could not be written, which is said."""
+    sys.stdout.flush()
+    error = output_error()
+    if error is None or unread():
+        return status
+    print(
+        f"error: standard output: cannot be written ({error.strerror}), and is not whole; accepted: a place with room",
+        file=sys.stderr,
+    )
+    return status or 2
+
+
 def unread() -> bool:
     """Whether nobody reads what is printed any more: the pipe's reader has gone, or the terminal was closed."""
     error = output_error()
     return error is not None and error.errno in _READER_GONE
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is started in this block is in a process group of its own, and dies of no signal that is meant for ours.
+
+    A terminal that closes, ``timeout`` and many service managers signal a whole group. Where the helpers of this
+    process died of that, it could not end cleanly. Nothing changes where this process leads a session.
+    """
+    own = os.getpgrp()
+    # A group lasts as long as somebody is in it: one waits in the new group, and one for us in the old one.
+    wait = [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]
+    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(wait, process_group=0, **quiet) as there, subprocess.Popen(wait, **quiet) as here:  # type: ignore[call-overload]
+        moved = False
+        with suppress(PermissionError):
+            os.setpgid(0, there.pid)
+            moved = True
+        try:
+            yield
+        finally:
+            if moved:
+                os.setpgid(0, own)
+                # What came for the old group meanwhile came for this process.
+                here.communicate()
+                if here.returncode < 0:
+                    os.kill(os.getpid(), -here.returncode)
 
 
 def leave_first_process() -> None:
@@ -130,11 +174,14 @@ def leave_first_process() -> None:
     """
     if os.getpid() != 1:
         return
+    # None is lost that comes before somebody listens.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()
     if child == 0:
         # Ctrl-C of a terminal is for the child, and for it once.
         os.setpgid(0, 0)
         _take_terminal()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return
     with suppress(OSError):
         os.setpgid(child, child)
@@ -148,6 +195,7 @@ def leave_first_process() -> None:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             with suppress(OSError, ValueError):
                 signal.signal(number, hand_on)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     while True:
         ended, status = os.wait()
         if ended == child:

@@ -86,7 +86,8 @@ def _state(folder: StudyFolder, verdict: str | None, driver: DriverState | None)
         return "running"
     if verdict is not None:
         return "finished"
-    if driver is None:
+    # One that was killed while it stopped was told to.
+    if driver is None or (driver.state == WORKING and driver.ended):
         return "stopped"
     return _ENDED.get(driver.state, "stopped")
 

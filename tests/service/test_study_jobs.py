@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.job_submission import JobStatus
+from typer.testing import CliRunner
 
+from tune_bn.cli import app
 from tune_bn.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, DriverState
+from tune_bn.errors import RunnerError
 from tune_bn.identity import settle
 from tune_bn.records import write_json
-from tune_bn.service.jobs import JOB_FILE, MOST_IN_VAIN, Job, JobServer, read_job, resume_interrupted
+from tune_bn.service.jobs import JOB_FILE, MOST_IN_VAIN, Job, JobServer, may_begin_again, read_job, resume_interrupted
 from tune_bn.study_folder import StudyFolder
 
 
 class Client:
-    """Takes jobs, as Ray's client does, and says of each that it is over."""
+    """Takes jobs, as Ray's client does, and knows what became of some."""
 
     def __init__(self) -> None:
         self.taken: list[dict[str, Any]] = []
+        self.known: dict[str, JobStatus] = {}
 
     def list_jobs(self) -> list[Any]:
-        return []
+        return [SimpleNamespace(submission_id=name, status=status) for name, status in self.known.items()]
+
+    def get_job_info(self, name: str) -> Any:
+        return SimpleNamespace(status=self.known[name], driver_exit_code=None, message="so")
+
+    async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
+        yield "a line\n"
 
     def submit_job(self, **job: Any) -> None:
         self.taken.append(job)
@@ -43,10 +55,13 @@ def study(tmp_path: Path, synthetic_study: Callable[..., Any]) -> StudyFolder:
     return StudyFolder(synthetic_study(n=3).write(tmp_path / "studies" / "one"))
 
 
+STARTED = "2026-01-01T00:00:00+00:00"
+
+
 def interrupted(study: StudyFolder, *, driver: str | None = WORKING, in_vain: int = 0, records: int = 0) -> None:
     write_json(study.path / JOB_FILE, asdict(Job("tune_bn-one", 1, records, in_vain, "/home/somebody")))
     if driver is not None:
-        write_json(study.driver_file, asdict(DriverState(state=driver)))
+        write_json(study.driver_file, asdict(DriverState(state=driver, started_at=STARTED)))
 
 
 @pytest.mark.parametrize("driver", [None, WORKING, LOST])
@@ -57,15 +72,133 @@ def test_a_study_whose_driver_did_not_end_by_itself_goes_on_where_it_was_started
     (line,) = resume_interrupted(study.path.parent, server)
     assert line == "one: goes on as the job tune_bn-one-2"
     (job,) = server._client.taken
-    assert job["entrypoint"].startswith("cd /home/somebody && exec ")
+    assert job["entrypoint"].startswith("cd /home/somebody && TUNE_BN_JOB=tune_bn-one-2 exec ")
     assert job["entrypoint"].endswith(" --address auto --resume")
-    assert read_job(study) == Job("tune_bn-one-2", 2, len(study.records.read()), 0, "/home/somebody")
+    assert job["runtime_env"] == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}
+    before = "" if driver is None else STARTED
+    assert read_job(study) == Job("tune_bn-one-2", 2, len(study.records.read()), 0, "/home/somebody", before)
+
+
+@pytest.mark.parametrize("owner", [{"folder": "/home/other/studies/one"}, {}])
+def test_two_studies_of_one_name_that_are_submitted_at_once_get_names_of_their_own(
+    study: StudyFolder, server: JobServer, owner: dict[str, str]
+) -> None:
+    class Contested(Client):
+        def list_jobs(self) -> list[Any]:
+            return [
+                SimpleNamespace(submission_id=name, status=JobStatus.RUNNING, metadata=owner) for name in self.known
+            ]
+
+        def submit_job(self, **job: Any) -> None:
+            if not self.known:
+                self.known = {"tune_bn-one": JobStatus.RUNNING}
+                raise RuntimeError("Job with submission_id tune_bn-one already exists.")
+            super().submit_job(**job)
+
+    server._client = client = Contested()
+    assert server.submit(study).submission_id == "tune_bn-one-2"
+    assert [job["submission_id"] for job in client.taken] == ["tune_bn-one-2"]
+    assert read_job(study).submission_id == "tune_bn-one-2"
+    # What was taken although the answer was lost is no other's.
+    client.known, owner["folder"] = {}, str(study.path)
+    (study.path / JOB_FILE).unlink()
+    with pytest.raises(RunnerError, match="does not take the job tune_bn-one "):
+        server.submit(study)
 
 
 @pytest.mark.parametrize("driver", [FINISHED, STOPPED, BROKEN])
 def test_a_study_that_ended_is_left_alone(study: StudyFolder, server: JobServer, driver: str) -> None:
     interrupted(study, driver=driver)
     assert resume_interrupted(study.path.parent, server) == []
+
+
+def test_a_study_that_was_told_to_stop_is_left_alone_by_whatever_means_it_was_told(
+    study: StudyFolder, server: JobServer
+) -> None:
+    interrupted(study)
+    study.request_stop(expected=True)
+    assert resume_interrupted(study.path.parent, server) == []
+    study.forget_stop()
+    # Killed before it had ended.
+    write_json(study.driver_file, asdict(DriverState(reason="interrupted by SIGTERM", started_at=STARTED)))
+    assert resume_interrupted(study.path.parent, server) == []
+    interrupted(study)
+    server._client.known = {"tune_bn-one": JobStatus.STOPPED}
+    assert resume_interrupted(study.path.parent, server) == [
+        "one: its job was stopped (ray job stop), so no other is started"
+    ]
+    # A head that is started again knows nothing of it.
+    server._client.known = {}
+    assert resume_interrupted(study.path.parent, server) == []
+    assert server._client.taken == []
+    # Until a person wants it to go on.
+    server.submit(study)
+    assert len(resume_interrupted(study.path.parent, server)) == 1
+
+
+@pytest.mark.parametrize("driver", [None, STOPPED, BROKEN, LOST])
+def test_a_job_whose_driver_never_began_goes_on_whatever_the_driver_before_it_did(
+    study: StudyFolder, server: JobServer, driver: str | None
+) -> None:
+    interrupted(study, driver=driver)
+    server.submit(study)
+    assert may_begin_again(study)
+    (line,) = resume_interrupted(study.path.parent, server)
+    assert line.startswith("one: goes on as the job")
+    state = DriverState(state=STOPPED, started_at="2026-01-01T00:00:01+00:00")
+    write_json(study.driver_file, asdict(state))
+    assert not may_begin_again(study)
+
+
+@pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING])
+def test_a_job_that_waits_or_runs_is_not_submitted_again(
+    study: StudyFolder, server: JobServer, status: JobStatus
+) -> None:
+    interrupted(study)
+    server._client.known = {"tune_bn-one": status}
+    assert resume_interrupted(study.path.parent, server) == []
+
+
+def test_who_follows_a_job_learns_that_it_was_stopped(study: StudyFolder, server: JobServer) -> None:
+    interrupted(study)
+    job, said = read_job(study), list[str]()
+    assert job is not None
+    server._client.known = {job.submission_id: JobStatus.STOPPED}
+    assert server.follow(job, said.append) == 130
+    assert said == ["a line\n"]
+    server._client.known = {job.submission_id: JobStatus.FAILED}
+    with pytest.raises(RunnerError, match="ended without its driver"):
+        server.follow(job, said.append)
+    server._client.known = {}
+    with pytest.raises(RunnerError, match=r"the job server of this machine went away \('tune_bn-one'\)"):
+        server.follow(job, said.append)
+
+
+@pytest.mark.parametrize("active", [None, 2])
+def test_stop_reaches_a_job_that_does_not_run_or_has_not_begun(
+    study: StudyFolder, server: JobServer, active: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On its head it waits for a job that has not begun; elsewhere there is none that it could ask."""
+    interrupted(study)
+    looks = iter([True] * (active or 0) + [False] * 9)
+
+    def made() -> JobServer:
+        if active is None:
+            raise RunnerError("no head")
+        monkeypatch.setattr(server, "is_active", lambda job: next(looks))
+        return server
+
+    monkeypatch.setattr("tune_bn.service.jobs.JobServer", made)
+    arguments = ["stop", "one", "--output", str(study.path.parent)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.exception
+    assert result.stdout.startswith("one does not run, and no driver of it begins again by itself. To go on: tune_bn ")
+    assert result.stdout.endswith(" --job --resume\n")
+    assert resume_interrupted(study.path.parent, server) == []
+    if active is not None:
+        looks = iter([True] * 999)
+        result = CliRunner().invoke(app, [*arguments, "--timeout", "0"])
+        assert "was told to stop and has not ended after 0 s" in str(result.exception)
 
 
 def test_a_study_that_was_no_job_or_runs_or_has_a_verdict_is_left_alone(study: StudyFolder, server: JobServer) -> None:

@@ -35,9 +35,12 @@ training() { # a driver that has begun anew is at work
   await "test \$(stat -c %s /run/counting/steps) -ge $((before + 6))"
 }
 
-ray start --head --num-cpus=2 --object-store-memory=100000000 --dashboard-host=127.0.0.1 --disable-usage-stats \
-  > /run/logs/ray 2>&1 < /dev/null
+head() {
+  ray start --head --num-cpus=2 --object-store-memory=100000000 --dashboard-host=127.0.0.1 --disable-usage-stats \
+    > /run/logs/ray 2>&1 < /dev/null
+}
 
+head
 pace 0.02
 begin search
 await "test \"\$(cat $study/records.jsonl 2> /dev/null | wc -l)\" -ge 1"
@@ -57,17 +60,18 @@ ended
 begin cost --resume --set "budget.cost=$(python -c "print($(value device_seconds) + 2)")"
 ended
 
-pace 0.02
+pace 0.05
 begin select --resume
 running select
+tr '\0' '\n' < "/proc/$(value pid)/environ" > /run/environment
 ray job stop "$(sed -n 's/.* runs as the job \([^;]*\);.*/\1/p' /run/logs/select)" > /run/select.stop 2>&1
 ended
 
 # As KubeRay's RayJob starts one.
-pace 0.02
+pace 0.05
 name=term
 ray job submit --submission-id rayjob -- bash -c \
-  'cd /run/home && tune_bn search --space space.yaml --study one --address auto $(test ! -e studies/one/space.yaml || echo --resume)' \
+  "cd /run/home && tune_bn search --space space.yaml --study one --address auto \$(test ! -e $study/space.yaml || echo --resume)" \
   > /run/logs/term 2>&1 < /dev/null &
 follower=$!
 running confirm
@@ -82,10 +86,18 @@ wait "$follower" || true
 stop
 tune_bn head resume > /run/killed.resumed 2>&1
 
-begin confirm --resume
+# Nobody told it to stop when its head was started again, so it goes on, until somebody does.
+begin restarted --resume
 training
+ray stop > /run/logs/stop 2>&1
+wait "$follower" || true
+head
+tune_bn head resume > /run/restarted.resumed 2>&1
+training
+name=confirm
 stop
-ended
+cp "$study/driver.json" /run/confirm.json
+tune_bn head resume > /run/confirm.resumed 2>&1
 
 pace 0.02
 begin finish --resume

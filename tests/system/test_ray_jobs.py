@@ -21,7 +21,6 @@ REASONS = {
     "cost": "budget.cost = ",
     "select": "interrupted by SIGTERM",
     "term": "interrupted by SIGTERM",
-    "confirm": TOLD,
 }
 
 
@@ -49,6 +48,10 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
         said = f"{reason}" if reason != TOLD else f"{TOLD}; nothing that finished is lost. To go on: tune_bn search"
         assert said in text(f"logs/{name}"), name
         assert "Traceback" not in text(f"logs/{name}"), name
+    assert "RAY_JOB_STOP_WAIT_TIME_S=60" in text("environment").splitlines(), "Ray gives it time to end"
+    assert json.loads(text("confirm.json"))["reason"] == TOLD
+    assert text("confirm.resumed") == ""
+    assert text("restarted.resumed").startswith("one: goes on as the job tune_bn-one-")
     for name in ("search", "early", "confirm"):
         assert text(f"{name}.stop.status") == "0"
         assert text(f"{name}.stop").startswith("one stopped. To go on: tune_bn search --space studies/one/space.yaml")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tune_bn.analysis.verdict import INVALID, verify_study
 from tune_bn.errors import TuneBNError
+from tune_bn.process import exit_status, open_standard_streams
 
 
 def main(arguments: list[str]) -> int:
@@ -29,4 +30,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    open_standard_streams()
+    sys.exit(exit_status(main(sys.argv[1:])))

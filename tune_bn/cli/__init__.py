@@ -15,7 +15,7 @@ from tune_bn import __version__
 from tune_bn.cli import head, inspect, paper, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
-from tune_bn.process import leave_first_process, let_signals_in, name_user, open_standard_streams, output_error, unread
+from tune_bn.process import exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
 
 __all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
 
@@ -43,17 +43,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     let_signals_in()
     leave_first_process()
     open_standard_streams()
-    status = _run(arguments)
-    sys.stdout.flush()
-    error = output_error()
-    if error is not None and not unread():
-        print(
-            f"error: standard output: cannot be written ({error.strerror}), and is not whole; accepted: a place with "
-            "room",
-            file=sys.stderr,
-        )
-        status = status or 2
-    sys.exit(status)
+    sys.exit(exit_status(_run(arguments)))
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -247,6 +247,8 @@ def stop(
         say(f"{folder.name} came to its end before it could be stopped")
     elif outcome == STOPPED:
         say(f"{folder.name} stopped. To go on: {to_go_on}")
+    elif state is not None and state.ended and outcome == WORKING:
+        say(f"{folder.name} stopped: its driver was killed while it ended. To go on: {to_go_on}")
     else:
         how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
         raise StudyError(

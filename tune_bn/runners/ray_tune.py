@@ -9,8 +9,10 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from ray.tune.experiment import Trial
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
 from tune_bn.method.user_network import is_user_network, source_trees
+from tune_bn.process import apart
 from tune_bn.runners.base import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.runners.cluster_share import ClusterShare
 from tune_bn.runners.pair_placement import PairPlacement
@@ -117,6 +120,7 @@ def connect(options: RayOptions) -> None:
         arguments |= {"address": "local", "include_dashboard": False, "num_cpus": usable_cores()}
         if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
             os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
+        _ensure_token()
         _folders.append(RayFolder(tell=options.tell))
         arguments["_temp_dir"] = str(_folders[-1].path)
         atexit.register(_disconnect)
@@ -130,7 +134,8 @@ def connect(options: RayOptions) -> None:
         # A client of another machine's Ray brings no folders with it, and its job is not made here.
         arguments["job_config"] = InstalledFirst()
     try:
-        ray.init(**{**arguments, **options.init})
+        with apart() if options.address is None else nullcontext():
+            ray.init(**{**arguments, **options.init})
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
         _disconnect()
@@ -148,6 +153,16 @@ def connect(options: RayOptions) -> None:
     except RunnerError:
         _disconnect()
         raise
+
+
+def _ensure_token() -> None:
+    """A token for the Ray of this machine, where the user has none.
+
+    Ray would write one into the home, which may not be writable, with a mode by which others may read it.
+    """
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if not named and not os.path.exists(os.path.expanduser("~/.ray/auth_token")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _disconnect() -> None:
@@ -247,6 +262,9 @@ class RayTuneRunner:
         except KeyboardInterrupt:
             raise Interrupted(self.stop.reason or INTERRUPTED) from None
         except (TuneError, RayError) as error:
+            # A service manager may end Ray's processes together with this one.
+            if self.stop.asked:
+                raise Interrupted(self.stop.reason) from None
             last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise ClusterLost(
                 f"Ray Tune ended early ({last.strip()}); what finished is kept, --resume goes on"
