@@ -17,7 +17,7 @@ help:
 	@echo "make bench        speed: what is reached on this machine, beside its goals (ten minutes)"
 	@echo "make bench-speed-results       the same in full, into benchmarks/results (an hour and a half)"
 	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"
-	@echo "make soak         load and fuzz in full, into benchmarks/results (half an hour; needs PostgreSQL)"
+	@echo "make soak         load, many users and fuzz in full, into benchmarks/results (an hour; needs root and PostgreSQL)"
 	@echo "make docs         the pages of docs/ that are written from the code"
 	@echo "make test-system  the tests that start real servers (sshd, mlflow server)"
 
@@ -69,7 +69,7 @@ bench-statistics-results: install
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 soak: install
-	for name in fuzz study_load mlflow_load driver_limits; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in many_users fuzz study_load mlflow_load driver_limits; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install
 	$(BIN)/python -m tune_bn.space_reference > docs/space.md

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from tune_bn.method.config import ModelConfig
 from tune_bn.runners import cluster_share
 from tune_bn.runners.base import RunResult, SchedulerConfig, Task
-from tune_bn.runners.cluster_share import SILENT_SECONDS, ClusterShare, Turns
+from tune_bn.runners.cluster_share import SILENT_SECONDS, TURN_SECONDS, ClusterShare, Turns, divided
 from tune_bn.runners.ray_feed import FeedSearcher, Ledger
 from tune_bn.runners.ray_trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
 from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
@@ -34,29 +34,74 @@ def a_task(trial: int) -> Task:
 
 
 @pytest.mark.parametrize(
-    ("fits", "studies", "limit", "elastic", "most", "crowded"),
+    ("fits", "studies", "limit", "elastic", "own", "most", "crowded"),
     [
-        (4, 1, None, False, 4, False),
-        (4, 1, 9, False, 9, False),
-        (4, 2, None, False, 2, False),
-        (5, 2, None, False, 3, False),
-        (5, 2, 2, False, 2, False),
-        (5, 2, 9, False, 3, False),
-        (1, 2, None, False, 1, True),
-        (2, 3, 2, False, 1, True),
+        (4, 1, None, False, 4, 4, False),
+        (4, 1, 9, False, 9, 9, False),
+        (4, 2, None, False, 2, 2, False),
+        # The fifth goes round.
+        (5, 2, None, False, 2, 3, False),
+        (8, 3, None, False, 2, 3, False),
+        (5, 2, 2, False, 2, 2, False),
+        (5, 2, 9, False, 2, 3, False),
+        (1, 2, None, False, 0, 1, True),
+        (2, 3, 2, False, 0, 1, True),
         # As it is, the cluster has nothing: it grows when trials wait.
-        (1, 1, 8, True, 8, False),
-        (1, 2, 8, True, 4, False),
-        (16, 2, 8, True, 8, False),
+        (1, 1, 8, True, 8, 8, False),
+        (1, 2, 8, True, 4, 4, False),
+        (16, 2, 8, True, 8, 8, False),
     ],
 )
 def test_a_study_takes_no_more_than_its_share(
-    fits: int, studies: int, limit: int | None, elastic: bool, most: int, crowded: bool
+    fits: int, studies: int, limit: int | None, elastic: bool, own: int, most: int, crowded: bool
 ) -> None:
     share = ClusterShare(cpu=1, gpu=0, max_concurrent=limit, elastic=elastic)
     # It has just looked.
     share._looked_at, share._fits, share._present = math.inf, fits, frozenset(map(str, range(studies)))
-    assert (share.most, share.crowded) == (most, crowded)
+    assert (share.own, share.most, share.crowded) == (own, most, crowded)
+    assert studies * own <= max(fits, limit or 0)
+
+
+@pytest.mark.parametrize(
+    ("slots", "limits", "own", "around"),
+    [
+        (8, [8, 8], 4, 0),
+        (8, [8, 8, 8], 2, 2),
+        # What the others will never need is left to those that do.
+        (8, [1, 8], 7, 0),
+        (8, [1, 1, 8, 8], 3, 0),
+        (8, [2, 2, 8, 8, 8], 1, 3),
+        (8, [1, 2, 8, 8, 8], 1, 3),
+        (8, [3, 8, 8], 2, 2),
+        (8, [1, 1, 1], 8, 0),
+        (2, [1, 1, 2], 0, 2),
+        (1, [1] * 9, 0, 1),
+    ],
+)
+def test_the_cluster_is_divided_evenly_among_those_that_may_have_more(
+    slots: int, limits: list[int], own: int, around: int
+) -> None:
+    assert divided(slots, limits) == (own, around)
+    # All of it is somebody's, and nothing is two studies'.
+    held = sum(min(own, limit) for limit in limits) + around
+    assert held == min(slots, sum(limits))
+
+
+def test_the_others_know_what_a_study_will_never_need() -> None:
+    has = {"CPU": 32.0, "GPU": 8.0}
+    small, wide, mine = (
+        ClusterShare(cpu=4, gpu=0.5, max_concurrent=2),
+        ClusterShare(cpu=12, gpu=1, max_concurrent=1),
+        ClusterShare(cpu=4, gpu=1),
+    )
+    for share, fits in ((small, 8), (wide, 2), (mine, 8)):
+        share._looked_at, share._fits, share._has = math.inf, fits, has
+        share._present = frozenset({small._name, wide._name, mine._name})
+    # A quarter of the cores and three eighths of them leave three eighths, in trials of its own.
+    assert [mine._limit_of(share._name) for share in (small, wide, mine)] == [2, 3, 8]
+    assert (mine.own, mine.most) == (3, 3)
+    assert (small.own, small.most) == (2, 2)
+    assert wide.most == 1
 
 
 @pytest.mark.parametrize(
@@ -106,18 +151,22 @@ class Endless:
         self.results.extend(results)
 
 
-def searcher(feed: Endless, *, most: int, turns: Sequence[bool] = ()) -> tuple[FeedSearcher, Ledger, Any]:
+def searcher(
+    feed: Endless, *, most: int, own: int | None = None, turns: Sequence[bool] = ()
+) -> tuple[FeedSearcher, Ledger, Any]:
     left = iter(turns)
-    share, ledger = SimpleNamespace(most=most, my_turn=lambda: next(left, True)), Ledger()
+    share = SimpleNamespace(most=most, own=most if own is None else own, my_turn=lambda: next(left, True), returned=0)
+    share.give_back = lambda: vars(share).update(returned=share.returned + 1)
+    ledger = Ledger()
     return FeedSearcher(feed, ledger, share, lambda: None), ledger, share  # type: ignore[arg-type, return-value]
 
 
 def test_no_more_trials_are_begun_than_the_share_of_the_moment() -> None:
     search, ledger, share = searcher(Endless(9), most=2)
     assert [search.suggest(name) is not None for name in "abc"] == [True, True, False]
-    share.most = 3
+    share.own = share.most = 3
     assert search.suggest("c") is not None
-    share.most = 1
+    share.own = share.most = 1
     for name in "ab":
         del ledger.tasks[name]
         assert search.suggest("d") is None
@@ -136,13 +185,26 @@ def test_the_search_ends_when_no_task_can_come_back() -> None:
 
 
 def test_a_study_yields_between_two_trials_when_its_turn_is_over() -> None:
-    search, ledger, _ = searcher(Endless(9), most=1, turns=[True, False])
+    search, ledger, _ = searcher(Endless(9), most=1, own=0, turns=[True, False])
     for name in "ab":
         assert search.suggest(name)[TASK].trial == ord(name) - ord("a") + 1
         assert search.suggest("c") is None, "one is in flight"
         del ledger.tasks[name]
     assert search.suggest("c") == Searcher.FINISHED
     assert (search.yielded, search.finished) == (True, False)
+
+
+def test_a_slot_that_goes_round_is_used_in_a_turn_alone_and_given_back_where_there_is_nothing_to_begin() -> None:
+    search, ledger, share = searcher(Endless(4), most=3, own=2, turns=[True, False, True])
+    assert [search.suggest(name) is not None for name in "abc"] == [True, True, True], "the third in its turn"
+    del ledger.tasks["c"]
+    assert search.suggest("d") is None, "the turn is over, and nothing ends for it"
+    assert not search.yielded
+    del ledger.tasks["b"]
+    assert search.suggest("d") is not None, "what is its own waits for nobody"
+    assert share.returned == 0
+    assert search.suggest("e") is None, "nothing is left"
+    assert share.returned == 1
 
 
 class Clock:
@@ -152,33 +214,73 @@ class Clock:
         return self.now
 
 
-def test_the_study_that_waited_longest_is_next() -> None:
-    turns, present = Turns(Clock()), {"a", "b", "c"}
-    assert [turns.may_begin(name, 1, present) for name in "abc"] == [True, False, False]
+def carried_out(slots: int, lengths: dict[str, float], seconds: float) -> dict[str, float]:
+    """What each of some studies with trials of such lengths has of the slots; each asks as often as may be."""
+    clock = Clock()
+    turns, ends, had = Turns(clock), dict[str, float](), dict.fromkeys(lengths, 0.0)
+    while clock.now < seconds:
+        for name, length in lengths.items():
+            if ends.get(name, 0.0) <= clock.now:
+                ends.pop(name, None)
+                if turns.may_begin(name, slots, lengths):
+                    ends[name] = clock.now + length
+        assert len(ends) <= slots
+        passed = max(0.5, min(ends.values()) - clock.now) if len(ends) == slots else 0.5
+        clock.now += passed
+        for name in ends:
+            had[name] += passed
+    return had
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+@pytest.mark.parametrize(
+    "lengths",
+    [(1, 1, 1, 1), (1, 2, 4, 8), (1, 1, 60, 60), (2, 100, 3, 30), (25, 19, 21, 20), (7, 7, 7, 7, 7, 7, 300)],
+)
+def test_turns_are_even_in_time_however_long_the_trials_are(slots: int, lengths: tuple[float, ...]) -> None:
+    names = dict(zip("abcdefg", lengths, strict=False))
+    seconds = 150 * max(TURN_SECONDS, *lengths)
+    had = carried_out(slots, names, seconds)
+    even = slots * seconds / len(names)
+    assert {name for name, got in had.items() if not 0.95 * even < got < 1.05 * even} == set()
+
+
+def test_within_a_turn_a_worker_stays_warm_and_no_longer() -> None:
+    clock = Clock()
+    turns, present = Turns(clock), {"a", "b"}
+    assert [turns.may_begin(name, 1, present) for name in "ab"] == [True, False]
+    clock.now = TURN_SECONDS - 1
+    assert [turns.may_begin(name, 1, present) for name in "ab"] == [True, False]
+    clock.now = TURN_SECONDS
+    assert [turns.may_begin(name, 1, present) for name in "ab"] == [False, True]
+
+
+def test_who_comes_or_comes_back_neither_catches_up_nor_waits_for_others_to() -> None:
+    clock = Clock()
+    turns, names = Turns(clock), {"a", "b", "c"}
+    for _ in range(200):
+        clock.now += TURN_SECONDS
+        for name in "ab":
+            turns.may_begin(name, 1, names)
     got = []
-    for _ in range(6):
-        # Whoever had it asks first, as it does in the moment in which its trial ends.
-        (holder,) = turns._holding
-        assert turns.may_begin(holder, 1, present) is False
-        got += [name for name in "cba" if turns.may_begin(name, 1, present)]
-    assert got == ["b", "c", "a", "b", "c", "a"]
+    for _ in range(60):
+        clock.now += TURN_SECONDS
+        got += [name for name in "abc" if turns.may_begin(name, 1, names)]
+    # A turn that ends when nobody may have it at once is another's at the next question.
+    assert {name: got.count(name) for name in "abc"} == dict.fromkeys("abc", 15)
 
 
 def test_a_study_keeps_its_turn_while_nobody_else_wants_it() -> None:
-    turns, present = Turns(Clock()), {"a", "b"}
-    assert [turns.may_begin("a", 1, present) for _ in range(3)] == [True] * 3
+    clock = Clock()
+    turns, present = Turns(clock), {"a", "b"}
+    for _ in range(3):
+        assert turns.may_begin("a", 1, present) is True
+        clock.now += 2 * TURN_SECONDS
     assert turns.may_begin("b", 1, present) is False
     turns.give_back("b")
     assert turns.may_begin("a", 1, present) is True
     turns.give_back("a")
     assert turns.may_begin("b", 1, present) is True
-
-
-def test_two_slots_are_two_turns() -> None:
-    turns, present = Turns(Clock()), {"a", "b", "c"}
-    assert [turns.may_begin(name, 2, present) for name in "abc"] == [True, True, False]
-    assert turns.may_begin("b", 2, present) is False
-    assert turns.may_begin("c", 2, present) is True
 
 
 def test_a_study_that_died_neither_holds_nor_waits_for_ever() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tune_bn.errors import RunnerError
-from tune_bn.runners.ray_folder import LONGEST_SOCKET, RayFolder
+from tune_bn.runners.ray_folder import LONGEST_SOCKET, RayFolder, tune_folder
 
 
 @pytest.fixture
@@ -122,3 +122,22 @@ def test_what_a_killed_process_left_goes_with_the_next_one_and_nothing_else(shor
     assert {"tune_bn-ray-abcd", "tune_bn-ray-mine"} <= {path.name for path in short.iterdir()}
     first.remove()
     second.remove()
+
+
+def test_so_does_what_tune_wrote_on_another_machine_s_cluster(short: Path) -> None:
+    script = (
+        "import os, pathlib, signal, sys; from tune_bn.runners.ray_folder import tune_folder\n"
+        "made = tune_folder(pathlib.Path(sys.argv[1])); (made.path / 'state.json').touch()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(short)], check=False)
+    (left,) = short.iterdir()
+    (short / "tune_bn-tune-of_somebody_else").mkdir()
+    (short / "tune_bn-tune-unlocked").mkdir()
+    first = tune_folder(short)
+    assert not left.exists()
+    second = tune_folder(short)
+    assert first.path.exists()
+    first.remove()
+    second.remove()
+    assert {path.name for path in short.iterdir()} == {"tune_bn-tune-of_somebody_else", "tune_bn-tune-unlocked"}

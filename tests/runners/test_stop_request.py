@@ -54,6 +54,7 @@ def test_a_runner_stops_at_a_request_without_a_signal(make_runner: MakeRunner) -
 
 def test_a_study_that_waits_for_its_turn_stops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     share, stop = ClusterShare(cpu=1, gpu=0), StopRequest()
+    monkeypatch.setattr(ClusterShare, "own", 0)
     monkeypatch.setattr(ClusterShare, "my_turn", lambda self: stop.ask() or False)
     with pytest.raises(Interrupted):
         share.await_turn(stop.check)

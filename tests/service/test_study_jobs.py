@@ -79,6 +79,33 @@ def test_a_study_whose_driver_did_not_end_by_itself_goes_on_where_it_was_started
     assert read_job(study) == Job("tune_bn-one-2", 2, len(study.records.read()), 0, "/home/somebody", before)
 
 
+@pytest.mark.parametrize("owner", [{"folder": "/home/other/studies/one"}, {}])
+def test_two_studies_of_one_name_that_are_submitted_at_once_get_names_of_their_own(
+    study: StudyFolder, server: JobServer, owner: dict[str, str]
+) -> None:
+    class Contested(Client):
+        def list_jobs(self) -> list[Any]:
+            return [
+                SimpleNamespace(submission_id=name, status=JobStatus.RUNNING, metadata=owner) for name in self.known
+            ]
+
+        def submit_job(self, **job: Any) -> None:
+            if not self.known:
+                self.known = {"tune_bn-one": JobStatus.RUNNING}
+                raise RuntimeError("Job with submission_id tune_bn-one already exists.")
+            super().submit_job(**job)
+
+    server._client = client = Contested()
+    assert server.submit(study).submission_id == "tune_bn-one-2"
+    assert [job["submission_id"] for job in client.taken] == ["tune_bn-one-2"]
+    assert read_job(study).submission_id == "tune_bn-one-2"
+    # What was taken although the answer was lost is no other's.
+    client.known, owner["folder"] = {}, str(study.path)
+    (study.path / JOB_FILE).unlink()
+    with pytest.raises(RunnerError, match="does not take the job tune_bn-one "):
+        server.submit(study)
+
+
 @pytest.mark.parametrize("driver", [FINISHED, STOPPED, BROKEN])
 def test_a_study_that_ended_is_left_alone(study: StudyFolder, server: JobServer, driver: str) -> None:
     interrupted(study, driver=driver)

@@ -125,11 +125,15 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, None to wait for others, or FINISHED."""
-        ledger = self.ledger
-        if ledger.making_room or len(ledger.tasks) >= self.share.most:
+        ledger, in_flight = self.ledger, len(self.ledger.tasks)
+        if ledger.making_room or in_flight >= self.share.most:
             return None
         more = ledger.again or not self.feed.exhausted
-        if more and self._begun and not ledger.tasks and not self.share.my_turn():
+        beyond = in_flight >= self.share.own
+        # The first one's turn was waited for.
+        if more and beyond and self._begun and not self.share.my_turn():
+            if in_flight:
+                return None
             self.yielded = True
             return Searcher.FINISHED
         again = bool(ledger.again)
@@ -142,6 +146,9 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
             if again:
                 self.place = FRESH if self.place == SHARED else SHARED
             return self._handed_out(trial_id, task, self.place)
+        if beyond:
+            # Nothing to begin in its turn, which another study may have.
+            self.share.give_back()
         # A task in flight may have to be handed out again.
         self.finished = self.feed.exhausted and not ledger.tasks
         return Searcher.FINISHED if self.finished else None

@@ -1,4 +1,4 @@
-"""The folder of a Ray that starts on this machine: the process's own, and short enough for sockets."""
+"""Folders of a process for Ray's files: its own, gone with it, and short enough for sockets where Ray starts here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,12 +22,46 @@ LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 _BELOW = len("/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
 """Bytes that Ray adds to its folder for the longest of its sockets; the number is the largest process id."""
 _NAMES = ("tune_bn-ray-", "r")
+_TUNE = "tune_bn-tune-"
 _LOCK = "tune_bn.lock"
 _UNSAFE = set(" \t\n\r\"'\\?#%&;:$`*")
 """Ray hands paths over in command lines and in URIs."""
 
 
-class RayFolder:
+class OwnFolder:
+    """A folder of this process, which the next one that makes such a folder removes where this one was killed.
+
+    Args:
+        path: the folder, just made.
+        siblings: patterns of the names of such folders beside it.
+    """
+
+    def __init__(self, path: Path, siblings: Iterable[str]) -> None:
+        self.path = path
+        # Held by this process alone, however it ends: a file that is not locked tells of a folder that is left over.
+        fresh = self.path / f"{_LOCK}.new"
+        self._lock = os.open(fresh, os.O_CREAT | os.O_RDWR, 0o600)
+        # Some network file systems lock nothing; nobody removes anything there either.
+        with suppress(OSError):
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        fresh.rename(self.path / _LOCK)
+        _sweep(self.path.parent, siblings)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it. May be called twice."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def tune_folder(base: Path | None) -> OwnFolder:
+    """A new folder for what Tune writes of an experiment, in ``base``, or where this process keeps temporary files."""
+    made = tempfile.mkdtemp(prefix=_TUNE, dir=base)
+    return OwnFolder(Path(made), [f"{_TUNE}{'[0-9a-z_]' * 8}"])
+
+
+class RayFolder(OwnFolder):
     """A new folder for Ray, of this user alone: in ``$RAY_TMPDIR``, else in ``$TMPDIR``, else in another that will do.
 
     Ray's own choice, ``/tmp/ray``, belongs to the first user of the machine who started one. Folders of processes that
@@ -48,22 +83,7 @@ class RayFolder:
         fallbacks: tuple[str, ...] = ("/tmp", "/var/tmp", "/dev/shm"),
         tell: Callable[[str], None],
     ) -> None:
-        self.path = _made(environment, fallbacks, tell)
-        # Held by this process alone, however it ends: a file that is not locked tells of a folder that is left over.
-        fresh = self.path / f"{_LOCK}.new"
-        self._lock = os.open(fresh, os.O_CREAT | os.O_RDWR, 0o600)
-        # Some network file systems lock nothing; nobody removes anything there either.
-        with suppress(OSError):
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        fresh.rename(self.path / _LOCK)
-        _sweep(self.path.parent)
-
-    def remove(self) -> None:
-        """Remove the folder with all that is in it. May be called twice."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        super().__init__(_made(environment, fallbacks, tell), [f"{name}{'[0-9a-f]' * 4}" for name in _NAMES])
 
 
 def _made(environment: Mapping[str, str], fallbacks: tuple[str, ...], tell: Callable[[str], None]) -> Path:
@@ -87,19 +107,18 @@ def _made(environment: Mapping[str, str], fallbacks: tuple[str, ...], tell: Call
     raise RunnerError(f"{VARIABLE}: no folder for Ray's files ({'; '.join(reasons)}); accepted: {_accepted()}")
 
 
-def _sweep(base: Path) -> None:
+def _sweep(base: Path, siblings: Iterable[str]) -> None:
     """Remove the folders that processes of this user left behind when they were killed."""
-    for name in _NAMES:
-        for folder in base.glob(f"{name}{'[0-9a-f]' * 4}"):
-            with suppress(OSError):
-                lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
-                try:
-                    mine = folder.stat(follow_symlinks=False).st_uid == os.geteuid()
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if mine:
-                        shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(lock)
+    for folder in [found for pattern in siblings for found in base.glob(pattern)]:
+        with suppress(OSError):
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                mine = folder.stat(follow_symlinks=False).st_uid == os.geteuid()
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if mine:
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _accepted() -> str:

@@ -10,8 +10,6 @@ import atexit
 import logging
 import os
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -44,7 +42,7 @@ from tune_bn.runners.ray_feed import (
     Pairs,
     StopOnFailure,
 )
-from tune_bn.runners.ray_folder import RayFolder
+from tune_bn.runners.ray_folder import RayFolder, tune_folder
 from tune_bn.runners.ray_job import InstalledFirst
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import Scheduler
@@ -225,7 +223,8 @@ class RayTuneRunner:
         self.stop = stop or StopRequest()
         self._warn = CheckpointWarning(checkpoints, warn)
         self.checkpoints = checkpoints
-        self.folder = Path(tempfile.mkdtemp(prefix="tune_bn-tune-", dir=_folders[-1].path if _folders else None))
+        self._tune_folder = tune_folder(_folders[-1].path if _folders else None)
+        self.folder = self._tune_folder.path
         self._dataset = dataset
         self._fingerprint = dataset.sha256
         self._base = ray.put(dataset.without_test())
@@ -285,7 +284,7 @@ class RayTuneRunner:
             self._trainable(stopping),
             tune_config=TuneConfig(
                 search_alg=searcher,
-                scheduler=Scheduler(stopping),
+                scheduler=Scheduler(stopping, lambda: self.share.beside_others),
                 num_samples=-1,
                 # The searcher keeps the limit; what Tune reads off this one is how many trials may wait for a worker.
                 max_concurrent_trials=self.options.max_concurrent or _MANY,
@@ -347,5 +346,5 @@ class RayTuneRunner:
         """See :meth:`tune_bn.runners.base.Runner.close`. Leaves the cluster."""
         if ray.is_initialized():
             self.share.leave()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._tune_folder.remove()
         _disconnect()

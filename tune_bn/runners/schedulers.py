@@ -7,7 +7,7 @@ where Tune hands out its controller.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -27,11 +27,13 @@ class Scheduler(DriverOnly, FIFOScheduler):  # type: ignore[misc]
 
     Args:
         stopping: which of them are stopped.
+        beside_others: whether other studies wait for what this one does not use.
     """
 
-    def __init__(self, stopping: EarlyStopping) -> None:
+    def __init__(self, stopping: EarlyStopping, beside_others: Callable[[], bool] = lambda: False) -> None:
         super().__init__()
         self._stopping = stopping
+        self._beside_others = beside_others
         self._over: deque[Trial] = deque()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
@@ -61,7 +63,12 @@ class Scheduler(DriverOnly, FIFOScheduler):  # type: ignore[misc]
         """The next trial."""
         while len(self._over) > _KEPT:
             _forget(tune_controller, self._over.popleft())
-        return super().choose_trial_to_run(tune_controller)
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        # Tune asked for another trial just now. Where there is none to begin, it would keep one warm worker for the
+        # next, and with it a slot that is another study's.
+        if chosen is None and tune_controller._actor_cache.num_cached_objects and self._beside_others():
+            tune_controller._cleanup_cached_actors(force_all=True)
+        return chosen
 
 
 def _forget(controller: Any, trial: Trial) -> None:

@@ -88,28 +88,42 @@ class JobServer:
         records, before = len(folder.records.read()), read_job(folder)
         count = 1 if before is None else before.submissions + 1
         in_vain = 0 if before is None or records > before.records else before.in_vain + 1
-        # Another study of this name may have run on this cluster before.
-        taken = {job.submission_id for job in self._client.list_jobs()}
-        number = count
-        while (name := f"tune_bn-{folder.name}" + ("" if number == 1 else f"-{number}")) in taken:
-            number += 1
         driver = read_driver_state(folder)
         directory = os.getcwd() if before is None else before.directory
-        job = Job(name, count, records, in_vain, directory, "" if driver is None else driver.started_at)
-        write_json(folder.path / JOB_FILE, asdict(job))
+        job = Job("", count, records, in_vain, directory, "" if driver is None else driver.started_at)
         words = [sys.executable, "-P", "-m", "tune_bn", "search", "--space", str(folder.space_file)]
         words += ["--study", folder.name, "--output", str(folder.path.parent), "--address", "auto", "--resume"]
-        entrypoint = f"cd {shlex.quote(job.directory)} && {VARIABLE}={name} exec {shlex.join(words)}"
-        try:
-            self._client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=name,
-                metadata={"study": folder.name},
-                runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}},
-            )
-        except (RuntimeError, ValueError) as error:
-            raise RunnerError(f"--job: Ray does not take the job {name} ({error}); accepted: a healthy head") from None
-        return job
+        while True:
+            job = replace(job, submission_id=self._free_name(folder.name, count))
+            write_json(folder.path / JOB_FILE, asdict(job))
+            variable = f"{VARIABLE}={job.submission_id}"
+            try:
+                self._client.submit_job(
+                    entrypoint=f"cd {shlex.quote(directory)} && {variable} exec {shlex.join(words)}",
+                    submission_id=job.submission_id,
+                    metadata={"study": folder.name, "folder": str(folder.path)},
+                    runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}},
+                )
+            except (RuntimeError, ValueError) as error:
+                if self._is_of_another(job, folder):
+                    continue
+                raise RunnerError(
+                    f"--job: Ray does not take the job {job.submission_id} ({error}); accepted: a healthy head"
+                ) from None
+            return job
+
+    def _free_name(self, study: str, number: int) -> str:
+        """Other studies of this name, of whomever, may have run on this cluster before."""
+        taken = {job.submission_id for job in self._client.list_jobs()}
+        while (name := f"tune_bn-{study}" + ("" if number == 1 else f"-{number}")) in taken:
+            number += 1
+        return name
+
+    def _is_of_another(self, job: Job, folder: StudyFolder) -> bool:
+        """Whether another study of the same name was submitted in the same moment."""
+        found = (item.metadata for item in self._client.list_jobs() if item.submission_id == job.submission_id)
+        owner = next(found, None)
+        return owner is not None and owner.get("folder") != str(folder.path)
 
     def follow(self, job: Job, show: Callable[[str], None]) -> int:
         """Show what the driver prints until it ends, and return its exit status."""
