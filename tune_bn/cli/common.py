@@ -69,6 +69,7 @@ def carry_out(
         typer.echo(f"data  {remark}", err=True)
 
     from tune_bn.console.observer import ConsoleObserver
+    from tune_bn.driver import TO_GO_ON_VARIABLE
     from tune_bn.wiring import run_study
 
     opened: list[StudyFolder] = []
@@ -86,7 +87,7 @@ def carry_out(
     except (Interrupted, KeyboardInterrupt) as error:
         console.close()
         if opened:
-            resume = to_go_on or resume_line(opened[0].path, address)
+            resume = to_go_on or os.environ.get(TO_GO_ON_VARIABLE) or resume_line(opened[0].path, address)
             typer.echo(f"{error or 'interrupted'}; nothing that finished is lost. To go on: {resume}", err=True)
         raise typer.Exit(130) from None
     finally:

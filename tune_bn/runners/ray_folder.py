@@ -35,10 +35,11 @@ class RayFolder:
     Args:
         environment: the environment variables.
         fallbacks: folders to try where the environment names none that will do.
+        place: the folder to make, as another host made it; None: as the environment says.
         tell: takes one line where the environment's folder will not do.
 
     Raises:
-        RunnerError: ``$RAY_TMPDIR`` will not do, or no folder at all.
+        RunnerError: ``$RAY_TMPDIR`` or ``place`` will not do, or no folder at all.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class RayFolder:
         environment: Mapping[str, str] = os.environ,
         *,
         fallbacks: tuple[str, ...] = ("/tmp", "/var/tmp", "/dev/shm"),
+        place: Path | None = None,
         tell: Callable[[str], None],
     ) -> None:
-        self.path = _made(environment, fallbacks, tell)
+        self.path = _made(environment, fallbacks, tell) if place is None else _made_at(place)
         # Held by this process alone, however it ends: a file that is not locked tells of a folder that is left over.
         fresh = self.path / f"{_LOCK}.new"
         self._lock = os.open(fresh, os.O_CREAT | os.O_RDWR, 0o600)
@@ -85,6 +87,21 @@ def _made(environment: Mapping[str, str], fallbacks: tuple[str, ...], tell: Call
             return made
         reasons.append(f"{place}, {reason}")
     raise RunnerError(f"{VARIABLE}: no folder for Ray's files ({'; '.join(reasons)}); accepted: {_accepted()}")
+
+
+def _made_at(place: Path) -> Path:
+    """The folder of another host, on this one too: the nodes of a Ray name files of each other."""
+    try:
+        room = shutil.disk_usage(place.parent).free
+        if room < LEAST_ROOM:
+            raise OSError(f"{room >> 20} MiB are left")
+        place.mkdir(mode=0o700)
+    except OSError as error:
+        raise RunnerError(
+            f"{place}: the head's folder for Ray's files cannot be made on this node ({error.strerror or error}); "
+            f"accepted: {VARIABLE}=FOLDER in which every node can make one"
+        ) from None
+    return place
 
 
 def _sweep(base: Path) -> None:

@@ -1,0 +1,479 @@
+"""A study as a job of Slurm: a Ray node on each of its nodes, the driver on the first, and what each signal means.
+
+``cluster/slurm.sh`` becomes this process, so Slurm's signals reach it:
+
+====================================== ============================== ================================================
+what happens                           what is heard                  what is done
+====================================== ============================== ================================================
+the time limit is near                 SIGUSR1 (``--signal``)         the study stops, the job is queued again; where it
+                                                                      had no time to work, it ends
+preempted, with a GraceTime            SIGTERM at the steps alone, or the study stops, the job is queued again
+                                       SIGUSR1 here
+preempted without one, node failure,   SIGTERM here, SIGKILL after    the study stops; Slurm itself queues the job again
+``scontrol requeue``                   KillWait
+``scancel``, the time limit itself     the same                       the study stops, the job stays ended
+a second start of the same job         ``SLURM_RESTART_COUNT``        the study goes on, or, if it had come to its end,
+                                                                      the job ends
+====================================== ============================== ================================================
+
+Slurm requeues by itself only at preemption and node failure; whoever calls ``scontrol requeue`` at SIGTERM brings
+cancelled jobs back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from tune_bn.errors import RunnerError, TuneBNError
+from tune_bn.service.slurm_node import MARK, last_words
+
+WAIT_VARIABLE, MISSING_VARIABLE = "TUNE_BN_WAIT", "TUNE_BN_MISSING"
+DEFAULT_WAIT = 300.0
+"""Seconds after the start until nodes that have not joined are called missing."""
+LEAST_WORK = 60.0
+"""Seconds: who is stopped by the time limit after less, and without a new record, would be so again."""
+_OWN_OPTIONS = ("--address", "--output", "--job")
+_INTERRUPTED, _TERMINATED = 130, (143, -signal.SIGTERM)
+
+
+@dataclass
+class _Ray:
+    """A step on one node."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    up: Mapping[str, str] | None = None
+    error: str = ""
+    said: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+
+    def order(self, content: Mapping[str, Any] | None) -> None:
+        """Where the head is, or None: end."""
+        assert self.process.stdin is not None
+        try:
+            if content is not None:
+                self.process.stdin.write(json.dumps(content).encode() + b"\n")
+                self.process.stdin.flush()
+            else:
+                self.process.stdin.close()
+        except OSError:
+            pass  # it has ended
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job; the exit status is the driver's."""
+    job = Job(os.environ)
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, lambda heard, _: job.events.put(("signal", heard, "")))
+    try:
+        return job.run(list(arguments))
+    except TuneBNError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    finally:
+        job.end_nodes()
+
+
+class Job:
+    """The job that this process is.
+
+    Args:
+        environment: what Slurm and the user say.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.began = time.monotonic()
+        self.events: SimpleQueue[tuple[str, Any, Any]] = SimpleQueue()
+        self._environment = environment
+        self.number = environment["SLURM_JOB_ID"]
+        self.home = Path(environment["SLURM_SUBMIT_DIR"])
+        self.studies = Path(environment.get("TUNE_BN_STUDIES") or self.home / "studies")
+        self.restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
+        self.study = ""
+        self.rays: dict[str, _Ray] = {}
+        self.driver: subprocess.Popen[bytes] | None = None
+        self.why_stop = ""
+        """Empty while the study is to run."""
+        self.why_requeue = ""
+        """Empty where nobody but Slurm may queue the job again."""
+        self._limit_near = False
+        self._ended_by: float | None = None
+        """When Slurm will kill whatever is left, on the monotonic clock."""
+        self._worked_from: float | None = None
+        self._records_before = 0
+
+    def say(self, text: str) -> None:
+        """One line of the job's own in its log."""
+        print(f"slurm  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} job {self.number} {text}", flush=True)
+
+    # The way of a job.
+
+    def run(self, options: list[str]) -> int:
+        """From the options of ``tune_bn search`` to the exit status."""
+        wait, fails = _wait_seconds(self._environment), _missing_fails(self._environment)
+        options = self._with_study(options)
+        if self.restarts and (status := self._ended_before()) is not None:
+            return status
+        if self.restarts and (self.studies / self.study / "space.yaml").exists() and "--resume" not in options:
+            options.append("--resume")
+        # In the environment alone: a file would outlive whoever is killed. The steps get it from srun, and only their
+        # user reads it.
+        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+        os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+        names = _scontrol("show", "hostnames", self._environment["SLURM_JOB_NODELIST"]).split()
+        self._start_nodes(names)
+        if not self._wait_for_nodes(names, wait, fails):
+            return self._rest(None)
+        self._records_before = self._records()
+        self._start_driver(names, options)
+        return self._rest(self._wait_for_driver())
+
+    def _with_study(self, options: list[str]) -> list[str]:
+        """The options with a name that the job keeps when it is queued again, so that it finds its study."""
+        for position, option in enumerate(options):
+            key, equals, value = option.partition("=")
+            if key in _OWN_OPTIONS:
+                raise RunnerError(
+                    f"{option}: got it; accepted: the options of tune_bn search besides {', '.join(_OWN_OPTIONS)}, "
+                    "which this job states"
+                )
+            if key == "--study":
+                self.study = value if equals else next(iter(options[position + 1 :]), "")
+        if not self.study:
+            self.study = f"slurm-{self.number}"
+            return [*options, "--study", self.study]
+        return list(options)
+
+    def _ended_before(self) -> int | None:
+        """The exit status where an earlier start of this job brought the study to its end: then a node failed."""
+        state = self._driver_state()
+        if state is None:
+            return None
+        if state.state == "finished":
+            self.say(f"ends: study {self.study} came to its verdict before this start")
+            return 0
+        if state.state == "stopped" and state.reason:
+            self.say(f"ends: study {self.study} was stopped before this start: {state.reason}")
+            return _INTERRUPTED
+        return None
+
+    def _start_nodes(self, names: Sequence[str]) -> None:
+        addresses = _node_addresses(names)
+        self.head = self._environment.get("SLURMD_NODENAME", names[0])
+        if self.head not in names:
+            self.head = names[0]
+        for name in [self.head, *(other for other in names if other != self.head)]:
+            given = {
+                "supervisor": os.getpid() if name == self.head else None,
+                "names": [addresses.get(name, name), name],
+                "others": [addresses.get(other, other) for other in names if other != name],
+            }
+            process = subprocess.Popen(
+                [*_srun(name, self._environment), sys.executable, "-m", "tune_bn.service.slurm_node", json.dumps(given)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a shell of `salloc` is for this process to hear.
+                process_group=0,
+            )
+            ray = self.rays[name] = _Ray(name, process)
+            threading.Thread(target=self._listen, args=[ray], daemon=True).start()
+
+    def _listen(self, ray: _Ray) -> None:
+        assert ray.process.stdout is not None
+        for line in ray.process.stdout:
+            if line.startswith(MARK.encode()):
+                self.events.put(("node", ray.name, json.loads(line[len(MARK) :])))
+            else:
+                ray.said += line
+        self.events.put(("ended", ray.name, ray.process.wait()))
+
+    def _wait_for_nodes(self, names: Sequence[str], seconds: float, fails: bool) -> bool:
+        """Until all nodes have joined, or the time is over; whether the study is to begin."""
+        deadline = self.began + seconds
+        while not self.why_stop:
+            up = [name for name in names if self.rays[name].up]
+            missing = [name for name in names if name not in up]
+            lost = [name for name in missing if self.rays[name].ended]
+            if self.head in lost:
+                raise RunnerError(f"{self.head}: Ray's head does not start: {self._words(self.head)}")
+            if not missing:
+                self.say(f"starts: study {self.study}, Ray on {', '.join(names)}, head {self.address}")
+                return True
+            if len(lost) == len(missing) or time.monotonic() > deadline:
+                waited = f"after {time.monotonic() - self.began:.0f} s ({WAIT_VARIABLE} = {seconds:g})"
+                words = "; ".join(f"{name}: {self._words(name)}" for name in missing)
+                if fails or self.head in missing:
+                    raise RunnerError(
+                        f"{len(missing)} of {len(names)} nodes are missing {waited}: {words}; accepted: nodes that join, "
+                        f"or {MISSING_VARIABLE}=go-on to do with fewer"
+                    )
+                self.say(f"starts: study {self.study}, Ray on {', '.join(up)}, head {self.address}; missing {waited}: {words}")
+                return True
+            self._hear(1.0)
+        return False
+
+    def _words(self, name: str) -> str:
+        ray = self.rays[name]
+        if ray.error:
+            return ray.error
+        if ray.ended:
+            return f"its step ended ({last_words(bytes(ray.said))})"
+        return "it has not joined"
+
+    @property
+    def address(self) -> str:
+        """The head's."""
+        up = self.rays[self.head].up
+        assert up is not None
+        return up["address"]
+
+    def _start_driver(self, names: Sequence[str], options: Sequence[str]) -> None:
+        from tune_bn.driver import TO_GO_ON_VARIABLE
+
+        up = self.rays[self.head].up
+        assert up is not None
+        # What the driver leaves in temporary folders goes with the head's.
+        variables = {
+            TO_GO_ON_VARIABLE: self.to_go_on(),
+            "TMPDIR": f"{up['folder']}/tmp",
+            "RAY_TMPDIR": up["folder"],
+        }
+        command = [sys.executable, "-m", "tune_bn", "search", "--address", self.address, "--output", str(self.studies)]
+        self._worked_from = time.monotonic()
+        self.driver = subprocess.Popen(
+            [*command, *options], env={**os.environ, **variables}, stdin=subprocess.DEVNULL, process_group=0
+        )
+        threading.Thread(target=self._await, args=[self.driver], daemon=True).start()
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
+        self.events.put(("driver", "", process.wait()))
+
+    def _wait_for_driver(self) -> int:
+        assert self.driver is not None
+        told = False
+        while (status := self._hear(1.0)) is None:
+            if self.why_stop and not told:
+                told = True
+                self.driver.send_signal(signal.SIGTERM)
+            if self._ended_by is not None and time.monotonic() > self._ended_by:
+                # Slurm would kill the nodes with it, and what they have on their disks would stay.
+                self.driver.kill()
+        return status
+
+    def _hear(self, seconds: float) -> int | None:
+        """One event, or none for so long; the driver's exit status when it has ended."""
+        try:
+            kind, who, what = self.events.get(timeout=seconds)
+        except Empty:
+            return None
+        if kind == "driver":
+            return int(what)
+        if kind == "signal":
+            self._signalled(signal.Signals(who), at_the_steps=False)
+        elif kind == "ended":
+            self.rays[who].ended = True
+            if who == self.head and self.driver is None:
+                return None
+        elif "signal" in what:
+            self._signalled(signal.Signals[what["signal"]], at_the_steps=True)
+        elif "error" in what:
+            self.rays[who].error = what["error"]
+            if self.driver is not None and not self.why_stop:
+                self.say(f"lost {who}: {what['error']}")
+        elif "remark" in what:
+            self.say(f"{who}: {what['remark']}")
+        elif "up" in what:
+            self.rays[who].up = what["up"]
+            if who == self.head:
+                for ray in self.rays.values():
+                    if ray.name != self.head:
+                        ray.order({key: what["up"][key] for key in ("address", "folder")})
+            elif self.driver is not None:
+                self.say(f"{who} has joined")
+        return None
+
+    def _signalled(self, number: signal.Signals, *, at_the_steps: bool) -> None:
+        told = _job(self.number)
+        preempted = _preempted(told)
+        state = told.get("JobState", "")
+        reason = ""
+        if number == signal.SIGTERM and not at_the_steps:
+            # Slurm ends the job. It knows itself whether it is to come back.
+            reason = {"CANCELLED": "cancelled", "TIMEOUT": "its time limit is over", "NODE_FAIL": "a node failed"}.get(
+                state, "preempted" if preempted else "ended by Slurm"
+            )
+            if state in ("CANCELLED", "TIMEOUT"):
+                self.why_requeue = self.why_requeue if state == "TIMEOUT" else ""
+            if self._ended_by is None:
+                self._ended_by = time.monotonic() + max(2.0, _kill_wait() - 8)
+        elif preempted:
+            reason = self.why_requeue = "preempted"
+        elif number == signal.SIGUSR1:
+            reason = self.why_requeue = "its time limit is near"
+            self._limit_near = True
+        else:
+            reason = f"{number.name} was sent to its steps"
+        if not self.why_stop:
+            self.why_stop = reason
+            self.say(f"stops: {reason}")
+
+    # Its end.
+
+    def _rest(self, status: int | None) -> int:
+        """What becomes of the job once no driver is at work, of which ``status`` is the exit status."""
+        state = self._driver_state()
+        ended = state is not None and (state.state == "finished" or (state.state == "stopped" and state.reason))
+        if status is not None and (status in (0, 2) or ended):
+            self.end_nodes()
+            self.say(f"ends: study {self.study}, exit status {status}")
+            return status
+        told = _job(self.number)
+        if not self.why_stop and _preempted(told):
+            self.why_stop = self.why_requeue = "preempted"
+        self.end_nodes()
+        if not self.why_requeue or told.get("JobState") == "CANCELLED":
+            self.say(f"ends: {self.why_stop or f'the driver ended with {status}'}. To go on: {self.to_go_on()}")
+            return _INTERRUPTED if status is None else status if status > 0 else 128 - status
+        if self._limit_near and self._in_vain():
+            limit = told.get("TimeLimit", "")
+            raise RunnerError(
+                f"--time: got {limit}, of which {self._worked():.0f} s were left to work in, after the start and before "
+                f"the notice (--signal); nothing was finished in them, so the job is not queued again; accepted: a "
+                f"longer --time. To go on: {self.to_go_on()}"
+            )
+        done = subprocess.run(["scontrol", "requeue", self.number], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            refused = last_words((done.stdout + done.stderr).encode())
+            self.say(f"ends: {self.why_requeue}, and it cannot be queued again ({refused}). To go on: {self.to_go_on()}")
+            return _INTERRUPTED
+        self.say(f"is queued again: {self.why_requeue}; it goes on by itself with study {self.study}")
+        return 0
+
+    def _in_vain(self) -> bool:
+        return self._worked() < LEAST_WORK and self._records() <= self._records_before
+
+    def _worked(self) -> float:
+        return 0.0 if self._worked_from is None else time.monotonic() - self._worked_from
+
+    def end_nodes(self) -> None:
+        """End what runs on the nodes; each removes its files. May be called twice."""
+        for ray in self.rays.values():
+            ray.order(None)
+        deadline = time.monotonic() + 10
+        for ray in self.rays.values():
+            try:
+                ray.process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                ray.process.kill()
+        self.rays.clear()
+
+    # What is known of the study.
+
+    def to_go_on(self) -> str:
+        """The line by which a user goes on with the study in another job."""
+        script = Path(_job(self.number).get("Command") or "cluster/slurm.sh")
+        words = ["sbatch", _shown(script, self.home), "--space", _shown(self.studies / self.study / "space.yaml", self.home)]
+        return shlex.join([*words, "--study", self.study, "--resume"])
+
+    def _records(self) -> int:
+        try:
+            return (self.studies / self.study / "records.jsonl").read_bytes().count(b"\n")
+        except OSError:
+            return 0
+
+    def _driver_state(self) -> Any:
+        from tune_bn.driver import read_driver_state
+        from tune_bn.study_folder import StudyFolder
+
+        return read_driver_state(StudyFolder(self.studies / self.study))
+
+
+def _srun(name: str, environment: Mapping[str, str]) -> list[str]:
+    """One task on one node, beside the batch step. What the site or the job's own options set otherwise is stated."""
+    cpus = environment.get("SLURM_CPUS_PER_TASK")
+    return [
+        *("srun", "--nodes=1", "--ntasks=1", f"--nodelist={name}", "--overlap", "--export=ALL", "--mpi=none"),
+        *("--kill-on-bad-exit=0", "--wait=0", "--quiet", "--job-name=ray"),
+        *([f"--cpus-per-task={cpus}"] if cpus else []),
+    ]
+
+
+def _scontrol(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise RunnerError(f"scontrol {' '.join(arguments)}: {last_words(said.encode())}") from None
+    return done.stdout
+
+
+def _fields(text: str) -> dict[str, str]:
+    return dict(re.findall(r"(?:^|\s)(\w[\w:/-]*)=(\S*)", text))
+
+
+def _job(number: str) -> dict[str, str]:
+    """What Slurm tells of the job; empty where it does not answer."""
+    try:
+        return _fields(_scontrol("show", "job", number, "--oneliner"))
+    except RunnerError:
+        return {}
+
+
+def _preempted(told: Mapping[str, str]) -> bool:
+    """Whether the job is being preempted, in this start of it."""
+    when = told.get("PreemptTime", "None")
+    return when not in ("None", "Unknown", "") and when >= told.get("StartTime", "")
+
+
+def _node_addresses(names: Sequence[str]) -> dict[str, str]:
+    lines = _scontrol("show", "node", ",".join(names), "--oneliner").splitlines()
+    told = [_fields(line) for line in lines]
+    return {fields["NodeName"]: fields.get("NodeAddr", fields["NodeName"]) for fields in told if "NodeName" in fields}
+
+
+def _kill_wait() -> float:
+    found = re.search(r"^KillWait\s*=\s*(\d+)", _scontrol("show", "config"), re.MULTILINE)
+    return float(found[1]) if found else 30.0
+
+
+def _wait_seconds(environment: Mapping[str, str]) -> float:
+    given = environment.get(WAIT_VARIABLE, "").strip()
+    if not given:
+        return DEFAULT_WAIT
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", given):
+        raise RunnerError(f"{WAIT_VARIABLE}: got {given!r}; accepted: seconds to wait for all nodes, 0 or more")
+    return float(given)
+
+
+def _missing_fails(environment: Mapping[str, str]) -> bool:
+    given = environment.get(MISSING_VARIABLE, "").strip() or "go-on"
+    if given not in ("go-on", "fail"):
+        raise RunnerError(f"{MISSING_VARIABLE}: got {given!r}; accepted: go-on or fail, when nodes have not joined in time")
+    return given == "fail"
+
+
+def _shown(path: Path, home: Path) -> str:
+    try:
+        return str(path.relative_to(home))
+    except ValueError:
+        return str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
