@@ -1,4 +1,4 @@
-"""Writes into what is built from a checkout which commit that is, so that an installed wheel can name it in its records."""
+"""Writes into what is built which commit it was built from, so that an installed wheel can name it in its records."""
 
 from __future__ import annotations
 

@@ -69,7 +69,6 @@ def carry_out(
         typer.echo(f"data  {remark}", err=True)
 
     from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.driver import TO_GO_ON_VARIABLE
     from tune_bn.wiring import run_study
 
     opened: list[StudyFolder] = []
@@ -87,7 +86,7 @@ def carry_out(
     except (Interrupted, KeyboardInterrupt) as error:
         console.close()
         if opened:
-            resume = to_go_on or os.environ.get(TO_GO_ON_VARIABLE) or resume_line(opened[0].path, address)
+            resume = to_go_on or resume_line(opened[0].path, address)
             typer.echo(f"{error or 'interrupted'}; nothing that finished is lost. To go on: {resume}", err=True)
         raise typer.Exit(130) from None
     finally:
@@ -115,6 +114,12 @@ def say(text: str) -> None:
 
 
 def resume_line(folder: Path, address: str | None) -> str:
+    from tune_bn.driver import TO_GO_ON_VARIABLE, read_driver_state
+
+    # A batch system's study would train on the login node otherwise.
+    state = read_driver_state(StudyFolder(folder))
+    if line := os.environ.get(TO_GO_ON_VARIABLE) or (state.to_go_on if state is not None else ""):
+        return line
     words = ["tune_bn", "search", "--space", shown(folder / "space.yaml"), "--study", folder.name]
     if folder.parent != STUDIES.absolute():
         words += ["--output", shown(folder.parent)]

@@ -229,17 +229,15 @@ def stop(
         time.sleep(0.2)
     state = read_driver_state(folder)
     outcome = WORKING if state is None else state.state
-    # A batch system's study would train on this machine otherwise.
-    to_go_on = (state.to_go_on if state else "") or resume_line(folder.path, None)
     if outcome == FINISHED:
         say(f"{folder.name} came to its end before it could be stopped")
     elif outcome == STOPPED:
-        say(f"{folder.name} stopped. To go on: {to_go_on}")
+        say(f"{folder.name} stopped. To go on: {resume_line(folder.path, None)}")
     else:
         how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
         raise StudyError(
             f"{folder.name}: its driver {how} before it could be stopped; tune_bn logs {folder.name} says more; "
-            f"accepted: {to_go_on}"
+            f"accepted: {resume_line(folder.path, None)}"
         )
 
 

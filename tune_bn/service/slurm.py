@@ -33,6 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +41,19 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tune_bn.errors import RunnerError, TuneBNError
-from tune_bn.service.slurm_node import MARK, last_words
+from tune_bn.service import slurm_node
+from tune_bn.service.slurm_control import (
+    CANCELLED,
+    PREEMPTED,
+    QUEUED,
+    RUNNING,
+    fate_of,
+    job_fields,
+    kill_wait,
+    node_addresses,
+    scontrol,
+)
+from tune_bn.service.slurm_node import END, MARK, last_words
 
 WAIT_VARIABLE, MISSING_VARIABLE = "TUNE_BN_WAIT", "TUNE_BN_MISSING"
 DEFAULT_WAIT = 300.0
@@ -48,7 +61,7 @@ DEFAULT_WAIT = 300.0
 LEAST_WORK = 60.0
 """Seconds: who is stopped by the time limit after less, and without a new record, would be so again."""
 _OWN_OPTIONS = ("--address", "--output", "--job")
-_INTERRUPTED, _TERMINATED = 130, (143, -signal.SIGTERM)
+_INTERRUPTED = 130
 
 
 @dataclass
@@ -135,7 +148,7 @@ class Job:
         # user reads it.
         os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
         os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
-        names = _scontrol("show", "hostnames", self._environment["SLURM_JOB_NODELIST"]).split()
+        names = scontrol("show", "hostnames", self._environment["SLURM_JOB_NODELIST"]).split()
         self._start_nodes(names)
         if not self._wait_for_nodes(names, wait, fails):
             return self._rest(None)
@@ -162,18 +175,16 @@ class Job:
     def _ended_before(self) -> int | None:
         """The exit status where an earlier start of this job brought the study to its end: then a node failed."""
         state = self._driver_state()
-        if state is None:
+        if not _came_to_its_end(state):
             return None
         if state.state == "finished":
             self.say(f"ends: study {self.study} came to its verdict before this start")
             return 0
-        if state.state == "stopped" and state.reason:
-            self.say(f"ends: study {self.study} was stopped before this start: {state.reason}")
-            return _INTERRUPTED
-        return None
+        self.say(f"ends: study {self.study} was stopped before this start: {state.reason}")
+        return _INTERRUPTED
 
     def _start_nodes(self, names: Sequence[str]) -> None:
-        addresses = _node_addresses(names)
+        addresses = node_addresses(names)
         self.head = self._environment.get("SLURMD_NODENAME", names[0])
         if self.head not in names:
             self.head = names[0]
@@ -184,7 +195,13 @@ class Job:
                 "others": [addresses.get(other, other) for other in names if other != name],
             }
             process = subprocess.Popen(
-                [*_srun(name, self._environment), sys.executable, "-m", "tune_bn.service.slurm_node", json.dumps(given)],
+                [
+                    *_srun(name, self._environment),
+                    sys.executable,
+                    "-m",
+                    "tune_bn.service.slurm_node",
+                    json.dumps(given),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -220,10 +237,12 @@ class Job:
                 words = "; ".join(f"{name}: {self._words(name)}" for name in missing)
                 if fails or self.head in missing:
                     raise RunnerError(
-                        f"{len(missing)} of {len(names)} nodes are missing {waited}: {words}; accepted: nodes that join, "
-                        f"or {MISSING_VARIABLE}=go-on to do with fewer"
+                        f"{len(missing)} of {len(names)} nodes are missing {waited}: {words}; accepted: nodes that "
+                        f"join, or {MISSING_VARIABLE}=go-on to do with fewer"
                     )
-                self.say(f"starts: study {self.study}, Ray on {', '.join(up)}, head {self.address}; missing {waited}: {words}")
+                self.say(
+                    f"starts: study {self.study}, Ray on {', '.join(up)}, head {self.address}; missing {waited}: {words}"
+                )
                 return True
             self._hear(1.0)
         return False
@@ -309,26 +328,23 @@ class Job:
         return None
 
     def _signalled(self, number: signal.Signals, *, at_the_steps: bool) -> None:
-        told = _job(self.number)
-        preempted = _preempted(told)
-        state = told.get("JobState", "")
-        reason = ""
-        if number == signal.SIGTERM and not at_the_steps:
-            # Slurm ends the job. It knows itself whether it is to come back.
-            reason = {"CANCELLED": "cancelled", "TIMEOUT": "its time limit is over", "NODE_FAIL": "a node failed"}.get(
-                state, "preempted" if preempted else "ended by Slurm"
-            )
-            if state in ("CANCELLED", "TIMEOUT"):
-                self.why_requeue = self.why_requeue if state == "TIMEOUT" else ""
-            if self._ended_by is None:
-                self._ended_by = time.monotonic() + max(2.0, _kill_wait() - 8)
-        elif preempted:
-            reason = self.why_requeue = "preempted"
+        told = job_fields(self.number)
+        fate = fate_of(told, self.restarts)
+        if number == signal.SIGTERM and not at_the_steps and self._ended_by is None:
+            self._ended_by = time.monotonic() + max(2.0, kill_wait() - 8)
+        if self.why_stop and not (self._limit_near and fate == PREEMPTED):
+            return
+        if fate != RUNNING:
+            reason = fate
         elif number == signal.SIGUSR1:
-            reason = self.why_requeue = "its time limit is near"
             self._limit_near = True
+            reason = "its time limit is near"
         else:
-            reason = f"{number.name} was sent to its steps"
+            reason = f"{number.name} was sent to {'its steps' if at_the_steps else 'it'}"
+        self._limit_near = self._limit_near and fate == RUNNING
+        # At all else Slurm knows itself whether the job is to come back.
+        if self._limit_near or fate == PREEMPTED:
+            self.why_requeue = reason
         if not self.why_stop:
             self.why_stop = reason
             self.say(f"stops: {reason}")
@@ -337,30 +353,34 @@ class Job:
 
     def _rest(self, status: int | None) -> int:
         """What becomes of the job once no driver is at work, of which ``status`` is the exit status."""
-        state = self._driver_state()
-        ended = state is not None and (state.state == "finished" or (state.state == "stopped" and state.reason))
-        if status is not None and (status in (0, 2) or ended):
-            self.end_nodes()
+        told = job_fields(self.number)
+        fate = fate_of(told, self.restarts)
+        # A driver that lost its Ray may have noticed before this process did.
+        if fate == PREEMPTED and not self.why_requeue:
+            self.why_stop = self.why_requeue = fate
+        self.end_nodes()
+        if status is not None and (status in (0, 2) or _came_to_its_end(self._driver_state())):
             self.say(f"ends: study {self.study}, exit status {status}")
             return status
-        told = _job(self.number)
-        if not self.why_stop and _preempted(told):
-            self.why_stop = self.why_requeue = "preempted"
-        self.end_nodes()
-        if not self.why_requeue or told.get("JobState") == "CANCELLED":
-            self.say(f"ends: {self.why_stop or f'the driver ended with {status}'}. To go on: {self.to_go_on()}")
+        if fate == QUEUED:
+            self.say(f"is {QUEUED}; it goes on by itself with study {self.study}")
+            return _INTERRUPTED
+        if not self.why_requeue or fate == CANCELLED:
+            why = CANCELLED if fate == CANCELLED else self.why_stop or f"the driver ended with {status}"
+            self.say(f"ends: {why}. To go on: {self.to_go_on()}")
             return _INTERRUPTED if status is None else status if status > 0 else 128 - status
         if self._limit_near and self._in_vain():
-            limit = told.get("TimeLimit", "")
             raise RunnerError(
-                f"--time: got {limit}, of which {self._worked():.0f} s were left to work in, after the start and before "
-                f"the notice (--signal); nothing was finished in them, so the job is not queued again; accepted: a "
-                f"longer --time. To go on: {self.to_go_on()}"
+                f"--time: got {told.get('TimeLimit', '')}, of which {self._worked():.0f} s were left to work in, after "
+                "the start and before the notice (--signal); nothing was finished in them, so the job is not queued "
+                f"again; accepted: a longer --time. To go on: {self.to_go_on()}"
             )
         done = subprocess.run(["scontrol", "requeue", self.number], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             refused = last_words((done.stdout + done.stderr).encode())
-            self.say(f"ends: {self.why_requeue}, and it cannot be queued again ({refused}). To go on: {self.to_go_on()}")
+            self.say(
+                f"ends: {self.why_requeue}, and it cannot be queued again ({refused}). To go on: {self.to_go_on()}"
+            )
             return _INTERRUPTED
         self.say(f"is queued again: {self.why_requeue}; it goes on by itself with study {self.study}")
         return 0
@@ -373,6 +393,11 @@ class Job:
 
     def end_nodes(self) -> None:
         """End what runs on the nodes; each removes its files. May be called twice."""
+        head = self.rays.get(self.head) if self.rays else None
+        if head is not None and head.up is not None:
+            # An srun that was told to end itself may carry no more words.
+            with suppress(OSError):
+                (Path(head.up["folder"]) / END).touch()
         for ray in self.rays.values():
             ray.order(None)
         deadline = time.monotonic() + 10
@@ -387,8 +412,13 @@ class Job:
 
     def to_go_on(self) -> str:
         """The line by which a user goes on with the study in another job."""
-        script = Path(_job(self.number).get("Command") or "cluster/slurm.sh")
-        words = ["sbatch", _shown(script, self.home), "--space", _shown(self.studies / self.study / "space.yaml", self.home)]
+        script = Path(job_fields(self.number).get("Command") or "cluster/slurm.sh")
+        words = [
+            "sbatch",
+            _shown(script, self.home),
+            "--space",
+            _shown(self.studies / self.study / "space.yaml", self.home),
+        ]
         return shlex.join([*words, "--study", self.study, "--resume"])
 
     def _records(self) -> int:
@@ -414,42 +444,13 @@ def _srun(name: str, environment: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _scontrol(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        raise RunnerError(f"scontrol {' '.join(arguments)}: {last_words(said.encode())}") from None
-    return done.stdout
-
-
-def _fields(text: str) -> dict[str, str]:
-    return dict(re.findall(r"(?:^|\s)(\w[\w:/-]*)=(\S*)", text))
-
-
-def _job(number: str) -> dict[str, str]:
-    """What Slurm tells of the job; empty where it does not answer."""
-    try:
-        return _fields(_scontrol("show", "job", number, "--oneliner"))
-    except RunnerError:
-        return {}
-
-
-def _preempted(told: Mapping[str, str]) -> bool:
-    """Whether the job is being preempted, in this start of it."""
-    when = told.get("PreemptTime", "None")
-    return when not in ("None", "Unknown", "") and when >= told.get("StartTime", "")
-
-
-def _node_addresses(names: Sequence[str]) -> dict[str, str]:
-    lines = _scontrol("show", "node", ",".join(names), "--oneliner").splitlines()
-    told = [_fields(line) for line in lines]
-    return {fields["NodeName"]: fields.get("NodeAddr", fields["NodeName"]) for fields in told if "NodeName" in fields}
-
-
-def _kill_wait() -> float:
-    found = re.search(r"^KillWait\s*=\s*(\d+)", _scontrol("show", "config"), re.MULTILINE)
-    return float(found[1]) if found else 30.0
+def _came_to_its_end(state: Any) -> bool:
+    """Whether a driver ended for good: with a verdict, or stopped by a user or a limit, and not by a signal."""
+    if state is None:
+        return False
+    return state.state == "finished" or (
+        state.state == "stopped" and bool(state.reason) and not state.reason.startswith("interrupted")
+    )
 
 
 def _wait_seconds(environment: Mapping[str, str]) -> float:
@@ -464,7 +465,9 @@ def _wait_seconds(environment: Mapping[str, str]) -> float:
 def _missing_fails(environment: Mapping[str, str]) -> bool:
     given = environment.get(MISSING_VARIABLE, "").strip() or "go-on"
     if given not in ("go-on", "fail"):
-        raise RunnerError(f"{MISSING_VARIABLE}: got {given!r}; accepted: go-on or fail, when nodes have not joined in time")
+        raise RunnerError(
+            f"{MISSING_VARIABLE}: got {given!r}; accepted: go-on or fail, when nodes have not joined in time"
+        )
     return given == "fail"
 
 

@@ -32,6 +32,8 @@ from tune_bn.runners.ray_folder import RayFolder
 
 MARK = "tune_bn-node "
 """What a line for the job begins with; a site's prologues print others."""
+END = "end"
+"""A file in the head's folder: the order to end, where ``srun`` carries none any more."""
 NETWORK_VARIABLE, PORT_VARIABLE = "TUNE_BN_NETWORK", "TUNE_BN_PORT"
 REPORTED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 _DAEMONS = {"gcs_server", "raylet"}
@@ -47,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     """Be a node until the job says that it is enough.
 
     Args:
-        arguments: JSON: ``supervisor``, the process id of the job's script where this is its node, else null; ``names``,
-            by which Slurm reaches this node; ``others``, those of other nodes.
+        arguments: JSON: ``supervisor``, the process id of the job's script where this is its node, else null;
+            ``names``, by which Slurm reaches this node; ``others``, those of other nodes.
     """
     given = json.loads(arguments[0])
     node = _Node(given["supervisor"])
@@ -142,6 +144,8 @@ class _Node:
         # An end without a word: after a signal, or where the script on this node is gone.
         if self.supervisor is not None and not os.path.exists(f"/proc/{self.supervisor}"):
             raise Told
+        if self.supervisor is not None and self.folder is not None and (self.folder.path / END).exists():
+            raise Told
         if self.warned and self.head is not None and not _answers(self.head):
             raise Told
         while reap:
@@ -185,9 +189,7 @@ def ray_options(folder: Path, environment: Mapping[str, str] = os.environ) -> li
     ]
 
 
-def own_address(
-    names: Sequence[str], others: Sequence[str], environment: Mapping[str, str] = os.environ
-) -> str:
+def own_address(names: Sequence[str], others: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
     """The address at which the other nodes reach this one.
 
     ``$TUNE_BN_NETWORK`` says in which network it is; else it is what Slurm itself calls this node by, where that is an
@@ -207,15 +209,15 @@ def own_address(
             network = ipaddress.ip_network(wanted, strict=False)
         except ValueError:
             raise RunnerError(
-                f"{NETWORK_VARIABLE}: got {wanted!r}; accepted: a network or an address of the nodes, such as 10.0.0.0/8"
+                f"{NETWORK_VARIABLE}: got {wanted!r}; accepted: a network of the nodes, such as 10.0.0.0/8"
             ) from None
         here = _interfaces()
         for address in here:
             if ipaddress.ip_address(address) in network:
                 return address
         raise RunnerError(
-            f"{NETWORK_VARIABLE}: got {wanted}, and {socket.gethostname()} has no address in it; accepted: a network of "
-            f"one of {', '.join(here)}"
+            f"{NETWORK_VARIABLE}: got {wanted}, and {socket.gethostname()} has no address in it; accepted: a network "
+            f"of one of {', '.join(here)}"
         )
     candidates = [address for name in names for address in _resolved(name)]
     candidates += filter(None, map(_towards, others))

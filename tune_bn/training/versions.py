@@ -46,7 +46,7 @@ def library_versions(*archs: str) -> dict[str, str]:
 
 @cache
 def commit() -> str | None:
-    """Git commit of this package, ``-dirty`` if it was changed: of the checkout that it is imported from, or built from.
+    """Git commit of the checkout that this package is imported from, or was built from, ``-dirty`` if it was changed.
 
     None where none is to be had; :func:`commit_remark` says why.
     """
