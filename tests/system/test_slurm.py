@@ -123,8 +123,8 @@ def test_jobs_that_cannot_begin_say_why_and_leave_nothing(run_sandboxed: Callabl
         "no-network": r"error: n\d: Ray's head does not start: TUNE_BN_NETWORK: got 192\.168\.0\.0/16, and n\d has no "
         r"address in it; accepted: a network of one of 169\.254\.7\.\d+, 10\.77\.0\.\d+",
         "fails": r"error: 1 of 2 nodes are missing after \d+ s \(TUNE_BN_WAIT = 300\): n2: /tmp/\S+: the head's folder "
-        r"for Ray's files cannot be made on this node \(Permission denied\); accepted: .*; accepted: nodes that join, or "
-        "TUNE_BN_MISSING=go-on to do with fewer",
+        r"for Ray's files cannot be made on this node \(Permission denied\); accepted: .*; accepted: nodes that join, "
+        "or TUNE_BN_MISSING=go-on to do with fewer",
     }
     for name, pattern in refusals.items():
         assert re.fullmatch(pattern, logs[name].strip()), logs[name]

@@ -22,7 +22,6 @@ cancelled jobs back.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -33,15 +32,12 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from tune_bn.errors import RunnerError, TuneBNError
-from tune_bn.service import slurm_node
 from tune_bn.service.slurm_control import (
     CANCELLED,
     PREEMPTED,
@@ -50,10 +46,10 @@ from tune_bn.service.slurm_control import (
     fate_of,
     job_fields,
     kill_wait,
-    node_addresses,
     scontrol,
 )
-from tune_bn.service.slurm_node import END, MARK, last_words
+from tune_bn.service.slurm_node import last_words
+from tune_bn.service.slurm_steps import Nodes
 
 WAIT_VARIABLE, MISSING_VARIABLE = "TUNE_BN_WAIT", "TUNE_BN_MISSING"
 DEFAULT_WAIT = 300.0
@@ -62,30 +58,6 @@ LEAST_WORK = 60.0
 """Seconds: who is stopped by the time limit after less, and without a new record, would be so again."""
 _OWN_OPTIONS = ("--address", "--output", "--job")
 _INTERRUPTED = 130
-
-
-@dataclass
-class _Ray:
-    """A step on one node."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    up: Mapping[str, str] | None = None
-    error: str = ""
-    said: bytearray = field(default_factory=bytearray)
-    ended: bool = False
-
-    def order(self, content: Mapping[str, Any] | None) -> None:
-        """Where the head is, or None: end."""
-        assert self.process.stdin is not None
-        try:
-            if content is not None:
-                self.process.stdin.write(json.dumps(content).encode() + b"\n")
-                self.process.stdin.flush()
-            else:
-                self.process.stdin.close()
-        except OSError:
-            pass  # it has ended
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
     finally:
-        job.end_nodes()
+        job.nodes.end()
 
 
 class Job:
@@ -118,7 +90,7 @@ class Job:
         self.studies = Path(environment.get("TUNE_BN_STUDIES") or self.home / "studies")
         self.restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
         self.study = ""
-        self.rays: dict[str, _Ray] = {}
+        self.nodes = Nodes(self.events, environment)
         self.driver: subprocess.Popen[bytes] | None = None
         self.why_stop = ""
         """Empty while the study is to run."""
@@ -148,12 +120,11 @@ class Job:
         # user reads it.
         os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
         os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
-        names = scontrol("show", "hostnames", self._environment["SLURM_JOB_NODELIST"]).split()
-        self._start_nodes(names)
-        if not self._wait_for_nodes(names, wait, fails):
+        self.nodes.start(scontrol("show", "hostnames", self._environment["SLURM_JOB_NODELIST"]).split())
+        if not self._wait_for_nodes(wait, fails):
             return self._rest(None)
         self._records_before = self._records()
-        self._start_driver(names, options)
+        self._start_driver(options)
         return self._rest(self._wait_for_driver())
 
     def _with_study(self, options: list[str]) -> list[str]:
@@ -183,100 +154,39 @@ class Job:
         self.say(f"ends: study {self.study} was stopped before this start: {state.reason}")
         return _INTERRUPTED
 
-    def _start_nodes(self, names: Sequence[str]) -> None:
-        addresses = node_addresses(names)
-        self.head = self._environment.get("SLURMD_NODENAME", names[0])
-        if self.head not in names:
-            self.head = names[0]
-        for name in [self.head, *(other for other in names if other != self.head)]:
-            given = {
-                "supervisor": os.getpid() if name == self.head else None,
-                "names": [addresses.get(name, name), name],
-                "others": [addresses.get(other, other) for other in names if other != name],
-            }
-            process = subprocess.Popen(
-                [
-                    *_srun(name, self._environment),
-                    sys.executable,
-                    "-m",
-                    "tune_bn.service.slurm_node",
-                    json.dumps(given),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C in a shell of `salloc` is for this process to hear.
-                process_group=0,
-            )
-            ray = self.rays[name] = _Ray(name, process)
-            threading.Thread(target=self._listen, args=[ray], daemon=True).start()
-
-    def _listen(self, ray: _Ray) -> None:
-        assert ray.process.stdout is not None
-        for line in ray.process.stdout:
-            if line.startswith(MARK.encode()):
-                self.events.put(("node", ray.name, json.loads(line[len(MARK) :])))
-            else:
-                ray.said += line
-        self.events.put(("ended", ray.name, ray.process.wait()))
-
-    def _wait_for_nodes(self, names: Sequence[str], seconds: float, fails: bool) -> bool:
+    def _wait_for_nodes(self, seconds: float, fails: bool) -> bool:
         """Until all nodes have joined, or the time is over; whether the study is to begin."""
-        deadline = self.began + seconds
+        nodes, deadline = self.nodes, self.began + seconds
         while not self.why_stop:
-            up = [name for name in names if self.rays[name].up]
-            missing = [name for name in names if name not in up]
-            lost = [name for name in missing if self.rays[name].ended]
-            if self.head in lost:
-                raise RunnerError(f"{self.head}: Ray's head does not start: {self._words(self.head)}")
-            if not missing:
-                self.say(f"starts: study {self.study}, Ray on {', '.join(names)}, head {self.address}")
-                return True
-            if len(lost) == len(missing) or time.monotonic() > deadline:
+            missing = nodes.missing
+            lost = [name for name in missing if nodes.steps[name].ended]
+            if nodes.head in lost:
+                raise RunnerError(f"{nodes.head}: Ray's head does not start: {nodes.words(nodes.head)}")
+            if not missing or len(lost) == len(missing) or time.monotonic() > deadline:
                 waited = f"after {time.monotonic() - self.began:.0f} s ({WAIT_VARIABLE} = {seconds:g})"
-                words = "; ".join(f"{name}: {self._words(name)}" for name in missing)
-                if fails or self.head in missing:
+                words = "; ".join(f"{name}: {nodes.words(name)}" for name in missing)
+                if missing and (fails or nodes.head in missing):
                     raise RunnerError(
-                        f"{len(missing)} of {len(names)} nodes are missing {waited}: {words}; accepted: nodes that "
-                        f"join, or {MISSING_VARIABLE}=go-on to do with fewer"
+                        f"{len(missing)} of {len(nodes.steps)} nodes are missing {waited}: {words}; accepted: nodes "
+                        f"that join, or {MISSING_VARIABLE}=go-on to do with fewer"
                     )
-                self.say(
-                    f"starts: study {self.study}, Ray on {', '.join(up)}, head {self.address}; missing {waited}: {words}"
-                )
+                said = f"starts: study {self.study}, Ray on {', '.join(nodes.up)}, head {nodes.address}"
+                self.say(f"{said}; missing {waited}: {words}" if missing else said)
                 return True
             self._hear(1.0)
         return False
 
-    def _words(self, name: str) -> str:
-        ray = self.rays[name]
-        if ray.error:
-            return ray.error
-        if ray.ended:
-            return f"its step ended ({last_words(bytes(ray.said))})"
-        return "it has not joined"
-
-    @property
-    def address(self) -> str:
-        """The head's."""
-        up = self.rays[self.head].up
-        assert up is not None
-        return up["address"]
-
-    def _start_driver(self, names: Sequence[str], options: Sequence[str]) -> None:
+    def _start_driver(self, options: Sequence[str]) -> None:
         from tune_bn.driver import TO_GO_ON_VARIABLE
 
-        up = self.rays[self.head].up
-        assert up is not None
         # What the driver leaves in temporary folders goes with the head's.
-        variables = {
-            TO_GO_ON_VARIABLE: self.to_go_on(),
-            "TMPDIR": f"{up['folder']}/tmp",
-            "RAY_TMPDIR": up["folder"],
-        }
-        command = [sys.executable, "-m", "tune_bn", "search", "--address", self.address, "--output", str(self.studies)]
+        folder = self.nodes.folder
+        variables = {TO_GO_ON_VARIABLE: self.to_go_on(), "TMPDIR": f"{folder}/tmp", "RAY_TMPDIR": str(folder)}
+        command = [sys.executable, "-m", "tune_bn", "search"]
+        command += ["--address", self.nodes.address, "--output", str(self.studies), *options]
         self._worked_from = time.monotonic()
         self.driver = subprocess.Popen(
-            [*command, *options], env={**os.environ, **variables}, stdin=subprocess.DEVNULL, process_group=0
+            command, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, process_group=0
         )
         threading.Thread(target=self._await, args=[self.driver], daemon=True).start()
 
@@ -306,24 +216,18 @@ class Job:
         if kind == "signal":
             self._signalled(signal.Signals(who), at_the_steps=False)
         elif kind == "ended":
-            self.rays[who].ended = True
-            if who == self.head and self.driver is None:
-                return None
+            self.nodes.steps[who].ended = True
         elif "signal" in what:
             self._signalled(signal.Signals[what["signal"]], at_the_steps=True)
         elif "error" in what:
-            self.rays[who].error = what["error"]
+            self.nodes.steps[who].error = what["error"]
             if self.driver is not None and not self.why_stop:
                 self.say(f"lost {who}: {what['error']}")
         elif "remark" in what:
             self.say(f"{who}: {what['remark']}")
         elif "up" in what:
-            self.rays[who].up = what["up"]
-            if who == self.head:
-                for ray in self.rays.values():
-                    if ray.name != self.head:
-                        ray.order({key: what["up"][key] for key in ("address", "folder")})
-            elif self.driver is not None:
+            self.nodes.joined(who, what["up"])
+            if self.driver is not None:
                 self.say(f"{who} has joined")
         return None
 
@@ -358,7 +262,7 @@ class Job:
         # A driver that lost its Ray may have noticed before this process did.
         if fate == PREEMPTED and not self.why_requeue:
             self.why_stop = self.why_requeue = fate
-        self.end_nodes()
+        self.nodes.end()
         if status is not None and (status in (0, 2) or _came_to_its_end(self._driver_state())):
             self.say(f"ends: study {self.study}, exit status {status}")
             return status
@@ -391,23 +295,6 @@ class Job:
     def _worked(self) -> float:
         return 0.0 if self._worked_from is None else time.monotonic() - self._worked_from
 
-    def end_nodes(self) -> None:
-        """End what runs on the nodes; each removes its files. May be called twice."""
-        head = self.rays.get(self.head) if self.rays else None
-        if head is not None and head.up is not None:
-            # An srun that was told to end itself may carry no more words.
-            with suppress(OSError):
-                (Path(head.up["folder"]) / END).touch()
-        for ray in self.rays.values():
-            ray.order(None)
-        deadline = time.monotonic() + 10
-        for ray in self.rays.values():
-            try:
-                ray.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                ray.process.kill()
-        self.rays.clear()
-
     # What is known of the study.
 
     def to_go_on(self) -> str:
@@ -434,16 +321,6 @@ class Job:
         return read_driver_state(StudyFolder(self.studies / self.study))
 
 
-def _srun(name: str, environment: Mapping[str, str]) -> list[str]:
-    """One task on one node, beside the batch step. What the site or the job's own options set otherwise is stated."""
-    cpus = environment.get("SLURM_CPUS_PER_TASK")
-    return [
-        *("srun", "--nodes=1", "--ntasks=1", f"--nodelist={name}", "--overlap", "--export=ALL", "--mpi=none"),
-        *("--kill-on-bad-exit=0", "--wait=0", "--quiet", "--job-name=ray"),
-        *([f"--cpus-per-task={cpus}"] if cpus else []),
-    ]
-
-
 def _came_to_its_end(state: Any) -> bool:
     """Whether a driver ended for good: with a verdict, or stopped by a user or a limit, and not by a signal."""
     if state is None:
@@ -457,7 +334,7 @@ def _wait_seconds(environment: Mapping[str, str]) -> float:
     given = environment.get(WAIT_VARIABLE, "").strip()
     if not given:
         return DEFAULT_WAIT
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?", given):
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", given):
         raise RunnerError(f"{WAIT_VARIABLE}: got {given!r}; accepted: seconds to wait for all nodes, 0 or more")
     return float(given)
 

@@ -11,7 +11,7 @@ from tune_bn.service.slurm_node import last_words
 
 RUNNING, PREEMPTED, QUEUED = "running", "preempted", "queued again by Slurm"
 OUT_OF_TIME, CANCELLED = "its time limit is over", "cancelled"
-"""What Slurm does with a start of a job. Preempted: it has its GraceTime yet; queued again: unless PreemptMode says cancel."""
+"""What Slurm does with a start of a job. Who is preempted has its GraceTime yet."""
 
 
 def scontrol(*arguments: str) -> str:
