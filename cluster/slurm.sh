@@ -4,23 +4,30 @@
 #
 #   make install                                       # once, on storage that all nodes share
 #   sbatch cluster/slurm.sh --space resnet.yaml        # the options of `tune_bn search`
+#   sbatch --gpus-per-task=0 cluster/slurm.sh …        # on a cluster without GPUs
 #   squeue --me                                        # and: .venv/bin/tune_bn status | logs STUDY | stop STUDY
 #
-# A job that is preempted, or is near its time limit, stops its study cleanly, is queued again, and goes on with the same
-# study: nothing that finished is repeated. A job that ended otherwise (an error, a verdict, `tune_bn stop`) stays ended;
-# `sbatch cluster/slurm.sh --space … --study NAME --resume` goes on by hand.
+# A job that is preempted, loses a node, or is near its time limit stops its study cleanly where there is time to, is queued
+# again, and goes on with the same study: nothing that finished is repeated. Slurm keeps it waiting for two minutes first.
+# A job that is cancelled, or ended otherwise (an error, a verdict, `tune_bn stop`), stays ended; its log says by which
+# `sbatch` line one goes on. With a GraceTime of a minute or more no preemption costs work; user signals
+# (SlurmctldParameters=preempt_send_user_signal in Slurm 22.05, PreemptParameters=send_user_signal later) are not needed.
+# What each signal means: tune_bn/service/slurm.py.
 #
 # Fill in, or check:
 #   1. the #SBATCH lines: partition, nodes, GPUs and time of your cluster. One task per node starts one Ray node.
-#   2. TUNE_BN_VENV: where tune_bn is installed, if not in .venv of the folder that the job is submitted from.
+#   2. TUNE_BN_VENV: where tune_bn[cluster] is installed, if not in .venv of the folder that the job is submitted from.
 #   3. TUNE_BN_STUDIES: where the studies are, if not in studies/ there. All nodes must see it at the same path.
-#   4. TUNE_BN_PORT: a port for Ray that no other job on these nodes uses; default: derived from the job's number.
+#   4. TUNE_BN_NETWORK: the network by which the nodes reach each other (10.0.0.0/8), if not the one that Slurm names them in.
+#   5. TUNE_BN_PORT: a port for Ray's head, if not any that is free.
+#   6. TUNE_BN_WAIT: seconds until nodes that have not joined are named in the log; default: 300.
+#   7. TUNE_BN_MISSING: go-on (the default) without them, or fail.
 
 #SBATCH --job-name=tune_bn
 #SBATCH --nodes=2                  # (1)
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8          # (1)
-#SBATCH --gpus-per-task=1          # (1)
+#SBATCH --gpus-per-task=1          # (1) 0 on a cluster without GPUs
 #SBATCH --time=24:00:00            # (1)
 #SBATCH --requeue
 #SBATCH --open-mode=append
@@ -30,7 +37,7 @@
 
 set -euo pipefail
 umask 077
-# What the process below hears is no reason to end before it listens.
+# Until the process below listens, the notice is no reason to die of it.
 trap '' USR1
 
 home=${SLURM_SUBMIT_DIR:?}
@@ -40,5 +47,4 @@ if ! said=$("$python" -c 'import tune_bn.service.slurm' 2>&1); then
   echo "error: $python on ${SLURMD_NODENAME:-$(hostname)}: ${said##*$'\n'}; accepted: TUNE_BN_VENV=FOLDER of an environment with tune_bn[cluster] that all nodes see" >&2
   exit 2
 fi
-# From here on tune_bn/service/slurm.py is the job; it tells what each of Slurm's signals means.
 exec "$python" -m tune_bn.service.slurm "$@"
