@@ -9,9 +9,10 @@ source "$here/sandbox.sh"
 source "$here/slurm_hosts.sh"
 begin_slurm
 
-mkdir -p /run/counting
-chmod 777 /run/counting
+mkdir -p /run/counting /run/slow
+chmod 777 /run/counting /run/slow
 echo 0.1 > /run/counting/pace
+echo 1 > /run/slow/pace
 cp "$SPACE" /run/users/alice/work/counted.yaml
 
 submit() { # submit NAME VARIABLES OPTIONS…: the job's log is NAME.log
@@ -38,7 +39,7 @@ submit port-taken TUNE_BN_PORT=23456 --nodelist=n1 --nodes=1 "$search" e
 submit no-network TUNE_BN_NETWORK=192.168.0.0/16 --nodes=1 "$search" f
 submit pending A=1 --nodes=2 --begin=now+1hour "$search" g
 as alice scancel "$(cat /run/jobs/pending)"
-submit short A=1 --time=1 --nodes=1 --nodelist=n3 "$search" short
+submit short TUNE_BN_TEST_COUNTING_FOLDER=/run/slow --time=1 --nodes=1 --nodelist=n3 "$search" short
 ended no-python other-python refused port-taken no-network pending
 
 # n2 lets nobody make a folder.

@@ -22,6 +22,7 @@ cancelled jobs back.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import secrets
@@ -33,6 +34,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -58,6 +60,7 @@ LEAST_WORK = 60.0
 """Seconds: who is stopped by the time limit after less, and without a new record, would be so again."""
 _OWN_OPTIONS = ("--address", "--output", "--job")
 _INTERRUPTED = 130
+_PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -186,7 +189,11 @@ class Job:
         command += ["--address", self.nodes.address, "--output", str(self.studies), *options]
         self._worked_from = time.monotonic()
         self.driver = subprocess.Popen(
-            command, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, process_group=0
+            command,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            # Who kills this process alone must not leave a driver behind.
+            preexec_fn=partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0),
         )
         threading.Thread(target=self._await, args=[self.driver], daemon=True).start()
 
@@ -232,8 +239,11 @@ class Job:
         return None
 
     def _signalled(self, number: signal.Signals, *, at_the_steps: bool) -> None:
-        told = job_fields(self.number)
-        fate = fate_of(told, self.restarts)
+        fate = fate_of(job_fields(self.number), self.restarts)
+        if number == signal.SIGTERM and fate == RUNNING:
+            # The signal may be faster than the controller's books.
+            time.sleep(0.5)
+            fate = fate_of(job_fields(self.number), self.restarts)
         if number == signal.SIGTERM and not at_the_steps and self._ended_by is None:
             self._ended_by = time.monotonic() + max(2.0, kill_wait() - 8)
         if self.why_stop and not (self._limit_near and fate == PREEMPTED):

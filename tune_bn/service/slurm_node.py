@@ -222,14 +222,13 @@ def own_address(names: Sequence[str], others: Sequence[str], environment: Mappin
     candidates = [address for name in names for address in _resolved(name)]
     candidates += filter(None, map(_towards, others))
     candidates += _interfaces()
-    if not others:
-        candidates.append("127.0.0.1")
     for address in candidates:
         parsed = ipaddress.ip_address(address)
-        if (parsed.is_loopback and others) or parsed.is_link_local or parsed.is_unspecified:
-            continue
-        if _is_own(address):
+        # Nor will 127.0.1.1 do for a node that is alone: its driver would look for a Ray at 127.0.0.1.
+        if not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified) and _is_own(address):
             return address
+    if not others:
+        return "127.0.0.1"
     raise RunnerError(
         f"{socket.gethostname()} has no address that other nodes reach (found {', '.join(candidates) or 'none'}); "
         f"accepted: {NETWORK_VARIABLE}=NETWORK that the nodes share"

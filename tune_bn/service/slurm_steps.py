@@ -76,8 +76,6 @@ class Nodes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in a shell of `salloc` is for this process to hear.
-                process_group=0,
             )
             self.steps[name] = Step(process)
             threading.Thread(target=self._listen, args=[name], daemon=True).start()
