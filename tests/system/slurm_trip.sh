@@ -38,7 +38,7 @@ two=$(submit bob --nodelist=n1 --nodes=1 --cpus-per-task=2 --gpus-per-task=0 clu
 await_record "$study" 0
 await_record "$theirs" 0
 look 'both are at work'
-find /run/hosts/n*/tmp /run/users -perm -o+w ! -type l > /run/open-to-all
+find /run/hosts/n*/tmp/* /run/users -perm -o+w ! -type l > /run/open-to-all
 find /run/hosts/n*/tmp /run/users -iname '*token*' > /run/tokens
 on n1 'ps -eo args=' > /run/command-lines
 
@@ -92,7 +92,7 @@ look 'both have a verdict'
 # A node fails between the verdict and the end of the job.
 on controller "scontrol requeue $one"
 await_line "$log" 'came to its verdict before this start' 1
-await 20 "test \"\$(cat /run/slurm/none 2> /dev/null; nsenter --target $(pgrep --parent "$(cat /run/hosts/controller/pid)") --all squeue --noheader | wc -l)\" = 0"
+for _ in {1..50}; do test -n "$(on controller squeue --noheader)" || break; sleep 0.3; done
 look 'all is done'
 left_over > /run/left
 cp "$log" /run/log-one

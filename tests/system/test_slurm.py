@@ -115,7 +115,7 @@ def test_jobs_that_cannot_begin_say_why_and_leave_nothing(run_sandboxed: Callabl
     logs = {path.stem: path.read_text(encoding="utf-8") for path in (run / "jobs").glob("*.log")}
     states = dict(line.split() for line in (run / "states").read_text().splitlines())
     refusals = {
-        "no-python": r"error: /nowhere/bin/python on n\d: no such file, or none that may be run; accepted: TUNE_BN_VENV=.*",
+        "no-python": r"error: /nowhere/bin/python on n\d: no such file, or none that may be run; accepted: TUNE_BN.*",
         "other-python": r"error: /usr/bin/python on n\d: .*; accepted: TUNE_BN_VENV=.*",
         "refused": "error: --address: got it; accepted: the options of tune_bn search besides --address, .*",
         "port-taken": r"error: n1: Ray's head does not start: TUNE_BN_PORT: got 23456 \(Address already in use on this "
