@@ -16,25 +16,35 @@ for user in alice bob; do
   cp "$SPACE" "/run/users/$user/work/counted.yaml"
 done
 study=/run/users/alice/work/studies/one theirs=/run/users/bob/work/studies/two
-log=/run/users/alice/work/tune_bn-2.log
 
 submit() { # submit USER OPTIONS…: prints the job's number
   as "$1" "export PYTHONPATH=$COUNTING TUNE_BN_TEST_COUNTING_FOLDER=/run/counting/$1; sbatch --parsable ${*:2}"
 }
 note() { echo "== $*, after $SECONDS s" >> /run/logs/story; }
 look() { note "$1"; on controller 'squeue --all --format="%i %u %P %T %r %S"' >> /run/logs/story 2>&1; }
-await() { timeout "$1" bash -c "until $2; do sleep 0.2; done" || { look "waited in vain: $2"; tail /run/users/*/work/*.log; return 1; }; }
+await() {
+  timeout "$1" bash -c "until $2; do sleep 0.2; done" && return
+  look "waited in vain: $2"
+  tail /run/users/*/work/*.log
+  return 1
+}
 count() { cat "$1/records.jsonl" 2> /dev/null | wc -l; }
-await_record() { await 120 "test \"\$(cat $1/records.jsonl 2> /dev/null | wc -l)\" -gt $2"; }
+await_record() { await 240 "test \"\$(cat $1/records.jsonl 2> /dev/null | wc -l)\" -gt $2"; }
 await_line() { await "${4:-60}" "test \"\$(grep -c '$2' $1 2> /dev/null)\" = $3"; }
-preempt() { on controller "sbatch --quiet --output=/dev/null --partition=high --nodes=3 --exclusive --wrap='sleep 3'"; }
+preempt() { # preempt WHERE: by a job that needs whole nodes
+  on controller "sbatch --quiet --output=/dev/null --partition=high $1 --exclusive --wrap='sleep 3'"
+}
 left_over() { # what jobs that ended left on the nodes
-  for number in 1 2 3; do find "/run/hosts/n$number/tmp" -mindepth 1; on "n$number" 'ls /dev/shm; ps -eo user=,args= | grep -v "^root"' || true; done
+  for number in 1 2 3; do
+    find "/run/hosts/n$number/tmp" -mindepth 1
+    on "n$number" 'ls /dev/shm; ps -eo user=,args= | grep -v "^root"' || true
+  done
 }
 
-one=$(submit alice --partition=grace --nodes=2 --cpus-per-task=2 --gpus-per-task=0 cluster/slurm.sh --space counted.yaml --study one)
+cpus='--cpus-per-task=1 --gpus-per-task=0'
+one=$(submit alice --partition=grace --nodelist=n1,n2 "$cpus" cluster/slurm.sh --space counted.yaml --study one)
 log=/run/users/alice/work/tune_bn-$one.log
-two=$(submit bob --nodelist=n1 --nodes=1 --cpus-per-task=2 --gpus-per-task=0 cluster/slurm.sh --space counted.yaml --study two)
+two=$(submit bob --nodelist=n1 --nodes=1 "$cpus" cluster/slurm.sh --space counted.yaml --study two)
 await_record "$study" 0
 await_record "$theirs" 0
 look 'both are at work'
@@ -42,31 +52,34 @@ find /run/hosts/n*/tmp/* /run/users -perm -o+w ! -type l > /run/open-to-all
 find /run/hosts/n*/tmp /run/users -iname '*token*' > /run/tokens
 on n1 'ps -eo args=' > /run/command-lines
 
-preempt
+preempt --nodes=3
 await_line "$log" 'is queued again: preempted' 1
 await 60 "test -z \"\$(ls /run/hosts/n1/tmp)\""
+sleep 3
 look 'preempted, one with a GraceTime and one without'
 left_over > /run/left-after-preemption
 mine=$(count "$study") others=$(count "$theirs")
-await_record "$study" "$mine"
 await_record "$theirs" "$others"
-
-SLURMCTLD_PARAMETERS=preempt_send_user_signal slurm_settings > /run/slurm/slurm.conf
-on controller scontrol reconfigure
-preempt
-await_line "$log" 'is queued again: preempted' 2
-look 'preempted with user signals'
-mine=$(count "$study") others=$(count "$theirs")
 await_record "$study" "$mine"
-await_record "$theirs" "$others"
 
 as bob scancel "$two"
-await 40 "grep -q 'ends: cancelled' /run/users/bob/work/tune_bn-$two.log"
+await 60 "grep -q 'ends: cancelled' /run/users/bob/work/tune_bn-$two.log"
 look 'one is cancelled'
 sed -n 's/.*ends: cancelled. To go on: //p' "/run/users/bob/work/tune_bn-$two.log" > /run/to-go-on
 
-on controller "scontrol update jobid=$one timelimit=+2"
-on controller "scontrol update jobid=$one timelimit=\$((\$(squeue --noheader --jobs=$one --format=%M | awk -F: '{ print \$1 }') + 2))"
+SLURMCTLD_PARAMETERS=preempt_send_user_signal slurm_settings > /run/slurm/slurm.conf
+on controller scontrol reconfigure
+preempt --nodelist=n2
+await_line "$log" 'is queued again: preempted' 2
+look 'preempted with user signals'
+# As a user goes on with what was cancelled, by the line that the job left.
+echo 0.02 > /run/counting/bob/pace
+three=$(submit bob --nodelist=n1,n3 "$cpus" "$(sed 's/^sbatch //' /run/to-go-on)")
+mine=$(count "$study")
+await_record "$study" "$mine"
+
+minutes="\$(squeue --noheader --jobs=$one --format=%M | awk -F: '{ print \$1 }')"
+on controller "scontrol update jobid=$one timelimit=\$(($minutes + 2))"
 await_line "$log" 'is queued again: its time limit is near' 1 90
 on controller "scontrol update jobid=$one timelimit=unlimited"
 look 'the time limit was near'
@@ -77,17 +90,11 @@ node_down n2
 sleep 1
 node_up n2
 look 'a node was lost'
-mine=$(count "$study")
-await_record "$study" "$mine"
-on controller "squeue --noheader --jobs=$two --states=all --format=%T" > /run/cancelled
-
-# As a user goes on with what was cancelled, by the line that the job left.
-for user in alice bob; do echo 0.02 > "/run/counting/$user/pace"; done
-three=$(submit bob --nodelist=n1,n3 --cpus-per-task=2 --gpus-per-task=0 "$(sed 's/^sbatch //' /run/to-go-on)")
-await 150 "test -s $study/verdict.json -a -s $theirs/verdict.json"
-await_line "$log" 'exit status 0' 1
-await_line "/run/users/bob/work/tune_bn-$three.log" 'exit status 0' 1
+echo 0.02 > /run/counting/alice/pace
+await_line "$log" 'exit status 0' 1 240
+await_line "/run/users/bob/work/tune_bn-$three.log" 'exit status 0' 1 240
 look 'both have a verdict'
+on controller "squeue --noheader --jobs=$two --states=all --format=%T" > /run/cancelled
 
 # A node fails between the verdict and the end of the job.
 on controller "scontrol requeue $one"
