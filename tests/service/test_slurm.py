@@ -269,9 +269,12 @@ def test_a_wait_that_is_no_number_is_refused(value: str) -> None:
 def test_the_line_to_go_on_is_that_of_the_batch_system(
     job: slurm.Job, controller: Slurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    controller.tell(Command=f"{job.home}/cluster/slurm.sh")
+    job._given = ["--space", "resnet.yaml"]
+    controller.tell(Command=f"{job.home}/cluster/slurm.sh --space resnet.yaml", WorkDir="/somewhere")
     line = "sbatch cluster/slurm.sh --space studies/one/space.yaml --study one --resume"
     assert job.to_go_on() == line
+    controller.tell(Command="/a lab's/slurm.sh", WorkDir="/somewhere")
+    assert job.to_go_on().startswith("""sbatch '/a lab'"'"'s/slurm.sh' --space """)
     driver_told(job, "stopped")
     assert resume_line(job.studies / "one", None).startswith("tune_bn search ")
     monkeypatch.setenv("TUNE_BN_TO_GO_ON", line)

@@ -49,6 +49,7 @@ from tune_bn.service.slurm_control import (
     job_fields,
     kill_wait,
     scontrol,
+    script_of,
 )
 from tune_bn.service.slurm_node import last_words
 from tune_bn.service.slurm_steps import Nodes
@@ -99,6 +100,7 @@ class Job:
         """Empty while the study is to run."""
         self.why_requeue = ""
         """Empty where nobody but Slurm may queue the job again."""
+        self._given: list[str] = []
         self._limit_near = False
         self._ended_by: float | None = None
         """When Slurm will kill whatever is left, on the monotonic clock."""
@@ -113,6 +115,7 @@ class Job:
 
     def run(self, options: list[str]) -> int:
         """From the options of ``tune_bn search`` to the exit status."""
+        self._given = list(options)
         wait, fails = _wait_seconds(self._environment), _missing_fails(self._environment)
         options = self._with_study(options)
         if self.restarts and (status := self._ended_before()) is not None:
@@ -223,7 +226,10 @@ class Job:
         if kind == "signal":
             self._signalled(signal.Signals(who), at_the_steps=False)
         elif kind == "ended":
-            self.nodes.steps[who].ended = True
+            step = self.nodes.steps[who]
+            step.ended = True
+            if self.driver is not None and not self.why_stop and not step.error:
+                self.say(f"lost {who}: {self.nodes.words(who)}")
         elif "signal" in what:
             self._signalled(signal.Signals[what["signal"]], at_the_steps=True)
         elif "error" in what:
@@ -254,7 +260,7 @@ class Job:
             self._limit_near = True
             reason = "its time limit is near"
         else:
-            reason = f"{number.name} was sent to {'its steps' if at_the_steps else 'it'}"
+            reason = f"{number.name} was sent to {'its steps' if at_the_steps else 'the script'}"
         self._limit_near = self._limit_near and fate == RUNNING
         # At all else Slurm knows itself whether the job is to come back.
         if self._limit_near or fate == PREEMPTED:
@@ -309,7 +315,7 @@ class Job:
 
     def to_go_on(self) -> str:
         """The line by which a user goes on with the study in another job."""
-        script = Path(job_fields(self.number).get("Command") or "cluster/slurm.sh")
+        script = Path(script_of(self.number, self._given) or "cluster/slurm.sh")
         words = [
             "sbatch",
             _shown(script, self.home),

@@ -36,6 +36,16 @@ def job_fields(number: str) -> dict[str, str]:
         return {}
 
 
+def script_of(number: str, arguments: Sequence[str]) -> str:
+    """The batch script of a job, which Slurm tells in one breath with its arguments; empty where it does not answer."""
+    try:
+        told = scontrol("show", "job", number, "--oneliner")
+    except RunnerError:
+        return ""
+    command = told.partition(" Command=")[2].partition(" WorkDir=")[0].strip()
+    return command.removesuffix(" ".join(arguments)).strip()
+
+
 def fate_of(told: Mapping[str, str], restarts: int) -> str:
     """What Slurm does with this start of a job, from what it tells of the job (``scontrol show job``).
 

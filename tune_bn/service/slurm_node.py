@@ -109,6 +109,8 @@ class _Node:
         temporary.mkdir()
         # What runs at Ray's side (torch's compiler, Tune) keeps its temporary files here too.
         variables = {"TMPDIR": str(temporary), "RAY_TMPDIR": str(self.folder.path), "RAY_USAGE_STATS_ENABLED": "0"}
+        # How long Ray waits for a worker that it ends by SIGTERM, to which all are deaf here.
+        variables["RAY_kill_worker_timeout_milliseconds"] = "100"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options, *ray_options(self.folder.path)]
         if "--head" in options:
             command += ["--include-dashboard=false", f"--ray-client-server-port={_free_port(address)}"]
