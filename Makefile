@@ -19,7 +19,7 @@ help:
 	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"
 	@echo "make soak         load, many users and fuzz in full, into benchmarks/results (an hour; needs root and PostgreSQL)"
 	@echo "make docs         the pages of docs/ that are written from the code"
-	@echo "make test-system  the tests that start real servers (sshd, mlflow server)"
+	@echo "make test-system  the tests that start real servers (sshd, mlflow server, Slurm)"
 
 install: $(STAMP)
 

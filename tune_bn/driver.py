@@ -36,6 +36,8 @@ LISTEN_SECONDS = 0.2
 """Between two looks at the request to stop. Ray kills the driver of a job 3 s after it said so."""
 _LOOK_SECONDS = 1.0
 """Between two looks for reasons to make it."""
+TO_GO_ON_VARIABLE = "TUNE_BN_TO_GO_ON"
+"""The command that goes on with the study, where that is not `tune_bn search`: a batch system's."""
 
 WORKING, FINISHED, STOPPED, LOST, BROKEN = "working", "finished", "stopped", "lost", "failed"
 
@@ -65,6 +67,8 @@ class DriverState:
     """That of their search stages."""
     device_seconds: float = 0.0
     """Time that tasks held devices (GPUs, or else CPU cores), attempts that came to nothing included."""
+    to_go_on: str = ""
+    """The command that goes on with the study where ``$TUNE_BN_TO_GO_ON`` says that it is not ``tune_bn search``."""
 
     @property
     def ended(self) -> bool:
@@ -80,7 +84,7 @@ class DriverState:
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
     try:
-        content = json.loads(read_bytes(folder.driver_file))
+        content = {"to_go_on": ""} | json.loads(read_bytes(folder.driver_file))  # older drivers say nothing of it
         known = {item.name: content[item.name] for item in fields(DriverState)}
         sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
         return DriverState(**known) if sound else None
@@ -126,6 +130,7 @@ class Driver(Observer):
             seconds=before.seconds,
             search_seconds=before.search_seconds,
             device_seconds=before.device_seconds,
+            to_go_on=os.environ.get(TO_GO_ON_VARIABLE, ""),
         )
 
     @property

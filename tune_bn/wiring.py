@@ -23,7 +23,7 @@ from tune_bn.tracking.fanout import Observers
 from tune_bn.tracking.mlflow_observer import MlflowObserver
 from tune_bn.tracking.mlflow_uri import store_uri
 from tune_bn.training.data import load_dataset
-from tune_bn.training.versions import commit, library_versions
+from tune_bn.training.versions import commit, commit_remark, library_versions
 
 
 def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome]) -> OptunaSampler:
@@ -97,7 +97,7 @@ def run_study(
             console.warn(message)
             log.warn(message)
 
-        for line in remarks:
+        for line in filter(None, (*remarks, commit_remark())):
             warn(line)
         runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn, stop=stop)
         store = store_uri(space.tracking.uri, output)

@@ -18,6 +18,8 @@ FOLDER = REPOSITORY / "cluster"
 CLOUDS = ["config.yaml", "gcp.yaml"]
 INSTALLED = [*CLOUDS, "onprem.yaml"]
 RAY_FILES = [*INSTALLED, "onprem-loopback.yaml"]
+SLURM = sorted((REPOSITORY / "tune_bn" / "service").glob("slurm*.py"))
+"""What ``slurm.sh`` becomes."""
 WITH_PLACES_TO_FILL = [*RAY_FILES, "kuberay.yaml", "slurm.sh"]
 
 
@@ -51,10 +53,11 @@ def test_it_begins_with_what_to_fill_in_and_every_place_to_fill_is_named_there(n
     assert named
     marked = set(re.findall(r"#.*\((\d)\)", content))
     if name == "slurm.sh":
+        content += "".join(path.read_text(encoding="utf-8") for path in SLURM)
         marked |= {
             number
             for number, variable in re.findall(r"^#\s+(\d)\. (\w+):", comment, re.MULTILINE)
-            if f"{variable}:-" in content
+            if f"{variable}:-" in content or f'"{variable}"' in content
         }
     assert marked == set(named)
     assert "FILL-IN" not in content or re.search(r"FILL-IN.*#.*\(\d\)|\(\d\)(.*\n){1,6}.*FILL-IN", content)

@@ -46,7 +46,6 @@ def test_the_search_for_them_finds_those_that_there_are() -> None:
         "gcp.yaml": 2,
         "onprem.yaml": 2,
         "onprem-loopback.yaml": 1,
-        "slurm.sh": 2,
     }
 
 

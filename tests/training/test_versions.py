@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import tune_bn
 from tune_bn.training import versions
 
 Git = Callable[..., str]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -47,6 +51,10 @@ def git(package: Path) -> Git:
 
 def commit() -> str | None:
     return versions.commit.__wrapped__()
+
+
+def remark() -> str | None:
+    return versions.commit_remark.__wrapped__()
 
 
 def code() -> str:
@@ -120,12 +128,88 @@ def test_a_package_that_a_checkout_only_contains_has_no_commit(
     (installed / "__init__.py").touch()
     monkeypatch.setattr(versions, "PACKAGE", installed)
     assert commit() is None
+    assert "is no part of the checkout around it" in (remark() or "")
 
 
 def test_outside_a_checkout_there_is_no_commit(package: Path) -> None:
     assert commit() is None
+    assert "is no checkout, and was not built from one" in (remark() or "")
 
 
 def test_without_git_there_is_no_commit(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert commit() is None
+    assert "git in " in (remark() or "")
+
+
+def test_a_commit_needs_no_remark(git: Git) -> None:
+    assert remark() is None
+
+
+def test_a_checkout_of_somebody_else_gives_its_commit(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    refused = subprocess.run(["git", "-C", str(versions.PACKAGE), "status"], capture_output=True, text=True)
+    assert "dubious ownership" in refused.stderr
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
+    expected = git("rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert commit() == expected
+
+
+def test_a_checkout_that_a_third_put_around_the_package_is_not_asked(
+    git: Git, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions.os, "geteuid", lambda: 12345)
+    stat = Path.stat
+
+    def of_others(path: Path, **options: bool) -> object:
+        found = stat(path, **options)
+        owner = 12345 if path == package else 54321
+        return type("Stat", (), {"st_uid": owner, "st_mode": found.st_mode})
+
+    monkeypatch.setattr(Path, "stat", of_others)
+    assert commit() is None
+    assert "belongs to somebody else" in (remark() or "")
+
+
+@pytest.mark.parametrize("text", ["0" * 40, "a" * 64, "0" * 40 + "-dirty"])
+def test_an_installed_package_names_the_commit_that_it_was_built_from(package: Path, text: str) -> None:
+    (package / "commit.txt").write_text(text + "\n")
+    assert (commit(), remark()) == (text, None)
+
+
+@pytest.mark.parametrize("text", ["", "unknown", "\xff", "0" * 39])
+def test_a_spoilt_file_names_none(package: Path, text: str) -> None:
+    (package / "commit.txt").write_text(text, encoding="latin-1")
+    assert commit() is None
+
+
+@pytest.mark.parametrize(("change", "ending"), [(False, ""), (True, "-dirty")])
+def test_a_wheel_holds_its_commit(tmp_path: Path, change: bool, ending: str) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "tune_bn").mkdir(parents=True)
+    (checkout / "tune_bn/__init__.py").write_text("__version__ = '1'\n")
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    (checkout / "search_spaces").mkdir()
+    (checkout / "search_spaces/one.yaml").touch()
+    (checkout / ".gitignore").write_text("dist/\n")
+    who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "."], [*who, "commit", "--quiet", "--message", "all"]):
+        subprocess.run(["git", "-C", str(checkout), *arguments], check=True)
+    head = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if change:
+        (checkout / "tune_bn/__init__.py").write_text("__version__ = '2'\n")
+    # By way of the sdist, as `python -m build` does it: that has no .git.
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist"], cwd=checkout, check=True)
+    (sdist,) = (checkout / "dist").iterdir()
+    shutil.unpack_archive(sdist, tmp_path / "unpacked")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    for folder in (checkout, unpacked):
+        subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=folder, check=True)
+        (wheel,) = (folder / "dist").glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            assert archive.read("tune_bn/commit.txt").decode() == f"{head}{ending}\n"
+        assert not (folder / "dist/commit.txt").exists()

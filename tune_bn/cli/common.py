@@ -115,8 +115,13 @@ def say(text: str) -> None:
 
 
 def resume_line(folder: Path, address: str | None) -> str:
+    from tune_bn.driver import TO_GO_ON_VARIABLE, read_driver_state
     from tune_bn.service.jobs import read_job
 
+    # A batch system's study would train on the login node otherwise.
+    state = read_driver_state(StudyFolder(folder))
+    if line := os.environ.get(TO_GO_ON_VARIABLE) or (state.to_go_on if state is not None else ""):
+        return line
     words = ["tune_bn", "search", "--space", shown(folder / "space.yaml"), "--study", folder.name]
     if folder.parent != STUDIES.absolute():
         words += ["--output", shown(folder.parent)]

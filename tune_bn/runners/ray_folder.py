@@ -70,10 +70,11 @@ class RayFolder(OwnFolder):
     Args:
         environment: the environment variables.
         fallbacks: folders to try where the environment names none that will do.
+        place: the folder to make, as another host made it; None: as the environment says.
         tell: takes one line where the environment's folder will not do.
 
     Raises:
-        RunnerError: ``$RAY_TMPDIR`` will not do, or no folder at all.
+        RunnerError: ``$RAY_TMPDIR`` or ``place`` will not do, or no folder at all.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class RayFolder(OwnFolder):
         environment: Mapping[str, str] = os.environ,
         *,
         fallbacks: tuple[str, ...] = ("/tmp", "/var/tmp", "/dev/shm"),
+        place: Path | None = None,
         tell: Callable[[str], None],
     ) -> None:
-        super().__init__(_made(environment, fallbacks, tell), [f"{name}{'[0-9a-f]' * 4}" for name in _NAMES])
+        made = _made(environment, fallbacks, tell) if place is None else _made_at(place)
+        super().__init__(made, [f"{name}{'[0-9a-f]' * 4}" for name in _NAMES])
 
 
 def _made(environment: Mapping[str, str], fallbacks: tuple[str, ...], tell: Callable[[str], None]) -> Path:
@@ -105,6 +108,21 @@ def _made(environment: Mapping[str, str], fallbacks: tuple[str, ...], tell: Call
             return made
         reasons.append(f"{place}, {reason}")
     raise RunnerError(f"{VARIABLE}: no folder for Ray's files ({'; '.join(reasons)}); accepted: {_accepted()}")
+
+
+def _made_at(place: Path) -> Path:
+    """The folder of another host, on this one too: the nodes of a Ray name files of each other."""
+    try:
+        room = shutil.disk_usage(place.parent).free
+        if room < LEAST_ROOM:
+            raise OSError(f"{room >> 20} MiB are left")
+        place.mkdir(mode=0o700)
+    except OSError as error:
+        raise RunnerError(
+            f"{place}: the head's folder for Ray's files cannot be made on this node ({error.strerror or error}); "
+            f"accepted: {VARIABLE}=FOLDER in which every node can make one"
+        ) from None
+    return place
 
 
 def _sweep(base: Path, siblings: Iterable[str]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import re
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +16,8 @@ import tune_bn
 from tune_bn.method.user_network import is_user_network, source_packages, source_sha256
 
 PACKAGE = Path(tune_bn.__file__).parent
+BUILT_FROM = "commit.txt"
+"""The commit of a package that was built from a checkout (``hatch_build.py``)."""
 
 
 @cache
@@ -41,19 +46,54 @@ def library_versions(*archs: str) -> dict[str, str]:
 
 @cache
 def commit() -> str | None:
-    """Git commit of the checkout that this package is imported from, ``-dirty`` if it was changed; None for a wheel."""
+    """Git commit of the checkout that this package is imported from, or was built from, ``-dirty`` if it was changed.
+
+    None where none is to be had; :func:`commit_remark` says why.
+    """
+    return _commit()[0]
+
+
+@cache
+def commit_remark() -> str | None:
+    """One line on why :func:`commit` is None; None where it is not."""
+    known, why = _commit()
+    if known is not None:
+        return None
+    return f"records will name no commit: {why}; their versions.code, a hash of its files, tells this code from others"
+
+
+def _commit() -> tuple[str | None, str]:
+    """The commit, or None and why."""
+    with suppress(OSError, UnicodeDecodeError):
+        built_from = (PACKAGE / BUILT_FROM).read_text(encoding="ascii").strip()
+        if re.fullmatch(r"[0-9a-f]{40,64}(-dirty)?", built_from):
+            return built_from, ""
+    checkout = next((folder for folder in PACKAGE.parents if (folder / ".git").exists()), None)
+    if checkout is None:
+        return None, f"{PACKAGE} is no checkout, and was not built from one"
+    # Git reads nothing of another user's checkout unless told that it is safe: its configuration may name commands.
+    # Whoever owns this package runs code here anyway; anybody else may not.
+    owners = {os.geteuid(), 0, PACKAGE.stat().st_uid}
+    if not owners >= {checkout.stat().st_uid, (checkout / ".git").stat().st_uid}:
+        return None, f"{checkout} belongs to somebody else than {PACKAGE}"
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PACKAGE), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        trusted = ["-c", f"safe.directory={checkout.resolve()}", "-c", "core.fsmonitor=false"]
+        command = ["git", *trusted, "-C", str(PACKAGE), *arguments]
+        # Reading changes nothing there: a shared installation may not be written to.
+        variables = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
 
     try:
         if not git("ls-files", "--", "__init__.py"):
-            return None
+            return None, f"{PACKAGE} is no part of the checkout around it, and was not built from one"
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else ""), ""
+    except subprocess.CalledProcessError as error:
+        return None, f"git in {checkout}: {(error.stderr.strip().splitlines() or ['it failed'])[0]}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"git in {checkout}: {error}"
 
 
 def _code_hash() -> str:
