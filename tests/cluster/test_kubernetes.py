@@ -60,7 +60,7 @@ def test_the_ray_of_the_cluster_and_of_its_image_is_the_one_that_the_project_pin
     (pinned,) = re.findall(r"^ray==(\S+)$", (REPOSITORY / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     image = (REPOSITORY / "cluster" / "Dockerfile").read_text(encoding="utf-8")
     assert CLUSTER["rayVersion"] == pinned
-    assert re.findall(r"^FROM \S+:([\d.]+)-", image, re.MULTILINE) == [pinned]
+    assert re.findall(r"^ARG BASE=\S+:([\d.]+)-", image, re.MULTILINE) == [pinned]
 
 
 def test_gpu_workers_come_from_none_and_spot_ones_first() -> None:

@@ -11,6 +11,7 @@ AWS_ENDPOINT_URL is where the API is. The name of a host is the end of its insta
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -62,6 +63,9 @@ class Metadata(BaseHTTPRequestHandler):
             }.get(self.path)
         )
 
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
     def _answer(self, text: str | None, status: int = 200) -> None:
         body = (text or "").encode()
         self.send_response(404 if text is None else status)
@@ -78,6 +82,7 @@ def serve() -> None:
     Instance.spot_instance_request_id = property(
         lambda self: f"sir-{self.id[-8:]}" if self.lifecycle == "spot" else None
     )
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     endpoint = urlsplit(os.environ["AWS_ENDPOINT_URL"])
     ThreadedMotoServer(str(endpoint.hostname), endpoint.port, verbose=False).start()
     threading.Thread(target=ThreadingHTTPServer(METADATA, Metadata).serve_forever, daemon=True).start()

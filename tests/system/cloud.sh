@@ -29,9 +29,10 @@ export AWS_ACCESS_KEY_ID=a-person AWS_SECRET_ACCESS_KEY=a-secret
 amazon() { python "$here/amazon.py" "$@"; }
 MOTO_IAM_LOAD_MANAGED_POLICIES=true amazon serve 2> /run/logs/amazon | while read -r what name address; do
   echo "$what $name, after $SECONDS s" >> /run/logs/hosts
+  # Without the pipe as their input, from which ssh would read.
   case $what in
-    up) host_up "$name" "$address" >> /run/logs/hosts 2>&1 ;;
-    down) host_down "$name" >> /run/logs/hosts 2>&1 ;;
+    up) host_up "$name" "$address" >> /run/logs/hosts 2>&1 < /dev/null ;;
+    down) host_down "$name" >> /run/logs/hosts 2>&1 < /dev/null ;;
   esac
 done &
 note() { echo "== $*, after $SECONDS s" >> /run/logs/story; }
@@ -67,14 +68,14 @@ look 'the study went on'
 second=$(workers | tr ' ' '\n' | tail -n 1)
 amazon announce "$second"
 note "$second was announced"
-await 60 "grep -qs ^drained /run/hosts/$second/home/preemption.log"
-await 60 "! pgrep -f '^ray::.*[T]rainable' --ns $(cat /run/hosts/$second.pid) > /dev/null"
+await 60 "grep -qs '^drained' /run/hosts/$second/home/preemption.log"
+await 60 "! pgrep -f ray::TaskTrainable --ns $(cat "/run/hosts/$second.pid") --nslist net > /dev/null"
 note 'it was drained'
 amazon take "$second"
 
 wait "$submit"
 look 'the study is finished'
-await 60 "test -z \"\$(python $here/amazon.py list | grep gpu_worker | grep running)\""
+await 60 "! python $here/amazon.py list | grep gpu_worker | grep -q running"
 look 'idle workers are gone'
 head tune_bn status --json > /run/status.json
 ray down --yes "$CLUSTER" > /run/logs/down 2>&1 < /dev/null
