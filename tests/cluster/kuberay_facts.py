@@ -1,4 +1,4 @@
-"""What KubeRay's CRDs say of the keys of a RayCluster and a RayJob, as a table, and a document checked against it.
+"""What KubeRay's CRDs say of the keys of a RayCluster and a RayJob, as a table.
 
 ``kuberay_facts.tsv`` beside this file is made from the CRDs themselves, so no name in it was written by hand:
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from schema_facts import HEADING, Fact
 
 RELEASES = ("1.5.0", "1.6.0", "1.6.2", "1.7.0")
-TABLE = Path(__file__).with_suffix(".tsv")
 KINDS = {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}
 KUBERNETES = {
     "template": "PodTemplateSpec",
@@ -38,17 +38,6 @@ KUBERNETES = {
     "valueFrom": "EnvVarSource",
 }
 """Keys under which a type of Kubernetes itself stands; ``resources`` is one where it has ``limits``."""
-JSON_TYPES = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict, "map": dict}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One key; ``type`` is one of JSON's, ``map`` for keys of the user's own, or ``k8s:`` and a name."""
-
-    type: str
-    since: str
-    required: bool
-    values: tuple[str, ...]
 
 
 def facts(schema: dict[str, Any], path: str) -> Iterator[tuple[str, Fact]]:
@@ -62,10 +51,10 @@ def facts(schema: dict[str, Any], path: str) -> Iterator[tuple[str, Fact]]:
         if where == "rayClusterSpec":
             foreign = "RayCluster"
         if foreign is not None:
-            kind = f"k8s:{foreign}"
+            kind = f"other:{foreign}"
         elif "additionalProperties" in child:
             kind = "map"
-        yield where, Fact(kind, "", name in schema.get("required", ()), tuple(child.get("enum", ())))
+        yield where, Fact(kind, tuple(child.get("enum", ())), name in schema.get("required", ()))
         if foreign is None:
             yield from facts(child, where)
             yield from facts(child.get("items", {}), f"{where}[]")
@@ -77,7 +66,7 @@ def make(checkout: Path) -> Iterator[str]:
         f"v{r}" for r in RELEASES
     )
     yield "# Licence of the source: Apache License 2.0. Made by kuberay_facts.py; nothing but the facts is copied."
-    yield "kind\tpath\ttype\tsince\trequired\tvalues"
+    yield HEADING
     for kind, file in KINDS.items():
         since: dict[str, str] = {}
         for release in RELEASES:
@@ -89,66 +78,7 @@ def make(checkout: Path) -> Iterator[str]:
             known = dict(facts(version["schema"]["openAPIV3Schema"]["properties"]["spec"], ""))
             since = {path: since.get(path, release) for path in known}
         for path, fact in known.items():
-            required = "required" if fact.required else ""
-            yield "\t".join([kind, path, fact.type, since[path], required, ",".join(fact.values)])
-
-
-def table() -> dict[str, dict[str, Fact]]:
-    """The table, by kind and path."""
-    found: dict[str, dict[str, Fact]] = {kind: {} for kind in KINDS}
-    for line in TABLE.read_text(encoding="utf-8").splitlines()[3:]:
-        kind, path, type_, since, required, values = line.split("\t")
-        found[kind][path] = Fact(type_, since, required == "required", tuple(filter(None, values.split(","))))
-    return found
-
-
-def faults(kind: str, spec: dict[str, Any]) -> list[str]:
-    """What KubeRay's newest release would refuse or drop."""
-    return [*_faults(table()[kind], spec, "")]
-
-
-def since(kind: str, spec: dict[str, Any]) -> str:
-    """The release that a spec without faults needs."""
-    known = table()[kind]
-    return max(known[path].since for path in _paths(known, spec, ""))
-
-
-def _faults(known: dict[str, Fact], node: dict[str, Any], path: str) -> Iterator[str]:
-    for where, fact in known.items():
-        if fact.required and where.rpartition(".")[0] == path and where.rpartition(".")[2] not in node:
-            yield f"{where}: missing"
-    for name, value in node.items():
-        where = f"{path}.{name}" if path else name
-        fact = known.get(where)
-        if fact is None:
-            yield f"{where}: unknown"
-        elif not fact.type.startswith("k8s:") and fact.type != "any":
-            if type(value) is not JSON_TYPES[fact.type]:
-                yield f"{where}: got {value!r}; accepted: {fact.type}"
-            elif fact.values and value not in fact.values:
-                yield f"{where}: got {value!r}; accepted: {', '.join(fact.values)}"
-            elif fact.type == "map":
-                yield from (
-                    f"{where}.{key}: got {item!r}; accepted: string"
-                    for key, item in value.items()
-                    if type(item) is not str
-                )
-            elif fact.type == "object":
-                yield from _faults(known, value, where)
-            elif fact.type == "array":
-                for item in value:
-                    yield from _faults(known, item, f"{where}[]") if isinstance(item, dict) else ()
-
-
-def _paths(known: dict[str, Fact], node: dict[str, Any], path: str) -> Iterator[str]:
-    for name, value in node.items():
-        where = f"{path}.{name}" if path else name
-        yield where
-        if known[where].type == "object":
-            yield from _paths(known, value, where)
-        elif known[where].type == "array":
-            for item in value:
-                yield from _paths(known, item, f"{where}[]") if isinstance(item, dict) else ()
+            yield replace(fact, since=since[path]).line(kind, path)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import kuberay_facts
 import kubernetes_validate
 import pod_security
 import pytest
 import yaml
+from kuberay_facts import RELEASES
+from schema_facts import Table
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "cluster" / "kuberay.yaml").read_text(encoding="utf-8")
 DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all(TEXT))
 SPECS = {document["kind"]: document["spec"] for document in DOCUMENTS if document["apiVersion"] == "ray.io/v1"}
 NEWEST = "1.36"
+KUBERAY = Table(Path(__file__).with_name("kuberay_facts.tsv"))
 
 
 def pods() -> dict[str, dict[str, Any]]:
@@ -51,7 +53,7 @@ PODS = pods()
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
 def test_the_crds_of_kuberay_accept_it(kind: str) -> None:
-    assert kuberay_facts.faults(kind, SPECS[kind]) == []
+    assert KUBERAY.faults(kind, SPECS[kind]) == []
 
 
 @pytest.mark.parametrize(
@@ -86,25 +88,24 @@ def test_the_crds_of_kuberay_accept_it(kind: str) -> None:
 def test_what_they_do_not_know_is_noticed(kind: str, change: Callable[[dict[str, Any]], Any], fault: str) -> None:
     spec = copy.deepcopy(SPECS[kind])
     change(spec)
-    (said,) = kuberay_facts.faults(kind, spec)
+    (said,) = KUBERAY.faults(kind, spec)
     assert re.search(fault, said), said
 
 
 def test_the_file_and_the_page_name_the_oldest_operator_that_knows_every_key() -> None:
-    needed = max(kuberay_facts.since(kind, spec) for kind, spec in SPECS.items()).removesuffix(".0")
+    needed = max(KUBERAY.since(kind, spec) for kind, spec in SPECS.items()).removesuffix(".0")
     page = (REPOSITORY / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     assert re.findall(r"operator (\d+\.\d+) or later", TEXT) == [needed]
     assert re.findall(r"operator\s+(\d+\.\d+)\s+or\s+later", page) == [needed]
     without = copy.deepcopy(SPECS["RayCluster"])
     for group in without["workerGroupSpecs"]:
         del group["priority"]
-    assert kuberay_facts.since("RayCluster", without) == "1.6.0", "priority is what the newer one is needed for"
+    assert KUBERAY.since("RayCluster", without) == "1.6.0", "priority is what the newer one is needed for"
 
 
 def test_the_table_names_its_source_and_its_licence() -> None:
-    source, licence, *_ = kuberay_facts.TABLE.read_text(encoding="utf-8").splitlines()
-    assert all(f"v{release}" in source for release in kuberay_facts.RELEASES)
-    assert "Apache License 2.0" in licence
+    assert all(f"v{release}" in KUBERAY.source for release in RELEASES)
+    assert "Apache License 2.0" in KUBERAY.licence
 
 
 @pytest.mark.parametrize("name", PODS)
