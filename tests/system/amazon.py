@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 import boto3
 
 METADATA = ("169.254.169.254", 80)
-NOTICES = Path("/run/amazon/notices")
+STATE = Path("/run/amazon")
+"""A file for each address whose instance will be taken; ``no-spot``: there is none to be had."""
 AUTHORIZED_KEYS = Path("/run/ssh/user_key.pub")
 ROLE = "ray-autoscaler-v1"
 
@@ -54,7 +55,7 @@ class Metadata(BaseHTTPRequestHandler):
             "Token": "a-token",
             "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 21600)),
         }
-        notice = NOTICES / self.client_address[0]
+        notice = STATE / self.client_address[0]
         return self._answer(
             {
                 "/latest/meta-data/iam/security-credentials/": ROLE,
@@ -75,18 +76,27 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 def serve() -> None:
-    from moto.ec2.models.instances import Instance
+    from moto.ec2.exceptions import EC2ClientError
+    from moto.ec2.models.instances import Instance, InstanceBackend
     from moto.server import ThreadedMotoServer
 
     # Amazon's instances have it, Moto's do not; by it Ray knows those that can be terminated alone.
     Instance.spot_instance_request_id = property(
         lambda self: f"sir-{self.id[-8:]}" if self.lifecycle == "spot" else None
     )
+    launched = InstanceBackend.run_instances
+
+    def launch(*given: Any, **options: Any) -> Any:
+        if options.get("instance_market_options") and (STATE / "no-spot").exists():
+            raise EC2ClientError("InsufficientInstanceCapacity", "There is no Spot capacity available.")
+        return launched(*given, **options)
+
+    InstanceBackend.run_instances = launch
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     endpoint = urlsplit(os.environ["AWS_ENDPOINT_URL"])
     ThreadedMotoServer(str(endpoint.hostname), endpoint.port, verbose=False).start()
     threading.Thread(target=ThreadingHTTPServer(METADATA, Metadata).serve_forever, daemon=True).start()
-    NOTICES.mkdir(parents=True)
+    STATE.mkdir()
     # As in an account that Ray has used before: after making them, Ray would wait half a minute for them to spread.
     iam = boto3.client("iam")
     iam.create_instance_profile(InstanceProfileName=ROLE)
@@ -135,7 +145,7 @@ def main() -> None:
         return None
     (instance,) = [instance for instance in instances() if name_of(instance) == names[0]]
     if verb == "announce":
-        (NOTICES / instance["PrivateIpAddress"]).write_text('{"action": "terminate"}')
+        (STATE / instance["PrivateIpAddress"]).write_text('{"action": "terminate"}')
     else:
         boto3.client("ec2").terminate_instances(InstanceIds=[instance["InstanceId"]])
     return None

@@ -28,7 +28,7 @@ cp "$SPACE" /run/cloud.yaml
 export AWS_ACCESS_KEY_ID=a-person AWS_SECRET_ACCESS_KEY=a-secret
 amazon() { python "$here/amazon.py" "$@"; }
 MOTO_IAM_LOAD_MANAGED_POLICIES=true amazon serve 2> /run/logs/amazon | while read -r what name address; do
-  echo "$what $name, after $SECONDS s" >> /run/logs/hosts
+  echo "$what $name $address, after $SECONDS s" >> /run/logs/hosts
   # Without the pipe as their input, from which ssh would read.
   case $what in
     up) host_up "$name" "$address" >> /run/logs/hosts 2>&1 < /dev/null ;;
@@ -38,48 +38,51 @@ done &
 note() { echo "== $*, after $SECONDS s" >> /run/logs/story; }
 look() { note "$1"; amazon list >> /run/logs/story; }
 await() { timeout "$1" bash -c "until $2; do sleep 0.2; done" || { note "waited in vain: $2"; return 1; }; }
-workers() { amazon list | python -c '
-import json, sys
-rows = [json.loads(line) for line in sys.stdin]
-print(*[row["name"] for row in rows if row["type"] == "gpu_worker" and row["state"] == "running"])'; }
-head() { ray exec "$CLUSTER" "$*" 2> /dev/null < /dev/null; }
-study=/run/shared/cloud
-await 30 'test -d /run/amazon/notices'
+workers() { amazon list | sed -n 's/.*"name": "\([^"]*\)", "type": "gpu_worker", "state": "running".*/\1/p'; }
+records() { cat /run/shared/cloud/records.jsonl 2> /dev/null | wc -l; }
+trains() { pgrep -f ray::TaskTrainable --ns "$(cat "/run/hosts/$1.pid")" --nslist net > /dev/null; }
+export here
+export -f amazon workers records trains
+await 30 'test -d /run/amazon'
 
+trap 'rm -rf /tmp/ray_ssh_*/"$(printf %s "$NAME" | sha256sum | cut -c1-10)"' EXIT
 ray up --yes "$CLUSTER" > /run/logs/up 2>&1 < /dev/null
 look 'the head is up'
+head=$(ray get-head-ip "$CLUSTER" 2> /dev/null | tail -n 1)
 cp /run/cloud.yaml "$(ls -d /run/hosts/*/home)/cloud.yaml"
 ray submit "$CLUSTER" "$REPOSITORY/cluster/search.py" -- --space cloud.yaml --study cloud > /run/logs/search 2>&1 < /dev/null &
 submit=$!
 
 # Trials wait for workers, and workers come.
-await 200 "test \"\$(cat $study/records.jsonl 2> /dev/null | wc -l)\" -ge 1"
-look 'a run is recorded'
-read -r first others <<< "$(workers)"
+await 200 'test "$(records)" -ge 1 && test "$(workers | wc -l)" -ge 2'
+look 'two workers, and a run is recorded'
+{ read -r first; read -r second; } <<< "$(workers)"
 
-# Amazon takes an instance without notice.
+# Amazon takes an instance without notice, and has no other at that price.
+touch /run/amazon/no-spot
 amazon take "$first"
 note "$first was taken"
-before=$(wc -l < "$study/records.jsonl")
-await 100 "test \"\$(wc -l < $study/records.jsonl)\" -ge $((before + 2))"
-look 'the study went on'
+before=$(records)
+await 100 'amazon list | grep gpu_worker | grep on-demand | grep -q running'
+rm /run/amazon/no-spot
+await 100 "test \"\$(records)\" -ge $((before + 2))"
+look 'the study goes on, on a worker at the full price'
 
-# It announces that it will take another one.
-second=$(workers | tr ' ' '\n' | tail -n 1)
+# It announces that it will take another one, and does.
 amazon announce "$second"
 note "$second was announced"
 await 60 "grep -qs '^drained' /run/hosts/$second/home/preemption.log"
-await 60 "! pgrep -f ray::TaskTrainable --ns $(cat "/run/hosts/$second.pid") --nslist net > /dev/null"
+await 60 "! trains $second"
 note 'it was drained'
 amazon take "$second"
 
 wait "$submit"
 look 'the study is finished'
-await 60 "! python $here/amazon.py list | grep gpu_worker | grep -q running"
+await 60 'test -z "$(workers)"'
 look 'idle workers are gone'
-head tune_bn status --json > /run/status.json
+on "$head" tune_bn status --json > /run/status.json
 ray down --yes "$CLUSTER" > /run/logs/down 2>&1 < /dev/null
 look 'the cluster is down'
 amazon list > /run/instances.jsonl
-await 20 "! pgrep -x 'raylet|gcs_server' > /dev/null"
+await 20 "! pgrep -x 'raylet|gcs_server|postgres' > /dev/null"
 ps -eo comm= > /run/processes

@@ -71,10 +71,14 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     instances = [json.loads(line) for line in (run / "instances.jsonl").read_text().splitlines()]
     (head,) = [instance for instance in instances if instance["type"] == "head"]
     workers = [instance for instance in instances if instance["type"] == "gpu_worker"]
-    assert len(workers) >= 3, "two, and one for each that was taken while trials waited"
-    assert {worker["lifecycle"] for worker in workers} == {"spot"}
-    assert {worker["state"] for worker in workers} == {"terminated"}
-    assert (head["state"], head["lifecycle"]) == ("stopped", "on-demand"), "its disk stays, as the file says"
+    spot = [worker["state"] for worker in workers if worker["lifecycle"] == "spot"]
+    full_price = [worker["state"] for worker in workers if worker["lifecycle"] == "on-demand"]
+    assert len(spot) >= 2
+    assert set(spot) == {"terminated"}
+    assert set(full_price) == {"stopped"}, (
+        "it came when no other was to be had, and stays with its disk as the file says"
+    )
+    assert (head["state"], head["lifecycle"]) == ("stopped", "on-demand")
     assert {instance["tokens"] for instance in instances} == {"required"}
     assert {tuple(instance["groups"]) for instance in instances} == {("tune-bn",)}
     assert not set((run / "processes").read_text().split()) & {"raylet", "gcs_server", "postgres", "sshd"}
@@ -84,4 +88,4 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     assert status["cost"] == pytest.approx(PRICE * status["device_hours"], abs=1e-4)
     story = (run / "logs" / "story").read_text(encoding="utf-8")
     finished = story.partition("the study is finished")[2]
-    assert re.search(r'"gpu_worker", "state": "terminated"', finished)
+    assert not re.search(r'"gpu_worker", "state": "(running|pending)"', finished.partition("idle workers are gone")[2])
