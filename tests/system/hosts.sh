@@ -1,16 +1,18 @@
 # Sourced after sandbox.sh: hosts of their own on one machine. Each has a network, processes, a home, temporary folders and
 # an sshd of its own, so that what works between them works over ssh and the network alone, and a host can be lost whole.
 #
-# begin_hosts            a network 10.77.0.0/24 with this shell at 10.77.0.254, and a key pair in /run/ssh
-# host_up NAME ADDRESS   start a host, or start it again with the disk that it had
+# begin_hosts [ADDRESS BITS]   a network, by default 10.77.0.0/24 with this shell at 10.77.0.254, and a key pair in /run/ssh
+# host_up NAME ADDRESS   start a host, or start it again with the disk that it had; a name has 13 characters at most
 # host_down NAME         the power goes out
 # host_cut NAME, host_join NAME   take it from the network, and give it back
 
 begin_hosts() {
+  gateway=${1:-10.77.0.254}
+  bits=${2:-24}
   mkdir -p /run/netns /run/ssh /run/sshd /run/hosts
   ssh-keygen -q -t ed25519 -N '' -f /run/ssh/user_key
   ip link add bridge type bridge
-  ip addr add 10.77.0.254/24 dev bridge
+  ip addr add "$gateway/$bits" dev bridge
   ip link set bridge up
 }
 
@@ -25,9 +27,9 @@ host_up() {
     ip link add "v-$name" type veth peer name eth0 netns "$name"
     ip link set "v-$name" master bridge up
     ip -n "$name" link set lo up
-    ip -n "$name" addr add "$address/24" dev eth0
+    ip -n "$name" addr add "$address/$bits" dev eth0
     ip -n "$name" link set eth0 up
-    ip -n "$name" route add default via 10.77.0.254
+    ip -n "$name" route add default via "$gateway"
   fi
   rm -rf "$disk"/ray/* "$disk"/tmp/*
   # Not by `ip netns exec`, which would remount /sys and hide what this shell mounted.
