@@ -13,7 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_bn.errors import DataError, Interrupted, MethodError, RunnerError, StudyError, TrackingError, TuneBNError
+from tune_bn.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    MethodError,
+    RunnerError,
+    StudyError,
+    TrackingError,
+    TuneBNError,
+)
 from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
 app = typer.Typer(
@@ -111,6 +120,14 @@ def say(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def looks_of(text: str) -> list[int]:
+    """The numbers of pairs that ``--looks`` names."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,6}", part, re.ASCII) for part in parts):
+        raise ConfigError("--looks", text, "whole numbers of pairs, such as 5,10,15")
+    return [int(part) for part in parts]
 
 
 def resume_line(folder: Path, address: str | None) -> str:
