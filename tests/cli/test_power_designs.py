@@ -68,6 +68,12 @@ def test_the_looks_follow_the_seeds_where_none_are_named(typed):
     assert json.loads(out)["design"] is None
 
 
+@pytest.mark.parametrize(("effect", "warned"), [("5", True), ("3", True), ("1.5", False), ("0.675", False)])
+def test_so_few_seeds_are_recommended_with_a_caution(typed, effect, warned):
+    _, out, _ = typed("power", *D_Z, "--effect", effect)
+    assert ("rests on normal differences alone. From 5 pairs on it need not." in out) == warned
+
+
 def test_futility_may_be_left_out(typed):
     with_bound, without = (
         json.loads(typed("power", *D_Z, "--json", *more)[1]) for more in ((), ("--futility", "none"))

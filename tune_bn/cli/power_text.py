@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,6 +89,17 @@ def _choice(answer: Mapping[str, Any]) -> list[str]:
         *table(head, rows),
         "",
         f"* recommended: {_recommendation(best, found[0])}",
+        *_caution(best, answer["level"]),
+    ]
+
+
+def _caution(best: Mapping[str, Any], level: float) -> list[str]:
+    n = best["pairs_at_most"]
+    if 0.5**n <= level:
+        return []
+    return [
+        f"With {n} pairs no test free of assumptions on the distribution can go below p = 1/2^{n} = {0.5**n:g}: this "
+        f"rests on normal differences alone. From {math.ceil(-math.log2(level))} pairs on it need not."
     ]
 
 
