@@ -11,8 +11,7 @@ complete). Every two configurations of the stratum make a pair on every seed the
 The ratio of both metrics' variances has a 95 % interval by the bootstrap over configurations, 4,000 resamples. It is
 that of the upper half of the configurations, by the mean of their best validation accuracy, since a confirmation
 compares good ones; and, beside it, of all. A metric that spreads less is of no use where it also tells configurations
-apart less: ``signal`` is the ratio of the standard deviations of their means, from which the noise of the means is
-taken.
+apart less: ``signal`` is the ratio of the standard deviations of the means of the configurations, less their noise.
 
 The paper's metric is ``test_accuracy``, of the best validation epoch; ``final_test_accuracy`` is that of the last.
 """
@@ -56,33 +55,36 @@ def usable(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame.groupby(["gamma", "c"])["seed"].transform("nunique") >= 2]
 
 
-def residuals(frame: pd.DataFrame, score: str) -> tuple[Array, int]:
-    """What is left of the scores after a mean for each configuration and each seed, and its degrees of freedom."""
-    cells = pd.factorize(frame["gamma"].astype(str) + "/" + frame["c"].astype(str))[0]
-    seeds = pd.factorize(frame["seed"])[0]
+def cells_of(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """The configuration of each run as a number from 0."""
+    return np.asarray(pd.factorize(frame["gamma"].astype(str) + "/" + frame["c"].astype(str))[0])
+
+
+def fitted(frame: pd.DataFrame, score: str) -> tuple[Array, Array, int]:
+    """Least squares with a mean for each configuration and each seed: what is left, the former, degrees of freedom."""
+    cells, seeds = cells_of(frame), pd.factorize(frame["seed"])[0]
     layout = np.hstack([np.eye(cells.max() + 1)[cells], np.eye(seeds.max() + 1)[seeds]])
     values = frame[score].to_numpy(dtype=float)
-    fitted = layout @ np.linalg.lstsq(layout, values, rcond=None)[0]
-    return values - fitted, len(values) - int(np.linalg.matrix_rank(layout))
+    effects = np.linalg.lstsq(layout, values, rcond=None)[0]
+    df = len(values) - int(np.linalg.matrix_rank(layout))
+    return values - layout @ effects, effects[: cells.max() + 1], df
 
 
 def compared(frame: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
     """Variances of the paired differences under both metrics and their ratio, with its interval."""
-    left = {key: residuals(frame, score) for key, score in METRICS.items()}
-    df = left["best"][1]
-    cells = pd.factorize(frame["gamma"].astype(str) + "/" + frame["c"].astype(str))[0]
+    found = {key: fitted(frame, score) for key, score in METRICS.items()}
+    cells, df = cells_of(frame), found["best"][2]
     number = int(cells.max()) + 1
-    squares = {key: np.bincount(cells, values**2, number) for key, (values, _) in left.items()}
+    squares = {key: np.bincount(cells, left**2, number) for key, (left, _, _) in found.items()}
     drawn = rng.integers(number, size=(RESAMPLES, number))
     best, final = (squares[key][drawn].sum(axis=1) for key in ("best", "final"))
     low, high = np.quantile(final / best, [0.025, 0.975])
-    means = frame.groupby(["gamma", "c"])[list(METRICS.values())].mean()
-    counts = frame.groupby(["gamma", "c"])["seed"].nunique()
     variance = {key: 2 * float(squares[key].sum()) / df for key in METRICS}
-    signal = {}
-    for key, score in METRICS.items():
-        noise = variance[key] / 2 * float(np.mean(1 / counts))
-        signal[key] = math.sqrt(max(float(means[score].var(ddof=1)) - noise, 0.0))
+    share = float(np.mean(1 / np.bincount(cells)))
+    signal = {
+        key: math.sqrt(max(float(np.var(means, ddof=1)) - variance[key] / 2 * share, 0.0))
+        for key, (_, means, _) in found.items()
+    }
     return {
         "configurations": number,
         "seeds": int(frame["seed"].nunique()),
