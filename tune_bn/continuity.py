@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.plan import read_plan
-from tune_bn.errors import StudyError
+from tune_bn.errors import StudyError, listed
 from tune_bn.provenance import CLASSES, data_changes
 from tune_bn.records import FAILED, read_bytes, write_json, writing
 from tune_bn.spec import Space

@@ -6,8 +6,10 @@ with status 2; no traceback reaches the user.
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,16 @@ def own_fault(error: BaseException) -> str | None:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; the name of its class where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def listed(values: Sequence[Any], *, limit: int = 5) -> str:
+    """``a, b, c and 27 more``; text is quoted only where it holds more than a name does."""
+    words = [
+        value if isinstance(value, str) and value.isprintable() and value else json.dumps(value, default=repr)
+        for value in values[:limit]
+    ]
+    more = f" and {len(values) - limit} more" if len(values) > limit else ""
+    return ", ".join(words) + more
 
 
 class TuneBNError(Exception):

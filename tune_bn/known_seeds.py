@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tune_bn.analysis.plan import read_plan
-from tune_bn.errors import TuneBNError
+from tune_bn.errors import TuneBNError, listed
 from tune_bn.records import fresh_seeds, ranges
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -50,10 +50,9 @@ def remark(space: Space, studies: Sequence[StudyFolder]) -> str | None:
         shared |= same
     if not names:
         return None
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     confirms = "confirms" if len(names) == 1 else "confirm"
     return (
-        f"remark: {', '.join(names[:NAMED])}{more} {confirms} the same baseline on the seeds {ranges(shared)} of "
+        f"remark: {listed(names, limit=NAMED)} {confirms} the same baseline on the seeds {ranges(shared)} of "
         "seeds.confirm: its runs will be the same, so the verdicts are not independent, and whoever has read one knows "
         f"the seeds of the other; fresh ones: --set 'seeds.confirm={fresh_seeds(len(space.seeds.confirm), taken)}'"
     )

@@ -61,7 +61,8 @@ def _candidates(space: Space) -> int:
 
 def power_words(space: Space) -> str:
     """What the confirmation of the space can find."""
-    return detectable_words(len(space.seeds.confirm), space.claim.alpha, len(space.settings) * _candidates(space))
+    candidates = len(space.settings) * _candidates(space)
+    return detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
 
 
 def run_seconds(space: Space, data: DataSummary) -> float:

@@ -8,24 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tune_bn.cli import main
-
 BASE = [89.1, 89.9, 89.4, 90.2, 88.8]
 BETTER = [90.3, 90.6, 90.9, 90.8, 90.1]
-
-
-@pytest.fixture
-def typed(capsys, tmp_path, monkeypatch):
-    """Runs a command in an empty folder: exit status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return run
 
 
 @pytest.fixture

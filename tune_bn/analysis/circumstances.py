@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.plan import arms_of, opponent
+from tune_bn.errors import listed
 from tune_bn.provenance import CLASSES, FACTS, OF_A_NETWORK, SPLITS, Fact, data_changes, fact_differences, facts_of
 from tune_bn.records import CONFIRM, FAILED, Record
 
@@ -27,16 +28,6 @@ def distinct(values: Iterable[Any]) -> list[Any]:
         if value not in found:
             found.append(value)
     return found
-
-
-def listed(values: Sequence[Any], *, limit: int = 5) -> str:
-    """``a, b, c and 27 more``; text is quoted only where it holds more than a name does."""
-    words = [
-        value if isinstance(value, str) and value.isprintable() and value else json.dumps(value, default=repr)
-        for value in values[:limit]
-    ]
-    more = f" and {len(values) - limit} more" if len(values) > limit else ""
-    return ", ".join(words) + more
 
 
 def data_problems(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) -> list[str]:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import differing
 from tune_bn.analysis.notation import like_number, looks_like_number, mark_of, numbers_of
 from tune_bn.analysis.tables import Row, Table, read_table, without_invisible
-from tune_bn.errors import ConfigError, ScoresError
+from tune_bn.errors import ConfigError, ScoresError, listed
 from tune_bn.records import BASELINE, COMPLETED, CONFIRM, DIVERGED
 
 _NO_ARM = (

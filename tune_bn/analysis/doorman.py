@@ -16,7 +16,6 @@ from itertools import combinations, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import names_in
 from tune_bn.analysis.repeats import (
     HARDLY,
@@ -31,6 +30,7 @@ from tune_bn.analysis.repeats import (
     grid,
 )
 from tune_bn.analysis.units import Usable, against_other_unit, in_other_units, taken_from_all
+from tune_bn.errors import listed
 
 Array = NDArray[np.float64]
 SUMMARIES, REPEATS, UNITS, NAMES = "summaries", "repeats", "units", "names"

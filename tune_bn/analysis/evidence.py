@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_bn.analysis.circumstances import data_problems, device_problems, distinct, listed, remarks
+from tune_bn.analysis.circumstances import data_problems, device_problems, distinct, remarks
 from tune_bn.analysis.monitoring import Standing, standing
 from tune_bn.analysis.plan import arms_of, design_of
+from tune_bn.errors import listed
 from tune_bn.provenance import OF_A_NETWORK
 from tune_bn.records import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, canonical_json, fresh_seeds
 
 _LONGEST_REASON = 300
 
-__all__ = ["Evidence", "gather", "listed", "shortened"]
+__all__ = ["Evidence", "gather", "shortened"]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from tune_bn.analysis.evidence import listed
-from tune_bn.errors import ConfigError, ScoresError
+from tune_bn.errors import ConfigError, ScoresError, listed
 
 MAX, MIN = "max", "min"
 GOALS = (MAX, MIN)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import names_in, words_of
+from tune_bn.errors import listed
 
 Array = NDArray[np.float64]
 

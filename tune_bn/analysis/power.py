@@ -56,11 +56,10 @@ def t_test_power(effect: float, std: float, n: int, *, alpha: float = 0.05, cand
     Raises:
         ConfigError: a value is out of range.
     """
-    level = _level(alpha, candidates)
+    level = level_of(alpha, candidates)
     _check_positive("std", std)
     _check_pairs(n)
-    if not abs(effect) <= 1e100:
-        raise ConfigError("effect", effect, "a number from -1e100 to 1e100")
+    check_effect_size(effect)
     return _power(effect / std * math.sqrt(n), n, level)
 
 
@@ -71,10 +70,10 @@ def minimum_detectable_effect(
 
     Arguments and errors as in :func:`t_test_power`; alpha / candidates < ``power`` < 1.
     """
-    level = _level(alpha, candidates)
+    level = level_of(alpha, candidates)
     _check_positive("std", std)
     _check_pairs(n)
-    _check_target(power, level)
+    check_target(power, level)
     high = 1.0
     while _power(high, n, level) < power:
         high *= 2
@@ -89,10 +88,10 @@ def seeds_needed(
 
     Arguments and errors as in :func:`t_test_power`. None: more than :data:`MOST_SEEDS` are needed.
     """
-    level = _level(alpha, candidates)
+    level = level_of(alpha, candidates)
     _check_positive("effect", effect)
     _check_positive("std", std)
-    _check_target(power, level)
+    check_target(power, level)
 
     def suffices(n: int) -> bool:
         return _power(effect / std * math.sqrt(n), n, level) >= power
@@ -113,7 +112,8 @@ def _power(noncentrality: float, n: int, level: float) -> float:
     return float(stats.nct.sf(stats.t.isf(level, n - 1), n - 1, delta))
 
 
-def _level(alpha: float, candidates: int) -> float:
+def level_of(alpha: float, candidates: int) -> float:
+    """alpha / candidates, the level of Holm's first step. Raises :class:`ConfigError` where there is no such test."""
     if type(candidates) is not int or not 1 <= candidates <= MOST_CANDIDATES:
         raise ConfigError("candidates", candidates, f"an integer from 1 to {MOST_CANDIDATES}")
     if not (alpha < 0.5 and alpha / candidates >= SMALLEST_LEVEL):
@@ -127,11 +127,18 @@ def _check_positive(key: str, value: Any) -> None:
         raise ConfigError(key, value, "a number > 0" if not value > 0 else "a number from 1e-100 to 1e100")
 
 
+def check_effect_size(effect: float) -> None:
+    """Raises :class:`ConfigError` for a number that is no effect."""
+    if not abs(effect) <= 1e100:
+        raise ConfigError("effect", effect, "a number from -1e100 to 1e100")
+
+
 def _check_pairs(n: int) -> None:
     if type(n) is not int or not 2 <= n <= MOST_SEEDS:
         raise ConfigError("n", n, f"an integer from 2 to {MOST_SEEDS}")
 
 
-def _check_target(power: float, level: float) -> None:
+def check_target(power: float, level: float) -> None:
+    """Raises :class:`ConfigError` for a power that no effect > 0 has."""
     if not level < power < 1:
         raise ConfigError("power", power, f"a number between the level of the test, {level:g}, and 1")

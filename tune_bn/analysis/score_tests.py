@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -55,6 +55,14 @@ def _each(arms: Arms, judge: Any) -> dict[str, Any]:
     return found
 
 
+def _as_one_family(
+    found: Mapping[str, tuple[Any, ...]], known: Callable[..., dict[str, Any]], *, alpha: float
+) -> dict[str, dict[str, Any]]:
+    """For each arm its place in the family and its effect, by the first of what was found, and what ``known`` adds."""
+    judged = family_fields({name: comparison(parts[0]) for name, parts in found.items()}, alpha=alpha)
+    return {name: judged[name] | {"effect": parts[0].effect} | known(*parts) for name, parts in found.items()}
+
+
 def over_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[str, Any]]:
     """Paired t-test.
 
@@ -75,19 +83,11 @@ def over_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[s
         error = difference_error(values, baseline)
         return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error)
 
-    found = _each(arms, one)
-    judged = family_fields({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
-    return {
-        name: judged[name]
-        | {
-            "effect": result.effect,
-            "std_difference": result.std,
-            "d_z": result.d_z,
-            "correlation": result.correlation,
-            "sensitivity": also,
-        }
-        for name, (result, also) in found.items()
-    }
+    def known(result: PairedResult, also: Any) -> dict[str, Any]:
+        differences = {"std_difference": result.std, "d_z": result.d_z, "correlation": result.correlation}
+        return differences | {"sensitivity": also}
+
+    return _as_one_family(_each(arms, one), known, alpha=alpha)
 
 
 def add_doubts(
@@ -160,19 +160,15 @@ def over_folds(arms: Arms, baseline: Array, *, folds: int, alpha: float) -> dict
         plain = paired_t_test(values, baseline, alpha=alpha)
         return corrected_resampled_t_test(values, baseline, folds=folds, alpha=alpha), plain
 
-    found = _each(arms, one)
-    judged = family_fields({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
-    return {
-        name: judged[name]
-        | {
-            "effect": result.effect,
+    def known(result: Any, plain: PairedResult) -> dict[str, Any]:
+        return {
             "std_difference": result.std,
             "correlation": plain.correlation,
             "uncorrected_p_value": plain.p_value,
             "test_to_train": result.test_to_train,
         }
-        for name, (result, plain) in found.items()
-    }
+
+    return _as_one_family(_each(arms, one), known, alpha=alpha)
 
 
 def without_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[str, Any]]:
@@ -189,17 +185,10 @@ def without_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dic
             hodges_lehmann(values, baseline, alpha=alpha),
         )
 
-    found = _each(arms, one)
-    judged = family_fields({name: comparison(result) for name, (result, _, _) in found.items()}, alpha=alpha)
-    return {
-        name: judged[name]
-        | {
-            "effect": result.effect,
-            "df": result.df,
-            "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)},
-        }
-        for name, (result, ranks, shift) in found.items()
-    }
+    def known(result: TResult, ranks: Any, shift: Any) -> dict[str, Any]:
+        return {"df": result.df, "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)}}
+
+    return _as_one_family(_each(arms, one), known, alpha=alpha)
 
 
 def against_threshold(arms: Arms, threshold: float, *, alpha: float) -> dict[str, dict[str, Any]]:
@@ -215,12 +204,10 @@ def against_threshold(arms: Arms, threshold: float, *, alpha: float) -> dict[str
         result = threshold_t_test(values, threshold, alpha=alpha)
         return result, sensitivity_analysis(above, alpha=alpha, error=error)
 
-    found = _each(arms, one)
-    judged = family_fields({name: comparison(result) for name, (result, _) in found.items()}, alpha=alpha)
-    return {
-        name: judged[name] | {"effect": result.effect, "d_z": result.effect / result.std, "sensitivity": also}
-        for name, (result, also) in found.items()
-    }
+    def known(result: TResult, also: Any) -> dict[str, Any]:
+        return {"d_z": result.effect / result.std, "sensitivity": also}
+
+    return _as_one_family(_each(arms, one), known, alpha=alpha)
 
 
 def over_looks(arms: Arms, baseline: Array, rule: Design) -> dict[str, dict[str, Any]]:

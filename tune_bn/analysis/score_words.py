@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import MIN
 from tune_bn.analysis.wording import harm_sentence, number_words, p_words
+from tune_bn.errors import listed
 
 PAIRED, UNPAIRED, THRESHOLD, FOLDS, LOOKS = "paired", "unpaired", "threshold", "folds", "looks"
 

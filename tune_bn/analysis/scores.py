@@ -16,7 +16,6 @@ import numpy as np
 
 from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.doorman import KINDS, name_findings, threshold_findings, value_findings
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_tests import (
     NOTHING,
@@ -32,7 +31,7 @@ from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIR
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import headline
-from tune_bn.errors import ConfigError, ScoresError
+from tune_bn.errors import ConfigError, ScoresError, listed
 from tune_bn.records import VERDICT_SCHEMA_VERSION
 
 SCORES_NOTE = (

@@ -6,36 +6,27 @@ O'Brien–Fleming-type function of Lan and DeMets (Biometrika 70, 1983):
 
     P(some t_j ≥ b_j with j ≤ k) = α*(n_k / n_K),  α*(s) = 2 − 2Φ(z_{1−α/2} / √s).
 
-For normal differences with mean 0 this is computed by numerical integration, in the way of Armitage, McPherson and Rowe
-(J. R. Statist. Soc. A 132, 1969), who did it for normal statistics. It is possible because t_1, …, t_K is a Markov
-chain: t_k depends on the direction of the vector of differences alone, and its length is independent of that. Back from
-n' = n + m pairs to n, with τ = t / √(n − 1),
-
-    τ = (√(n/n')·τ' + √(m/n')·cos ψ) / (sin ψ·sin ω),
-
-where ψ and ω are independent, with densities ∝ sin^{n'−3} ψ on (0, π) and ∝ sin^{n−2} ω·cos^{m−2} ω on (0, π/2); for
-m = 1, ω = π/2. So q_k(τ), the probability that no boundary was crossed before look k given its statistic, follows from
-q_{k−1} by a double integral, and b_k from the integral of q_k over the tail of the t distribution, which is known
-exactly. The nominal levels come out with a relative error near 1e-6, the p-values near 1e-5. No random number is drawn.
+For normal differences with mean 0 this is computed by numerical integration: q_k(τ), the probability that no boundary
+was crossed before look k given its statistic, follows from q_{k−1} as :mod:`tune_bn.analysis.t_chain` says, and b_k
+from the integral of q_k over the tail of the t distribution, which is known exactly. The nominal levels come out with a
+relative error near 1e-6, the p-values near 1e-5. No random number is drawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 
+from tune_bn.analysis.t_chain import Array, Function, farthest, unit_rule, unstopped_before
 from tune_bn.errors import ConfigError
-
-Array = NDArray[np.float64]
-Function = Callable[[Array], Array]
 
 LARGEST = 0.3
 """Above z_{1−α/2} = 1, which is α = 0.317, no increment of α* shrinks where α grows, so who crosses a boundary at one
@@ -45,22 +36,9 @@ SMALLEST = 5e-9
 MOST_LOOKS, FIRST_LOOK, MOST_PAIRS, WIDEST = 20, 3, 10_000, 20
 
 _LEVELS = 16
-_TAIL = 1e-10
-_EDGE = 6.0
-"""Below −6 standard deviations q is 1."""
 
 
-def _unit_rule(nodes: int, *, dense_ends: bool = False) -> tuple[Array, Array]:
-    """Gauss–Legendre nodes and weights on (0, 1); ``dense_ends`` suits integrands like √x at an end."""
-    x, weights = np.polynomial.legendre.leggauss(nodes)
-    if dense_ends:
-        return (2 + 3 * x - x**3) / 4, weights * 0.75 * (1 - x**2)
-    return (1 + x) / 2, weights / 2
-
-
-_OVER_PSI = _unit_rule(16)
-_OVER_OMEGA = _unit_rule(32)
-_OVER_TAIL = _unit_rule(64, dense_ends=True)
+_OVER_TAIL = unit_rule(64, dense_ends=True)
 
 
 def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
@@ -173,10 +151,12 @@ def _chain(looks: tuple[int, ...], alpha: float) -> tuple[Array, Function]:
     unstopped: Function = np.ones_like
     for (n, later), increment in zip(pairwise(looks), increments[1:], strict=True):
         bound = float(t_at(levels[-1], [n])[0]) / math.sqrt(n - 1)
-        # No path below the bound at n pairs comes above this at the later look, so q ends there.
-        top = math.hypot(bound, math.sqrt((later - n) / later)) / math.sqrt(n / later)
-        least = max(float(special.stdtr(later - 1, -top * math.sqrt(later - 1))), 1e-8 * increment)
-        unstopped = _interpolated(n, later, bound, unstopped, float(t_at(least, [later])[0]) / math.sqrt(later - 1))
+        # q ends where no path below the bound at n pairs can come.
+        least = max(
+            float(special.stdtr(later - 1, -farthest(n, later, bound) * math.sqrt(later - 1))), 1e-8 * increment
+        )
+        top = float(t_at(least, [later])[0]) / math.sqrt(later - 1)
+        unstopped = unstopped_before(n, later, unstopped, upper=bound, top=top)
         levels.append(_solve(later, unstopped, least, increment))
     return np.array(levels), unstopped
 
@@ -190,67 +170,3 @@ def _solve(n: int, unstopped: Function, least: float, increment: float) -> float
         return (level - least) * float(np.sum(weights * unstopped(tau))) - increment
 
     return float(brentq(excess, least, 1.0, xtol=1e-300, rtol=1e-12))
-
-
-def _interpolated(n: int, later: int, bound: float, before: Function, top: float) -> Function:
-    """q at ``later`` pairs as a spline; its nodes crowd at the top, where q falls to 0 like a power of the distance."""
-    highest, lowest = float(_coordinate(np.array(top))), -_EDGE / math.sqrt(later - 1)
-    step = 0.3 * math.sqrt((later - n) / (later * (later - 1)))
-    nodes = np.linspace(0, 1, math.ceil((highest - lowest) / step) + 8)
-    x = highest - (highest - lowest) * nodes**2
-    tau = np.copysign(np.sqrt(np.expm1(x * x)), x)
-    spline = CubicSpline(nodes, _unstopped(tau, n, later, bound, before))
-    return lambda tau: np.asarray(
-        spline(np.sqrt(np.clip((highest - _coordinate(tau)) / (highest - lowest), 0, 1))), dtype=float
-    )
-
-
-def _coordinate(tau: Array) -> Array:
-    """±√log(1 + τ²), which makes t statistics of n pairs nearly normal with standard deviation 1/√(n − 1)."""
-    return np.copysign(np.sqrt(np.log1p(tau * tau)), tau)
-
-
-def _unstopped(tau: Array, n: int, later: int, bound: float, before: Function) -> Array:
-    """P(no boundary crossed up to the look at n pairs | τ at ``later`` pairs), shape of ``tau`` (N,)."""
-    m = later - n
-    if m == 1:
-        return _over_psi(tau, np.ones_like(tau), n, later, bound, before)
-    first, second = (n - 1) / 2, (m - 1) / 2
-    low = math.asin(math.sqrt(special.betaincinv(first, second, _TAIL)))
-    high = math.acos(math.sqrt(special.betaincinv(second, first, _TAIL)))
-    # Where ω is smaller than this, every ψ (τ < 0) or none (τ > 0) stays below the bound.
-    edge = np.sqrt(np.clip((n * tau**2 - m) / (later * bound**2), 0, 1))
-    kink = np.clip(np.arcsin(edge), low, high)
-    nodes, weights = _OVER_OMEGA
-    total = np.zeros_like(tau)
-    for start, end in ((kink, np.full_like(kink, high)), (np.full_like(kink, low), np.where(tau < 0, kink, low))):
-        live = end > start
-        omega = start[live, None] + (end - start)[live, None] * nodes
-        density = np.exp(
-            (n - 2) * np.log(np.sin(omega)) + (m - 2) * np.log(np.cos(omega)) - special.betaln(first, second)
-        )
-        inner = _over_psi(tau[live, None], np.sin(omega), n, later, bound, before)
-        total[live] += (end - start)[live] * np.sum(2 * weights * density * inner, axis=-1)
-    return total
-
-
-def _over_psi(tau: Array, sin_omega: Array, n: int, later: int, bound: float, before: Function) -> Array:
-    """The integral over those ψ that stay below the bound, for each ω; the shape of ``tau`` and ``sin_omega`` together.
-
-    √(n/n')·τ' + √(m/n')·cos ψ < bound·sin ω·sin ψ is sin(ψ − shift) > level: one interval of ψ.
-    """
-    forward, across = math.sqrt(n / later), math.sqrt((later - n) / later)
-    shift = np.arctan2(across, bound * sin_omega)
-    level = forward * tau / np.hypot(bound * sin_omega, across)
-    angle = np.arcsin(np.clip(level, -1, 1))
-    shape = (later - 2) / 2
-    edge = math.acos(1 - 2 * special.betaincinv(shape, shape, _TAIL))
-    start = np.clip(np.where(level <= -1, 0, shift + angle), edge, math.pi - edge)
-    end = np.clip(np.where(level <= -1, math.pi, shift + math.pi - angle), edge, math.pi - edge)
-    nodes, weights = _OVER_PSI
-    width = np.maximum(end - start, 0)
-    psi = start[..., None] + width[..., None] * nodes
-    sine = np.sin(psi)
-    density = np.exp((later - 3) * np.log(sine) - special.betaln(shape, 0.5))
-    earlier = (forward * tau[..., None] + across * np.cos(psi)) / (sine * sin_omega[..., None])
-    return np.asarray(width * np.sum(weights * density * before(earlier), axis=-1))

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.notation import looks_like_number
-from tune_bn.errors import ScoresError
+from tune_bn.errors import ScoresError, listed
 
 MOST_BYTES = 4 * 2**20
 

@@ -7,7 +7,7 @@ from itertools import pairwise, permutations
 
 import numpy as np
 
-from tune_bn.analysis.evidence import listed
+from tune_bn.errors import listed
 
 Usable = Mapping[str, Mapping[str, float]]
 """Arm → pair → score."""

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from tune_bn.analysis.characteristics import detectable
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
+from tune_bn.analysis.sequential import Design
 from tune_bn.errors import ConfigError
 
 
@@ -52,16 +54,26 @@ def p_words(p_value: float, alpha: float) -> str:
     return f"{p_value:.{digits}g} {'≤' if below else '>'} {alpha:g}"
 
 
-def detectable_words(seeds: int, alpha: float, candidates: int, std: float | None = None) -> str:
-    """What a confirmation on so many seeds can find, before it runs; ``std``: of one arm over seeds, where known."""
+def detectable_words(
+    seeds: int, alpha: float, candidates: int, std: float | None = None, rule: Design | None = None
+) -> str:
+    """What a confirmation on so many seeds can find, before it runs.
+
+    Args:
+        std: of one arm over seeds, where known.
+        rule: the looks, where there are any.
+    """
     try:
-        least = minimum_detectable_effect(1.0, seeds, alpha=alpha, candidates=candidates)
+        if rule is None:
+            least = minimum_detectable_effect(1.0, seeds, alpha=alpha, candidates=candidates)
+        else:
+            least = detectable(rule, candidates=candidates)
     except ConfigError:
         return f"not computed for level {alpha:g} / {candidates}"
     level = f"α = {alpha:g}" + (f" / {candidates}, the first Holm step" if candidates > 1 else "")
     words = (
         f"{seeds} seeds find a true gain of {number_words(least)} standard deviations of the paired differences with "
-        f"power 0.8 (one-sided paired t-test, {level})"
+        f"power 0.8 (one-sided {'' if rule is None else 'group-sequential '}paired t-test, {level})"
     )
     if std is None:
         return f"{words}; `tune_bn power` says it in points"

@@ -12,7 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_bn.errors import DataError, Interrupted, MethodError, RunnerError, StudyError, TrackingError, TuneBNError
+from tune_bn.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    MethodError,
+    RunnerError,
+    StudyError,
+    TrackingError,
+    TuneBNError,
+)
 from tune_bn.stop_request import INTERRUPTED, StopRequest
 from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
@@ -112,6 +121,14 @@ def naming(source: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Print; where the reader of a pipe has gone (``| head``) nothing is wrong, and the exit status stays as it is."""
     print(text, flush=True)
+
+
+def looks_of(text: str) -> list[int]:
+    """The numbers of pairs that ``--looks`` names."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,6}", part, re.ASCII) for part in parts):
+        raise ConfigError("--looks", text, "whole numbers of pairs, such as 5,10,15")
+    return [int(part) for part in parts]
 
 
 def resume_line(folder: Path, address: str | None) -> str:

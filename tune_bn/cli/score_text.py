@@ -8,8 +8,8 @@ from typing import Any
 
 def verdict_text(verdict: Mapping[str, Any]) -> str:
     """The verdict, its reason, the goal and every remark; then the arms as a table."""
-    from tune_bn.analysis.evidence import listed
     from tune_bn.analysis.score_words import THRESHOLD, arm_words
+    from tune_bn.errors import listed
 
     lines = [f"verdict: {verdict['headline']}", verdict["reason"]]
     remarks = [f"remark: {remark}" for remark in verdict["remarks"]]
@@ -44,8 +44,8 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
 
 
 def _goal(verdict: Mapping[str, Any]) -> str:
-    from tune_bn.analysis.evidence import listed
     from tune_bn.analysis.goals import MIN
+    from tune_bn.errors import listed
 
     way = "lower" if verdict["goal"] == MIN else "higher"
     stated = verdict["goal_from"] == "stated"
@@ -55,8 +55,8 @@ def _goal(verdict: Mapping[str, Any]) -> str:
 
 def _beside(verdict: Mapping[str, Any], several: bool) -> list[str]:
     """The same scores under other methods."""
-    from tune_bn.analysis.evidence import listed
     from tune_bn.analysis.score_words import FOLDS, LOOKS, UNPAIRED
+    from tune_bn.errors import listed
 
     arms, mode = verdict["candidates"], verdict["mode"]
     adjusted = ", not adjusted" if several else ""

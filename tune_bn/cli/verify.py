@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_bn.cli.common import STUDIES, JsonOption, OutputOption, app, existing_study, print_verdict, say
+from tune_bn.cli.common import STUDIES, JsonOption, OutputOption, app, existing_study, looks_of, print_verdict, say
 from tune_bn.cli.score_text import verdict_text
 from tune_bn.errors import ConfigError, StudyError
 
@@ -210,7 +209,7 @@ def verify(
         "unpaired": unpaired,
         "threshold": threshold,
         "folds": folds,
-        "looks": None if looks is None else _looks(looks),
+        "looks": None if looks is None else looks_of(looks),
         "accept": accept or (),
     }
     if scores is not None:
@@ -247,13 +246,6 @@ def _say(verdict: Mapping[str, Any], as_json: bool) -> None:
 def _exit(verdict: Mapping[str, Any]) -> None:
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)
-
-
-def _looks(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"\d{1,6}", part, re.ASCII) for part in parts):
-        raise ConfigError("--looks", text, "whole numbers of pairs, such as 5,10,15")
-    return [int(part) for part in parts]
 
 
 def _columns(

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from tune_bn.analysis.plan import design_of
 from tune_bn.analysis.wording import detectable_words
 from tune_bn.console.progress import Progress, Running, standing
 from tune_bn.console.view import duration_words, live_view, run_line
@@ -101,7 +102,9 @@ class ConsoleObserver(Observer):
         self._print(
             f"plan  {plan['plan_sha256'][:12]} locked: {arms} on {len(plan['seeds'])} seeds, {plan['stopping']}{looks}"
         )
-        found = detectable_words(len(plan["seeds"]), plan["alpha"], len(candidates), max(known, default=None))
+        found = detectable_words(
+            len(plan["seeds"]), plan["alpha"], len(candidates), max(known, default=None), design_of(plan)
+        )
         self._print(f"power  {found}" + (", as on the selection seeds" if known else ""))
 
     def task_started(self, task: Task) -> None:

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, symbol
+from tune_bn.errors import listed
 from tune_bn.provenance import SPLITS
 from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, SEARCH, SELECT, STAGES, STATUSES, Record, ranges
 from tune_bn.report.arms import baselines_of

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from tune_bn.analysis.columns import Scores
-from tune_bn.analysis.evidence import listed
-from tune_bn.errors import ConfigError, ScoresError, TrackingError, TuneBNError
+from tune_bn.errors import ConfigError, ScoresError, TrackingError, TuneBNError, listed
 from tune_bn.tracking.mlflow_uri import check_tracking_uri, for_mlflow, shown, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:

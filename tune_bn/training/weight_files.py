@@ -25,7 +25,7 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor
 
-from tune_bn.errors import MethodError, own_fault
+from tune_bn.errors import MethodError, listed, own_fault
 
 ACCEPTED = (
     "a state dict, alone or within a dict (state_dict, model_state_dict, model, net, …), as torch.save, safetensors or "
@@ -249,7 +249,7 @@ def weights_for(own: Mapping[str, Tensor], content: Any, file: Path, misfit: str
     remarks = []
     others = [match[4] or "its top" for match in matches[1:] if match[0] == best and best < 0]
     if others:
-        taken = f"taken is {where or 'its top'}, not {_some(others)}"
+        taken = f"taken is {where or 'its top'}, not {listed(others)}"
         remarks.append(f"{file} holds the network {len(others) + 1} times; {taken}")
     missing = [name for name in own if name in needed and name not in weights]
     unexpected = [name for name in weights if name not in own and not name.endswith("_extra_state")]
@@ -266,7 +266,7 @@ def weights_for(own: Mapping[str, Tensor], content: Any, file: Path, misfit: str
     if missing:
         problem = f"it lacks {missing[0]!r}{_more(missing)}"
         if len(missing) == len(needed):
-            problem += f", and holds {_some([repr(name) for name in cleaned])}"
+            problem += f", and holds {listed([repr(name) for name in cleaned]) or 'nothing'}"
         elif re.search(r"\d+-of-\d+", file.name):
             problem += ", as one of several files of a sharded checkpoint does"
     elif foreign:
@@ -279,7 +279,7 @@ def weights_for(own: Mapping[str, Tensor], content: Any, file: Path, misfit: str
     if problem is not None:
         raise MethodError(f"{misfit}: {problem}; accepted: weights of the network that --space describes")
     if tops:
-        remarks.append(f"{file} also holds {_some(list(tops))}, which the network lacks; left out")
+        remarks.append(f"{file} also holds {listed(list(tops))}, which the network lacks; left out")
     return Found({name: weights[name] for name in own if name in weights}, tuple(remarks))
 
 
@@ -293,10 +293,6 @@ def _cuts(name: str) -> list[int]:
     return [0, *(found.end() for found in re.finditer(r"\.", name))]
 
 
-def _some(names: list[str]) -> str:
-    return (", ".join(names[:5]) + (", …" if len(names) > 5 else "")) if names else "nothing"
-
-
 def _more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
@@ -306,5 +302,5 @@ def require_tensors(content: Any, file: Path) -> None:
     if not state_dicts(content):
         found = f"a {type(content).__name__}"
         if isinstance(content, Mapping):
-            found = f"a dict of {_some([str(name) for name in content])}"
+            found = f"a dict of {listed([str(name) for name in content]) or 'nothing'}"
         raise MethodError(f"--checkpoint: got {str(file)!r}, which holds {found}; accepted: {ACCEPTED}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tune_bn.errors import DataError
+from tune_bn.errors import DataError, listed
 from tune_bn.training.decoding import check_readable, promised_format
 from tune_bn.training.sources.base import FileSet, ImageFiles, root_folder
 from tune_bn.training.sources.leftovers import PassedOver, folder_label, same_name
@@ -84,11 +84,11 @@ def _splits(root: Path, val_folder: str | None) -> tuple[dict[str, Path], list[s
             found[split] = root / name
     if TRAIN not in found:
         raise DataError(_without_train(root, found, others))
-    notes = [f"not read, since no split is called so: {_few([f'{name}/' for name in others])}"] if others else []
+    notes = [f"not read, since no split is called so: {listed([f'{name}/' for name in others])}"] if others else []
     ordered = {split: found[split] for split in SPLITS if split in found}
     if TEST not in found and VALIDATION not in found:
         names = [f"{found[TRAIN].name}/", *(f"{name}/" for name in others)]
-        beside = "" if names == ["train/"] else f" beside {_few(names)}"
+        beside = "" if names == ["train/"] else f" beside {listed(names)}"
         raise DataError(
             f"data.root: got {str(root)!r}, which has no test/{beside}; accepted: a folder with {LAYOUT}, or "
             "with train/<class>/… and val/<class>/…"
@@ -138,8 +138,8 @@ def _without_train(root: Path, found: Mapping[str, Path], others: list[str]) -> 
     flat = [name for name in others if any(promised_format(file) for file in _names(root / name))]
     if len(flat) > 1:
         return (
-            f"{got}, which has no train/ but images in {_few([f'{name}/' for name in flat])}; accepted: a folder with "
-            f"{LAYOUT}: move a part of each class to train/<class>/ and the rest to test/<class>/"
+            f"{got}, which has no train/ but images in {listed([f'{name}/' for name in flat])}; accepted: a folder "
+            f"with {LAYOUT}: move a part of each class to train/<class>/ and the rest to test/<class>/"
         )
     return f"{got}, which has no train/; accepted: a folder with {LAYOUT}"
 
@@ -149,10 +149,6 @@ def _names(folder: Path) -> list[str]:
         return [entry.name for entry in _entries(folder)]
     except DataError:
         return []
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
@@ -291,8 +287,8 @@ class _Scan:
         if self._below:
             names = [f"{name}/ {count:,}" for name, count in self._below.most_common()]
             count = self._below.total()
-            notes.append(f"{count:,} of the images lie in folders below those of their classes: {_few(names)}")
+            notes.append(f"{count:,} of the images lie in folders below those of their classes: {listed(names)}")
         if self.unpromised:
             names = [os.path.basename(path) for path in sorted(self.unpromised)]
-            notes.append(f"{len(names):,} images are known by their content, not by their names: {_few(names)}")
+            notes.append(f"{len(names):,} images are known by their content, not by their names: {listed(names)}")
         return notes

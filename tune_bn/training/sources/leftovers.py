@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 
-from tune_bn.errors import DataError
+from tune_bn.errors import DataError, listed
 
 FOLDERS = (
     # Everything hidden: .git, .ipynb_checkpoints, .Trash-1000, .Spotlight-V100, .fseventsd, .TemporaryItems, .snapshot,
@@ -202,7 +202,7 @@ def _files(count: int) -> str:
 
 def _listed(numbers: Counter[str]) -> str:
     most = [f"{name} {count:,}" for name, count in sorted(numbers.items(), key=lambda item: (-item[1], item[0]))]
-    return ", ".join(most[:6]) + (f" and {len(most) - 6} more names" if len(most) > 6 else "")
+    return listed(most, limit=6) + (" names" if len(most) > 6 else "")
 
 
 def _count_files(folders: Iterable[str]) -> tuple[int, bool]:
