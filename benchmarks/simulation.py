@@ -1,6 +1,7 @@
 """Whole studies without training: the stages, samplers, records, plan and verdict are those of ``tune_bn``.
 
-Only the runner is another. A run of configuration x on seed s of replicate r scores, before rounding to whole images,
+Only the runner is another; it asks a :class:`World` what a run scores. ``benchmarks.curve_replay`` has a measured one.
+In a :class:`Laboratory` a run of configuration x on seed s of replicate r scores, before rounding to whole images,
 
     mean(x) + std(x)·(√ρ·u(r, s) + √(1 − ρ)·e(r, x, s)),
 
@@ -30,9 +31,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from statistics import NormalDist, fmean
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.surrogates import Point, Surrogate, point_of
 from tune_bn.errors import RunnerError
@@ -75,6 +77,10 @@ class Laboratory:
         val, test = (mean + std * z for z in noise)
         return _whole_images(val, self.val_images), _whole_images(test, self.test_images)
 
+    def test_score(self, point: Point, seed: int, metric: str) -> float:
+        """See :class:`World`; both metrics are one here."""
+        return self.scores(point, seed)[1]
+
     def curve(self, point: Point, seed: int, epochs: int) -> list[float]:
         """Validation accuracy after each epoch, rising; the last is that of :meth:`scores`."""
         final, _ = self.scores(point, seed)
@@ -108,6 +114,16 @@ def _whole_images(accuracy: float, images: int) -> float:
     return 100.0 * round(min(max(accuracy, 0.0), 100.0) / 100.0 * images) / images
 
 
+class World(Protocol):
+    """Where the scores of runs come from, without training."""
+
+    def curve(self, point: Point, seed: int, epochs: int) -> Sequence[float]:
+        """Validation accuracy after each epoch of a run, in percent."""
+
+    def test_score(self, point: Point, seed: int, metric: str) -> float:
+        """What the run scores on the test images, in percent."""
+
+
 @dataclass
 class _Course:
     """A task on its way."""
@@ -115,6 +131,8 @@ class _Course:
     task: Task
     started: float
     curves: Mapping[int, Sequence[float]]
+    best: Mapping[int, Sequence[float]]
+    """The best so far of each curve."""
     epoch: int = 0
 
 
@@ -125,12 +143,12 @@ class SimulatedRunner:
     reports. Nothing raises, diverges or can be interrupted, and no diagnostics are made.
 
     Args:
-        laboratory: draws the scores.
+        world: what runs score.
         workers: tasks at the same time.
     """
 
-    def __init__(self, laboratory: Laboratory, workers: int = 1) -> None:
-        self.laboratory = laboratory
+    def __init__(self, world: World, workers: int = 1) -> None:
+        self.world = world
         self.workers = workers
 
     def run(
@@ -152,7 +170,7 @@ class SimulatedRunner:
                 raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
             now, number, course = heapq.heappop(running)
             listener.task_progress(course.task, self._advance(course, int(now - course.started + 0.5)))
-            objective = fmean(curve[course.epoch - 1] for curve in course.curves.values())
+            objective = fmean(best[course.epoch - 1] for best in course.best.values())
             done = course.epoch == course.task.config.train.epochs
             stopped = stopping.stops(course.task, {course.epoch: objective}, done=done)
             if stopped or done:
@@ -171,8 +189,8 @@ class SimulatedRunner:
 
     def _begin(self, task: Task, now: float) -> _Course:
         point, epochs = point_of(task.config), task.config.train.epochs
-        curves = {seed: self.laboratory.curve(point, seed, epochs) for seed in task.seeds}
-        return _Course(task, now, curves)
+        curves = {seed: self.world.curve(point, seed, epochs) for seed in task.seeds}
+        return _Course(task, now, curves, {seed: list(accumulate(curve, max)) for seed, curve in curves.items()})
 
     def _advance(self, course: _Course, epoch: int) -> dict[int, tuple[EpochPoint, ...]]:
         before, course.epoch = course.epoch, epoch
@@ -182,9 +200,10 @@ class SimulatedRunner:
         task, reached = course.task, course.epoch
         results = []
         for seed in task.seeds:
-            scores = {"val_accuracy": course.curves[seed][reached - 1], "best_epoch": float(reached)}
+            best = course.best[seed][reached - 1]
+            scores = {"val_accuracy": best, "best_epoch": float(course.best[seed].index(best) + 1)}
             if task.test_metric is not None:
-                scores[task.test_metric] = self.laboratory.scores(point_of(task.config), seed)[1]
+                scores[task.test_metric] = self.world.test_score(point_of(task.config), seed, task.test_metric)
             results.append(
                 RunResult(
                     seed=seed,
@@ -263,13 +282,13 @@ class Quiet:
         """See :class:`tune_bn.tracking.base.Observer`."""
 
 
-def simulated_study(folder: Path, space: Space, laboratory: Laboratory, *, workers: int = 1) -> Study:
+def simulated_study(folder: Path, space: Space, world: World, *, workers: int = 1) -> Study:
     """A new study in ``folder``, to be run."""
     where = StudyFolder(folder).created(space)
     return Study(
         where,
         space,
-        runner=SimulatedRunner(laboratory, workers),
+        runner=SimulatedRunner(world, workers),
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=Quiet(),
         num_classes=CLASSES,
