@@ -259,6 +259,9 @@ class Quiet:
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         """See :class:`tune_bn.tracking.base.Observer`."""
 
+    def early_order_seen(self, line: str) -> None:
+        """See :class:`tune_bn.tracking.base.Observer`."""
+
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """See :class:`tune_bn.tracking.base.Observer`."""
 
