@@ -144,14 +144,14 @@ def load_table(name: str, epochs: int, folder: Path = TABLES, lrs: Sequence[floa
     cells = math.prod(map(len, axes.values()))
     seeds = tuple(int(seed) for seed, rows in frame.groupby("seed") if len(rows) == cells)
     if cells == 0 or len(seeds) < 2:
-        raise ValueError(f"{folder / name}.parquet: {epochs} epochs: accepted: two seeds or more on every cell of a grid")
+        raise ValueError(f"{folder / name}.parquet: {epochs} epochs: accepted: two seeds on every cell of a grid")
     shape = (*map(len, axes.values()), len(seeds))
     val = np.full((*shape, epochs), CHANCE)
     test = {metric: np.full(shape, CHANCE) for metric in ("test_accuracy", "final_test_accuracy")}
     for row in frame[frame.seed.isin(seeds)].to_dict("records"):
         at = (*(axes[key].index(float(row[key])) for key in axes), seeds.index(int(row["seed"])))
         if row["diverged"]:
-            curve = np.asarray(row["val_accuracy"], dtype=float)[: -1]
+            curve = np.asarray(row["val_accuracy"], dtype=float)[:-1]
             val[at][: len(curve)] = curve
             continue
         val[at] = row["val_accuracy"]

@@ -39,8 +39,9 @@ from typing import Any, Protocol
 from benchmarks.surrogates import Point, Surrogate, point_of
 from tune_bn.errors import RunnerError
 from tune_bn.records import COMPLETED, PRUNED, Record
-from tune_bn.runners.base import EpochPoint, Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.base import EpochPoint, Feed, History, Listener, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.runners.stopping import EarlyStopping
+from tune_bn.samplers.base import Sampler
 from tune_bn.spec import Space
 from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
@@ -285,14 +286,31 @@ class Quiet:
         """See :class:`tune_bn.tracking.base.Observer`."""
 
 
-def simulated_study(folder: Path, space: Space, world: World, *, workers: int = 1) -> Study:
-    """A new study in ``folder``, to be run."""
+def simulated_study(
+    folder: Path,
+    space: Space,
+    world: World,
+    *,
+    workers: int = 1,
+    runner: Runner | None = None,
+    taught: Callable[[Sampler], Sampler] = lambda sampler: sampler,
+) -> Study:
+    """A new study in ``folder``, to be run.
+
+    Args:
+        folder: where it is to be.
+        space: its space.
+        world: what runs score.
+        workers: tasks at the same time.
+        runner: in place of a :class:`SimulatedRunner`.
+        taught: what stands between the study and its samplers.
+    """
     where = StudyFolder(folder).created(space)
     return Study(
         where,
         space,
-        runner=SimulatedRunner(world, workers),
-        make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
+        runner=runner or SimulatedRunner(world, workers),
+        make_sampler=lambda arm, outcomes: taught(sampler_of(space, where, arm, outcomes)),
         observer=Quiet(),
         num_classes=CLASSES,
     )

@@ -1,10 +1,10 @@
 """``scheduler: {grace: auto}``: the epochs before a trial may be stopped, as the study's own whole trials say.
 
-The first trials of each arm, its start points among them, run to their end. Once all of them have ended there is a look,
-and where it finds no epoch from which on stopping is safe, all trials go on running to their end and there is another
-look later (:mod:`tune_bn.analysis.early_order`). A look knows the trials up to a number and nothing of those after it,
-whichever of them were faster. It depends on records and curves alone, in the order in which they were written, so a
-resumed study finds what the uninterrupted one found.
+The first trials of each arm, its start points among them, run to their end. Once all of them have ended there is a
+look, and where it finds no epoch from which on stopping is safe, all trials go on running to their end and there is
+another look later (:mod:`tune_bn.analysis.early_order`). A look knows the trials up to a number and nothing of those
+after it, whichever of them were faster. It depends on records and curves alone, in the order in which they were
+written, so a resumed study finds what the uninterrupted one found.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tune_bn.analysis.wording import config_words, detectable_words
+from tune_bn.auto_grace import first_trials
 from tune_bn.distributions import CASES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores

@@ -13,9 +13,9 @@ seen) = the level. Eight trials in the very same order give a bound of 0.75 at a
 nothing with four. Under a bivariate normal law in place of Mallows' the bound holds as well (tests).
 
 **The rule.** Stopping is safe from epoch e on where the bound is at least :data:`LEAST_TAU` at e and at every later
-epoch that was looked at, and no arm by itself lies below that. The epochs are tested from the last to the first, and the
-first that fails ends it, so all of them together have the level of one test. Where it is not safe, more whole trials
-are awaited, and look j is held at the level α / (j·(j + 1)); these add up to α.
+epoch that was looked at, and no arm by itself lies below that. The epochs are tested from the last to the first, and
+the first that fails ends it, so all of them together have the level of one test. Where it is not safe, more whole
+trials are awaited, and look j is held at the level α / (j·(j + 1)); these add up to α.
 
 τ speaks of the final order on the seeds of the search, luck included: stopping is to find what the search would have
 found without it.
@@ -118,7 +118,7 @@ def _look_of(found: Mapping[str, Any]) -> Look:
     places = [at.epoch for at in epochs]
     if sorted({*places, last}) != [*places, last] or not 0 < level < 1 or min([1, *places]) < 1:
         raise ValueError("epochs or level")
-    if safe is not None and safe not in places or not all(at.arms for at in epochs):
+    if (safe is not None and safe not in places) or not all(at.arms for at in epochs):
         raise ValueError("safe_from or arms")
     return Look(int(found["number"]), trials, level, last, epochs, safe)
 
@@ -241,6 +241,7 @@ def words(look: Look, *, next_at: int | None = None) -> str:
         return f"early stopping is not known to be safe: no two trials of an arm ran to their end; {then}"
     blocking = next(at for at in reversed(look.epochs) if not _agrees(at))
     return (
-        f"early stopping is not safe here: at epoch {blocking.epoch} of {look.last} still τ = {blocking.tau:.2f} between "
-        f"the order of trials there and the final one (≥ {blocking.low:.2f}, {sure}; needed: {LEAST_TAU:g}); {then}"
+        f"early stopping is not safe here: at epoch {blocking.epoch} of {look.last} still τ = {blocking.tau:.2f} "
+        f"between the order of trials there and the final one (≥ {blocking.low:.2f}, {sure}; needed: {LEAST_TAU:g}); "
+        f"{then}"
     )

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from tune_bn.analysis.early_order import ALPHA, LEAST_TAU, words
+from tune_bn.analysis.early_order import ALPHA, LEAST_TAU
+from tune_bn.analysis.early_order import words as look_words
 from tune_bn.analysis.evidence import listed
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, symbol
@@ -61,7 +62,8 @@ def early_order(study: StudyFiles) -> Iterator[Block]:
     yield Heading("From which epoch on early stopping was safe")
     last = study.early_order[-1]
     stopped = sum(trial.status == PRUNED for trial in study.trials[SEARCH])
-    yield paragraph(f"{words(last)[0].upper()}{words(last)[1:]}. {stopped} trials were stopped early.")
+    found = look_words(last)
+    yield paragraph(f"{found[0].upper()}{found[1:]}. {stopped} trials were stopped early.")
     figure = early_order_figure(study.early_order)
     if figure is not None:
         yield Picture(
