@@ -91,21 +91,26 @@ class CurveTable:
         found = [((a, b, c), u * v * w) for (a, u), (b, v), (c, w) in product(*axes)]
         return [(cell, weight) for cell, weight in found if weight > 0]
 
+    def means(self, metric: str) -> Array:
+        """Mean score of each cell over the seeds, percent: a test metric, or ``val_accuracy``, the best over epochs."""
+        scores = self.val.max(axis=-1) if metric == "val_accuracy" else self.test[metric]
+        return np.asarray(scores.mean(axis=3))
+
     def true_value(self, point: Point, metric: str = "test_accuracy") -> float:
-        """Mean test score over the seeds, percent; for who judges alone."""
-        means = self.test[metric].mean(axis=3)
+        """Mean score over the seeds, percent; for who judges alone."""
+        means = self.means(metric)
         return float(sum(weight * means[cell] for cell, weight in self.weights(point)))
 
     def best(self, metric: str = "test_accuracy") -> tuple[Point, float]:
         """The best cell and its true value. No point between cells has a higher one."""
-        means = self.test[metric].mean(axis=3)
+        means = self.means(metric)
         lr, gamma, c = np.unravel_index(int(means.argmax()), means.shape)
         return Point(self.gammas[gamma], self.cs[c], self.lrs[lr]), float(means.max())
 
     def best_known(self, metric: str = "test_accuracy") -> float:
         """True value of the cell with the best mean validation accuracy: what choosing on these images can reach."""
-        scores = self.val.max(axis=-1).mean(axis=3)
-        return float(self.test[metric].mean(axis=3)[np.unravel_index(int(scores.argmax()), scores.shape)])
+        scores = self.means("val_accuracy")
+        return float(self.means(metric)[np.unravel_index(int(scores.argmax()), scores.shape)])
 
     def only(self, *lrs: float) -> CurveTable:
         """The part at these learning rates."""
@@ -124,32 +129,37 @@ def _around(axis: Sequence[float], value: float, name: str) -> list[tuple[int, f
     return [(below, 1 - share), *([(below + 1, share)] if len(axis) > 1 else [])]
 
 
-def load_table(name: str, epochs: int, folder: Path = TABLES, lrs: Sequence[float] | None = None) -> CurveTable:
-    """The table of that name at one length of course.
+def load_table(
+    name: str, epochs: int, folder: Path = TABLES, lrs: Sequence[float] | None = None, seeds: int = 2
+) -> CurveTable:
+    """The table of that name at one length of course, on the finest full grid that so many seeds have.
 
     Args:
         name: ``digits`` or ``cifar10``.
         epochs: length of the course.
         folder: where ``NAME.parquet`` lies.
         lrs: learning rates; None: all that are there.
+        seeds: those with the most cells are taken.
 
     Raises:
-        ValueError: there are no two seeds on which every cell was trained.
+        ValueError: there are no so many seeds on two values of γ and of c.
     """
     frame = pd.read_parquet(folder / f"{name}.parquet")
     frame = frame[frame.epochs == epochs]
     if lrs is not None:
         frame = frame[frame.lr.isin(lrs)]
-    axes = {key: tuple(sorted(map(float, frame[key].unique()))) for key in ("lr", "gamma", "c")}
-    cells = math.prod(map(len, axes.values()))
-    seeds = tuple(int(seed) for seed, rows in frame.groupby("seed") if len(rows) == cells)
-    if cells == 0 or len(seeds) < 2:
-        raise ValueError(f"{folder / name}.parquet: {epochs} epochs: accepted: two seeds on every cell of a grid")
-    shape = (*map(len, axes.values()), len(seeds))
+    taken = tuple(sorted(map(int, frame.groupby("seed").size().nlargest(seeds).index)))
+    frame = frame[frame.seed.isin(taken)]
+    axes = _full_grid({(row.lr, row.gamma, row.c, row.seed) for row in frame.itertuples()}, taken)
+    if len(taken) < max(seeds, 2) or len(axes["gamma"]) < 2 or len(axes["c"]) < 2:
+        raise ValueError(f"{folder / name}.parquet: {epochs} epochs: accepted: {seeds} seeds, at least 2, on a grid")
+    for key, values in axes.items():
+        frame = frame[frame[key].isin(values)]
+    shape = (*map(len, axes.values()), len(taken))
     val = np.full((*shape, epochs), CHANCE)
     test = {metric: np.full(shape, CHANCE) for metric in ("test_accuracy", "final_test_accuracy")}
-    for row in frame[frame.seed.isin(seeds)].to_dict("records"):
-        at = (*(axes[key].index(float(row[key])) for key in axes), seeds.index(int(row["seed"])))
+    for row in frame.to_dict("records"):
+        at = (*(axes[key].index(float(row[key])) for key in axes), taken.index(int(row["seed"])))
         if row["diverged"]:
             curve = np.asarray(row["val_accuracy"], dtype=float)[:-1]
             val[at][: len(curve)] = curve
@@ -157,7 +167,24 @@ def load_table(name: str, epochs: int, folder: Path = TABLES, lrs: Sequence[floa
         val[at] = row["val_accuracy"]
         test["test_accuracy"][at] = row["test_accuracy_best"]
         test["final_test_accuracy"][at] = row["test_accuracy_final"]
-    return CurveTable(f"{name}-{epochs}", axes["lr"], axes["gamma"], axes["c"], seeds, val, test)
+    return CurveTable(f"{name}-{epochs}", axes["lr"], axes["gamma"], axes["c"], taken, val, test)
+
+
+def _full_grid(runs: set[tuple[float, float, float, int]], seeds: Sequence[int]) -> dict[str, tuple[float, ...]]:
+    """The axes that are left where one by one the γ or c with the largest share of missing runs is dropped."""
+    lrs, gammas, cs = (sorted({run[place] for run in runs}) for place in range(3))
+
+    def missing(gamma: Sequence[float], c: Sequence[float]) -> float:
+        wanted = list(product(lrs, gamma, c, seeds))
+        return sum(run not in runs for run in wanted) / max(1, len(wanted))
+
+    while gammas and cs and missing(gammas, cs):
+        worst_gamma, worst_c = max(gammas, key=lambda g: missing([g], cs)), max(cs, key=lambda c: missing(gammas, [c]))
+        if missing([worst_gamma], cs) >= missing(gammas, [worst_c]):
+            gammas.remove(worst_gamma)
+        else:
+            cs.remove(worst_c)
+    return {"lr": tuple(lrs), "gamma": tuple(gammas), "c": tuple(cs)}
 
 
 class Replay:

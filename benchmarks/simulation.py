@@ -15,9 +15,7 @@ done, the distance to the score falls like
     0.93 / (1 + exp((s − s₀) / 0.025)) + 0.07·min(1, exp(−(s − s₀) / 0.12)),  s₀ = 0.02 + 0.2·log₁₀(1/γ).
 
 This follows what was measured on the embedded digits at c = 100 (best validation accuracy so far, mean of 4 seeds):
-half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01. It is
-hard on early stopping: with the many more steps of a CIFAR recipe the delay may be a smaller share of the training,
-which ``curve_length`` is for.
+half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01.
 
 With ``lag`` the arms differ instead: all start as γ = 1 does, and the baseline is so many points behind after a quarter
 of the training, and less and less from there on.
@@ -65,8 +63,6 @@ class Laboratory:
     rho: float = 0.0
     val_images: int = 5000
     test_images: int = 10_000
-    curve_length: float = 1.0
-    """Share of the training in which the learning curves run through what they do on the digits in all of it."""
     lag: float | None = None
     """Points by which the baseline (γ = 1, c = 1) is behind after a quarter of the training; at its end none."""
 
@@ -87,7 +83,7 @@ class Laboratory:
         final, _ = self.scores(point, seed)
         gamma = point.gamma if self.lag is None else 1.0
         shares = [epoch / epochs for epoch in range(1, epochs + 1)]
-        distances = [_distance(share / self.curve_length, gamma) for share in shares]
+        distances = [_distance(share, gamma) for share in shares]
         rest = distances[-1]
         left = [(distance - rest) / (1 - rest) for distance in distances]
         lag = self.lag if self.lag is not None and (point.gamma, point.c) == (1.0, 1.0) else 0.0
