@@ -242,6 +242,20 @@ def test_what_failed_and_ran_again_later_changes_no_look(tmp_path: Path) -> None
         assert [(look.trials, look.safe_from) for look in read_looks(study.folder.early_order)] == [({CANDIDATE: 7}, 5)]
 
 
+def test_a_search_whose_curves_were_lost_waits_for_others(tmp_path: Path) -> None:
+    seeds = {"search": [101, 102], "select": [201, 202], "confirm": [1, 2, 3]}
+    study = study_in(tmp_path / "s", space_with(seeds=seeds), 5, stop_after=2 * FIRST)
+    with pytest.raises(Interrupted):
+        study.search()
+    # Of each trial one seed is left.
+    lines = study.folder.curves.path.read_text().splitlines(keepends=True)
+    study.folder.curves.path.write_text("".join(line for line in lines if "-s102" not in line))
+    study = study_in(tmp_path / "s", space_with(seeds=seeds), 5)
+    study.search()
+    looks = [(found.trials[CANDIDATE], found.safe_from) for found in read_looks(study.folder.early_order)]
+    assert looks == [(0, None), (4, None), (10, 5)]
+
+
 def test_a_trial_that_diverged_ends_at_chance(tmp_path: Path) -> None:
     """It was ahead of all others until then: an order that it is part of cannot be trusted before."""
     study = study_in(tmp_path / "s", space_with(), 2, t1=DIVERGED, t4=DIVERGED)

@@ -107,7 +107,8 @@ class AutoGrace:
         return len(self.looks) > before
 
     def _end(self, arm: str, trial: int, runs: Sequence[tuple[str, Sequence[EpochPoint]]]) -> None:
-        whole = not {FAILED, PRUNED} & {status for status, _ in runs}
+        # A study whose curves were lost knows of its trials no more than that they ended.
+        whole = all(curve and status not in (FAILED, PRUNED) for status, curve in runs)
         curve = objective_by_epoch(runs, self._chance) if whole else {}
         # A run that diverged has no later epochs; it is at chance there.
         filled = {epoch: curve.get(epoch, self._chance) for epoch in (*self._epochs, self._last)}
