@@ -16,7 +16,7 @@ without early stopping. *Stopped the best*: of the trials that were stopped, one
 winner. *Grid reached*: the winner is truly as good as the best of the paper's grid (c = 100) or better.
 
 ``run`` keeps each study as a line below ``build/early_stopping``, goes on where it was, and may run on several parts
-side by side; all rows grow together. ``table`` gathers what is there into the results.
+side by side. ``table`` gathers what is there into the results.
 """
 
 from __future__ import annotations
@@ -263,11 +263,18 @@ def best_of_the_papers_grid(table: CurveTable) -> float:
 
 
 def cases(replicates: int) -> Iterator[tuple[Row, int]]:
-    """All studies, so that all rows grow together."""
-    for replicate in range(replicates):
-        for row in ROWS:
-            if row.sampler != SLOW or replicate % EVERY == 0:
-                yield row, replicate
+    """All studies: the rules with TPE first, then its other rows, the other samplers, and the slow one.
+
+    The rows of each of these parts grow together.
+    """
+    for part in sorted({_part(row) for row in ROWS}):
+        for replicate in range(0, replicates, EVERY if part == _part(Row(NONE, SLOW)) else 1):
+            yield from ((row, replicate) for row in ROWS if _part(row) == part)
+
+
+def _part(row: Row) -> int:
+    plain = row == Row(row.rule, row.sampler)
+    return (0 if plain else 1) if row.sampler == "tpe" else 3 if row.sampler == SLOW else 2
 
 
 def run(problem: str, tables: Path, replicates: int, minutes: float, part: str) -> None:

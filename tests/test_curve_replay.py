@@ -168,9 +168,11 @@ def test_a_curve_that_saturates_is_predicted_and_none_is_below_where_it_is() -> 
     assert predicted_end([99.0, 99.9], 40) <= 100
 
 
-def test_all_rows_grow_together_and_the_table_has_a_line_for_each() -> None:
+def test_every_row_gets_its_studies_and_the_table_has_a_line_for_each() -> None:
     some = list(cases(2))
-    assert [row for row, replicate in some if replicate == 0] == list(ROWS)
+    assert len(some) == len(set(some))
+    assert {row for row, replicate in some if replicate == 0} == set(ROWS)
+    assert {row.sampler for row, _ in some[:20]} == {"tpe"}
     assert {row.sampler for row, replicate in some if replicate == 1} == {"tpe", "cmaes", "random", "grid"}
     line = {
         "val_regret": 0.5,
