@@ -1,6 +1,7 @@
 """Whole studies without training: the stages, samplers, records, plan and verdict are those of ``tune_bn``.
 
-Only the runner is another. A run of configuration x on seed s of replicate r scores, before rounding to whole images,
+Only the runner is another; it asks a :class:`World` what a run scores. ``benchmarks.curve_replay`` has a measured one.
+In a :class:`Laboratory` a run of configuration x on seed s of replicate r scores, before rounding to whole images,
 
     mean(x) + std(x)·(√ρ·u(r, s) + √(1 − ρ)·e(r, x, s)),
 
@@ -14,9 +15,7 @@ done, the distance to the score falls like
     0.93 / (1 + exp((s − s₀) / 0.025)) + 0.07·min(1, exp(−(s − s₀) / 0.12)),  s₀ = 0.02 + 0.2·log₁₀(1/γ).
 
 This follows what was measured on the embedded digits at c = 100 (best validation accuracy so far, mean of 4 seeds):
-half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01. It is
-hard on early stopping: with the many more steps of a CIFAR recipe the delay may be a smaller share of the training,
-which ``curve_length`` is for.
+half of the way is done after 3, 5, 11, 21, 28 and 43 % of the epochs for γ = 1, 0.5, 0.25, 0.1, 0.05 and 0.01.
 
 With ``lag`` the arms differ instead: all start as γ = 1 does, and the baseline is so many points behind after a quarter
 of the training, and less and less from there on.
@@ -30,15 +29,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from statistics import NormalDist, fmean
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.surrogates import Point, Surrogate, point_of
 from tune_bn.errors import RunnerError
 from tune_bn.records import COMPLETED, PRUNED, Record
-from tune_bn.runners.base import EpochPoint, Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.runners.base import EpochPoint, Feed, History, Listener, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.runners.stopping import EarlyStopping
+from tune_bn.samplers.base import Sampler
 from tune_bn.spec import Space
 from tune_bn.study import Study
 from tune_bn.study_folder import StudyFolder
@@ -62,8 +63,6 @@ class Laboratory:
     rho: float = 0.0
     val_images: int = 5000
     test_images: int = 10_000
-    curve_length: float = 1.0
-    """Share of the training in which the learning curves run through what they do on the digits in all of it."""
     lag: float | None = None
     """Points by which the baseline (γ = 1, c = 1) is behind after a quarter of the training; at its end none."""
 
@@ -75,12 +74,16 @@ class Laboratory:
         val, test = (mean + std * z for z in noise)
         return _whole_images(val, self.val_images), _whole_images(test, self.test_images)
 
+    def test_score(self, point: Point, seed: int, metric: str) -> float:
+        """See :class:`World`; both metrics are one here."""
+        return self.scores(point, seed)[1]
+
     def curve(self, point: Point, seed: int, epochs: int) -> list[float]:
         """Validation accuracy after each epoch, rising; the last is that of :meth:`scores`."""
         final, _ = self.scores(point, seed)
         gamma = point.gamma if self.lag is None else 1.0
         shares = [epoch / epochs for epoch in range(1, epochs + 1)]
-        distances = [_distance(share / self.curve_length, gamma) for share in shares]
+        distances = [_distance(share, gamma) for share in shares]
         rest = distances[-1]
         left = [(distance - rest) / (1 - rest) for distance in distances]
         lag = self.lag if self.lag is not None and (point.gamma, point.c) == (1.0, 1.0) else 0.0
@@ -108,6 +111,16 @@ def _whole_images(accuracy: float, images: int) -> float:
     return 100.0 * round(min(max(accuracy, 0.0), 100.0) / 100.0 * images) / images
 
 
+class World(Protocol):
+    """Where the scores of runs come from, without training."""
+
+    def curve(self, point: Point, seed: int, epochs: int) -> Sequence[float]:
+        """Validation accuracy after each epoch of a run, in percent."""
+
+    def test_score(self, point: Point, seed: int, metric: str) -> float:
+        """What the run scores on the test images, in percent."""
+
+
 @dataclass
 class _Course:
     """A task on its way."""
@@ -115,6 +128,8 @@ class _Course:
     task: Task
     started: float
     curves: Mapping[int, Sequence[float]]
+    best: Mapping[int, Sequence[float]]
+    """The best so far of each curve."""
     epoch: int = 0
 
 
@@ -125,12 +140,12 @@ class SimulatedRunner:
     reports. Nothing raises, diverges or can be interrupted, and no diagnostics are made.
 
     Args:
-        laboratory: draws the scores.
+        world: what runs score.
         workers: tasks at the same time.
     """
 
-    def __init__(self, laboratory: Laboratory, workers: int = 1) -> None:
-        self.laboratory = laboratory
+    def __init__(self, world: World, workers: int = 1) -> None:
+        self.world = world
         self.workers = workers
 
     def run(
@@ -152,7 +167,7 @@ class SimulatedRunner:
                 raise RunnerError("the feed has no task and awaits none; accepted: a feed that ends")
             now, number, course = heapq.heappop(running)
             listener.task_progress(course.task, self._advance(course, int(now - course.started + 0.5)))
-            objective = fmean(curve[course.epoch - 1] for curve in course.curves.values())
+            objective = fmean(best[course.epoch - 1] for best in course.best.values())
             done = course.epoch == course.task.config.train.epochs
             stopped = stopping.stops(course.task, {course.epoch: objective}, done=done)
             if stopped or done:
@@ -171,8 +186,8 @@ class SimulatedRunner:
 
     def _begin(self, task: Task, now: float) -> _Course:
         point, epochs = point_of(task.config), task.config.train.epochs
-        curves = {seed: self.laboratory.curve(point, seed, epochs) for seed in task.seeds}
-        return _Course(task, now, curves)
+        curves = {seed: self.world.curve(point, seed, epochs) for seed in task.seeds}
+        return _Course(task, now, curves, {seed: list(accumulate(curve, max)) for seed, curve in curves.items()})
 
     def _advance(self, course: _Course, epoch: int) -> dict[int, tuple[EpochPoint, ...]]:
         before, course.epoch = course.epoch, epoch
@@ -182,9 +197,10 @@ class SimulatedRunner:
         task, reached = course.task, course.epoch
         results = []
         for seed in task.seeds:
-            scores = {"val_accuracy": course.curves[seed][reached - 1], "best_epoch": float(reached)}
+            best = course.best[seed][reached - 1]
+            scores = {"val_accuracy": best, "best_epoch": float(course.best[seed].index(best) + 1)}
             if task.test_metric is not None:
-                scores[task.test_metric] = self.laboratory.scores(point_of(task.config), seed)[1]
+                scores[task.test_metric] = self.world.test_score(point_of(task.config), seed, task.test_metric)
             results.append(
                 RunResult(
                     seed=seed,
@@ -240,6 +256,9 @@ class Quiet:
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         """See :class:`tune_bn.tracking.base.Observer`."""
 
+    def early_order_seen(self, line: str) -> None:
+        """See :class:`tune_bn.tracking.base.Observer`."""
+
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """See :class:`tune_bn.tracking.base.Observer`."""
 
@@ -263,14 +282,31 @@ class Quiet:
         """See :class:`tune_bn.tracking.base.Observer`."""
 
 
-def simulated_study(folder: Path, space: Space, laboratory: Laboratory, *, workers: int = 1) -> Study:
-    """A new study in ``folder``, to be run."""
+def simulated_study(
+    folder: Path,
+    space: Space,
+    world: World,
+    *,
+    workers: int = 1,
+    runner: Runner | None = None,
+    taught: Callable[[Sampler], Sampler] = lambda sampler: sampler,
+) -> Study:
+    """A new study in ``folder``, to be run.
+
+    Args:
+        folder: where it is to be.
+        space: its space.
+        world: what runs score.
+        workers: tasks at the same time.
+        runner: in place of a :class:`SimulatedRunner`.
+        taught: what stands between the study and its samplers.
+    """
     where = StudyFolder(folder).created(space)
     return Study(
         where,
         space,
-        runner=SimulatedRunner(laboratory, workers),
-        make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
+        runner=runner or SimulatedRunner(world, workers),
+        make_sampler=lambda arm, outcomes: taught(sampler_of(space, where, arm, outcomes)),
         observer=Quiet(),
         num_classes=CLASSES,
     )

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import early_stopping
 from benchmarks.calibration import NAIVE, Setting, decisions, naive_decisions, whole
 from benchmarks.power import cell_power
 from benchmarks.power import summary as power_table
@@ -122,16 +121,6 @@ def test_what_early_stopping_saves_is_counted() -> None:
     assert (space.train.epochs, space.scheduler.grace, space.budget.trials) == (18, 2, 32)
     row = one_study((OFF_GRID, Budget("resnet.yaml"), "random", 2), rho=0.5)
     assert row["full_runs"] < row["runs"] - 10
-
-
-def test_a_late_start_is_what_makes_asha_stop_a_small_gamma() -> None:
-    late, early = (early_stopping.one_study((True, 2, length, 1)) for length in (1.0, 0.25))
-    assert late["full_runs"] < late["runs"]
-    assert late["gamma"] != early["gamma"]
-    assert late["regret"] > early["regret"]
-    unstopped = early_stopping.one_study((False, None, 1.0, 1))
-    assert unstopped["full_runs"] == unstopped["runs"]
-    assert (unstopped["lr"], unstopped["repeats"]) == (0.1, 0)
 
 
 @pytest.mark.parametrize(("gamma", "lr"), [(0.1, 0.1), (1.0, 0.1), (0.75, 0.001)])

@@ -254,6 +254,9 @@ class Driver(Observer):
             self._advance()
             self._tasks.pop(task.key, None)
 
+    def early_order_seen(self, line: str) -> None:
+        """What it says is no concern of the driver."""
+
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is no concern of the driver."""
 

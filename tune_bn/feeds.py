@@ -10,12 +10,13 @@ from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
 
+from tune_bn.auto_grace import AutoGrace
 from tune_bn.errors import StudyError
 from tune_bn.failures import FailingAlike
 from tune_bn.layers import to_json
 from tune_bn.provenance import seen
 from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key, write_json
-from tune_bn.runners.base import RunResult, Task
+from tune_bn.runners.base import RunResult, SchedulerConfig, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.spec import Space
 from tune_bn.study_folder import StudyFolder
@@ -157,6 +158,7 @@ class SearchFeed:
         samplers: who proposes, by arm.
         quota: trials of each arm.
         recorder: keeps the records.
+        grace: finds the epochs before a trial may be stopped; None: the space states them.
         seconds_before: what earlier drivers of the study spent on the search.
     """
 
@@ -167,12 +169,14 @@ class SearchFeed:
         quota: Mapping[str, int],
         recorder: Recorder,
         *,
+        grace: AutoGrace | None = None,
         seconds_before: float = 0.0,
     ) -> None:
         self.space = space
         self.samplers = samplers
         self.quota = quota
         self.recorder = recorder
+        self.grace = grace
         hours = space.budget.hours
         # The wall clock may jump, and what earlier drivers spent counts too.
         self.deadline = None if hours is None else time.monotonic() + 3600.0 * hours - seconds_before
@@ -189,6 +193,14 @@ class SearchFeed:
             last = {run.seed: run for run in runs}
             if set(last) == set(space.seeds.search):
                 self._fates[arm][trial] = self._fate(arm, runs[-1].config, list(last.values()))
+
+    @property
+    def scheduler(self) -> SchedulerConfig | None:
+        """Who stops trials early, for the runner of this feed."""
+        scheduler, grace = self.space.scheduler_config, self.grace
+        if scheduler is None or grace is None:
+            return scheduler
+        return replace(scheduler, found=lambda: grace.epoch)
 
     @property
     def exhausted(self) -> bool:
@@ -225,6 +237,8 @@ class SearchFeed:
 
     def spares(self, task: Task) -> bool:
         """See :class:`tune_bn.runners.base.Feed`."""
+        if self.grace is not None and self.grace.holds(task.arm, task.trial):
+            return True
         hopeful = sorted(trial for trial, fate in self._fates[task.arm].items() if fate in (_OPEN, _WHOLE))
         return task.trial in hopeful[: self.space.budget.finalists]
 
@@ -244,6 +258,8 @@ class SearchFeed:
         self.recorder.record(task, results)
         if task.trial is None:
             raise StudyError(f"{task.key}: a task of the search must have a trial number")
+        if self.grace is not None and self.grace.ended(task.arm, task.trial, results) and self.grace.said is not None:
+            self.recorder.observer.early_order_seen(self.grace.said)
         self._fates[task.arm][task.trial] = self._fate(task.arm, task.overrides, results)
         held, outcome = self._held[task.arm], trial_outcome(results)
         held.append((task.trial, outcome))

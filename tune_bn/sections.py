@@ -69,7 +69,14 @@ class Scheduler(Section):
         "compared within their arm, and the first `budget.finalists` of each arm always run to their end",
         accepted="asha | median | none",
     )
-    grace: int = _count(10, 1, doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is")
+    grace: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Literal["auto"] = entry(
+        10,
+        doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is. `auto`: the start "
+        "points, and 8 trials of each arm at least, run to their end, and trials are stopped from the epoch on from "
+        "which their order agrees with their final one, or not at all (statistics.md); where `epochs` is searched none "
+        "is stopped",
+        accepted="an integer ≥ 1 or auto",
+    )
     reduction: int = _count(3, 2, doc="ASHA keeps one trial in so many at each rung")
 
 

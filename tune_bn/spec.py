@@ -120,9 +120,13 @@ class Space(Section):
     def scheduler_config(self) -> SchedulerConfig | None:
         """The scheduler as a runner takes it; None where nothing can be stopped early."""
         longest = max(self.distributions["epochs"].corners) if "epochs" in self.search else self.train.epochs
-        if self.scheduler.name == "none" or self.scheduler.grace >= longest:
+        name, grace, reduction = self.scheduler.name, self.scheduler.grace, self.scheduler.reduction
+        if name == "none":
             return None
-        return SchedulerConfig(self.scheduler.name, self.scheduler.grace, self.scheduler.reduction, longest)
+        if grace == "auto":
+            # The order of trials at an epoch says nothing where each has a course of its own.
+            return None if "epochs" in self.search or longest < 2 else SchedulerConfig(name, None, reduction, longest)
+        return None if grace >= longest else SchedulerConfig(name, grace, reduction, longest)
 
     def trials_of(self, arm: str) -> int:
         """Search trials of an arm. With nuisance keys the budget is split evenly; an odd trial goes to the baseline.

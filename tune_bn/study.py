@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, zip_longest
-from statistics import fmean
 from typing import Any
 
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
+from tune_bn.auto_grace import AutoGrace, objective_by_epoch
 from tune_bn.continuity import remember_data, require_same
 from tune_bn.driver import read_driver_state
 from tune_bn.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outcomes
 from tune_bn.identity import settle
 from tune_bn.planning import locked_plan
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, DIVERGED, FAILED, SEARCH, SELECT, run_key
-from tune_bn.runners.base import Feed, History, PastTrial, Runner, Task
+from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, run_key
+from tune_bn.runners.base import EpochPoint, Feed, History, PastTrial, Runner, Task
 from tune_bn.samplers.base import Outcome, Sampler
 from tune_bn.selection import Selection
 from tune_bn.spec import Space
@@ -113,11 +112,11 @@ class Study:
         if self.folder.plan_file.exists() or self.space.claim.arms:
             stages = tuple(stage for stage in stages if stage == self._confirm)
         for stage in stages:
-            if stage == self._search:
-                scheduler, history = self.space.scheduler_config, self._history()
-                self.runner.run(stage(), self.observer, scheduler=scheduler, history=history)
+            feed = stage()
+            if isinstance(feed, SearchFeed):
+                self.runner.run(feed, self.observer, scheduler=feed.scheduler, history=self._history())
             else:
-                self.runner.run(stage(), self.observer)
+                self.runner.run(feed, self.observer)
 
     def _search(self) -> Feed:
         space, samplers = self.space, self._samplers()
@@ -126,7 +125,23 @@ class Study:
         self.observer.stage_started(SEARCH, sum(quota.values()) * len(space.seeds.search), done)
         before = read_driver_state(self.folder)
         seconds = 0.0 if before is None else before.search_seconds
-        return SearchFeed(space, samplers, quota, self.recorder, seconds_before=seconds)
+        return SearchFeed(space, samplers, quota, self.recorder, grace=self._grace(), seconds_before=seconds)
+
+    def _grace(self) -> AutoGrace | None:
+        """Who finds the epochs before a trial may be stopped; None where the space states them."""
+        scheduler = self.space.scheduler_config
+        if scheduler is None or scheduler.grace is not None:
+            return None
+        found = AutoGrace(
+            self.folder, self.space, scheduler, self.recorder.records, self.folder.curves.read(), self._chance
+        )
+        if found.said is not None:
+            self.observer.early_order_seen(found.said)
+        return found
+
+    @property
+    def _chance(self) -> float:
+        return 100.0 / self.num_classes
 
     def _samplers(self) -> dict[str, Sampler]:
         """The sampler of each arm that searches, told what the records say."""
@@ -144,26 +159,17 @@ class Study:
                     CheckpointStore(self.folder.checkpoints / key).discard()
 
     def _history(self) -> History:
-        """Objective by epoch of the finished search trials of each arm, as their scheduler saw it.
-
-        It is the mean over all seeds of the best validation accuracy so far; from the epoch on in which it diverged, a
-        run counts as chance.
-        """
-        curves, trials = self.folder.curves.read(), dict[tuple[str, int], list[list[float]]]()
-        chance, seeds = 100.0 / self.num_classes, self.space.seeds.search
+        """Objective by epoch of the finished search trials of each arm, as their scheduler saw it."""
+        curves, trials = self.folder.curves.read(), dict[tuple[str, int], list[tuple[str, Sequence[EpochPoint]]]]()
         for record in self.recorder.records:
             known = record.stage == SEARCH and record.status != FAILED and record.key in curves
             if known and record.trial is not None:
-                best = list(accumulate((point.val_accuracy for point in curves[record.key]), max))
-                if record.status == DIVERGED:
-                    best[-1] = chance
-                trials.setdefault((record.arm, record.trial), []).append(best)
-        # A trial that a crash left with records of some seeds runs again as a whole. Runs of one trial end together,
-        # except those that diverged.
+                trials.setdefault((record.arm, record.trial), []).append((record.status, curves[record.key]))
+        # A trial that a crash left with records of some seeds runs again as a whole.
         return [
-            PastTrial(arm, trial, dict(enumerate(map(fmean, zip_longest(*runs, fillvalue=chance)), start=1)))
+            PastTrial(arm, trial, objective_by_epoch(runs, self._chance))
             for (arm, trial), runs in trials.items()
-            if len(runs) == len(seeds)
+            if len(runs) == len(self.space.seeds.search)
         ]
 
     @property

@@ -43,6 +43,7 @@ class StudyFolder:
         self.plots = self.path / "plots"
         self.diagnostics = self.path / "diagnostics"
         self.journal = self.path / "optuna.journal"
+        self.early_order = self.path / "early_order.json"
         self.checkpoints = self.path / "checkpoints"
         self.driver_file = self.path / "driver.json"
         self.stop_file = self.path / "stop"
@@ -200,7 +201,8 @@ class StudyFolder:
     def artifacts(self) -> list[Path]:
         """The files that the tracker mirrors, as far as they exist."""
         reports = [self.report_file, self.page_file]
-        files = [self.space_file, self.data_file, self.records.path, self.plan_file, self.verdict_file, *reports]
+        files = [self.space_file, self.data_file, self.records.path, self.early_order]
+        files += [self.plan_file, self.verdict_file, *reports]
         found = [*sorted(self.diagnostics.glob("*.json")), *sorted(self.plots.glob("*.png"))]
         return [path for path in [*files, *found] if path.exists()]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tune_bn.analysis.wording import config_words, detectable_words
+from tune_bn.auto_grace import first_trials
 from tune_bn.distributions import CASES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
@@ -252,8 +253,14 @@ def _stages(space: Space, plan: Plan) -> list[str]:
     searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
     scheduler = space.scheduler_config
     stopping = "none"
-    if scheduler is not None:
-        searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+    searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+    if scheduler is not None and scheduler.grace is None:
+        first = " and ".join(f"{first_trials(space, arm)} {arm}" for arm in searching)
+        stopping = (
+            f"{scheduler.name} from the epoch on from which the order of the first {first} trials agrees with their "
+            "final one; these run to their end"
+        )
+    elif scheduler is not None:
         spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)
         within = ", each arm by itself" if len(searching) > 1 else ""
         stopping = (

@@ -30,6 +30,7 @@ from tune_bn.training.loop import train
 
 DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)
 CONFIG = RunConfig(ModelConfig(arch="resnet8", gamma=0.2), DATA, TrainConfig(epochs=3, batch_size=32, c=100))
+EIGHT = replace(CONFIG, train=replace(CONFIG.train, epochs=8))
 
 MakeRunner = Callable[..., Runner]
 
@@ -295,9 +296,8 @@ def test_a_checkpoint_of_another_task_by_the_same_name_is_not_taken_up(
 
 def test_hopeless_trials_are_stopped_and_say_how_far_they_came(make_runner: MakeRunner) -> None:
     scheduler = SchedulerConfig("asha", grace=2, reduction=2, max_epochs=8)
-    config = replace(CONFIG, train=replace(CONFIG.train, epochs=8))
     # Without learning there is no progress: below the history's trial at every rung.
-    hopeless = replace(config, train=replace(config.train, lr=1e-12))
+    hopeless = replace(EIGHT, train=replace(EIGHT.train, lr=1e-12))
     feed = Tasks(task(0, 1, config=hopeless), task(1, 1, config=hopeless, may_stop=False))
     history = [PastTrial("candidate", n, dict.fromkeys(range(1, 9), 99.0)) for n in range(2, 6)]
     make_runner().run(feed, Events(), scheduler=scheduler, history=history)
@@ -352,6 +352,21 @@ def test_what_one_arm_reached_stops_nothing_in_the_other_and_a_feed_may_spare_a_
         "search-candidate-t00001-s1": (COMPLETED, 3),
         "search-candidate-t00002-s1": (PRUNED, 1),
     }
+
+
+def test_an_automatic_grace_is_asked_where_a_decision_falls(make_runner: MakeRunner) -> None:
+    class OneByOne(Tasks):
+        def next(self) -> Task | None:
+            return None if len(self.left) == 1 and not self.results else super().next()
+
+    feed = OneByOne(task(0, config=EIGHT), task(1, config=EIGHT))
+    scheduler = SchedulerConfig("asha", None, 2, 8, found=lambda: 4 if feed.results else None)
+    history = [PastTrial("candidate", 7, dict.fromkeys(range(1, 9), 101.0))]
+    make_runner().run(feed, Events(), scheduler=scheduler, history=history)
+    assert [(results[0].status, results[0].epochs) for results in feed.results.values()] == [
+        (COMPLETED, 8),
+        (PRUNED, 4),
+    ]
 
 
 def test_ctrl_c_kills_what_runs_and_keeps_what_finished(make_runner: MakeRunner) -> None:

@@ -92,6 +92,10 @@ class ConsoleObserver(Observer):
             before = f", {done_runs} done before" if done_runs else ""
             self._print(f"{stage}  {planned_runs} runs planned{before}")
 
+    def early_order_seen(self, line: str) -> None:
+        """One lasting line: it decides what the rest of the search costs."""
+        self._print(f"stopping  {line}")
+
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """What is going to be claimed, and what can be found, in two lasting lines."""
         candidates, rule = plan["candidates"], plan.get("design")

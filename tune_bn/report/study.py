@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
+from tune_bn.analysis.early_order import EARLY_ORDER_FILE, Look, read_looks
 from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
 from tune_bn.curves import CurveLog
@@ -40,6 +41,8 @@ class StudyFiles:
     curves: Mapping[str, Curve]
     diagnostics: Mapping[str, Diagnostics] = field(default_factory=dict)
     """By arm of the plan, in its order."""
+    early_order: Sequence[Look] = ()
+    """The looks at an early order, where the grace of the search was automatic."""
     problems: Sequence[str] = ()
     """Files that could not be read, one line each."""
 
@@ -118,6 +121,7 @@ def load(folder: Path) -> StudyFiles:
 
     plan_file = folder / PLAN_FILE
     plan = attempt(lambda: read_plan(plan_file), None) if plan_file.is_file() else None
+    looks_file = folder / EARLY_ORDER_FILE
     return StudyFiles(
         folder=folder,
         space=attempt(lambda: _read_space(folder / SPACE_FILE), {}),
@@ -130,6 +134,7 @@ def load(folder: Path) -> StudyFiles:
             for arm, path in _diagnostics_files(folder, plan)
             if (found := attempt(partial(read_diagnostics, path), None)) is not None
         },
+        early_order=attempt(lambda: read_looks(looks_file), []) if looks_file.is_file() else [],
         problems=problems,
     )
 

@@ -23,6 +23,7 @@ def contents(study: StudyFiles) -> list[Block]:
         *results.headline(study),
         *results.result(study),
         *process.stages(study),
+        *process.early_order(study),
         *results.pairs(study),
         *results.effects(study),
         *results.looks(study),

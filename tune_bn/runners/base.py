@@ -6,7 +6,7 @@ A study hands out :class:`Task` objects through a :class:`Feed`; a :class:`Runne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -123,25 +123,53 @@ class Runner(Protocol):
         """Give back what the runner holds. May be called twice."""
 
 
+GRACE_PARTS = 20
+"""An automatic grace is a multiple of this part of the course: each epoch in question costs a report of every trial."""
+
+
 @dataclass(frozen=True)
 class SchedulerConfig:
     """Early stopping in the search stage."""
 
     name: str
     """``asha`` or ``median``."""
-    grace: int
-    """Epochs before a trial may be stopped."""
+    grace: int | None
+    """Epochs before a trial may be stopped; None: what ``found`` says."""
     reduction: int
     """ASHA keeps one in so many at each rung."""
     max_epochs: int
+    found: Callable[[], int | None] | None = None
+    """Asked wherever a decision may fall while ``grace`` is None: the epochs before a trial may be stopped, as far as
+    is known by now; None: nothing may be stopped yet. What it once said stands."""
 
     @property
     def milestones(self) -> tuple[int, ...]:
-        """Epochs at which a decision may fall: ASHA's rungs, or every ``grace`` epochs for the median rule."""
+        """Epochs at which a decision may fall, and which a worker must report on their own.
+
+        Where ``grace`` is not known beforehand, these are all the epochs that it may turn out to be: each twentieth
+        part of the longest course.
+        """
+        if self.grace is None:
+            parts = (-(-self.max_epochs * part // GRACE_PARTS) for part in range(1, GRACE_PARTS))
+            return tuple(dict.fromkeys(epoch for epoch in parts if epoch < self.max_epochs))
+        return self.decisions(self.grace)
+
+    @property
+    def known_grace(self) -> int | None:
+        """The epochs before a trial may be stopped, as far as is known by now."""
+        return self.grace if self.grace is not None or self.found is None else self.found()
+
+    def decisions(self, grace: int) -> tuple[int, ...]:
+        """The epochs at which trials are stopped or let go on: ASHA's rungs, or every ``grace`` epochs for the median
+        rule; of an automatic grace, the nearest milestones from there on."""
+        if self.name == "median" and self.grace is not None:
+            return tuple(range(grace, self.max_epochs, grace))
         if self.name == "median":
-            return tuple(range(self.grace, self.max_epochs, self.grace))
-        rungs, epoch = [], self.grace
+            return tuple(epoch for epoch in self.milestones if epoch >= grace)
+        rungs, epoch = [], grace
         while epoch < self.max_epochs:
             rungs.append(epoch)
             epoch *= self.reduction
+            if self.grace is None:
+                epoch = next((one for one in self.milestones if one >= epoch), self.max_epochs)
         return tuple(rungs)

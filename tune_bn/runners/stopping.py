@@ -27,11 +27,11 @@ class _Row(dict[int, float]):
         super().__init__()
         self._means: dict[int, float] = {}
 
-    def mean(self, epoch: int) -> float:
-        """Of all milestones up to this epoch."""
+    def mean(self, epoch: int, grace: int) -> float:
+        """Of all milestones from the end of the grace up to this epoch."""
         found = self._means.get(epoch)
         if found is None:
-            found = self._means[epoch] = fmean(objective for at, objective in self.items() if at <= epoch)
+            found = self._means[epoch] = fmean(objective for at, objective in self.items() if grace <= at <= epoch)
         return found
 
 
@@ -77,14 +77,16 @@ class EarlyStopping:
             return False
         row, new = self._row(task.arm, task.trial), self._at_milestones(objectives)
         due = max(objectives, default=0)
-        decides = due in new and due not in row and not done
+        decides = due not in row and not done and due in new
         for epoch, objective in new.items():
             # Where a worker was lost, the task comes by again; what it was let pass by stands.
             row.setdefault(epoch, objective)
-        if not decides or self._spares(task):
+        grace = self.config.known_grace if decides else None
+        # Where it is not known yet from which epoch on an early order counts, everybody goes on.
+        if grace is None or due not in self.config.decisions(grace) or self._spares(task):
             return False
         others = [seen for trial, seen in self._seen[task.arm].items() if trial != task.trial]
-        return _RULES[self.config.name](self.config, row, others, due)
+        return _RULES[self.config.name](self.config, row, others, due, grace)
 
     def ended(self, task: Task, results: Sequence[RunResult]) -> None:
         """A task came back. One that failed is compared with no more, as after a resume."""
@@ -98,15 +100,15 @@ class EarlyStopping:
         return {epoch: objective for epoch, objective in objectives.items() if epoch in self.milestones}
 
 
-def _below_the_rung(config: SchedulerConfig, row: _Row, others: Sequence[_Row], epoch: int) -> bool:
+def _below_the_rung(config: SchedulerConfig, row: _Row, others: Sequence[_Row], epoch: int, grace: int) -> bool:
     """Asynchronous successive halving: worse than the best 1/reduction of those that came to this rung before."""
     rung = [other[epoch] for other in others if epoch in other]
     return bool(rung) and row[epoch] < float(np.percentile(rung, (1 - 1 / config.reduction) * 100))
 
 
-def _below_the_median(config: SchedulerConfig, row: _Row, others: Sequence[_Row], epoch: int) -> bool:
+def _below_the_median(config: SchedulerConfig, row: _Row, others: Sequence[_Row], epoch: int, grace: int) -> bool:
     """Its best so far is worse than the median of the others' means up to this epoch."""
-    means = [other.mean(epoch) for other in others if epoch in other]
+    means = [other.mean(epoch, grace) for other in others if epoch in other]
     return len(means) >= LEAST_OTHERS and max(row[at] for at in row if at <= epoch) < median(means)
 
 

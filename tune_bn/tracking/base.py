@@ -41,6 +41,10 @@ class Observer(Listener, Protocol):
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         """A stage begins: so many runs are planned (an upper bound), so many of them done before."""
 
+    def early_order_seen(self, line: str) -> None:
+        """A look at the whole trials of the search says, in one line, from which epoch on stopping is safe, or that it
+        is not; ``early_order.json`` says it in numbers."""
+
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The confirmation begins, or goes on, under this plan."""
 

@@ -42,6 +42,11 @@ class Observers:
         for observer in self.observers:
             observer.task_killed(task)
 
+    def early_order_seen(self, line: str) -> None:
+        """See the protocol."""
+        for observer in self.observers:
+            observer.early_order_seen(line)
+
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """See the protocol."""
         for observer in self.observers:

@@ -130,6 +130,9 @@ class MlflowObserver:
         """Show the runs of the task as killed."""
         self._events.put(functools.partial(self._on_killed, task))
 
+    def early_order_seen(self, line: str) -> None:
+        """What it says is among the artifacts."""
+
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is among the artifacts."""
 
