@@ -26,6 +26,7 @@ host_up() {
     ip link set "v-$name" master bridge up
     ip -n "$name" link set lo up
     ip -n "$name" addr add "$address/24" dev eth0
+    ip -n "$name" addr add "${address/10.77./10.78.}/24" dev eth0  # hosts have several
     ip -n "$name" link set eth0 up
     ip -n "$name" route add default via 10.77.0.254
   fi
