@@ -188,7 +188,7 @@ class MlflowObserver:
                 self._let_go(error)
             if not done:
                 # Whoever waits for a turn looks more often than this.
-                self._abandoned.wait(4 * POLL_SECONDS)
+                self._abandoned.wait(2 * POLL_SECONDS)
                 continue
             if self._final is not None and self._store is not None:
                 self._delivered.set()

@@ -18,8 +18,8 @@ from tune_bn.tracking.mlflow_uri import sqlite_path, sqlite_uri
 
 WAIT_SECONDS = 60.0
 """How long one writer may hold its turn before that counts as an outage for the others: it may have been halted."""
-POLL_SECONDS = 0.02
-"""How often a writer that waits looks again."""
+POLL_SECONDS = 0.1
+"""How often a writer that waits looks again; on NFS each look is a question to the server."""
 
 
 class SqliteWriter:
