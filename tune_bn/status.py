@@ -6,11 +6,12 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -42,11 +43,12 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     ``state`` is ``running``, ``finished`` (it has a verdict), ``stopped`` (on purpose; ``reason`` may say why),
     ``failed`` (its driver met an error), ``died`` (its driver was killed, or lost its cluster) or ``unreadable``
     (``problem`` says why).
+    ``user`` is the owner of ``folder``; null where the system knows no name.
     ``hours`` are those of the recorded runs; ``device_hours`` those for which tasks held devices, failed attempts
     included. ``cost`` is an estimate from ``resources.price_per_device_hour``; null without it. ``seconds_left`` is an
     estimate too, at most, since runs may be stopped early; null where nothing runs. Times are in UTC.
     """
-    row: dict[str, Any] = {"study": folder.name}
+    row: dict[str, Any] = {"study": folder.name, "folder": str(folder.path), "user": _owner(folder)}
     try:
         space, records = folder.space(), folder.records.read()
     except TuneBNError as error:
@@ -79,6 +81,13 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
         "verdict": verdict,
         "headline": headline,
     }
+
+
+def _owner(folder: StudyFolder) -> str | None:
+    try:
+        return folder.path.owner()
+    except (OSError, KeyError):
+        return None
 
 
 def _state(folder: StudyFolder, verdict: str | None, driver: DriverState | None) -> str:
@@ -135,19 +144,40 @@ def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
     return text.get().rstrip("\n")
 
 
-def watch(look: Callable[[], Sequence[StudyFolder]], output: Path) -> None:
+@dataclass(frozen=True)
+class View:
+    """Studies to show."""
+
+    folders: Sequence[StudyFolder]
+    names: Mapping[Path, str] = field(default_factory=dict)
+    """What studies are called where it is not by their name: those that others keep elsewhere."""
+    remark: str = ""
+    """A line about what is not shown."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each study as plain values."""
+        return [describe_study(folder) for folder in self.folders]
+
+    def named(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row for people, with the name by which the verbs find the study."""
+        return {**row, "study": self.names.get(Path(row["folder"]), row["study"])}
+
+
+def watch(look: Callable[[], View], output: Path) -> None:
     """Show the studies and keep the view up to date, until Ctrl-C. Files that did not change are not read again."""
     console = Console(markup=False, highlight=False)
     known: dict[Path, tuple[Any, dict[str, Any]]] = {}
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             rows = []
-            for folder in look():
+            view = look()
+            for folder in view.folders:
                 stamp = _stamp(folder)
                 if folder.path not in known or known[folder.path][0] != stamp:
                     known[folder.path] = stamp, describe_study(folder)
-                rows.append(known[folder.path][1])
-            live.update(_table(rows) if rows else Text(_no_studies(output)), refresh=True)
+                rows.append(view.named(known[folder.path][1]))
+            shown = [_table(rows) if rows else Text(_no_studies(output)), *([Text(view.remark)] if view.remark else [])]
+            live.update(Group(*shown), refresh=True)
             if unread():
                 return
             time.sleep(WATCH_SECONDS)

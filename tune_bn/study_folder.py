@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -145,15 +148,18 @@ class StudyFolder:
     @property
     def is_locked(self) -> bool:
         """Whether a process works on the study now; False too where this user may not know."""
-        if not self._lock_file.exists():
-            return False
         try:
-            with FileLock(self._lock_file, timeout=0):
-                return False
-        except Timeout:
-            return True
+            # For reading, so that this is known of the study of somebody else too.
+            descriptor = os.open(self._lock_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except OSError as error:
+            return error.errno in (errno.EAGAIN, errno.EACCES)
+        finally:
+            os.close(descriptor)
 
     def request_stop(self, *, expected: bool = False) -> None:
         """Ask the driver to stop the study; it looks once a second, and when it begins.
@@ -208,7 +214,7 @@ class StudyFolder:
 
 
 def list_studies(output: Path) -> list[StudyFolder]:
-    """The studies below ``output``, the one that was worked on last at the end.
+    """The studies below ``output``, the one that was worked on last at the end, without those that others have closed.
 
     Raises:
         StudyError: the folder cannot be read.
@@ -216,10 +222,35 @@ def list_studies(output: Path) -> list[StudyFolder]:
     try:
         if not output.is_dir():
             return []
-        folders = [StudyFolder(path) for path in output.iterdir() if (path / "space.yaml").is_file()]
+        # Unlike Path.is_file this is no error where the folder may not be entered.
+        found = [path for path in output.iterdir() if os.path.isfile(path / "space.yaml")]
+        folders = [StudyFolder(path) for path in found if not _is_closed(path)]
         return sorted(folders, key=lambda folder: (_last_written(folder), folder.name))
     except OSError as error:
         raise StudyError(f"--output: {output} cannot be read ({error.strerror}); accepted: a folder that can") from None
+
+
+def closed_studies(output: Path) -> int:
+    """How many folders below ``output`` belong to others who have closed them: studies, as far as anybody may know."""
+    try:
+        # Beside the studies lie artifacts and hidden things.
+        named = [path for path in output.iterdir() if re.match(STUDY_NAME, path.name) and path.name != "mlartifacts"]
+        return sum(map(_is_closed, named))
+    except OSError:
+        return 0
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether this is a folder of somebody else's in which what ``tune_bn status`` reads is not for this user."""
+    try:
+        if path.lstat().st_uid == os.geteuid() or not path.is_dir():
+            return False
+    except OSError:
+        return False
+    if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
+        return True
+    files = [path / name for name in ("space.yaml", "records.jsonl", "driver.json", "verdict.json", ".lock")]
+    return any(file.exists() and not os.access(file, os.R_OK, effective_ids=True) for file in files)
 
 
 def new_study(output: Path, space_name: str) -> StudyFolder:

@@ -118,8 +118,11 @@ def test_the_head_starts_its_services_then_a_ray_with_its_dashboard_on_loopback_
 ) -> None:
     prepared = _prepared(name)
     commands = prepared["head_start_ray_commands"]
-    *_, stop, services, start, resume = commands
+    *_, stop, ports, services, start, resume = commands
     assert (stop, services, resume) == ("ray stop", "tune_bn head start", "tune_bn head resume")
+    # Every port that Ray would take whatever happens: said at once where it is taken.
+    assert re.fullmatch(r"tune_bn head ports( --host 127\.0\.0\.1)? 6379 8076 8265 10001 52365", ports)
+    assert set(re.findall(r"port=(\d+)", start)) == {"6379", "8076"}
     assert "ray start --head" in start
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
     assert re.findall(r"--dashboard-host=(\S+)", str(commands)) == ["127.0.0.1"]

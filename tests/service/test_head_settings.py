@@ -90,7 +90,10 @@ def test_a_port_that_is_taken_is_an_error(own_state: Path, tmp_path: Path) -> No
     (tmp_path / ".ray" / "auth_token").write_text("x")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ServiceError, match=f"--port: 127.0.0.1:{port} cannot be listened on"):
+        with pytest.raises(
+            ServiceError,
+            match=rf"--port: 127.0.0.1:{port} is taken by .*process {os.getpid()}, user .*; accepted: a free port",
+        ):
             Head(own_state).start(tmp_path, print, port=port, store="sqlite:////x.db")
 
 

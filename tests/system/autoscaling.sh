@@ -10,7 +10,7 @@ source "$here/sandbox.sh"
 cp "$CLUSTER" ray_bootstrap_config.yaml
 RAY_FAKE_CLUSTER=1 RAY_enable_autoscaler_v2=1 AUTOSCALER_UPDATE_INTERVAL_S=1 RAY_NODE_TYPE_NAME=ray.head.default \
   RAY_CLOUD_INSTANCE_ID=$HEAD RAY_OVERRIDE_NODE_ID_FOR_TESTING=$HEAD \
-  ray start --head --port=6379 --node-ip-address=127.0.0.1 --num-cpus=0 --num-gpus=0 --dashboard-port=8265 \
+  ray start --head --port=6379 --node-ip-address="$LAN" --num-cpus=0 --num-gpus=0 --dashboard-port=8265 \
   --autoscaling-config=ray_bootstrap_config.yaml > /run/logs/up 2>&1
 
 python "$SCRIPT" --study grown --trials 4 --set train.epochs=3 --set budget.finalists=1 --set seeds.select=[201] \

@@ -28,6 +28,7 @@ host_up() {
     ip link set "v-$name" master bridge up
     ip -n "$name" link set lo up
     ip -n "$name" addr add "$address/$bits" dev eth0
+    ip -n "$name" addr add "10.78.${address#*.*.}/$bits" dev eth0  # hosts have several
     ip -n "$name" link set eth0 up
     ip -n "$name" route add default via "$gateway"
   fi

@@ -22,6 +22,12 @@ trap 'rm -rf /tmp/ray_ssh_*/"$sockets"' EXIT
 
 ray up --yes "$cluster" > /run/logs/up 2>&1 < /dev/null
 
+# While a study runs, its workers listen too.
+(
+  timeout 200 bash -c 'until test -s /run/home/studies/over-ssh/records.jsonl; do sleep 0.1; done'
+  ss -ltnpH > /run/listening
+) &
+
 # Two shells read what ray submit passes on, so what has spaces or braces is quoted twice.
 ray submit "$cluster" "$SCRIPT" -- --space digits.yaml --study over-ssh --trials 3 --set train.epochs=3 \
   --set budget.finalists=1 --set seeds.select=[201] --set "'seeds.confirm={from: 1, to: 2}'" \
@@ -30,8 +36,12 @@ ray submit "$cluster" "$SCRIPT" -- --space digits.yaml --study over-ssh --trials
 status=0
 ray submit "$cluster" "$SCRIPT" -- --space "'no such space.yaml'" > /run/logs/refused 2>&1 < /dev/null || status=$?
 echo "$status" > /run/refused.status
+status=0
 
-ray exec "$cluster" 'tune_bn status; tune_bn head status' > /run/logs/status 2>&1 < /dev/null
+ray exec "$cluster" 'tune_bn status; tune_bn head status; tune_bn ui' > /run/logs/status 2>&1 < /dev/null
+ray exec "$cluster" 'tune_bn head ports --host 127.0.0.1 6379 10001' > /run/logs/taken 2>&1 < /dev/null || status=$?
+echo "$status" > /run/taken.status
 ray exec "$cluster" 'tune_bn head stop' > /run/logs/stop 2>&1 < /dev/null
+ray exec "$cluster" 'tune_bn ui' > /run/logs/ui-stopped 2>&1 < /dev/null || true
 ray down --yes "$cluster" > /run/logs/down 2>&1 < /dev/null
 ps -eo comm= > /run/processes

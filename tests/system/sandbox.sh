@@ -2,6 +2,7 @@
 # other Ray, every port is free, and what is still running when the script ends dies with it.
 #
 # SCRATCH   an empty folder; it becomes /run, with the user's home in /run/home and a log of each step in /run/logs
+# LAN       is set: a second address of this machine, by which Ray would go
 # BIN       the folder of python and ray
 # USER_NAME who runs the test
 set -euo pipefail
@@ -10,6 +11,13 @@ mount --bind "$SCRATCH" /run
 chmod 755 /run  # PostgreSQL runs as a user of its own
 mkdir /run/home /run/logs /run/ray /run/tmp
 ip link set lo up
+# An address of a network besides, as machines have one: what is meant for loopback must not be on it.
+export LAN=10.66.0.1
+ip link add lan type veth peer name lan-end
+ip addr add "$LAN/24" dev lan
+ip link set lan-end up
+ip link set lan up
+ip route add default via 10.66.0.254 dev lan
 
 # Shells must find the right python, and their home must be no real one.
 awk -F: -v OFS=: -v user="$USER_NAME" \

@@ -24,7 +24,7 @@ def _cluster_of_this_machine() -> dict[str, Any]:
     cluster["provider"] = {
         "type": "external",
         "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
-        "gcs_address": "127.0.0.1:6379",
+        "gcs_address": "10.66.0.1:6379",  # LAN of sandbox.sh
         "head_node_id": HEAD_ID,
         "launch_multiple": True,
         "disable_node_updaters": True,

@@ -28,7 +28,7 @@ def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
     cluster.write_text(yaml.safe_dump(content), encoding="utf-8")
     run = run_sandboxed(
         "ray_submit.sh",
-        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "setpriv"],
+        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "setpriv", "ss"],
         SCRIPT=str(REPOSITORY / "cluster" / "search.py"),
         CLUSTER=str(cluster),
         NAME=name,
@@ -55,6 +55,25 @@ def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
     assert re.search(r"^over-ssh +finished", status, re.MULTILINE)
     assert re.search(r"^MLflow: http://127\.0\.0\.1:5000 answers", status, re.MULTILINE)
     assert space["tracking"]["uri"] == "http://127.0.0.1:5000", "the head's own server"
+
+    # The head's own page, with the way to it; and, where it does not run, how it is started.
+    assert re.search(r"^the head's own server has its page at the address below", status, re.MULTILINE)
+    assert re.search(r"^user admin, password in /run/state/head/secrets/mlflow_admin_password", status, re.MULTILINE)
+    stopped = (run / "logs" / "ui-stopped").read_text(encoding="utf-8")
+    assert re.search(r"^error: --output: studies has no mlflow\.db, and .* tune_bn head start", stopped, re.MULTILINE)
+
+    # This machine has an address of a network besides; a listener there that is not sshd's is one too many.
+    listening = [line.split() for line in (run / "listening").read_text(encoding="utf-8").splitlines()]
+    addresses = {columns[3]: columns[-1].split('"')[1] for columns in listening}
+    assert {"gcs_server", "raylet"} <= set(addresses.values())
+    assert any(name.startswith("ray::") for name in addresses.values()), "the workers' too"
+    assert {address.rpartition(":")[0].removeprefix("[::ffff:").rstrip("]") for address in addresses} == {"127.0.0.1"}
+    assert {"6379", "8076", "8265", "10001", "52365", "5000"} <= {a.rpartition(":")[2] for a in addresses}
+    assert int((run / "taken.status").read_text()) != 0
+    taken = (run / "logs" / "taken").read_text(encoding="utf-8")
+    assert re.search(
+        r"^error: PORT: 6379 is taken by gcs_server \(process \d+, user root\); 10001 is", taken, re.MULTILINE
+    )
 
     left = set((run / "processes").read_text(encoding="utf-8").split())
     assert "sshd" in left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,31 @@ def password(state: StateOption = None) -> None:
     head = _head(state)
     head.change_password(Path.home())
     say(f"the new password is in {head.password_file}")
+
+
+@head_app.command()
+def ports(
+    port: Annotated[list[int], typer.Argument(metavar="PORT...", min=1, max=65535, help="Ports of this machine.")],
+    host: Annotated[str, typer.Option(help="Address that is to listen on them; 0.0.0.0 is any.")] = "0.0.0.0",
+) -> None:
+    """Say at once which ports are taken, and by whom, before `ray start` fails over one; exits with 2 then.
+
+    The cluster files ask so: Ray itself needs a minute, and names no port.
+    """
+    from tune_bn.errors import ServiceError
+    from tune_bn.ports import problem
+
+    # What `ray stop` ended may need a moment to let go.
+    deadline = time.monotonic() + 3
+    while taken := [f"{number} is {reason}" for number in dict.fromkeys(port) if (reason := problem(host, number))]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    if taken:
+        raise ServiceError(
+            f"PORT: {'; '.join(taken)}; accepted: free ports: end what holds them, or give `ray start` and this check "
+            "others in the cluster file"
+        )
 
 
 def _head(state: Path | None) -> Head:

@@ -34,7 +34,7 @@ from tune_bn.cli.common import (
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
 from tune_bn.process import unread
-from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
+from tune_bn.study_folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
 
 
 @app.command()
@@ -177,23 +177,39 @@ def status(
 
     Device-hours are those for which runs held GPUs, or CPU cores where they have no
     GPU, failed attempts included. The cost is an estimate from
-    resources.price_per_device_hour of the space file.
+    resources.price_per_device_hour of the space file. On the head of a cluster,
+    without --output, the studies of its other users follow, as far as you may read
+    them; their names are paths that the other verbs take.
     """
-    from tune_bn.status import describe_study, table
+    from tune_bn.status import View, table
     from tune_bn.status import watch as keep_watching
 
     if watch and as_json:
         raise StudyError("--watch: got it beside --json; accepted: one of the two")
 
-    def folders() -> list[StudyFolder]:
-        return [existing_study(study, output)] if study is not None else list_studies(output)
+    def look() -> View:
+        if study is not None:
+            return View([existing_study(study, output)])
+        if everybody:
+            found = studies_of_everybody(output)
+            return View(found.folders, found.names, found.remark)
+        return View(list_studies(output), remark=closed_words(closed_studies(output)))
 
+    from tune_bn.service.neighbours import closed_words, on_a_head, studies_of_everybody
+
+    everybody = study is None and output == STUDIES and on_a_head()
     if watch:
         with suppress(KeyboardInterrupt):
-            keep_watching(folders, output)
+            keep_watching(look, output)
         return
-    rows = [describe_study(folder) for folder in folders()]
-    say(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else table(rows, output))
+    view = look()
+    rows = view.rows()
+    if as_json:
+        say(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        say(table([view.named(row) for row in rows], output))
+    if view.remark:
+        typer.echo(view.remark, err=True)
 
 
 @app.command()

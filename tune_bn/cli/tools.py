@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +13,8 @@ import typer
 from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, SpaceOption, app, naming, say
 from tune_bn.errors import TrackingError
 from tune_bn.process import unread
+
+UI_PORT = 5000
 
 
 @app.command()
@@ -48,13 +52,20 @@ def train(
 def ui(
     output: OutputOption = STUDIES,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port to listen on. Default: 5000, or the next one that is free."),
+    ] = None,
     uri: Annotated[
         str | None,
         typer.Option(help="Tracking store to show. Default: $MLFLOW_TRACKING_URI, else the one beside the studies."),
     ] = None,
 ) -> None:
-    """Open the MLflow UI on the store of the studies. Ends with Ctrl-C."""
+    """Open the MLflow UI on the store of the studies. Ends with Ctrl-C.
+
+    Where a server tracks them, such as that of a cluster's head, say where its page is and how to log in.
+    """
+    from tune_bn.ports import free_port, problem
     from tune_bn.tracking.mlflow_uri import (
         VARIABLE,
         NamedUri,
@@ -68,17 +79,31 @@ def ui(
 
     named = named_uri(None) if uri is None else NamedUri(uri, "--uri")
     if named is None:
+        elsewhere = _servers(output)
         if not (output / "mlflow.db").exists():
-            raise TrackingError(
-                f"--output: {output} has no mlflow.db; accepted: a folder of studies that ran, or --uri"
-            )
+            for line in elsewhere:
+                say(line)
+            return
+        for line in elsewhere:
+            typer.echo(line, err=True)
         store = default_tracking_uri(output)
     else:
         check_tracking_uri(named.uri, named.place)
         store = for_mlflow(named.uri)
-    if named is not None and named.place == VARIABLE and is_server(store):
-        say(f"{VARIABLE}: the studies are tracked by the server {shown(store)}, which has its own page at that address")
+    if named is not None and is_server(store):
+        say(
+            f"{named.place}: the studies are tracked by the server {shown(store)}, which has its own page at that "
+            "address"
+        )
         return
+    if port is None:
+        port = free_port(host, UI_PORT)
+        if port != UI_PORT:
+            typer.echo(f"--port: {UI_PORT} is {problem(host, UI_PORT)}; {port} is free", err=True)
+    if reason := problem(host, port):
+        raise TrackingError(
+            f"--port: {host}:{port} is {reason}; accepted: a free port, such as {free_port(host, port + 1)}"
+        )
     # MLflow opens on its view of language-model traces; experiments with training runs are one page further.
     page = f"http://{host}:{port}/#/experiments"
     source = "" if named is None else f", named by {named.place},"
@@ -93,3 +118,49 @@ def ui(
     # uvicorn, which MLflow starts, looks for modules in the current folder first: there may be a numpy.py.
     os.chdir("/")
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+
+
+def _servers(output: Path) -> list[str]:
+    """Where the pages of servers are that track studies of this machine: the head's, those that the studies name.
+
+    Raises:
+        TrackingError: there is none, and nothing else to show.
+    """
+    from tune_bn.errors import ServiceError, TuneBNError
+    from tune_bn.service.head import Head, default_state, tunnel_to
+    from tune_bn.service.neighbours import other_heads
+    from tune_bn.study_folder import list_studies
+    from tune_bn.tracking.mlflow_uri import is_server, shown
+
+    head, lines, nothing = Head(default_state()), list[str](), not (output / "mlflow.db").exists()
+    found = f"--output: {output} has no mlflow.db"
+    try:
+        settings = head.settings()
+    except ServiceError:
+        settings = None
+        if nothing and head.settings_file.exists():
+            raise
+    if settings is not None and head.supervisor.is_running():
+        return ["the head's own server has its page at the address below", *head.directions(settings)]
+    if settings is not None and nothing:
+        # Whatever the studies name: it is that server which tracked them.
+        raise TrackingError(
+            f"{found}, and the head's MLflow does not run; accepted: tune_bn head start, which then says where it is, "
+            "or --uri"
+        )
+    for other in other_heads():
+        if other.mlflow is not None:
+            lines.append(f"MLflow of the head that {other.user} keeps: {other.mlflow} on this machine")
+            lines.append(f"from yours: {tunnel_to(other.mlflow)}, and then the same address")
+            lines.append(f"user and password: {other.user} has them, or adds a user for you")
+    uris = set[str]()
+    for folder in list_studies(output):
+        with suppress(TuneBNError):
+            uri = folder.space().tracking.uri
+            if uri is not None and is_server(uri):
+                uris.add(shown(uri))
+    named = [uri for uri in sorted(uris) if not any(uri in line for line in lines)]
+    lines += [f"studies in {output} are tracked by the server {uri}, which has its own page there" for uri in named]
+    if lines or not nothing:
+        return lines
+    raise TrackingError(f"{found}; accepted: a folder of studies that ran, or --uri")

@@ -44,6 +44,7 @@ from tune_bn.runners.ray_feed import (
 )
 from tune_bn.runners.ray_folder import RayFolder, tune_folder
 from tune_bn.runners.ray_job import InstalledFirst
+from tune_bn.runners.ray_loopback import leave_loopback, on_loopback_alone, stay_on_loopback
 from tune_bn.runners.ray_trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.schedulers import Scheduler
 from tune_bn.runners.stopping import EarlyStopping
@@ -124,8 +125,11 @@ def connect(options: RayOptions) -> None:
         _folders.append(RayFolder(tell=options.tell))
         arguments["_temp_dir"] = str(_folders[-1].path)
         atexit.register(_disconnect)
+        stay_on_loopback()
     else:
         arguments["address"] = reachable_address(options.address)
+        if on_loopback_alone(arguments["address"]):
+            stay_on_loopback()
         # Workers of this machine look into the folder in which the driver starts; others have no such folder.
         modules = {path for arch in options.archs if is_user_network(arch) for path in source_trees(arch)}
         if modules:
@@ -168,6 +172,7 @@ def _ensure_token() -> None:
 def _disconnect() -> None:
     """Leave the cluster; one of this machine ends, and its folder goes. May be called twice."""
     ray.shutdown()
+    leave_loopback()
     while _folders:
         _folders.pop().remove()
 

@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tune_bn.errors import ServiceError
+from tune_bn.ports import free_port, problem
 from tune_bn.service.postgres import Postgres, check_socket, run_as
 from tune_bn.service.secret_files import ensure_ray_token, read_or_make, write_mlflow_credentials, write_private
 from tune_bn.service.supervision import Program, Supervisor
@@ -61,7 +62,7 @@ class Head:
         self.password_file = self.secrets / "mlflow_admin_password"
         self.postgres = Postgres(self.folder / "postgres" / "data", self.folder / "run")
         self.supervisor = Supervisor(self.folder)
-        self._settings_file = self.folder / "head.json"
+        self.settings_file = self.folder / "head.json"
 
     def settings(self) -> Settings:
         """As the services were started.
@@ -70,7 +71,7 @@ class Head:
             ServiceError: they never were, or the file was spoilt.
         """
         try:
-            content: dict[str, Any] = json.loads(self._settings_file.read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads(self.settings_file.read_text(encoding="utf-8"))
             return Settings(**{**content, "allowed_hosts": tuple(content["allowed_hosts"])})
         except FileNotFoundError:
             raise ServiceError(
@@ -78,7 +79,7 @@ class Head:
             ) from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ServiceError(
-                f"{self._settings_file}: cannot be read ({error}); accepted: what tune_bn wrote"
+                f"{self.settings_file}: cannot be read ({error}); accepted: what tune_bn wrote"
             ) from None
 
     @staticmethod
@@ -112,17 +113,23 @@ class Head:
                 self._launch(settings, home)
             logged_in = write_mlflow_credentials(home, ADMINISTRATOR, read_or_make(self.password_file))
             self._wait_until_it_answers(settings)
-        store = "PostgreSQL" if settings.store is None else shown(settings.store)
-        tunnel = f"{settings.port}:{uri_of(settings).partition('//')[2]}"
-        say(f"MLflow: {uri_of(settings)} on this machine, store {store}, artifacts {settings.artifacts}")
-        say(f"from yours: ssh -N -L {tunnel} {getpass.getuser()}@{socket.gethostname()}, and then the same address")
-        say(f"user {ADMINISTRATOR}, password in {self.password_file}")
+        for line in self.directions(settings):
+            say(line)
         if not logged_in:
             say(
                 "~/.mlflow/credentials is your own and was left alone; for studies to log in, it must hold that user "
                 "and password"
             )
         say(f"Ray's token: {token}; it is used where RAY_AUTH_MODE=token")
+
+    def directions(self, settings: Settings) -> list[str]:
+        """Where MLflow is, from here and from elsewhere, and who is let in."""
+        store = "PostgreSQL" if settings.store is None else shown(settings.store)
+        return [
+            f"MLflow: {uri_of(settings)} on this machine, store {store}, artifacts {settings.artifacts}",
+            f"from yours: {tunnel_to(uri_of(settings))}, and then the same address",
+            f"user {ADMINISTRATOR}, password in {self.password_file}",
+        ]
 
     def stop(self) -> bool:
         """Stop everything; False where nothing ran."""
@@ -194,7 +201,7 @@ class Head:
         try:
             before = self.settings()
         except ServiceError:
-            if self._settings_file.exists():
+            if self.settings_file.exists():
                 raise
             before = Settings(artifacts=(self.folder / "artifacts").as_uri())
         settings = replace(before, **{key: value for key, value in wanted.items() if value is not None})
@@ -219,7 +226,7 @@ class Head:
             programs.append(Program("postgres", self.postgres.command(), user=run_as(), stop_signal="INT"))
         if settings.artifacts.startswith("file:"):
             (self.folder / "artifacts").mkdir(mode=0o700, exist_ok=True)
-        write_private(self._settings_file, json.dumps(asdict(settings), indent=2) + "\n")
+        write_private(self.settings_file, json.dumps(asdict(settings), indent=2) + "\n")
         command = [sys.executable, "-P", "-m", "tune_bn.service.mlflow_server", str(self.folder)]
         unbuffered = {"PYTHONUNBUFFERED": "1"}
         programs.append(Program("mlflow", command, environment=unbuffered))
@@ -283,6 +290,12 @@ def uri_of(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
+def tunnel_to(uri: str) -> str:
+    """What makes a server of this machine reachable at the same port of another one."""
+    address = uri.partition("//")[2]
+    return f"ssh -N -L {address.rpartition(':')[2]}:{address} {getpass.getuser()}@{socket.gethostname()}"
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -291,17 +304,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_port(settings: Settings) -> None:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As the server does, so that connections that are fading away do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise ServiceError(
-                f"--port: {settings.host}:{settings.port} cannot be listened on ({error.strerror}); accepted: a free "
-                "port"
-            ) from None
+    if reason := problem(settings.host, settings.port):
+        raise ServiceError(
+            f"--port: {settings.host}:{settings.port} is {reason}; accepted: a free port, such as "
+            f"{free_port(settings.host, settings.port + 1)}"
+        )
 
 
 def _lets_others_in(folder: Path) -> bool:

@@ -69,6 +69,10 @@ class JobServer:
     def __init__(self) -> None:
         from ray.job_submission import JobSubmissionClient
 
+        from tune_bn.runners.ray_loopback import on_loopback_alone, stay_on_loopback
+
+        if on_loopback_alone("auto"):
+            stay_on_loopback()
         logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.CRITICAL)
         try:
             self._client = JobSubmissionClient("auto")

@@ -27,6 +27,7 @@ from tune_bn.records import Record, RecordLog
 from tune_bn.runners.base import EpochPoint, Task
 from tune_bn.tracking.base import StudyInfo
 from tune_bn.tracking.mlflow_uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
+from tune_bn.tracking.sqlite_writer import POLL_SECONDS, SqliteWriter
 
 if TYPE_CHECKING:
     from tune_bn.tracking.mlflow_store import MlflowStore
@@ -44,6 +45,8 @@ _LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 # How long the end of a study waits for the last deliveries, in seconds.
 _FINAL_SECONDS = 30.0
 _FINAL_SECONDS_DOWN = 10.0
+# How long one study writes before another one may, where both write to one SQLite file.
+_TURN_SECONDS = 5.0
 
 
 @dataclass
@@ -90,8 +93,10 @@ class MlflowObserver:
         self._delivered = threading.Event()
         self._abandoned = threading.Event()
         self._down = threading.Event()
+        self._waiting = threading.Event()
 
         # Everything below belongs to the thread.
+        self._writer = SqliteWriter(tracking_uri)
         self._store: MlflowStore | None = None
         self._own_id: str | None = None
         self._live: dict[str, _LiveRun] = {}
@@ -100,6 +105,7 @@ class MlflowObserver:
         self._metrics: dict[str, float] = {}
         self._artifacts: dict[Path, None] = {}
         self._artifacts_failed = False
+        self._caught_up = 0
         self._final: str | None = None
         self._troubled: set[str] = set()
         self._refused: set[str] = set()
@@ -145,14 +151,20 @@ class MlflowObserver:
         self._events.put(functools.partial(self._artifacts.update, dict.fromkeys(paths)))
 
     def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
-        """Deliver what is left, for a bounded time: half a minute, or ten seconds where the store cannot be reached."""
+        """Deliver what is left, for a bounded time: half a minute, or ten seconds where the store cannot be reached.
+
+        The turns of other studies that write to the same SQLite file come on top.
+        """
         if self._thread is None:
             return
         self._events.put(functools.partial(self._on_finished, status, dict(summary)))
-        started = time.monotonic()
+        spent, before = 0.0, time.monotonic()
         while not self._delivered.wait(0.05):
+            now = time.monotonic()
+            # While other studies write to the same file nothing is wrong, and that has a limit of its own.
+            spent, before = spent + (0.0 if self._waiting.is_set() else now - before), now
             patience = _FINAL_SECONDS_DOWN if self._down.is_set() else _FINAL_SECONDS
-            if time.monotonic() - started > patience or not self._thread.is_alive():
+            if spent > patience or not self._thread.is_alive():
                 break
         self._abandoned.set()
         if not self._delivered.is_set():
@@ -165,10 +177,22 @@ class MlflowObserver:
 
     def _work(self, info: StudyInfo) -> None:
         while not self._abandoned.is_set():
+            done = True
             try:
-                self._deliver(info)
+                _silence_mlflow()
+                self._waiting.set()
+                with self._writer.turn(self._abandoned.is_set):
+                    self._waiting.clear()
+                    done = self._deliver(info)
             except Exception as error:
+                self._waiting.clear()
+                if self._abandoned.is_set():
+                    return
                 self._let_go(error)
+            if not done:
+                # Whoever waits for a turn looks more often than this.
+                self._abandoned.wait(2 * POLL_SECONDS)
+                continue
             if self._final is not None and self._store is not None:
                 self._delivered.set()
                 return
@@ -215,12 +239,17 @@ class MlflowObserver:
                 self._metrics[name] = float(value)
         self._final = status
 
-    def _deliver(self, info: StudyInfo) -> None:
+    def _deliver(self, info: StudyInfo) -> bool:
+        """Deliver what there is, records first; False where there are more of them than one turn is to take."""
+        end = time.monotonic() + _TURN_SECONDS
         store = self._store or self._open(info)
-        caught_up = len(self._recorded)
         for key, (record, curve) in list(self._recorded.items()):
+            if time.monotonic() > end:
+                self._store = store
+                return False
             self._attempt(store, key, functools.partial(store.finish_run, record, curve))
             del self._recorded[key]
+            self._caught_up += 1
         for key, run in list(self._live.items()):
             self._attempt(store, key, functools.partial(_deliver_live, store, key, run))
             run.points.clear()
@@ -234,17 +263,16 @@ class MlflowObserver:
         if self._final is not None:
             store.finish_study(self._final)
         if self._down.is_set():
-            self._warn(f"MLflow at {shown(self._uri)} is back; finished runs caught up: {caught_up}")
+            self._warn(f"MLflow at {shown(self._uri)} is back; finished runs caught up: {self._caught_up}")
             self._down.clear()
+        self._caught_up = 0
         self._store = store
+        return True
 
     def _open(self, info: StudyInfo) -> MlflowStore:
         """Open the store, and put what it lacks of the study's records to what is still to be delivered."""
         from tune_bn.tracking.mlflow_store import MlflowStore
 
-        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-            for name in _LOGGERS:
-                logging.getLogger(name).setLevel(logging.CRITICAL)
         store = MlflowStore(self._uri, info, self._study_id(info), self._artifact_root)
         log = RecordLog(info.folder / "records.jsonl").read()
         if store.foreign({record.sha256 for record in log}):
@@ -321,6 +349,15 @@ class MlflowObserver:
                 f"MLflow at {shown(self._uri)} cannot be used now ({_reason(error)}); the study goes on, "
                 "its runs follow when MLflow is back"
             )
+
+
+def _silence_mlflow() -> None:
+    # Its import sets levels of its own.
+    import mlflow  # noqa: F401
+
+    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _deliver_live(store: MlflowStore, key: str, run: _LiveRun) -> None:
