@@ -65,7 +65,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
 
     records = tuple(RecordLog(study / "records.jsonl").read())
     steps = (run / "counting" / "steps").stat().st_size
-    row = fault_table.add("a Ray job told to stop, and at its limits", 8, reference, Outcome(records, steps))
+    row = fault_table.add("a Ray job told to stop, and at its limits", 9, reference, Outcome(records, steps))
     assert (row.lost, row.duplicates) == (0, 0)
     assert json.loads((study / "verdict.json").read_text(encoding="utf-8"))["verdict"] != "invalid"
     left = [line for line in text("processes").splitlines() if "ray" in line or "tune_bn" in line]
