@@ -12,7 +12,7 @@ cp "$SPACE" space.yaml
 study=/run/home/studies/one
 
 pace() { echo "$1" > /run/counting/pace.new; mv /run/counting/pace.new /run/counting/pace; }
-await() { timeout 120 bash -c "until $1; do sleep 0.1; done" || { echo "waited in vain: $1"; return 1; }; }
+await() { timeout 240 bash -c "until $1; do sleep 0.1; done" || { echo "waited in vain: $1"; return 1; }; }
 value() { python -c "import json; print(json.load(open('$study/driver.json'))['$1'])"; }
 begin() { # begin NAME OPTION…: a person who follows the job
   name=$1

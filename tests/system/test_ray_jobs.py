@@ -25,7 +25,7 @@ REASONS = {
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     run_sandboxed: Callable[..., Path], tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
@@ -33,7 +33,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     space = tmp_path / "space.yaml"
     space.write_text(yaml.safe_dump(content), encoding="utf-8")
     reference = undisturbed(content)
-    run = run_sandboxed("ray_jobs.sh", tools=["ps"], SPACE=str(space), COUNTING=str(HERE))
+    run = run_sandboxed("ray_jobs.sh", tools=["ps"], timeout=880, SPACE=str(space), COUNTING=str(HERE))
     study = run / "home" / "studies" / "one"
 
     def text(name: str) -> str:
@@ -65,7 +65,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
 
     records = tuple(RecordLog(study / "records.jsonl").read())
     steps = (run / "counting" / "steps").stat().st_size
-    row = fault_table.add("a Ray job told to stop, and at its limits", 8, reference, Outcome(records, steps))
+    row = fault_table.add("a Ray job told to stop, and at its limits", 9, reference, Outcome(records, steps))
     assert (row.lost, row.duplicates) == (0, 0)
     assert json.loads((study / "verdict.json").read_text(encoding="utf-8"))["verdict"] != "invalid"
     left = [line for line in text("processes").splitlines() if "ray" in line or "tune_bn" in line]
