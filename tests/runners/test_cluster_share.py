@@ -383,9 +383,9 @@ def test_a_search_in_several_turns_is_one_search(cluster: Cluster, monkeypatch: 
         asked.append(not (asked and asked[-1]))
         return asked[-1]
 
-    # Only what learns passes; without learning a trial is below the one of the first turn.
     monkeypatch.setattr(ClusterShare, "own", 0)
     runner.share.my_turn = my_turn  # type: ignore[method-assign]
+    # Only what learns passes; without learning a trial is below the one of the first turn.
     learning = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=0.05))
     hopeless = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=1e-12))
 
