@@ -1,4 +1,4 @@
-"""Which waiting trial gets a warm worker, and when an idle one is let go: what the scheduler tells Tune's controller."""
+"""Which waiting trial gets a warm worker, and when an idle one is let go: what a scheduler tells Tune's controller."""
 
 from __future__ import annotations
 
