@@ -30,7 +30,18 @@ from benchmarks.many_users_shares import TOLERANCE, shares, use
 from benchmarks.measure import hardware, hardware_words
 from benchmarks.results import RESULTS, markdown, save, stamp
 
-ISOLATED = ["unshare", "--fork", "--kill-child", "--pid", "--net", "--mount", "--mount-proc"]
+ISOLATED = [
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "unshare",
+    "--fork",
+    "--kill-child",
+    "--pid",
+    "--net",
+    "--mount",
+    "--mount-proc",
+]
 CHECKOUT = Path(__file__).parents[1]
 SCRATCH = CHECKOUT / "build" / "many_users"
 OPTIONS = "options.json"
@@ -134,7 +145,7 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Carry it out and write the results."""
     given, started = parsed(), time.monotonic()
-    missing = [tool for tool in ("unshare", "ip", "mount") if shutil.which(tool) is None]
+    missing = [tool for tool in ("setpriv", "unshare", "ip", "mount") if shutil.which(tool) is None]
     if missing or subprocess.run([*ISOLATED, "true"], capture_output=True).returncode != 0:
         raise SystemExit("error: needs namespaces of its own; accepted: root, with util-linux and iproute2")
     options = {"seed": given.seed, "studies": given.studies, "minutes": given.minutes}

@@ -50,9 +50,9 @@ from tune_bn.service.jobs import JobServer, read_job
 from tune_bn.study_folder import StudyFolder
 
 PLACE = Path("/tmp/lab")
-AT_ONCE = 2
+AT_ONCE = 1
 """Studies that a user has at work at the same time, beside the long one."""
-END_SECONDS = 150.0
+END_SECONDS = 240.0
 """By then a driver that is to end must have ended."""
 SETTLE_SECONDS = 60.0
 """By then nothing of the last study may be left on the cluster."""
@@ -124,11 +124,14 @@ class Operator:
 
     def driver(self, act: Act | None) -> None:
         """One driver, and what happens to it."""
+        before = read_driver_state(self.folder) or DriverState(state="")
         process = self._begin(act)
         kind = "" if act is None else act.kind
         after = self.watch.now
         if act is not None and kind not in (LIMIT, COST):
-            self._wait(lambda: self.count() >= act.after, process)
+            # Of a job there is nothing to kill or to cancel before it has begun.
+            early = not (self.plan.as_job and kind in (KILL, CANCEL))
+            self._wait(lambda: self.count() >= act.after and (early or self._works(before)), process)
             # That of a long study is counted from the start of everything.
             long = self.plan.shape == LONG_SHAPE
             self.watch.sleep_until(act.delay if long else self.watch.now + act.delay)
@@ -140,7 +143,10 @@ class Operator:
             code = self._job_goes_on(kind)
         elif kind == CANCEL:
             self._stays_cancelled()
-        state = read_driver_state(self.folder) or DriverState(state="")
+        state = read_driver_state(self.folder) or before
+        if state.started_at == before.started_at:
+            # It ended before it could tell anything.
+            state = DriverState(state="")
         step = Step(kind, code, state.state, state.reason, round(self.watch.now - after, 1), self._last_line())
         self.steps.append(step)
         self.watch.log(f"{self.plan.words}: {step}")
@@ -233,7 +239,13 @@ class Operator:
             while (job := read_job(self.folder)) is not None and server.is_active(job) and self.watch.now < self.last:
                 time.sleep(1)
 
+    def _works(self, before: DriverState) -> bool:
+        """Whether another driver than that of ``before`` is at work."""
+        state = read_driver_state(self.folder)
+        return state is not None and state.state == WORKING and state.started_at != before.started_at
+
     def count(self) -> int:
+        """Records so far."""
         try:
             return self.folder.records.path.read_bytes().count(b"\n")
         except OSError:

@@ -68,12 +68,11 @@ def undisturbed(plan: StudyPlan, seeds: int | None = None) -> list[Record]:
 def judged(left: Left, home: Path) -> dict[str, Any]:
     """The row of a study, with what is wrong with it."""
     plan = left.plan
-    last = max((record.seed for record in left.records), default=0)
-    seeds = None if left.has_verdict or plan.shape != LONG_SHAPE else max(3, last - 1000)
-    wrong = faults_of(left, undisturbed(plan, seeds) if left.records else [])
-    if left.has_verdict:
-        uri = f"sqlite:///{home / 'studies' / 'mlflow.db'}"
-        wrong += [f"MLflow: {line}" for line in missing(uri, home / "studies" / plan.name)]
+    try:
+        wrong = _wrong(left, home / "studies" / plan.name)
+    # Whatever cannot be compared is a fault of this study, and the others are still to be looked at.
+    except Exception as error:
+        wrong = [f"cannot be compared: {type(error).__name__}: {error}"]
     return {
         "study": plan.words,
         "shape": plan.shape,
@@ -85,3 +84,13 @@ def judged(left: Left, home: Path) -> dict[str, Any]:
         "steps": [step_row(step) for step in left.steps],
         "wrong": wrong,
     }
+
+
+def _wrong(left: Left, folder: Path) -> list[str]:
+    plan, last = left.plan, max((record.seed for record in left.records), default=0)
+    # Of a long study that was left before its end, as many seeds as it came to.
+    seeds = max(3, last - 1000) if plan.shape == LONG_SHAPE and not left.has_verdict else None
+    wrong = faults_of(left, undisturbed(plan, seeds) if left.records else [])
+    if left.has_verdict:
+        wrong += [f"MLflow: {line}" for line in missing(f"sqlite:///{folder.parent / 'mlflow.db'}", folder)]
+    return wrong

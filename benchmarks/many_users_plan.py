@@ -115,7 +115,7 @@ def make_plan(seed: int, studies: int, minutes: float) -> Plan:
         pace = rng.choice(PACES)
         made.append(StudyPlan(user, f"s{count:02}", number, shape, pace, begins, as_job, acts, left))
     events, at = [], 0.0
-    while (at := at + rng.uniform(8, 25)) < 0.9 * seconds:
+    while (at := at + rng.uniform(15, 45)) < 0.9 * seconds:
         (kind,) = rng.choices([*CLUSTER_EVENTS], [*CLUSTER_EVENTS.values()])
         events.append(ClusterEvent(at, kind, rng.uniform(10, 50)))
     return Plan(tuple(made), tuple(events))

@@ -372,7 +372,7 @@ def test_a_study_takes_half_beside_another_and_all_once_that_is_gone(cluster: Cl
         other.communicate()
 
 
-def test_a_search_in_several_turns_is_one_search(cluster: Cluster) -> None:
+def test_a_search_in_several_turns_is_one_search(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(RayOptions(address=cluster.address, max_concurrent=1))
     data = replace(DATA, train_size=400, val_size=100)
     runner = RayTuneRunner(load_dataset(data), RayOptions(address=cluster.address, max_concurrent=1))
@@ -383,8 +383,9 @@ def test_a_search_in_several_turns_is_one_search(cluster: Cluster) -> None:
         asked.append(not (asked and asked[-1]))
         return asked[-1]
 
-    # Only what learns passes; without learning a trial is below the one of the first turn.
+    monkeypatch.setattr(ClusterShare, "own", 0)
     runner.share.my_turn = my_turn  # type: ignore[method-assign]
+    # Only what learns passes; without learning a trial is below the one of the first turn.
     learning = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=0.05))
     hopeless = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=1e-12))
 

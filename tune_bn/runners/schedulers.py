@@ -63,7 +63,12 @@ class Scheduler(DriverOnly, FIFOScheduler):  # type: ignore[misc]
         """The next trial."""
         while len(self._over) > _KEPT:
             _forget(tune_controller, self._over.popleft())
-        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        # Tune gives a warm worker to the trial that is named here, and drops the worker that this one may be starting.
+        # Runs shorter than a worker's start would never get a second worker so, and start one after each of them.
+        started = tune_controller._trial_to_actor
+        waiting = (trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING)
+        bare = next((trial for trial in waiting if trial not in started), None)
+        chosen: Trial | None = bare or super().choose_trial_to_run(tune_controller)
         # Tune asked for another trial just now. Where there is none to begin, it would keep one warm worker for the
         # next, and with it a slot that is another study's.
         if chosen is None and tune_controller._actor_cache.num_cached_objects and self._beside_others():
