@@ -36,8 +36,8 @@ LISTEN_SECONDS = 0.2
 """Between two looks at the request to stop. Ray kills the driver of a job 3 s after it said so."""
 _LOOK_SECONDS = 1.0
 """Between two looks for reasons to make it."""
-TO_GO_ON_VARIABLE = "TUNE_BN_TO_GO_ON"
-"""The command that goes on with the study, where that is not `tune_bn search`: a batch system's."""
+TO_GO_ON_VARIABLE, BATCH_JOB_VARIABLE = "TUNE_BN_TO_GO_ON", "TUNE_BN_BATCH_JOB"
+"""Under a batch system: the command that goes on with the study, not `tune_bn search`, and the number of the job."""
 
 WORKING, FINISHED, STOPPED, LOST, BROKEN = "working", "finished", "stopped", "lost", "failed"
 
@@ -69,6 +69,8 @@ class DriverState:
     """Time that tasks held devices (GPUs, or else CPU cores), attempts that came to nothing included."""
     to_go_on: str = ""
     """The command that goes on with the study where ``$TUNE_BN_TO_GO_ON`` says that it is not ``tune_bn search``."""
+    batch_job: str = ""
+    """The batch system's job that the driver was part of (``$TUNE_BN_BATCH_JOB``)."""
 
     @property
     def ended(self) -> bool:
@@ -84,7 +86,8 @@ class DriverState:
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
     try:
-        content = {"to_go_on": ""} | json.loads(read_bytes(folder.driver_file))  # older drivers say nothing of it
+        # Older drivers say nothing of batch systems.
+        content = {"to_go_on": "", "batch_job": ""} | json.loads(read_bytes(folder.driver_file))
         known = {item.name: content[item.name] for item in fields(DriverState)}
         sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
         return DriverState(**known) if sound else None
@@ -131,6 +134,7 @@ class Driver(Observer):
             search_seconds=before.search_seconds,
             device_seconds=before.device_seconds,
             to_go_on=os.environ.get(TO_GO_ON_VARIABLE, ""),
+            batch_job=os.environ.get(BATCH_JOB_VARIABLE, ""),
         )
 
     @property

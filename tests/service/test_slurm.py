@@ -83,7 +83,7 @@ def job(tmp_path: Path) -> slurm.Job:
     return made
 
 
-def driver_told(job: slurm.Job, state: str, reason: str = "") -> None:
+def driver_told(job: slurm.Job, state: str, reason: str = "", number: str = "47") -> None:
     folder = job.studies / job.study
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -94,6 +94,7 @@ def driver_told(job: slurm.Job, state: str, reason: str = "") -> None:
         "state": state,
         "reason": reason,
         "stage": "",
+        "batch_job": number,
     }
     numbers = {"planned": 0, "done": 0, "running": 0, "seconds": 0.0, "search_seconds": 0.0, "device_seconds": 0.0}
     (folder / "driver.json").write_text(json.dumps(content | numbers), encoding="utf-8")
@@ -116,6 +117,7 @@ ENDS = [
     ("notice, and a verdict", [(USR1, False, {})], {}, ("finished", "", 0), False),
     ("notice, and an invalid verdict", [(USR1, False, {})], {}, ("finished", "", 1), False),
     ("notice, and tune_bn stop", [(USR1, False, {})], {}, ("stopped", "tune_bn stop asked for it", 130), False),
+    ("notice, and an error", [(USR1, False, {})], {}, ("failed", "", 1), False),
     ("refused options", [], PUSHED, ("", "", 2), False),
     ("an error", [], {}, ("failed", "", 1), False),
 ]  # fmt: skip
@@ -190,6 +192,28 @@ def test_a_job_that_comes_back_ends_where_its_study_had_ended(
 ) -> None:
     driver_told(job, state, reason)
     assert job._ended_before() == status
+
+
+@pytest.mark.parametrize(("state", "reason"), [("finished", ""), ("stopped", "tune_bn stop asked for it")])
+def test_what_became_of_the_study_before_this_job_does_not_count(
+    job: slurm.Job, controller: Slurm, state: str, reason: str
+) -> None:
+    driver_told(job, state, reason, number="46")
+    assert job._ended_before() is None
+    job._worked_from = job.began - 1000
+    job._signalled(USR1, at_the_steps=False)
+    assert job._rest(-signal.SIGTERM) == 0
+    assert controller.requeued == 1
+
+
+def test_a_driver_is_told_once_and_before_slurm_is_asked(job: slurm.Job, controller: Slurm) -> None:
+    told: list[int] = []
+    job.driver = type("Driver", (), {"send_signal": lambda self, number: told.append(number)})()  # type: ignore[assignment]
+    controller.tell = None  # type: ignore[assignment,method-assign]
+    controller.told = {}
+    for number in (TERM, USR1, TERM):
+        job._signalled(number, at_the_steps=number == TERM)
+    assert told == [TERM]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ chmod 755 /run/hosts/n2/tmp
 submit fails TUNE_BN_MISSING=fail --nodelist=n1,n2 --nodes=2 "$search" h
 submit goes-on A=1 --nodelist=n1,n2 --nodes=2 "$search" killed
 ended fails
-await 120 'test -s /run/users/alice/work/studies/killed/records.jsonl'
+await 240 'test -s /run/users/alice/work/studies/killed/records.jsonl'
 on controller "scancel --signal=KILL --batch $(cat /run/jobs/goes-on)"
 ended goes-on short
 

@@ -36,7 +36,6 @@ begin_slurm() {
     2> /run/logs/srun
 }
 
-# $TIMES: seconds that Slurm waits for anything, as short as they may be.
 slurm_settings() {
   cat <<EOF2
 ClusterName=test
@@ -58,7 +57,6 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=15
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

@@ -61,6 +61,8 @@ LEAST_WORK = 60.0
 """Seconds: who is stopped by the time limit after less, and without a new record, would be so again."""
 _OWN_OPTIONS = ("--address", "--output", "--job")
 _INTERRUPTED = 130
+_STOPPED = (None, _INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL)
+"""How a driver that was told to stop ends, also one that had not begun to listen, or did not."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -104,6 +106,8 @@ class Job:
         self._limit_near = False
         self._ended_by: float | None = None
         """When Slurm will kill whatever is left, on the monotonic clock."""
+        self._told = False
+        """Whether the driver was told to stop."""
         self._worked_from: float | None = None
         self._records_before = 0
 
@@ -151,9 +155,9 @@ class Job:
 
     def _ended_before(self) -> int | None:
         """The exit status where an earlier start of this job brought the study to its end: then a node failed."""
-        state = self._driver_state()
-        if not _came_to_its_end(state):
+        if not self._came_to_its_end():
             return None
+        state = self._driver_state()
         if state.state == "finished":
             self.say(f"ends: study {self.study} came to its verdict before this start")
             return 0
@@ -183,11 +187,12 @@ class Job:
         return False
 
     def _start_driver(self, options: Sequence[str]) -> None:
-        from tune_bn.driver import TO_GO_ON_VARIABLE
+        from tune_bn.driver import BATCH_JOB_VARIABLE, TO_GO_ON_VARIABLE
 
         # What the driver leaves in temporary folders goes with the head's.
         folder = self.nodes.folder
-        variables = {TO_GO_ON_VARIABLE: self.to_go_on(), "TMPDIR": f"{folder}/tmp", "RAY_TMPDIR": str(folder)}
+        variables = {"TMPDIR": f"{folder}/tmp", "RAY_TMPDIR": str(folder)}
+        variables |= {TO_GO_ON_VARIABLE: self.to_go_on(), BATCH_JOB_VARIABLE: self.number}
         command = [sys.executable, "-m", "tune_bn", "search"]
         command += ["--address", self.nodes.address, "--output", str(self.studies), *options]
         self._worked_from = time.monotonic()
@@ -205,11 +210,7 @@ class Job:
 
     def _wait_for_driver(self) -> int:
         assert self.driver is not None
-        told = False
         while (status := self._hear(1.0)) is None:
-            if self.why_stop and not told:
-                told = True
-                self.driver.send_signal(signal.SIGTERM)
             if self._ended_by is not None and time.monotonic() > self._ended_by:
                 # Slurm would kill the nodes with it, and what they have on their disks would stay.
                 self.driver.kill()
@@ -245,6 +246,10 @@ class Job:
         return None
 
     def _signalled(self, number: signal.Signals, *, at_the_steps: bool) -> None:
+        # Whatever it means, the study is to stop, and the controller may be slow to say more.
+        if self.driver is not None and not self._told:
+            self.driver.send_signal(signal.SIGTERM)
+            self._told = True
         fate = fate_of(job_fields(self.number), self.restarts)
         if number == signal.SIGTERM and fate == RUNNING:
             # The signal may be faster than the controller's books.
@@ -279,7 +284,8 @@ class Job:
         if fate == PREEMPTED and not self.why_requeue:
             self.why_stop = self.why_requeue = fate
         self.nodes.end()
-        if status is not None and (status in (0, 2) or _came_to_its_end(self._driver_state())):
+        failed = status not in _STOPPED and self.why_requeue != PREEMPTED
+        if status is not None and (status in (0, 2) or self._came_to_its_end() or (failed and self.why_requeue)):
             self.say(f"ends: study {self.study}, exit status {status}")
             return status
         if fate == QUEUED:
@@ -336,14 +342,13 @@ class Job:
 
         return read_driver_state(StudyFolder(self.studies / self.study))
 
-
-def _came_to_its_end(state: Any) -> bool:
-    """Whether a driver ended for good: with a verdict, or stopped by a user or a limit, and not by a signal."""
-    if state is None:
-        return False
-    return state.state == "finished" or (
-        state.state == "stopped" and bool(state.reason) and not state.reason.startswith("interrupted")
-    )
+    def _came_to_its_end(self) -> bool:
+        """Whether a driver of this job ended for good: with a verdict, or stopped by a user or a limit."""
+        state = self._driver_state()
+        if state is None or state.batch_job != self.number:
+            return False
+        stopped = state.state == "stopped" and bool(state.reason) and not state.reason.startswith("interrupted")
+        return stopped or state.state == "finished"
 
 
 def _wait_seconds(environment: Mapping[str, str]) -> float:

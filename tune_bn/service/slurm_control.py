@@ -17,7 +17,7 @@ OUT_OF_TIME, CANCELLED = "its time limit is over", "cancelled"
 def scontrol(*arguments: str) -> str:
     """What ``scontrol`` prints. Raises :class:`RunnerError` where it fails."""
     try:
-        done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         raise RunnerError(f"scontrol {' '.join(arguments)}: {last_words(said.encode())}") from None
@@ -84,5 +84,8 @@ def node_addresses(names: Sequence[str]) -> dict[str, str]:
 
 def kill_wait() -> float:
     """Seconds between SIGTERM and SIGKILL of a job that Slurm ends."""
-    found = re.search(r"^KillWait\s*=\s*(\d+)", scontrol("show", "config"), re.MULTILINE)
+    try:
+        found = re.search(r"^KillWait\s*=\s*(\d+)", scontrol("show", "config"), re.MULTILINE)
+    except RunnerError:
+        found = None
     return float(found[1]) if found else 30.0

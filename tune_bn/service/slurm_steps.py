@@ -128,7 +128,8 @@ class Nodes:
         step = self.steps[name]
         if step.error:
             return step.error
-        return f"its step ended ({last_words(bytes(step.said))})" if step.ended else "it has not joined"
+        said = last_words(bytes(step.said)).removeprefix("srun: ")
+        return f"its step ended ({said})" if step.ended else "it has not joined"
 
     def end(self) -> None:
         """End what runs on the nodes; each removes its files. May be called twice."""
