@@ -40,7 +40,7 @@ look() { note "$1"; amazon list >> /run/logs/story; }
 await() { timeout "$1" bash -c "until $2; do sleep 0.2; done" || { note "waited in vain: $2"; return 1; }; }
 workers() { amazon list | sed -n 's/.*"name": "\([^"]*\)", "type": "gpu_worker", "state": "running".*/\1/p'; }
 records() { cat /run/shared/cloud/records.jsonl 2> /dev/null | wc -l; }
-trains() { pgrep -f ray::TaskTrainable --ns "$(cat "/run/hosts/$1.pid")" --nslist net > /dev/null; }
+trains() { pgrep -f 'ray::.*Trainable' --ns "$(cat "/run/hosts/$1.pid")" --nslist net > /dev/null; }
 export here
 export -f amazon workers records trains
 await 30 'test -d /run/amazon'
@@ -54,7 +54,7 @@ ray submit "$CLUSTER" "$REPOSITORY/cluster/search.py" -- --space cloud.yaml --st
 submit=$!
 
 # Trials wait for workers, and workers come.
-await 200 'test "$(records)" -ge 1 && test "$(workers | wc -l)" -ge 2'
+await 300 'test "$(records)" -ge 1 && test "$(workers | wc -l)" -ge 2'
 look 'two workers, and a run is recorded'
 { read -r first; read -r second; } <<< "$(workers)"
 
@@ -63,9 +63,9 @@ touch /run/amazon/no-spot
 amazon take "$first"
 note "$first was taken"
 before=$(records)
-await 100 'amazon list | grep gpu_worker | grep on-demand | grep -q running'
+await 200 'amazon list | grep gpu_worker | grep on-demand | grep -q running'
 rm /run/amazon/no-spot
-await 100 "test \"\$(records)\" -ge $((before + 2))"
+await 200 "test \"\$(records)\" -ge $((before + 2))"
 look 'the study goes on, on a worker at the full price'
 
 # It announces that it will take another one, and does.

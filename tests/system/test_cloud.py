@@ -40,7 +40,7 @@ def _cluster(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     run_sandboxed: Callable[..., Path], tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
@@ -56,7 +56,7 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     run = run_sandboxed(
         "cloud.sh",
         tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "nsenter"],
-        timeout=580,
+        timeout=880,
         REPOSITORY=str(REPOSITORY),
         CLUSTER=str(cluster),
         SPACE=str(space),
