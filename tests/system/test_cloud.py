@@ -68,7 +68,7 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     row = fault_table.add("spot instance taken, without notice and with one", 2, reference, Outcome(records, steps))
     assert (row.lost, row.duplicates) == (0, 0)
 
-    instances = [json.loads(line) for line in (run / "instances.jsonl").read_text().splitlines()]
+    instances = [json.loads(line) for line in (run / "amazon" / "instances").read_text().splitlines()]
     (head,) = [instance for instance in instances if instance["type"] == "head"]
     workers = [instance for instance in instances if instance["type"] == "gpu_worker"]
     spot = [worker["state"] for worker in workers if worker["lifecycle"] == "spot"]
@@ -88,4 +88,7 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     assert status["cost"] == pytest.approx(PRICE * status["device_hours"], abs=1e-4)
     story = (run / "logs" / "story").read_text(encoding="utf-8")
     finished = story.partition("the study is finished")[2]
-    assert not re.search(r'"gpu_worker", "state": "(running|pending)"', finished.partition("idle workers are gone")[2])
+    assert not re.search(
+        r'"gpu_worker", "lifecycle": "[^"]+", "state": "(running|pending)"',
+        finished.partition("idle workers are gone")[2],
+    )
