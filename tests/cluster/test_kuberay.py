@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,8 @@ def pods() -> dict[str, dict[str, Any]]:
             found[document["metadata"]["name"]] = copy.deepcopy(document["spec"]["template"])
     groups = {"head": cluster["headGroupSpec"], **{group["groupName"]: group for group in cluster["workerGroupSpecs"]}}
     for name, group in groups.items():
-        found[name], spec = group["template"], group["template"]["spec"]
+        found[name] = yaml.safe_load(json.dumps(group["template"]))  # what anchors share in the file is each one's own
+        spec = found[name]["spec"]
         found[name]["metadata"]["labels"] |= {"ray.io/cluster": "tune-bn", "ray.io/node-type": "worker"}
         ray = spec["containers"][0]
         if name == "head":

@@ -1,11 +1,13 @@
 """Moto as Amazon's EC2, and what lies between that API and machines: an instance that runs is a host, and it is told.
 
     amazon.py serve           the API and the metadata service; says ``up NAME ADDRESS`` and ``down NAME`` of hosts
-    amazon.py list            a line of JSON for each instance that ever was
-    amazon.py announce NAME   the notice that a spot instance will be taken
-    amazon.py take NAME       takes it, as Amazon does: at once, and whatever it runs
+    amazon.py take NAME       takes a spot instance, as Amazon does: at once, and whatever it runs
 
-AWS_ENDPOINT_URL is where the API is. The name of a host is the end of its instance's.
+AWS_ENDPOINT_URL is where the API is. The name of a host is the end of its instance's. In /run/amazon are
+
+    instances         a line of JSON for each instance that ever was
+    ADDRESS.notice    made by the test: the notice that the instance of this address will be taken
+    no-spot           made by the test: there is none to be had
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ import boto3
 
 METADATA = ("169.254.169.254", 80)
 STATE = Path("/run/amazon")
-"""A file for each address whose instance will be taken; ``no-spot``: there is none to be had."""
 AUTHORIZED_KEYS = Path("/run/ssh/user_key.pub")
 ROLE = "ray-autoscaler-v1"
 
@@ -55,7 +56,7 @@ class Metadata(BaseHTTPRequestHandler):
             "Token": "a-token",
             "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 21600)),
         }
-        notice = STATE / self.client_address[0]
+        notice = STATE / f"{self.client_address[0]}.notice"
         return self._answer(
             {
                 "/latest/meta-data/iam/security-credentials/": ROLE,
@@ -105,7 +106,10 @@ def serve() -> None:
 
     running: set[str] = set()
     while True:
-        for instance in instances():
+        seen = instances()
+        (STATE / "instances.new").write_text("".join(f"{json.dumps(row(instance))}\n" for instance in seen))
+        (STATE / "instances.new").replace(STATE / "instances")
+        for instance in seen:
             name, runs = name_of(instance), instance["State"]["Name"] == "running"
             if runs and name not in running:
                 authorize(instance["KeyName"])
@@ -125,30 +129,25 @@ def authorize(key_name: str) -> None:
         AUTHORIZED_KEYS.write_text(known + pair["PublicKey"].strip() + "\n")
 
 
+def row(instance: dict[str, Any]) -> dict[str, Any]:
+    tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+    return {
+        "name": name_of(instance),
+        "address": instance["PrivateIpAddress"],
+        "type": tags["ray-user-node-type"],
+        "lifecycle": instance.get("InstanceLifecycle", "on-demand"),
+        "state": instance["State"]["Name"],
+        "tokens": instance.get("MetadataOptions", {}).get("HttpTokens"),
+        "groups": [group["GroupName"] for group in instance["SecurityGroups"]],
+    }
+
+
 def main() -> None:
-    verb, *names = sys.argv[1:]
-    if verb == "serve":
-        return serve()
-    if verb == "list":
-        for instance in instances():
-            tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
-            row = {
-                "name": name_of(instance),
-                "type": tags["ray-user-node-type"],
-                "state": instance["State"]["Name"],
-                "lifecycle": instance.get("InstanceLifecycle", "on-demand"),
-                "zone": instance["Placement"]["AvailabilityZone"],
-                "tokens": instance.get("MetadataOptions", {}).get("HttpTokens"),
-                "groups": [group["GroupName"] for group in instance["SecurityGroups"]],
-            }
-            print(json.dumps(row))
-        return None
-    (instance,) = [instance for instance in instances() if name_of(instance) == names[0]]
-    if verb == "announce":
-        (STATE / instance["PrivateIpAddress"]).write_text('{"action": "terminate"}')
+    if sys.argv[1] == "serve":
+        serve()
     else:
+        (instance,) = [instance for instance in instances() if name_of(instance) == sys.argv[2]]
         boto3.client("ec2").terminate_instances(InstanceIds=[instance["InstanceId"]])
-    return None
 
 
 if __name__ == "__main__":

@@ -36,14 +36,15 @@ MOTO_IAM_LOAD_MANAGED_POLICIES=true amazon serve 2> /run/logs/amazon | while rea
   esac
 done &
 note() { echo "== $*, after $SECONDS s" >> /run/logs/story; }
-look() { note "$1"; amazon list >> /run/logs/story; }
+look() { note "$1"; cat /run/amazon/instances >> /run/logs/story; }
 await() { timeout "$1" bash -c "until $2; do sleep 0.2; done" || { note "waited in vain: $2"; return 1; }; }
-workers() { amazon list | sed -n 's/.*"name": "\([^"]*\)", "type": "gpu_worker", "state": "running".*/\1/p'; }
+workers() { # workers [LIFECYCLE]: names of those that run
+  grep '"type": "gpu_worker"' /run/amazon/instances | grep "\"lifecycle\": \"${1:-}" | grep '"state": "running"' | cut -d'"' -f4
+}
 records() { cat /run/shared/cloud/records.jsonl 2> /dev/null | wc -l; }
-trains() { pgrep -f ray::TaskTrainable --ns "$(cat "/run/hosts/$1.pid")" --nslist net > /dev/null; }
-export here
-export -f amazon workers records trains
-await 30 'test -d /run/amazon'
+trains() { pgrep -f 'ray::.*Trainable' --ns "$(cat "/run/hosts/$1.pid")" --nslist net > /dev/null; }
+export -f workers records trains
+await 30 'test -e /run/amazon/instances'
 
 trap 'rm -rf /tmp/ray_ssh_*/"$(printf %s "$NAME" | sha256sum | cut -c1-10)"' EXIT
 ray up --yes "$CLUSTER" > /run/logs/up 2>&1 < /dev/null
@@ -54,7 +55,7 @@ ray submit "$CLUSTER" "$REPOSITORY/cluster/search.py" -- --space cloud.yaml --st
 submit=$!
 
 # Trials wait for workers, and workers come.
-await 200 'test "$(records)" -ge 1 && test "$(workers | wc -l)" -ge 2'
+await 300 'test "$(records)" -ge 1 && test "$(workers | wc -l)" -ge 2'
 look 'two workers, and a run is recorded'
 { read -r first; read -r second; } <<< "$(workers)"
 
@@ -63,13 +64,13 @@ touch /run/amazon/no-spot
 amazon take "$first"
 note "$first was taken"
 before=$(records)
-await 100 'amazon list | grep gpu_worker | grep on-demand | grep -q running'
+await 200 'test -n "$(workers on-demand)"'
 rm /run/amazon/no-spot
-await 100 "test \"\$(records)\" -ge $((before + 2))"
+await 200 "test \"\$(records)\" -ge $((before + 2))"
 look 'the study goes on, on a worker at the full price'
 
 # It announces that it will take another one, and does.
-amazon announce "$second"
+echo '{"action": "terminate"}' > "/run/amazon/$(grep "\"$second\"" /run/amazon/instances | cut -d'"' -f8).notice"
 note "$second was announced"
 await 60 "grep -qs '^drained' /run/hosts/$second/home/preemption.log"
 await 60 "! trains $second"
@@ -83,6 +84,5 @@ look 'idle workers are gone'
 on "$head" tune_bn status --json > /run/status.json
 ray down --yes "$CLUSTER" > /run/logs/down 2>&1 < /dev/null
 look 'the cluster is down'
-amazon list > /run/instances.jsonl
 await 20 "! pgrep -x 'raylet|gcs_server|postgres' > /dev/null"
 ps -eo comm= > /run/processes

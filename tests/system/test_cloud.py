@@ -40,7 +40,7 @@ def _cluster(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     run_sandboxed: Callable[..., Path], tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
@@ -56,7 +56,7 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     run = run_sandboxed(
         "cloud.sh",
         tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "nsenter"],
-        timeout=580,
+        timeout=880,
         REPOSITORY=str(REPOSITORY),
         CLUSTER=str(cluster),
         SPACE=str(space),
@@ -68,7 +68,7 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     row = fault_table.add("spot instance taken, without notice and with one", 2, reference, Outcome(records, steps))
     assert (row.lost, row.duplicates) == (0, 0)
 
-    instances = [json.loads(line) for line in (run / "instances.jsonl").read_text().splitlines()]
+    instances = [json.loads(line) for line in (run / "amazon" / "instances").read_text().splitlines()]
     (head,) = [instance for instance in instances if instance["type"] == "head"]
     workers = [instance for instance in instances if instance["type"] == "gpu_worker"]
     spot = [worker["state"] for worker in workers if worker["lifecycle"] == "spot"]
@@ -88,4 +88,7 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     assert status["cost"] == pytest.approx(PRICE * status["device_hours"], abs=1e-4)
     story = (run / "logs" / "story").read_text(encoding="utf-8")
     finished = story.partition("the study is finished")[2]
-    assert not re.search(r'"gpu_worker", "state": "(running|pending)"', finished.partition("idle workers are gone")[2])
+    assert not re.search(
+        r'"gpu_worker", "lifecycle": "[^"]+", "state": "(running|pending)"',
+        finished.partition("idle workers are gone")[2],
+    )
