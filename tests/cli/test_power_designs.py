@@ -122,6 +122,15 @@ def test_a_bad_value_is_refused(typed, tmp_path, options, problem):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["folder.png", "folder.svg"])
+def test_a_picture_in_the_place_of_a_folder_leaves_nothing_behind(typed, tmp_path, name):
+    (tmp_path / name).mkdir()
+    status, out, err = typed("power", *D_Z, "--plot", name)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: --plot: got '{name}'; accepted: a file that can be written (")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     "more", [["--effect", "1e100"], ["--effect", "1e-90"], ["--alpha", "0.4"], ["--candidates", "100"]]
 )
