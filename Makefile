@@ -65,7 +65,7 @@ bench-speed-results: install
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 bench-statistics-results: install
-	for name in power slow_baseline sample_efficiency calibration summary; do \
+	for name in power designs slow_baseline sample_efficiency calibration summary; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 soak: install

@@ -153,14 +153,15 @@ def main() -> None:
         if parts:
             frame = pd.concat([part[0] for part in parts], ignore_index=True)
             frame = frame.drop_duplicates(["epochs", "lr", "gamma", "c", "seed"], ignore_index=True)
-            commits[name] = sorted({commit for part in parts for commit in part[1]})
-            rows += strata(name, frame)
+            found = strata(name, frame)
+            commits |= {name: sorted({commit for part in parts for commit in part[1]})} if found else {}
+            rows += found
     if not rows:
         raise SystemExit(f"{given.tables}: no table with {FEWEST} configurations of two seeds; accepted: one or more")
     title = (
-        "**Variance of the paired differences by metric.** Percentage points squared; ± as in the docstring of "
-        "`benchmarks/metrics.py`. The table's runs are of commit "
-        + "; ".join(f"{', '.join(found)} ({name})" for name, found in commits.items())
+        "**Variance of the paired differences by metric.** Percentage points squared; intervals by the bootstrap over "
+        "configurations. The tables' runs are of commit "
+        + "; ".join(f"{', '.join(those)} ({name})" for name, those in commits.items())
     )
     save("metrics", rows, stamp(started) | {"tables": commits}, {title: summary(rows)}, given.results)
 

@@ -14,6 +14,7 @@ from tune_bn.analysis.characteristics import course, detectable, efficacy_bounds
 from tune_bn.analysis.power import t_test_power
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.spending import spent
+from tune_bn.analysis.wording import detectable_words
 from tune_bn.errors import ConfigError
 
 STUDIES = 50_000
@@ -187,3 +188,14 @@ def test_a_value_out_of_range_is_refused_by_name(call, key):
     with pytest.raises(ConfigError) as caught:
         call()
     assert caught.value.key == key
+
+
+def test_what_is_said_before_a_study_runs_is_of_its_own_design():
+    fixed, looking = detectable_words(15, 0.05, 1), detectable_words(15, 0.05, 1, rule=design())
+    assert "find a true gain of 0.675 standard deviations" in fixed
+    assert "(one-sided paired t-test, α = 0.05)" in fixed
+    assert f"find a true gain of {detectable(design()):.3g} standard deviations" in looking
+    assert "(one-sided group-sequential paired t-test, α = 0.05)" in looking
+    in_points = detectable_words(15, 0.05, 2, std=0.4, rule=design())
+    assert f"{detectable(design(), candidates=2) * 0.4 * math.sqrt(2):.3g} points" in in_points
+    assert "not computed" in detectable_words(15, 1e-4, 2, rule=design(alpha=1e-4))

@@ -323,6 +323,14 @@ def test_what_cannot_be_judged_is_refused_by_name(candidate, baseline, problem):
     assert caught.value.problem is problem
 
 
+@pytest.mark.parametrize("futility", [1e-16, 1e-300, 5e-324])
+def test_a_bound_that_nothing_reaches_is_a_number_all_the_same(futility):
+    rule = design(futility=futility)
+    assert np.isfinite(rule.futility_t).all()
+    assert max(rule.futility_t) < -3.5
+    assert json.loads(json.dumps(asdict(rule), allow_nan=False))
+
+
 @pytest.mark.parametrize("futility", [0.0, 0.5, -1, float("nan")])
 def test_a_futility_that_is_no_small_probability_is_refused(futility):
     with pytest.raises(ConfigError, match=r"futility: got .*; accepted: null or a number between 0 and 0\.5"):

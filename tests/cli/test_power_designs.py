@@ -74,6 +74,11 @@ def test_so_few_seeds_are_recommended_with_a_caution(typed, effect, warned):
     assert ("rests on normal differences alone. From 5 pairs on it need not." in out) == warned
 
 
+def test_the_fixed_design_alone_says_why(typed):
+    assert "; looks are computed for 4 to 10,000 pairs at α ≤ 0.3." in typed("power", *D_Z, "--effect", "0.02")[1]
+    assert "; looks would save nothing." in typed("power", *D_Z, "--effect", "8")[1]
+
+
 def test_futility_may_be_left_out(typed):
     with_bound, without = (
         json.loads(typed("power", *D_Z, "--json", *more)[1]) for more in ((), ("--futility", "none"))
@@ -122,8 +127,25 @@ def test_a_bad_value_is_refused(typed, tmp_path, options, problem):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["folder.png", "folder.svg"])
+def test_a_picture_in_the_place_of_a_folder_leaves_nothing_behind(typed, tmp_path, name):
+    (tmp_path / name).mkdir()
+    status, out, err = typed("power", *D_Z, "--plot", name)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: --plot: got '{name}'; accepted: a file that can be written (")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
-    "more", [["--effect", "1e100"], ["--effect", "1e-90"], ["--alpha", "0.4"], ["--candidates", "100"]]
+    "more",
+    [
+        ["--effect", "1e100"],
+        ["--effect", "1e-90"],
+        ["--effect", "1e100", "--std", "1e-100"],
+        ["--power", "0.999999"],
+        ["--alpha", "0.4"],
+        ["--candidates", "100"],
+    ],
 )
 def test_extreme_values_get_an_answer(typed, more):
     status, out, err = typed("power", *D_Z, *more)

@@ -41,3 +41,10 @@ def test_a_fixed_design_alone_has_no_ends():
     figure = designs([fixed_option(3.0, 4)], d_z=3.0, unit=1.0, candidates=1, alpha=0.05)
     assert len(figure.axes) == 2
     assert len(figure.legends) == 1
+
+
+def test_a_design_of_many_looks_is_named_by_their_number():
+    rule = design(tuple(range(3, 23)))
+    figure = designs([sequential_option(0.5, rule)], d_z=0.5, unit=1.0, candidates=1, alpha=0.05)
+    assert figure.axes[2].get_title(loc="left") == "20 looks, 3 to 22"
+    assert len(figure.axes[2].get_xticklabels()) == 20

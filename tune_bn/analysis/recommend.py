@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy import special
-
 from tune_bn.analysis.characteristics import Course, Stage, course
-from tune_bn.analysis.power import level_of, seeds_needed, t_test_power
+from tune_bn.analysis.power import seeds_needed, t_test_power
 from tune_bn.analysis.sequential import DEFAULT_FUTILITY, Design, design
 from tune_bn.analysis.spending import FIRST_LOOK, LARGEST, MOST_PAIRS
 
@@ -100,7 +97,7 @@ def options(
             rule = design(spread_looks(pairs, number), alpha, futility=futility)
             return sequential_option(d_z, rule, candidates=candidates)
 
-        best = _with_fewest_pairs(sequential, needed, power, level_of(alpha, candidates))
+        best = _with_fewest_pairs(sequential, needed, power)
         if best is not None and all(best.rule != other.rule for other in found):
             found.append(best)
     return found
@@ -114,19 +111,17 @@ def recommended(found: list[Option]) -> Option:
     return next(option for option in found if option.gain.expected_pairs <= (1 + WORTH) * least)
 
 
-def _with_fewest_pairs(
-    sequential: Callable[[int], Option | None], needed: int, power: float, level: float
-) -> Option | None:
-    """Looks cost some power, so it begins at the pairs of the fixed design and goes up."""
-    pairs = max(needed, FIRST_LOOK + 1)
-    step = max(1, needed // 100)
-    option = sequential(pairs)
-    if option is not None and step > 1:
-        # The pairs of a normal test grow with the square of the sum of both quantiles; that much is not searched.
-        wished, found = (special.ndtri(reached) - special.ndtri(level) for reached in (power, option.gain.power))
-        pairs += max(0, math.floor(needed * ((wished / found) ** 2 - 1) / step) * step)
-        option = sequential(pairs)
-    while option is not None and option.gain.power < power:
-        pairs += step
-        option = sequential(pairs)
-    return option
+def _with_fewest_pairs(sequential: Callable[[int], Option | None], needed: int, power: float) -> Option | None:
+    """Looks cost some power, so it begins at the pairs of the fixed design, goes up in growing steps, and back."""
+    enough = max(needed, FIRST_LOOK + 1)
+    few, step, finest = enough - 1, 1, max(1, needed // 100)
+    while (best := sequential(enough)) is not None and best.gain.power < power:
+        few, enough, step = enough, enough + step * finest, 2 * step
+    while best is not None and enough - few > finest:
+        middle = (few + enough) // 2
+        option = sequential(middle)
+        if option is not None and option.gain.power >= power:
+            best, enough = option, middle
+        else:
+            few = middle
+    return best

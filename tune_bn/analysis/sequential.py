@@ -301,7 +301,8 @@ def _decided(look: Look, p_adjusted: float, design: Design) -> Look:
 def _futility_bounds(looks: Sequence[int], alpha: float, futility: float) -> Array:
     fractions = np.asarray(looks[:-1], dtype=float) / looks[-1]
     scores = np.sqrt(1 - fractions) * special.ndtri(futility) - np.sqrt(fractions) * special.ndtri(alpha)
-    return t_at(special.ndtr(-scores), looks[:-1])
+    # A t statistic with a smaller tail is never seen, and JSON has no infinity.
+    return -t_at(np.maximum(special.ndtr(scores), 1e-15), looks[:-1])
 
 
 def _rounded(values: Array) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tune_bn.cli.score_text import number, table
@@ -88,7 +88,7 @@ def _choice(answer: Mapping[str, Any]) -> list[str]:
         "",
         *table(head, rows),
         "",
-        f"* recommended: {_recommendation(best, found[0])}",
+        f"* recommended: {_recommendation(best, found)}",
         *_caution(best, answer["level"]),
     ]
 
@@ -103,11 +103,11 @@ def _caution(best: Mapping[str, Any], level: float) -> list[str]:
     ]
 
 
-def _recommendation(best: Mapping[str, Any], fixed: Mapping[str, Any]) -> str:
+def _recommendation(best: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> str:
+    fixed = found[0]
     if best["stopping"] == "fixed":
-        return (
-            f"`claim.stopping: fixed` with {best['pairs_at_most']} seeds in `seeds.confirm`; looks would save nothing."
-        )
+        why = "looks would save nothing" if len(found) > 1 else "looks are computed for 4 to 10,000 pairs at α ≤ 0.3"
+        return f"`claim.stopping: fixed` with {best['pairs_at_most']} seeds in `seeds.confirm`; {why}."
     saved, without = (
         f"{100 * (1 - best[key] / fixed[key]):.0f} %" for key in ("expected_runs", "expected_runs_without_gain")
     )

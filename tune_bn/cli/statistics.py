@@ -85,6 +85,8 @@ def power(
         test: dict[str, Any] = {"alpha": alpha, "candidates": candidates}
         spread = std_of_differences(std, rho)
         d_z = effect / spread
+        # Beyond these the answer is the same.
+        gain = min(max(d_z, 1e-100), 1e100)
         needed = seeds_needed(effect, spread, power=target, **test)
 
         def row(pairs: int) -> dict[str, Any]:
@@ -96,8 +98,8 @@ def power(
 
         asked = row(n)
         rule = _design(stated, n, alpha, bound)
-        mine = None if rule is None else sequential_option(d_z, rule, candidates=candidates)
-        found = options(d_z, power=target, futility=bound, **test)
+        mine = None if rule is None else sequential_option(gain, rule, candidates=candidates)
+        found = options(gain, power=target, futility=bound, **test)
     sizes = sorted({*TABLE_SEEDS, n, *([] if needed is None else [needed])})
     answer = {
         "effect": effect,
@@ -122,7 +124,7 @@ def power(
         "recommended": _described(recommended(found), candidates) if found else None,
     }
     if plot is not None:
-        _draw(plot, n, d_z, effect, mine, found, test)
+        _draw(plot, n, gain, effect, mine, found, test)
     say(json.dumps(answer, indent=2, ensure_ascii=False) if as_json else power_text(answer))
 
 

@@ -52,7 +52,11 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(aside, format="png")
     # Half of the time of a drawing goes into its layout; once is enough.
     figure.set_layout_engine("none")
-    os.replace(aside, path)
+    try:
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink()
+        raise
 
 
 def svg_of(figure: Figure) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ from tune_bn.analysis.recommend import Option, fixed_option, sequential_option
 from tune_bn.report.canvas import BLUE, GREEN, GREY, VERMILION, new_figure, tidy
 
 STYLES = ((GREY, "--"), (BLUE, "-"), (VERMILION, "-."), (GREEN, ":"))
+FEW_LOOKS = 10
+"""With more of them a design is named by their number."""
 _POINTS = 41
 _KEY = (
     Patch(facecolor=BLUE, label="with this gain: shown"),
@@ -79,10 +82,12 @@ def _ends(axes: Axes, option: Option, *, first: bool) -> None:
     for shift, course, hatch in ((-0.2, option.gain, None), (0.2, option.none, "///")):
         shown = np.array([stage.shown for stage in course.stages])
         futile = np.array([stage.futile for stage in course.stages])
-        edges = {"width": 0.38, "edgecolor": "white", "linewidth": 0.4, "hatch": hatch}
+        edges: dict[str, Any] = {"width": 0.38, "edgecolor": "white", "linewidth": 0.4, "hatch": hatch}
         axes.bar(places + shift, shown, color=BLUE, **edges)
         axes.bar(places + shift, futile, bottom=shown, color=VERMILION, **edges)
-    axes.set_xticks(places, [str(stage.n) for stage in option.gain.stages])
+    many = option.looks > FEW_LOOKS
+    labels = [str(stage.n) for stage in option.gain.stages]
+    axes.set_xticks(places, labels, rotation=90 if many else 0, fontsize=8 if many else None)
     axes.set_xlabel("pairs at the look")
     axes.set_title(_name(option), loc="left", fontsize=9)
     tidy(axes, grid="y")
@@ -93,4 +98,7 @@ def _ends(axes: Axes, option: Option, *, first: bool) -> None:
 def _name(option: Option) -> str:
     if option.rule is None:
         return f"fixed, {option.pairs} pairs"
-    return f"looks at {', '.join(map(str, option.rule.looks))}"
+    looks = option.rule.looks
+    if len(looks) > FEW_LOOKS:
+        return f"{len(looks)} looks, {looks[0]} to {looks[-1]}"
+    return f"looks at {', '.join(map(str, looks))}"
