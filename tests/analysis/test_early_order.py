@@ -137,12 +137,12 @@ def test_whoever_ends_the_same_makes_no_pair_and_an_early_tie_is_half_a_discorda
 
 
 def test_trials_that_end_the_same_neither_hide_nor_feign_an_order() -> None:
-    """Few validation images: five of ten trials share a score to the last digit."""
-    trials = [{1: float(n), 2: float(n), 3: 95.0 if n >= 5 else 90.0 + n} for n in range(10)]
+    """Few validation images: five of twenty trials share the best score to the last digit."""
+    trials = [{1: float(n), 2: float(n), 3: 90.0 + min(n, 15)} for n in range(20)]
     found = look(1, {"candidate": trials}, [1, 2], 3)
     assert [at.tau for at in found.epochs] == [1.0, 1.0]
     assert found.safe_from == 1
-    assert found.epochs[0].low < look(1, {"candidate": settles(10, 1)}, [5], 10).epochs[0].low
+    assert found.epochs[0].low < look(1, {"candidate": settles(20, 1)}, [5], 10).epochs[0].low
     # Where all end the same there is nothing to lose, and nothing to learn from either.
     found = look(1, {"candidate": [{1: float(n), 2: 95.0} for n in range(10)]}, [1], 2)
     assert (found.epochs, found.safe_from) == ((), None)
@@ -167,15 +167,23 @@ def test_stopping_is_safe_from_where_the_order_settles(at: int) -> None:
     assert found.at_safe.low >= LEAST_TAU
 
 
+def test_hopeless_trials_do_not_make_an_epoch_look_trustworthy() -> None:
+    """All pairs with a bad trial are in their final order from the start; those of good ones from epoch 7 on."""
+    good = [{e: v + 1000 for e, v in trial.items()} for trial in settles(10, 7)]
+    bad = [{e: float(n) for e in range(1, 11)} for n in range(10)]
+    assert look(1, {"candidate": [*bad, *good]}, range(1, 10), 10).safe_from == 7
+    assert look(1, {"candidate": [*good, *bad]}, range(1, 10), 10).safe_from == 7
+
+
 def test_an_order_that_agrees_and_then_does_not_is_not_safe() -> None:
-    trials = settles(12, 1)
+    trials = settles(20, 1)
     for number, trial in enumerate(trials):
         trial[7] = -number
     assert look(1, {"candidate": trials}, range(1, 10), 10).safe_from == 8
 
 
 def test_too_few_trials_are_never_sure() -> None:
-    assert look(1, {"candidate": settles(5, 1)}, range(1, 10), 10).safe_from is None
+    assert look(1, {"candidate": settles(10, 1)}, range(1, 10), 10).safe_from is None
     for few in ({}, {"candidate": []}, {"candidate": settles(1, 1)}, {"candidate": settles(1, 1), "baseline": []}):
         found = look(1, few, range(1, 10), 10)
         assert (found.safe_from, found.epochs) == (None, ())
@@ -184,12 +192,12 @@ def test_too_few_trials_are_never_sure() -> None:
 
 def test_arms_make_no_pairs_with_each_other_and_one_cannot_outvote_the_other() -> None:
     """The baseline is a hundred points better throughout: no pair knows of it."""
-    base = [{epoch: value + 100 for epoch, value in trial.items()} for trial in settles(8, 6)]
-    found = look(1, {"candidate": settles(8, 3), "baseline": base}, range(1, 10), 10)
+    base = [{epoch: value + 100 for epoch, value in trial.items()} for trial in settles(16, 6)]
+    found = look(1, {"candidate": settles(16, 3), "baseline": base}, range(1, 10), 10)
     assert found.safe_from == 6
     assert found.epochs[2].arms == {"candidate": 1.0, "baseline": -1.0}
     # Of so many candidates' pairs the few of the baseline would not be noticed.
-    found = look(1, {"candidate": settles(30, 3), "baseline": settles(3, 6)}, range(1, 10), 10)
+    found = look(1, {"candidate": settles(60, 3), "baseline": settles(6, 6)}, range(1, 10), 10)
     assert found.epochs[2].low > LEAST_TAU
     assert found.safe_from == 6
 
@@ -213,20 +221,22 @@ def test_a_safe_epoch_is_wrongly_found_in_no_more_studies_than_alpha() -> None:
     """Trials whose order says too little at the last epoch in question: over all looks of a study."""
     generator, wrong, studies = np.random.default_rng(0), 0, 400
     rho = np.sin(np.pi * (LEAST_TAU - 0.01) / 2)
-    sizes = sizes_of_looks(FEWEST, 24)
+    sizes = sizes_of_looks(FEWEST, 48)
     for _ in range(studies):
         early = generator.standard_normal(24)
         final = rho * early + np.sqrt(1 - rho**2) * generator.standard_normal(24)
-        trials = curves(*([a, b] for a, b in zip(early, final, strict=True)))
+        # The worse half knows its place, and must not be heard.
+        good = [[a + 20, b + 20] for a, b in zip(early, final, strict=True)]
+        trials = curves(*(row for k in range(24) for row in (good[k], [-float(k), -float(k)])))
         looks = [look(k, {"candidate": trials[:n]}, [1], 2) for k, n in enumerate(sizes, start=1)]
         wrong += any(found.safe_from is not None for found in looks)
     assert wrong <= stats.binom.ppf(0.9999, studies, ALPHA)
 
 
 def test_the_words_say_the_epoch_the_correlation_and_what_follows() -> None:
-    safe = words(look(1, {"candidate": settles(10, 4)}, range(1, 10), 10))
+    safe = words(look(1, {"candidate": settles(20, 4)}, range(1, 10), 10))
     assert safe.startswith("early stopping is safe from epoch 4 of 10 here: τ = 1.00")
-    assert "97.5 % confidence, 10 candidate trials" in safe
+    assert "97.5 % confidence, 20 candidate trials" in safe
     unsafe = look(2, {"candidate": settles(10, 10), "baseline": settles(4, 10)}, range(1, 10), 10)
     assert "not safe here: at epoch 9 of 10 still τ = -1.00" in words(unsafe, next_at=15)
     assert "10 candidate and 4 baseline trials" in words(unsafe)
@@ -246,7 +256,7 @@ def test_the_file_gives_back_the_looks(tmp_path: Path) -> None:
 
 
 def _damaged() -> list[Any]:
-    good = look(1, {"candidate": settles(8, 4)}, range(1, 10), 10).to_json()
+    good = look(1, {"candidate": settles(16, 4)}, range(1, 10), 10).to_json()
     at = good["epochs"][0]
     return [
         "",

@@ -1,8 +1,10 @@
 """From which epoch on does an early order of trials say something about their final one?
 
-Early stopping drops whoever is behind at some epoch, which is fair where whoever is behind then ends behind. Of trials
-that ran to their end, the pairs of one arm whose order at epoch e is not that of their last epoch are counted; with D
-of P pairs the rank correlation of Kendall (1938) is τ(e) = 1 − 2·D / P. Where two end the same, either order was right:
+Early stopping drops whoever is behind at some epoch, which is fair where whoever is behind then ends behind. Only the
+order of the good ones matters: hopeless trials are told apart early, and would make any epoch look trustworthy, while a
+search proposes more and more good ones. So of the trials of an arm that ran to their end those are looked at that ended
+in its better half, and the pairs of them whose order at epoch e is not that of their last epoch are counted; with D of
+P pairs the rank correlation of Kendall (1938) is τ(e) = 1 − 2·D / P. Where two end the same, either order was right:
 they are no pair. Where two are the same at epoch e and not at the end, it is a toss-up and half a discordant pair.
 Trials of different arms make no pairs, since they are never compared.
 
@@ -47,8 +49,8 @@ LEAST_TAU = 0.5
 """Three of four pairs in their final order."""
 ALPHA = 0.05
 """Chance at most, over all looks, to call an epoch safe whose τ is below :data:`LEAST_TAU`."""
-FEWEST = 8
-"""Trials of an arm that are awaited before the first look; with fewer no order could be sure enough."""
+FEWEST = 16
+"""Trials of an arm that are awaited before the first look; the better half of fewer could not be sure enough."""
 GROWTH = 1.5
 """Each look has so many times the trials of the one before it."""
 MOST = 60
@@ -83,7 +85,7 @@ class Look:
     last: int
     """Length of the course, in epochs."""
     epochs: tuple[AtEpoch, ...]
-    """In increasing order; empty where no two trials of an arm ended differently."""
+    """In increasing order; empty where no two of the better half of an arm ended differently."""
     safe_from: int | None
     """The first epoch from which on it is safe to stop; None: there is none."""
 
@@ -145,12 +147,13 @@ def look(number: int, curves: Mapping[str, Sequence[Curve]], epochs: Sequence[in
     """
     level = ALPHA / (number * (number + 1))
     sizes = {arm: len(found) for arm, found in curves.items()}
-    finals = {arm: [curve[last] for curve in found] for arm, found in curves.items()}
+    good = {arm: _better_half(found, last) for arm, found in curves.items()}
+    finals = {arm: [curve[last] for curve in found] for arm, found in good.items()}
     ties = {arm: tuple(sorted(Counter(final).values())) for arm, final in finals.items()}
     paired = {arm: pairs for arm in curves if (pairs := _pairs(ties[arm])) > 0}
     found: list[AtEpoch] = []
     for epoch in epochs if paired else ():
-        against = {arm: discordant([curve[epoch] for curve in curves[arm]], finals[arm]) for arm in paired}
+        against = {arm: discordant([curve[epoch] for curve in good[arm]], finals[arm]) for arm in paired}
         tau = 1 - 2 * sum(against.values()) / sum(paired.values())
         low = tau_lower_bound(tuple(sorted(ties[arm] for arm in paired)), sum(against.values()), level)
         arms = {arm: 1 - 2 * against[arm] / pairs for arm, pairs in paired.items()}
@@ -161,6 +164,12 @@ def look(number: int, curves: Mapping[str, Sequence[Curve]], epochs: Sequence[in
             break
         safe = at.epoch
     return Look(number, sizes, level, last, tuple(found), safe)
+
+
+def _better_half(curves: Sequence[Curve], last: int) -> list[Curve]:
+    """The trials that end no worse than the median one, all of those that end like the last of them among them."""
+    ends = sorted((curve[last] for curve in curves), reverse=True)
+    return [curve for curve in curves if curve[last] >= ends[(len(ends) - 1) // 2]]
 
 
 def _agrees(at: AtEpoch) -> bool:
@@ -259,14 +268,14 @@ def words(look: Look, *, next_at: int | None = None) -> str:
     if at is not None:
         return (
             f"early stopping is safe from epoch {at.epoch} of {look.last} here: τ = {at.tau:.2f} between the order of "
-            f"trials there and the final one (≥ {at.low:.2f}, {sure})"
+            f"the better half of the trials there and their final one (≥ {at.low:.2f}, {sure})"
         )
     then = "nothing is stopped" if next_at is None else f"all go on to their end; next look at {next_at} trials"
     if not look.epochs:
-        return f"early stopping is not known to be safe: no two trials of an arm ran to different ends; {then}"
+        return f"early stopping is not known to be safe: no two good trials of an arm ran to different ends; {then}"
     blocking = next(at for at in reversed(look.epochs) if not _agrees(at))
     return (
         f"early stopping is not safe here: at epoch {blocking.epoch} of {look.last} still τ = {blocking.tau:.2f} "
-        f"between the order of trials there and the final one (≥ {blocking.low:.2f}, {sure}; needed: {LEAST_TAU:g}); "
-        f"{then}"
+        f"between the order of the better half of the trials there and their final one (≥ {blocking.low:.2f}, {sure}; "
+        f"needed: {LEAST_TAU:g}); {then}"
     )
