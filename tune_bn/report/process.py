@@ -71,9 +71,9 @@ def early_order(study: StudyFiles) -> Iterator[Block]:
             "Early order and final order",
             "Search: Kendall's rank correlation τ of trials' best validation accuracy after an epoch with their final "
             "one, within each arm, over the better half of trials that all ran to their end. Trials are stopped from "
-            f"the epoch on from which its lower bound stays at {LEAST_TAU:g} or above (three of four pairs are in "
-            "their final order); with more looks the bound is that of a lower level, so that all of them together are wrong "
-            f"in {100 * ALPHA:g} % of studies at most.",
+            f"the epoch on from which its lower bound stays at {LEAST_TAU:g} or above, so that three of four pairs are "
+            "in their final order; with more looks the bound is that of a lower level, so that all of them together "
+            f"are wrong in {100 * ALPHA:g} % of studies at most.",
             figure,
         )
 
