@@ -72,9 +72,9 @@ class Scheduler(Section):
     grace: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Literal["auto"] = entry(
         10,
         doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is. `auto`: the start "
-        "points, and 8 trials of each arm at least, run to their end, and trials are stopped from the epoch on from "
-        "which their order agrees with their final one, or not at all (statistics.md); where `epochs` is searched none "
-        "is stopped",
+        "points, and 16 trials of each arm at least, run to their end, and trials are stopped from the epoch on from "
+        "which the order of the better half of them agrees with their final one, or not at all (statistics.md); where "
+        "`epochs` is searched none is stopped",
         accepted="an integer ≥ 1 or auto",
     )
     reduction: int = _count(3, 2, doc="ASHA keeps one trial in so many at each rung")

@@ -257,8 +257,8 @@ def _stages(space: Space, plan: Plan) -> list[str]:
     if scheduler is not None and scheduler.grace is None:
         first = " and ".join(f"{first_trials(space, arm)} {arm}" for arm in searching)
         stopping = (
-            f"{scheduler.name} from the epoch on from which the order of the first {first} trials agrees with their "
-            "final one; these run to their end"
+            f"{scheduler.name} from the epoch on from which the order of the better half of the first {first} trials "
+            "agrees with their final one; these run to their end"
         )
     elif scheduler is not None:
         spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)

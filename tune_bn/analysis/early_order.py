@@ -1,16 +1,21 @@
 """From which epoch on does an early order of trials say something about their final one?
 
-Early stopping drops whoever is behind at some epoch, which is fair where whoever is behind then ends behind. Of trials
-that ran to their end, the pairs of one arm whose order at epoch e is not that of their last epoch are counted; with D
-of P pairs the rank correlation of Kendall (1938) is τ(e) = 1 − 2·D / P. A pair that is tied at either epoch says
-nothing and counts as half a discordant one. Trials of different arms make no pairs, since they are never compared.
+Early stopping drops whoever is behind at some epoch, which is fair where whoever is behind then ends behind. Only the
+order of the good ones matters: hopeless trials are told apart early, and would make any epoch look trustworthy, while a
+search proposes more and more good ones. So of the trials of an arm that ran to their end those are looked at that ended
+in its better half, and the pairs of them whose order at epoch e is not that of their last epoch are counted; with D of
+P pairs the rank correlation of Kendall (1938) is τ(e) = 1 − 2·D / P. Where two end the same, either order was right:
+they are no pair. Where two are the same at epoch e and not at the end, it is a toss-up and half a discordant pair.
+Trials of different arms make no pairs, since they are never compared.
 
-**How sure is it, with few trials?** If orders scatter around the final one as in the model of Mallows (1957),
-P(order) ∝ q^D, then D is a sum of independent numbers: of the i-th trial of an arm, i = 1, …, n, one in {0, …, i − 1}
-with probabilities ∝ q^k. This gives the distribution of D for several arms together, without an approximation for large
-n, and the expected τ as a function of q. The lower bound is the τ of the largest q that is not refuted: P(D ≤ the one
-seen) = the level. Eight trials in the very same order give a bound of 0.75 at a level of 5 %, and none better than
-nothing with four. Under a bivariate normal law in place of Mallows' the bound holds as well (tests).
+**How sure is it, with few trials?** If orders scatter around the final one as in the model of Mallows (1957), P(order)
+∝ q^D, then D is a sum of independent numbers: of the i-th trial of an arm, i = 1, …, n, one in {0, …, i − 1} with
+probabilities ∝ q^k; the generating function of the orders is Π_i (1 + q + … + q^(i−1)), and where trials end the same
+it is divided by that of each group of them, which leaves a q-multinomial coefficient. This gives the distribution of D
+for several arms together, without an approximation for large n, and the expected τ as a function of q. The lower bound
+is the τ of the largest q that is not refuted: P(D ≤ the one seen) = the level. Eight trials in the very same order give
+a bound of 0.75 at a level of 5 %, and none better than nothing with four. Under a bivariate normal law in place of
+Mallows' the bound holds as well (tests).
 
 **The rule.** Stopping is safe from epoch e on where the bound is at least :data:`LEAST_TAU` at e and at every later
 epoch that was looked at, and no arm by itself lies below that. The epochs are tested from the last to the first, and
@@ -25,9 +30,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +49,8 @@ LEAST_TAU = 0.5
 """Three of four pairs in their final order."""
 ALPHA = 0.05
 """Chance at most, over all looks, to call an epoch safe whose τ is below :data:`LEAST_TAU`."""
-FEWEST = 8
-"""Trials of an arm that are awaited before the first look; with fewer no order could be sure enough."""
+FEWEST = 16
+"""Trials of an arm that are awaited before the first look; the better half of fewer could not be sure enough."""
 GROWTH = 1.5
 """Each look has so many times the trials of the one before it."""
 MOST = 60
@@ -78,7 +85,7 @@ class Look:
     last: int
     """Length of the course, in epochs."""
     epochs: tuple[AtEpoch, ...]
-    """In increasing order; empty where no arm had two trials."""
+    """In increasing order; empty where no two of the better half of an arm ended differently."""
     safe_from: int | None
     """The first epoch from which on it is safe to stop; None: there is none."""
 
@@ -140,17 +147,16 @@ def look(number: int, curves: Mapping[str, Sequence[Curve]], epochs: Sequence[in
     """
     level = ALPHA / (number * (number + 1))
     sizes = {arm: len(found) for arm, found in curves.items()}
-    paired = {arm: n for arm, n in sizes.items() if n > 1}
+    good = {arm: _better_half(found, last) for arm, found in curves.items()}
+    finals = {arm: [curve[last] for curve in found] for arm, found in good.items()}
+    ties = {arm: tuple(sorted(Counter(final).values())) for arm, final in finals.items()}
+    paired = {arm: pairs for arm in curves if (pairs := _pairs(ties[arm])) > 0}
     found: list[AtEpoch] = []
     for epoch in epochs if paired else ():
-        against = {
-            arm: discordant([curve[epoch] for curve in curves[arm]], [curve[last] for curve in curves[arm]])
-            for arm in paired
-        }
-        pairs = sum(map(_pairs, paired.values()))
-        tau = 1 - 2 * sum(against.values()) / pairs
-        low = tau_lower_bound(tuple(sorted(paired.values())), sum(against.values()), level)
-        arms = {arm: 1 - 2 * d / _pairs(paired[arm]) for arm, d in against.items()}
+        against = {arm: discordant([curve[epoch] for curve in good[arm]], finals[arm]) for arm in paired}
+        tau = 1 - 2 * sum(against.values()) / sum(paired.values())
+        low = tau_lower_bound(tuple(sorted(ties[arm] for arm in paired)), sum(against.values()), level)
+        arms = {arm: 1 - 2 * against[arm] / pairs for arm, pairs in paired.items()}
         found.append(AtEpoch(epoch, tau, low, arms))
     safe = None
     for at in reversed(found):
@@ -158,6 +164,12 @@ def look(number: int, curves: Mapping[str, Sequence[Curve]], epochs: Sequence[in
             break
         safe = at.epoch
     return Look(number, sizes, level, last, tuple(found), safe)
+
+
+def _better_half(curves: Sequence[Curve], last: int) -> list[Curve]:
+    """The trials that end no worse than the median one, all of those that end like the last of them among them."""
+    ends = sorted((curve[last] for curve in curves), reverse=True)
+    return [curve for curve in curves if curve[last] >= ends[(len(ends) - 1) // 2]]
 
 
 def _agrees(at: AtEpoch) -> bool:
@@ -173,22 +185,24 @@ def sizes_of_looks(first: int, most: int) -> list[int]:
 
 
 def discordant(early: Sequence[float], final: Sequence[float]) -> float:
-    """Pairs whose early order is not their final one; a pair with a tie counts as half."""
+    """Pairs whose early order is not their final one; see the text of this module for ties."""
     first, second = np.triu_indices(len(early), 1)
     before, after = np.asarray(early, dtype=float), np.asarray(final, dtype=float)
-    agree = np.sign(before[first] - before[second]) * np.sign(after[first] - after[second])
-    return float(np.sum((1 - agree) / 2))
+    ended = np.sign(after[first] - after[second])
+    agree = np.sign(before[first] - before[second]) * ended
+    return float(np.sum((1 - agree[ended != 0]) / 2))
 
 
-def tau_lower_bound(sizes: tuple[int, ...], against: float, level: float) -> float:
+def tau_lower_bound(ties: tuple[tuple[int, ...], ...], against: float, level: float) -> float:
     """Lower confidence bound of the expected τ at ``1 − level``; see the text of this module.
 
     Args:
-        sizes: trials of each arm, two or more.
+        ties: of each arm, how many trials share each final score: ``(1, 1, 1)`` for three that end differently. One
+            arm at least has a pair.
         against: discordant pairs over all arms; half a pair counts as a whole one.
         level: in (0, 1).
     """
-    counts = _orders(sizes)
+    counts = _orders(ties)
     numbers, seen = np.arange(len(counts)), math.ceil(against)
     low, high = -50.0, 50.0
     for _ in range(60):
@@ -201,13 +215,32 @@ def tau_lower_bound(sizes: tuple[int, ...], against: float, level: float) -> flo
 
 
 @lru_cache(maxsize=64)
-def _orders(sizes: tuple[int, ...]) -> NDArray[np.float64]:
-    """Logarithm of the number of orders of all arms with 0, 1, 2, … discordant pairs, up to a constant."""
-    counts = np.ones(1)
-    for size in sizes:
-        for i in range(2, size + 1):
-            counts = np.convolve(counts, np.ones(i) / i)
-    return np.asarray(np.log(counts))
+def _orders(ties: tuple[tuple[int, ...], ...]) -> NDArray[np.float64]:
+    """Logarithm of the number of orders of all arms with 0, 1, 2, … discordant pairs."""
+    counts = [1]
+    # In whole numbers, which the division leaves exact and of which a float would lose the small ones.
+    for groups in ties:
+        for i in range(2, sum(groups) + 1):
+            counts = _times_run(counts, i)
+    for group in (size for groups in ties for size in groups):
+        for i in range(2, group + 1):
+            counts = _over_run(counts, i)
+    return np.array([math.log(count) for count in counts])
+
+
+def _times_run(counts: list[int], length: int) -> list[int]:
+    """Coefficients of a polynomial times 1 + q + … + q^(length − 1)."""
+    padded = [*counts, *[0] * (length - 1)]
+    sums = list(accumulate(padded))
+    return [total - (sums[k - length] if k >= length else 0) for k, total in enumerate(sums)]
+
+
+def _over_run(counts: list[int], length: int) -> list[int]:
+    """The other way round."""
+    quotient: list[int] = []
+    for k in range(len(counts) - length + 1):
+        quotient.append(counts[k] - sum(quotient[max(0, k - length + 1) : k]))
+    return quotient
 
 
 def _shares(counts: NDArray[np.float64], log_q: float) -> NDArray[np.float64]:
@@ -217,8 +250,9 @@ def _shares(counts: NDArray[np.float64], log_q: float) -> NDArray[np.float64]:
     return np.asarray(shares / shares.sum())
 
 
-def _pairs(trials: int) -> int:
-    return trials * (trials - 1) // 2
+def _pairs(groups: Sequence[int]) -> int:
+    """Pairs of trials that end differently."""
+    return (sum(groups) ** 2 - sum(size**2 for size in groups)) // 2
 
 
 def words(look: Look, *, next_at: int | None = None) -> str:
@@ -234,14 +268,14 @@ def words(look: Look, *, next_at: int | None = None) -> str:
     if at is not None:
         return (
             f"early stopping is safe from epoch {at.epoch} of {look.last} here: τ = {at.tau:.2f} between the order of "
-            f"trials there and the final one (≥ {at.low:.2f}, {sure})"
+            f"the better half of the trials there and their final one (≥ {at.low:.2f}, {sure})"
         )
     then = "nothing is stopped" if next_at is None else f"all go on to their end; next look at {next_at} trials"
     if not look.epochs:
-        return f"early stopping is not known to be safe: no two trials of an arm ran to their end; {then}"
+        return f"early stopping is not known to be safe: no two good trials of an arm ran to different ends; {then}"
     blocking = next(at for at in reversed(look.epochs) if not _agrees(at))
     return (
         f"early stopping is not safe here: at epoch {blocking.epoch} of {look.last} still τ = {blocking.tau:.2f} "
-        f"between the order of trials there and the final one (≥ {blocking.low:.2f}, {sure}; needed: {LEAST_TAU:g}); "
-        f"{then}"
+        f"between the order of the better half of the trials there and their final one (≥ {blocking.low:.2f}, {sure}; "
+        f"needed: {LEAST_TAU:g}); {then}"
     )

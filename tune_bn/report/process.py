@@ -69,11 +69,11 @@ def early_order(study: StudyFiles) -> Iterator[Block]:
         yield Picture(
             "early_order.png",
             "Early order and final order",
-            f"Search: Kendall's rank correlation τ of trials' best validation accuracy after an epoch with their final "
-            f"one, within each arm, over trials that all ran to their end. Trials are stopped from the epoch on from "
-            f"which its lower bound stays at {LEAST_TAU:g} or above (three of four pairs are in their final order); "
-            "with more looks the bound is that of a lower level, so that all of them together are wrong in "
-            f"{100 * ALPHA:g} % of studies at most.",
+            "Search: Kendall's rank correlation τ of trials' best validation accuracy after an epoch with their final "
+            "one, within each arm, over the better half of trials that all ran to their end. Trials are stopped from "
+            f"the epoch on from which its lower bound stays at {LEAST_TAU:g} or above, so that three of four pairs are "
+            "in their final order; with more looks the bound is that of a lower level, so that all of them together "
+            f"are wrong in {100 * ALPHA:g} % of studies at most.",
             figure,
         )
 
