@@ -26,7 +26,8 @@ class Paced(nn.Sequential):
         """As the layers say."""
         if self.training and torch.is_grad_enabled() and len(images) >= LEAST_IMAGES:
             time.sleep(self.seconds * float(os.environ.get(PACE, "0")))
-        return super().forward(images)
+        outputs: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return outputs
 
 
 def quick(in_channels: int, num_classes: int) -> nn.Module:

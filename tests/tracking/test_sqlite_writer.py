@@ -12,7 +12,9 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import mlflow.store.db.utils
 import pytest
 from mlflow import MlflowClient
 
@@ -67,15 +69,15 @@ def test_studies_that_begin_at_once_make_one_database_and_lose_nothing(tmp_path:
     assert set(found.values()) == {1}
     assert Counter(study for study, _ in found) == dict.fromkeys(names, RUNS + 1)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert not list(tmp_path.glob("mlflow.db.new*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_process_that_is_killed_while_it_makes_the_tables_leaves_none(tmp_path: Path) -> None:
-    database, aside = tmp_path / "mlflow.db", tmp_path / "mlflow.db.new"
+    database = tmp_path / "mlflow.db"
     maker = subprocess.Popen([sys.executable, "-c", MAKER, str(tmp_path)])
     try:
         # Some tables are there, and not yet all of them.
-        while not (aside.exists() and aside.stat().st_size > 50_000):
+        while not any(path.stat().st_size > 50_000 for path in tmp_path.glob(".????????")):
             assert maker.poll() is None
             time.sleep(0.001)
     finally:
@@ -85,6 +87,21 @@ def test_a_process_that_is_killed_while_it_makes_the_tables_leaves_none(tmp_path
     subprocess.run([sys.executable, "-c", MAKER, str(tmp_path)], check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
     MlflowClient(f"sqlite:///{database}").create_experiment("usable")
+
+
+def test_the_longest_path_that_sqlite_opens_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def initialize(engine: Any) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE made (x)")
+
+    monkeypatch.setattr(mlflow.store.db.utils, "_initialize_tables", initialize)
+    folder = tmp_path
+    while (left := 504 - len(f"{folder}/mlflow.db")) > 0:
+        folder /= "x" * min(left - 1, 200)
+    database = folder / "mlflow.db"
+    assert len(str(database)) == 504
+    with SqliteWriter(f"sqlite:///{database}").turn(lambda: False), closing(sqlite3.connect(database)) as made:
+        assert made.execute("SELECT count(*) FROM made").fetchone() == (0,)
 
 
 def test_a_database_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def against_threshold(arms: Arms, threshold: float, *, alpha: float) -> dict[str
         result = threshold_t_test(values, threshold, alpha=alpha)
         return result, sensitivity_analysis(above, alpha=alpha, error=error)
 
-    def known(result: TResult, also: Any) -> dict[str, Any]:
+    def known(result: Any, also: Any) -> dict[str, Any]:
         return {"d_z": result.effect / result.std, "sensitivity": also}
 
     return _as_one_family(_each(arms, one), known, alpha=alpha)

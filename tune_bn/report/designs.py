@@ -82,7 +82,7 @@ def _ends(axes: Axes, option: Option, *, first: bool) -> None:
     for shift, course, hatch in ((-0.2, option.gain, None), (0.2, option.none, "///")):
         shown = np.array([stage.shown for stage in course.stages])
         futile = np.array([stage.futile for stage in course.stages])
-        edges: dict[str, Any] = {"width": 0.38, "edgecolor": "white", "linewidth": 0.4, "hatch": hatch}
+        edges: Any = {"width": 0.38, "edgecolor": "white", "linewidth": 0.4, "hatch": hatch}
         axes.bar(places + shift, shown, color=BLUE, **edges)
         axes.bar(places + shift, futile, bottom=shown, color=VERMILION, **edges)
     many = option.looks > FEW_LOOKS

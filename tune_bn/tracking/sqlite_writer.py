@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -93,7 +94,8 @@ def _make(database: Path) -> None:
     """MLflow's tables, aside and then under their name. Only one process does so, the one whose turn it is."""
     from mlflow.store.db import utils
 
-    aside = database.with_name(f"{database.name}.new")
+    # No longer than the usual mlflow.db: SQLite opens no path of more than some five hundred bytes.
+    aside = database.with_name(f".{zlib.crc32(os.fsencode(database.name)):08x}")
     for left in (aside, aside.with_name(f"{aside.name}-journal")):
         left.unlink(missing_ok=True)
     engine = utils.create_sqlalchemy_engine(sqlite_uri(aside))
