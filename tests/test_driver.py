@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from tune_bn.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, Driver, DriverState, read_driver_state
+from tune_bn.cli.common import resume_line
+from tune_bn.driver import (
+    BROKEN,
+    FINISHED,
+    LOST,
+    STOPPED,
+    TO_GO_ON_VARIABLE,
+    WORKING,
+    Driver,
+    DriverState,
+    read_driver_state,
+)
 from tune_bn.errors import ClusterLost, Interrupted, StudyError
 from tune_bn.records import SEARCH, SELECT, write_json
 from tune_bn.runners.base import Task
@@ -194,3 +205,17 @@ def test_a_value_of_another_type_says_nothing(folder: StudyFolder) -> None:
 def test_a_cost_limit_needs_a_price() -> None:
     with pytest.raises(Exception, match=r"budget\.cost: got 3.*price_per_device_hour"):
         space_with(budget={"cost": 3})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", ""])
+def test_the_command_that_goes_on_names_the_cluster_that_the_driver_was_given(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.delenv(TO_GO_ON_VARIABLE, raising=False)
+    space = space_with()
+    with Driver(folder, space.budget, space.resources, stop=StopRequest(), address=address).watching():
+        pass
+    words = resume_line(folder.path, None).split()
+    assert words[-1] == "--resume"
+    assert ("--address" in words) == bool(address)
+    assert not address or words[words.index("--address") + 1] == address

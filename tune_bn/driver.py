@@ -71,6 +71,8 @@ class DriverState:
     """The command that goes on with the study where ``$TUNE_BN_TO_GO_ON`` says that it is not ``tune_bn search``."""
     batch_job: str = ""
     """The batch system's job that the driver was part of (``$TUNE_BN_BATCH_JOB``)."""
+    address: str = ""
+    """The Ray cluster that it was given; empty: one of its own."""
 
     @property
     def ended(self) -> bool:
@@ -86,8 +88,8 @@ class DriverState:
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
     try:
-        # Older drivers say nothing of batch systems.
-        content = {"to_go_on": "", "batch_job": ""} | json.loads(read_bytes(folder.driver_file))
+        # Older drivers say nothing of batch systems and addresses.
+        content = {"to_go_on": "", "batch_job": "", "address": ""} | json.loads(read_bytes(folder.driver_file))
         known = {item.name: content[item.name] for item in fields(DriverState)}
         sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
         return DriverState(**known) if sound else None
@@ -103,6 +105,7 @@ class Driver(Observer):
         budget: its limits.
         resources: what a trial holds and costs.
         stop: the request that the driver makes where the work must end; whoever else makes it is told of too.
+        address: the Ray cluster that it was given, for the command that goes on; empty: one of its own.
         clock: seconds that only grow.
     """
 
@@ -113,6 +116,7 @@ class Driver(Observer):
         resources: Resources,
         *,
         stop: StopRequest,
+        address: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
@@ -135,6 +139,7 @@ class Driver(Observer):
             device_seconds=before.device_seconds,
             to_go_on=os.environ.get(TO_GO_ON_VARIABLE, ""),
             batch_job=os.environ.get(BATCH_JOB_VARIABLE, ""),
+            address=address,
         )
 
     @property

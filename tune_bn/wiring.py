@@ -90,7 +90,7 @@ def run_study(
     stop.listen()
     folder = open_folder()
     output = folder.path.parent
-    driver = Driver(folder, space.budget, resources, stop=stop)
+    driver = Driver(folder, space.budget, resources, stop=stop, address=address or "")
     with folder.locked(), driver.watching(), console_log(folder.log_file) as log:
 
         def warn(message: str) -> None:

@@ -144,7 +144,7 @@ def resume_line(folder: Path, address: str | None) -> str:
         words += ["--output", shown(folder.parent)]
     if read_job(StudyFolder(folder)) is not None:
         words += ["--job"]
-    elif address is not None:
+    elif address := address or (state.address if state is not None else ""):
         words += ["--address", address]
     return shlex.join([*words, "--resume"])
 
