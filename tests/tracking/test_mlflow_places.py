@@ -36,7 +36,7 @@ def test_store_and_artifacts_of_a_folder_are_in_it_whatever_its_name(name: str, 
     assert Path(study.client.download_artifacts(parent.info.run_id, "report.md")).read_text() == "here"
     assert study.warnings == []
     assert [path.name for path in tmp_path.iterdir()] == [name], "something was put beside it"
-    assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "mlflow.db", "one"]
+    assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "mlflow.db", "mlflow.db.lock", "one"]
 
 
 def test_a_study_that_goes_on_elsewhere_is_there_in_whole_and_says_so(tmp_path: Path) -> None:
