@@ -40,7 +40,7 @@ umask 077
 # Until the process below listens, the notice is no reason to die of it.
 trap '' USR1
 
-home=${SLURM_SUBMIT_DIR:?}
+home=${SLURM_SUBMIT_DIR:?is set by Slurm alone; accepted: sbatch cluster/slurm.sh OPTIONS}
 python=${TUNE_BN_VENV:-$home/.venv}/bin/python
 cd "$home"
 if ! test -x "$python"; then

@@ -3,12 +3,13 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tune_bn.cli import app
-from tune_bn.errors import ServiceError
+from tune_bn.errors import ServiceError, TrackingError
 from tune_bn.ports import free_port, problem
 
 
@@ -25,8 +26,23 @@ def test_a_port_that_is_taken_names_who_holds_it(there: str, here: str) -> None:
 
 
 def test_what_is_no_address_of_this_machine_is_said_so() -> None:
-    assert (problem("203.0.113.7", 5000) or "").startswith("not to be listened on (")
+    assert (problem("203.0.113.7", 5000) or "").startswith("no address of this machine (")
     assert (problem("no.such.host.invalid", 5000) or "").startswith("no address of this machine (")
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid", ""])
+@pytest.mark.parametrize(
+    "verb", [["head", "ports", "5000", "5001"], ["ui", "--uri", "sqlite:///mlflow.db"], ["ui", "--port", "5000"]]
+)
+def test_an_address_of_another_machine_is_no_fault_of_the_port(
+    verb: list[str], host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "mlflow.db").touch()
+    done = CliRunner().invoke(app, [*verb, "--host", host])
+    assert isinstance(done.exception, ServiceError | TrackingError)
+    assert str(done.exception).startswith(f"--host: {host!r} is no address of this machine (")
 
 
 def test_one_that_is_asleep_on_the_port_holds_it_by_its_user_alone_where_its_process_is_hidden(

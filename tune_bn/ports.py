@@ -18,13 +18,12 @@ def problem(host: str, port: int) -> str | None:
     """Why nothing can listen there, such as ``taken by redis-server (process 71, user anna)``; None: it can.
 
     Args:
-        host: an address or a name of this machine.
+        host: an address or a name of this machine, for which :func:`foreign` has nothing to say.
         port: from 1 to 65535.
     """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        return f"no address of this machine ({getattr(error, 'strerror', None) or error})"
+    if reason := foreign(host):
+        return reason
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family) as probe:
         # As servers do, so that connections that are fading away do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,6 +35,17 @@ def problem(host: str, port: int) -> str | None:
             if error.errno == errno.EADDRINUSE:
                 return f"taken by {' and '.join(sorted(set(_holders(port)))) or 'another process'}"
             return f"not to be listened on ({error.strerror})"
+    return None
+
+
+def foreign(host: str) -> str | None:
+    """Why ``host`` is no address of this machine; None: it is one."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        return f"no address of this machine ({getattr(error, 'strerror', None) or error})"
     return None
 
 

@@ -380,3 +380,13 @@ def test_scontrol_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RunnerError, match=r"^scontrol show config: .*No such file"):
         slurm_control.scontrol("show", "config")
+
+
+@pytest.mark.parametrize("lacks", ["SLURM_JOB_ID", "SLURM_SUBMIT_DIR", "SLURM_JOB_NODELIST"])
+def test_what_is_no_job_of_slurm_is_refused(
+    lacks: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_SUBMIT_DIR", "SLURM_JOB_NODELIST"):
+        monkeypatch.setenv(name, "" if name == lacks else "47")
+    assert slurm.main(["--space", "digits.yaml"]) == 2
+    assert capsys.readouterr().err == f"error: {lacks}: not set; accepted: a job of Slurm (sbatch cluster/slurm.sh)\n"

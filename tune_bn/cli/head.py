@@ -84,8 +84,10 @@ def ports(
     The cluster files ask so: Ray itself needs a minute, and names no port.
     """
     from tune_bn.errors import ServiceError
-    from tune_bn.ports import problem
+    from tune_bn.ports import foreign, problem
 
+    if reason := foreign(host):
+        raise ServiceError(f"--host: {host!r} is {reason}; accepted: an address of this machine, 0.0.0.0 for any")
     # What `ray stop` ended may need a moment to let go.
     deadline = time.monotonic() + 3
     while taken := [f"{number} is {reason}" for number in dict.fromkeys(port) if (reason := problem(host, number))]:

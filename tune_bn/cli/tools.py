@@ -65,7 +65,7 @@ def ui(
 
     Where a server tracks them, such as that of a cluster's head, say where its page is and how to log in.
     """
-    from tune_bn.ports import free_port, problem
+    from tune_bn.ports import foreign, free_port, problem
     from tune_bn.tracking.mlflow_uri import (
         VARIABLE,
         NamedUri,
@@ -96,6 +96,8 @@ def ui(
             "address"
         )
         return
+    if reason := foreign(host):
+        raise TrackingError(f"--host: {host!r} is {reason}; accepted: an address of this machine, such as 127.0.0.1")
     if port is None:
         port = free_port(host, UI_PORT)
         if port != UI_PORT:

@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tune_bn.errors import ServiceError
-from tune_bn.ports import free_port, problem
+from tune_bn.ports import foreign, free_port, problem
 from tune_bn.service.postgres import Postgres, check_socket, run_as
 from tune_bn.service.secret_files import ensure_ray_token, read_or_make, write_mlflow_credentials, write_private
 from tune_bn.service.supervision import Program, Supervisor
@@ -304,6 +304,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_port(settings: Settings) -> None:
+    if reason := foreign(settings.host):
+        raise ServiceError(f"--host: {settings.host!r} is {reason}; accepted: an address of this machine")
     if reason := problem(settings.host, settings.port):
         raise ServiceError(
             f"--port: {settings.host}:{settings.port} is {reason}; accepted: a free port, such as "

@@ -59,6 +59,7 @@ DEFAULT_WAIT = 300.0
 """Seconds after the start until nodes that have not joined are called missing."""
 LEAST_WORK = 60.0
 """Seconds: who is stopped by the time limit after less, and without a new record, would be so again."""
+_OF_SLURM = ("SLURM_JOB_ID", "SLURM_SUBMIT_DIR", "SLURM_JOB_NODELIST")
 _OWN_OPTIONS = ("--address", "--output", "--job")
 _INTERRUPTED = 130
 _STOPPED = (None, _INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL)
@@ -68,6 +69,9 @@ _PR_SET_PDEATHSIG = 1
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; the exit status is the driver's."""
+    if missing := [name for name in _OF_SLURM if not os.environ.get(name)]:
+        print(f"error: {missing[0]}: not set; accepted: a job of Slurm (sbatch cluster/slurm.sh)", file=sys.stderr)
+        return 2
     job = Job(os.environ)
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, lambda heard, _: job.events.put(("signal", heard, "")))
