@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+_ERRORS = "backslashreplace"
+"""γ and ± are no reason to end with a traceback on a terminal that lacks them."""
 _READER_GONE = (errno.EPIPE, errno.EIO)
 """What writing meets where a pipe has no reader any more, or its terminal was closed."""
 
@@ -94,8 +96,12 @@ def open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
-        # Not where somebody put another one in its place.
-        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream is not getattr(sys, f"__{name}__"):
+            # Somebody put another one in its place, which stays.
+            stream.reconfigure(errors=_ERRORS)
+        else:
             stream.flush()
             output = _Output(number)
             # A text stream asks no more of what it writes to.
@@ -103,8 +109,7 @@ def open_standard_streams() -> None:
             fresh = io.TextIOWrapper(
                 buffer,
                 encoding=stream.encoding,
-                # γ and ± are no reason to end with a traceback on a terminal that lacks them.
-                errors="backslashreplace",
+                errors=_ERRORS,
                 line_buffering=stream.line_buffering,
                 write_through=stream.write_through,
             )
