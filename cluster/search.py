@@ -31,11 +31,14 @@ SPOT_FAILURES = 20
 def search_arguments(given: Sequence[str], bootstrap: Path, tracking_uri: str | None = None) -> list[str]:
     """The arguments of ``tune_bn``: what the cluster implies, then what was given, which wins."""
     given = given[1:] if given[:1] == ["--"] else given
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address")
     parser.add_argument("--space")
     parser.add_argument("--set", action="append", default=[])
-    options, _ = parser.parse_known_args(given)
+    try:
+        options, _ = parser.parse_known_args(given)
+    except argparse.ArgumentError:
+        return ["search", "--job", *given]  # the search itself says which option lacks its value
     if options.address is not None:
         return ["search", *given]
     implied = _implied(options.space, options.set, bootstrap, tracking_uri)

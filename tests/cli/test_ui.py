@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from tune_bn.cli import app
 from tune_bn.errors import ServiceError, TrackingError
+from tune_bn.ports import foreign
 from tune_bn.service import neighbours
 from tune_bn.service.head import Settings
 from tune_bn.service.neighbours import OtherHead
@@ -167,3 +168,12 @@ def test_a_port_that_is_taken_is_one_line_or_another_is_taken(place: Path, monke
     result = ui()
     assert command(result)[-1] == str(port)
     assert "--port" not in result.stderr
+
+
+@pytest.mark.skipif(foreign("::1") is not None, reason="this machine has no IPv6")
+def test_an_address_of_ipv6_stands_in_brackets(place: Path) -> None:
+    (place / "studies" / "mlflow.db").touch()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        assert str(ui("--host", "::1", "--port", str(port)).exception).startswith(f"--port: [::1]:{port} is taken by ")
+    assert f"http://[::1]:{port}/#/experiments" in ui("--host", "::1", "--port", str(port)).stderr

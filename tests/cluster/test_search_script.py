@@ -58,6 +58,14 @@ def test_it_runs_on_the_cluster_around_it(
     assert search_arguments(given, tmp_path / "none") == ["search", "--job", *given]
 
 
+@pytest.mark.parametrize("option", ["--set", "--space", "--address"])
+def test_an_option_without_its_value_is_left_to_the_search(
+    search_arguments: Callable[..., list[str]], tmp_path: Path, option: str
+) -> None:
+    given = ["--trials", "3", option]
+    assert search_arguments(given, _bootstrap(tmp_path)) == ["search", "--job", *given]
+
+
 @pytest.mark.parametrize("address", [["--address", "10.0.0.1:6379"], ["--address=10.0.0.1:6379"]])
 def test_an_address_that_is_given_is_kept_and_nothing_is_assumed_of_that_cluster(
     search_arguments: Callable[..., list[str]], tmp_path: Path, address: list[str]

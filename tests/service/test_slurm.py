@@ -183,6 +183,8 @@ def test_slurm_may_refuse_to_queue_a_job_again(
         ("stopped", "interrupted by SIGTERM", None),
         ("stopped", "", None),
         ("working", "", None),
+        ("working", "tune_bn stop asked for it", 130),
+        ("working", "interrupted by SIGTERM", None),
         ("lost", "", None),
         ("failed", "", None),
     ],
@@ -192,6 +194,12 @@ def test_a_job_that_comes_back_ends_where_its_study_had_ended(
 ) -> None:
     driver_told(job, state, reason)
     assert job._ended_before() == status
+
+
+def test_a_stop_that_no_driver_saw_holds_for_a_job_that_comes_back(job: slurm.Job) -> None:
+    driver_told(job, "working")
+    (job.studies / job.study / "stop").touch()
+    assert job._ended_before() == 130
 
 
 @pytest.mark.parametrize(("state", "reason"), [("finished", ""), ("stopped", "tune_bn stop asked for it")])

@@ -102,12 +102,13 @@ def ui(
         port = free_port(host, UI_PORT)
         if port != UI_PORT:
             typer.echo(f"--port: {UI_PORT} is {problem(host, UI_PORT)}; {port} is free", err=True)
+    address = f"{f'[{host}]' if ':' in host else host}:{port}"
     if reason := problem(host, port):
         raise TrackingError(
-            f"--port: {host}:{port} is {reason}; accepted: a free port, such as {free_port(host, port + 1)}"
+            f"--port: {address} is {reason}; accepted: a free port, such as {free_port(host, port + 1)}"
         )
     # MLflow opens on its view of language-model traces; experiments with training runs are one page further.
-    page = f"http://{host}:{port}/#/experiments"
+    page = f"http://{address}/#/experiments"
     source = "" if named is None else f", named by {named.place},"
     typer.echo(f"MLflow UI of {shown(store)}{source} on {page} (Ctrl-C ends it)", err=True)
     artifacts = (output.absolute() / "mlartifacts").as_uri()

@@ -126,6 +126,9 @@ class Job:
         self._given = list(options)
         wait, fails = _wait_seconds(self._environment), _missing_fails(self._environment)
         options = self._with_study(options)
+        if not self.restarts and "--resume" in options:
+            # Whoever submitted the job wants the study to go on. Whoever stops it from now on means this job.
+            self._folder.forget_stop()
         if self.restarts and (status := self._ended_before()) is not None:
             return status
         if self.restarts and (self.studies / self.study / "space.yaml").exists() and "--resume" not in options:
@@ -160,7 +163,11 @@ class Job:
     def _ended_before(self) -> int | None:
         """The exit status where an earlier start of this job brought the study to its end: then a node failed."""
         if not self._came_to_its_end():
-            return None
+            if not self._folder.stop_file.exists():
+                return None
+            # Its driver was killed before it saw that.
+            self.say(f"ends: study {self.study} was told to stop (tune_bn stop) before this start")
+            return _INTERRUPTED
         state = self._driver_state()
         if state.state == "finished":
             self.say(f"ends: study {self.study} came to its verdict before this start")
@@ -340,19 +347,25 @@ class Job:
         except OSError:
             return 0
 
-    def _driver_state(self) -> Any:
-        from tune_bn.driver import read_driver_state
+    @property
+    def _folder(self) -> Any:
         from tune_bn.study_folder import StudyFolder
 
-        return read_driver_state(StudyFolder(self.studies / self.study))
+        return StudyFolder(self.studies / self.study)
+
+    def _driver_state(self) -> Any:
+        from tune_bn.driver import read_driver_state
+
+        return read_driver_state(self._folder)
 
     def _came_to_its_end(self) -> bool:
         """Whether a driver of this job ended for good: with a verdict, or stopped by a user or a limit."""
         state = self._driver_state()
         if state is None or state.batch_job != self.number:
             return False
-        stopped = state.state == "stopped" and bool(state.reason) and not state.reason.startswith("interrupted")
-        return stopped or state.state == "finished"
+        # One that was killed while it stopped was told to all the same.
+        stopping = state.state in ("stopped", "working") and bool(state.reason)
+        return state.state == "finished" or (stopping and not state.reason.startswith("interrupted"))
 
 
 def _wait_seconds(environment: Mapping[str, str]) -> float:
