@@ -197,8 +197,8 @@ def leave_first_process() -> None:
             os.kill(child, number)
 
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-        # Those that are ignored stay so in the child, too.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+        # Those that are ignored stay so in the child, too, but for SIGTERM, which a driver hears in any case.
+        if number == signal.SIGTERM or signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             with suppress(OSError, ValueError):
                 signal.signal(number, hand_on)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
