@@ -50,17 +50,17 @@ test-system: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system -n auto --maxprocesses 2 --dist worksteal
 
 bench: install
-	$(BIN)/python -m benchmarks.training_loop --workloads resnet8 resnet18 --results $(BENCH)
-	$(BIN)/python -m benchmarks.fusion --results $(BENCH)
-	$(BIN)/python -m benchmarks.roofline --results $(BENCH)
-	$(BIN)/python -m benchmarks.checkpoints --results $(BENCH)
-	$(BIN)/python -m benchmarks.scaling --rounds 3 --results $(BENCH)
-	$(BIN)/python -m benchmarks.driver_limits --trials 100 1000 --rounds 1 --results $(BENCH)
-	$(BIN)/python -m benchmarks.end_to_end --small --rounds 1 --results $(BENCH)
-	$(BIN)/python -m benchmarks.speed --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.training_loop --workloads resnet8 resnet18 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.fusion --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.roofline --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.checkpoints --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.scaling --rounds 3 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.driver_limits --trials 100 1000 --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.end_to_end --small --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.speed --results $(BENCH)
 
 bench-speed-results: install
-	$(BIN)/python -m benchmarks.training_loop --compile
+	$(BIN)/python -m benchmarks.speed.training_loop --compile
 	for name in fusion roofline checkpoints packing scaling bf16_parity driver_limits end_to_end speed; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
@@ -72,7 +72,7 @@ soak: install
 	for name in many_users fuzz study_load mlflow_load driver_limits; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install
-	$(BIN)/python -m tune_bn.space_reference > docs/space.md
+	$(BIN)/python -m tune_bn.space.reference > docs/space.md
 	$(BIN)/python -m tune_bn.api_reference api > docs/api.md
 	$(BIN)/python -m tune_bn.api_reference cli > docs/cli.md
 

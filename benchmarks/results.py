@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import stats
 
-from tune_bn.records import write_json, write_text
+from tune_bn.records.files import write_json, write_text
 from tune_bn.training.versions import commit
 
 RESULTS = Path(__file__).parent / "results"

@@ -23,7 +23,9 @@ from faults.fixtures import (  # noqa: F401
 )
 
 from tune_bn.analysis.plan import seal
-from tune_bn.records import Record, RecordLog, write_json, write_text
+from tune_bn.records.files import write_json, write_text
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import Record
 
 # The same examples in every run, so that a failure can be seen again; HYPOTHESIS_PROFILE=explore draws new ones.
 hypothesis.settings.register_profile("fixed", derandomize=True)

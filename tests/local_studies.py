@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
+from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted
-from tune_bn.records import Record
-from tune_bn.runners.base import EpochPoint, Task
+from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.records.record import Record
 from tune_bn.runners.local import LocalRunner
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
-from tune_bn.training.data import Dataset, load_dataset
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
 from tune_bn.wiring import sampler_of
 
 CONTENT: dict[str, Any] = {

@@ -8,11 +8,11 @@ from typing import Any
 
 from local_studies import Follower
 
-from tune_bn.records import COMPLETED, FAILED
-from tune_bn.runners.base import EpochPoint, Feed, History, Listener, RunResult, SchedulerConfig, Task
-from tune_bn.spec import Space
-from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
+from tune_bn.protocols.runner import EpochPoint, Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.records.record import COMPLETED, FAILED
+from tune_bn.space.space import Space
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
 from tune_bn.wiring import sampler_of
 
 Score = Callable[[Task, int], float | str | None]
@@ -22,7 +22,7 @@ LOST = "ActorDiedError: the worker is gone"
 
 
 class ScriptedRunner:
-    """A :class:`tune_bn.runners.base.Runner`; ``at_once`` tasks are begun before the first of them comes back."""
+    """A :class:`tune_bn.protocols.runner.Runner`; ``at_once`` tasks are begun before the first of them comes back."""
 
     def __init__(self, score: Score, at_once: int = 1) -> None:
         self.score = score

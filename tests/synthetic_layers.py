@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tune_bn.layers import Diagnostics, Gradient, Layer, Tails, Values
+from tune_bn.records.diagnostics import Diagnostics, Gradient, Layer, Tails, Values
 
 
 def layer(index: int, gamma: float = 0.1, name: str | None = None) -> Layer:

@@ -15,7 +15,7 @@ import tune_bn
 
 PACKAGE = Path(tune_bn.__file__).parent
 
-PORTS = {"tune_bn.runners.base", "tune_bn.samplers.base", "tune_bn.tracking.base"}
+PORTS = {"tune_bn.protocols.runner", "tune_bn.protocols.sampler", "tune_bn.protocols.observer"}
 ADAPTERS = {"runners", "samplers", "tracking", "console", "report"}
 OUTER = {
     *("cli", "__main__", "wiring", "validate", "status", "export", "tables", "service", "api_reference"),
@@ -109,12 +109,12 @@ OWN = {name: {other for other in found if other.partition(".")[0] == "tune_bn"} 
     [
         ("import ray.tune as t", {"ray.tune"}),
         ("def f():\n    if True:\n        from mlflow.entities import Run", {"mlflow.entities"}),
-        ("from tune_bn import records", {"tune_bn.records"}),
+        ("from tune_bn.records import log", {"tune_bn.records"}),
         ("from tune_bn import __version__", {"tune_bn"}),
         ("from . import plan", {"tune_bn.analysis.plan"}),
         ("from .paired import holm", {"tune_bn.analysis.paired"}),
         ("from ..runners import local", {"tune_bn.runners.local"}),
-        ("from .. import study", {"tune_bn.study"}),
+        ("from .. import study", {"tune_bn.study.study"}),
         ("import importlib\nimportlib.import_module('ray')", {"importlib", "ray"}),
         ("__import__('optuna')", {"optuna"}),
     ],
@@ -137,10 +137,10 @@ def test_a_library_is_known_to_its_own_rooms_alone(library: str) -> None:
 
 def test_the_report_asks_optuna_in_one_place_and_when_it_has_to() -> None:
     users = {name for name, found in GRAPH.items() if room(name) == "report" and any("optuna" in o for o in found)}
-    assert users == {"tune_bn.report.importance"}
+    assert users == {"tune_bn.report.figures.importance"}
     top = {
         alias.name
-        for node in ast.parse(FILES["tune_bn.report.importance"].read_text()).body
+        for node in ast.parse(FILES["tune_bn.report.figures.importance"].read_text()).body
         if isinstance(node, ast.Import)
         for alias in node.names
     }
@@ -197,7 +197,7 @@ def test_importing_an_inner_room_loads_no_adapter(inner: str, tmp_path: Path) ->
 
 
 def test_the_ports_and_the_space_file_load_no_torch(tmp_path: Path) -> None:
-    statements = "\n".join(f"import {name}" for name in (*sorted(PORTS), "tune_bn.spec", "tune_bn.cli"))
+    statements = "\n".join(f"import {name}" for name in (*sorted(PORTS), "tune_bn.space.space", "tune_bn.cli"))
     assert not loaded_by(statements, tmp_path) & {"ray", "mlflow", "optuna", "torch", "torchvision", "numpy"}
 
 

@@ -10,12 +10,13 @@ import pytest
 from local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
 
 from tune_bn.analysis.verdict import verify_study
+from tune_bn.cli.validate import describe, planned
+from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted, SpecError
-from tune_bn.records import BASELINE, CONFIRM
-from tune_bn.spaces import find_space
-from tune_bn.spec import Space, load_space, parse_space
-from tune_bn.training.data import Dataset
-from tune_bn.validate import describe, planned
+from tune_bn.records.record import BASELINE, CONFIRM
+from tune_bn.space.loading import load_space, parse_space
+from tune_bn.space.locate import find_space
+from tune_bn.space.space import Space
 
 
 @pytest.fixture(scope="module")

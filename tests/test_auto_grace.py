@@ -15,20 +15,21 @@ import pytest
 from local_studies import Follower, essence
 from rich.console import Console
 
-from benchmarks.simulation import CLASSES, SimulatedRunner
-from benchmarks.surrogates import Point
+from benchmarks.statistics.simulation import CLASSES, SimulatedRunner
+from benchmarks.statistics.surrogates import Point
 from tune_bn.analysis.early_order import read_looks
-from tune_bn.auto_grace import objective_by_epoch
-from tune_bn.console.observer import ConsoleObserver
+from tune_bn.cli.validate import describe
 from tune_bn.errors import Interrupted
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH
+from tune_bn.observers.console.observer import ConsoleObserver
+from tune_bn.protocols.runner import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH
 from tune_bn.report.writing import write_report
-from tune_bn.runners.base import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
 from tune_bn.runners.stopping import EarlyStopping
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
-from tune_bn.validate import describe
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.auto_grace import objective_by_epoch
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
 from tune_bn.wiring import sampler_of
 
 EPOCHS, FIRST = 20, 16

@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.calibration import NAIVE, Setting, decisions, naive_decisions, whole
-from benchmarks.power import cell_power
-from benchmarks.power import summary as power_table
 from benchmarks.results import RESULTS, markdown, rate_words, read, save
-from benchmarks.sample_efficiency import Budget, best_mean, one_study, paper_procedure, space_of
-from benchmarks.simulation import Laboratory
-from benchmarks.summary import summary
-from benchmarks.surrogates import OFF_GRID, ON_GRID
-from benchmarks.vectorized import sequential_decisions
-from tune_bn.analysis import paper
+from benchmarks.statistics.calibration import NAIVE, Setting, decisions, naive_decisions, whole
+from benchmarks.statistics.power import cell_power
+from benchmarks.statistics.power import summary as power_table
+from benchmarks.statistics.sample_efficiency import Budget, best_mean, one_study, paper_procedure, space_of
+from benchmarks.statistics.simulation import Laboratory
+from benchmarks.statistics.summary import summary
+from benchmarks.statistics.surrogates import OFF_GRID, ON_GRID
+from benchmarks.statistics.vectorized import sequential_decisions
 from tune_bn.analysis.sequential import Decision, decide, design
+from tune_bn.paper import tables as paper
 
 STUDIES = 10_000
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tune_bn.space_file import dump_yaml
-from tune_bn.spec import parse_space
-from tune_bn.study_folder import StudyFolder
+from tune_bn.space.file import dump_yaml
+from tune_bn.space.loading import parse_space
+from tune_bn.study.folder import StudyFolder
 
 SPACE: dict[str, Any] = {
     "name": "tiny",

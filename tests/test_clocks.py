@@ -13,16 +13,17 @@ import pytest
 import torch
 from local_studies import CONTENT, tiny_dataset
 
-import tune_bn.driver
+import tune_bn.study.driver
 import tune_bn.training.loop
-from tune_bn.driver import Driver
-from tune_bn.feeds import SearchFeed
-from tune_bn.records import SEARCH
-from tune_bn.spec import Space, parse_space
-from tune_bn.stop_request import StopRequest
-from tune_bn.study_folder import StudyFolder
-from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
-from tune_bn.training.device_data import DeviceData
+from tune_bn.data.device import DeviceData
+from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.record import SEARCH
+from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.driver import Driver
+from tune_bn.study.feeds import SearchFeed
+from tune_bn.study.folder import StudyFolder
 from tune_bn.training.loop import TrainingRun
 
 DAYS = 400
@@ -42,7 +43,7 @@ def jump(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: real_time() + offset.total_seconds())
         patch.setattr(time, "time_ns", lambda: real_ns() + int(offset.total_seconds()) * 10**9)
-        for module in (tune_bn.driver, tune_bn.training.loop):
+        for module in (tune_bn.study.driver, tune_bn.training.loop):
             patch.setattr(module, "datetime", JumpingDatetime)
 
         def move() -> None:

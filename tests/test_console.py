@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from tune_bn.analysis.power import minimum_detectable_effect
-from tune_bn.console.observer import ConsoleObserver, console_log
 from tune_bn.errors import StudyError
-from tune_bn.records import Record
-from tune_bn.runners.base import EpochPoint, Task
-from tune_bn.tracking.base import StudyInfo
+from tune_bn.observers.console.observer import ConsoleObserver, console_log
+from tune_bn.protocols.observer import StudyInfo
+from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.records.record import Record
 from tune_bn.training.config import RunConfig, TrainConfig
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
@@ -344,7 +344,7 @@ def test_a_terminal_that_goes_away_harms_nobody(terminal: Screen) -> None:
 def test_a_closed_pipe_silences_the_console_and_not_the_study(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from tune_bn.console.observer import ConsoleObserver
+from tune_bn.observers.console.observer import ConsoleObserver
 observer = ConsoleObserver()
 for number in range(20_000):
     observer.warn(f"line {{number}}")
@@ -372,8 +372,6 @@ def test_a_log_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, make: 
 
 
 def test_the_console_loads_neither_ray_nor_torch() -> None:
-    program = (
-        "import sys, tune_bn.console.observer; print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
-    )
+    program = "import sys, tune_bn.observers.console.observer; print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -17,11 +17,13 @@ from PIL import Image
 
 from tune_bn.analysis.plan import read_plan, seal
 from tune_bn.analysis.verdict import verify_study
+from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import Interrupted, StudyError
-from tune_bn.records import CONFIRM, SEARCH, write_json
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
-from tune_bn.training.data import load_dataset
+from tune_bn.records.files import write_json
+from tune_bn.records.record import CONFIRM, SEARCH
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.study import Study
 
 
 def make_data(root: Path, seed: int = 0, train: int = 8, test: int = 6) -> Path:
@@ -184,7 +186,7 @@ def test_data_that_was_mixed_all_the_same_is_invalid(tmp_path: Path, root: Path)
     (folder / "plan.json").chmod(0o644)
     write_json(folder / "plan.json", seal(read_plan(folder / "plan.json") | {"data": data}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune_bn.study.require_same", lambda *_, **__: None)
+        patch.setattr("tune_bn.study.study.require_same", lambda *_, **__: None)
         study.run()
     problems = " | ".join(verify_study(folder)["problems"])
     assert "search runs saw other data than the plan" in problems

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.curve_replay import CHANCE, CurveTable, Replay, load_table
-from benchmarks.early_stopping import ROWS, Row, cases, one_study, predicted_end, space_of, table_of
-from benchmarks.surrogates import Point
+from benchmarks.statistics.curve_replay import CHANCE, CurveTable, Replay, load_table
+from benchmarks.statistics.early_stopping import ROWS, Row, cases, one_study, predicted_end, space_of, table_of
+from benchmarks.statistics.surrogates import Point
 
 EPOCHS, GAMMAS, CS, SEEDS = 20, (0.01, 0.1, 1.0), (1.0, 10.0, 100.0, 1000.0), (1, 2, 3)
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_bn.curves import CurveLog
 from tune_bn.errors import RecordError
-from tune_bn.training.result import EpochPoint
+from tune_bn.records.curves import CurveLog, EpochPoint
 
 POINT = EpochPoint(epoch=1, train_loss=2.0, train_accuracy=50.0, val_loss=1.0, val_accuracy=60.0, lr=0.1)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import designs, metrics
-from benchmarks.designs import measured
-from benchmarks.metrics import compared, read_table, strata
+from benchmarks.statistics import designs, metrics
+from benchmarks.statistics.designs import measured
+from benchmarks.statistics.metrics import compared, read_table, strata
 from tune_bn.analysis.power import t_test_power
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_bn.distributions import Choice, Range, parse_distribution, parse_search
 from tune_bn.errors import ConfigError
+from tune_bn.protocols.distributions import Choice, Range
+from tune_bn.space.distributions import parse_distribution, parse_search
 
 
 @pytest.mark.parametrize(

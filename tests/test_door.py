@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from tune_bn.cli import app
 from tune_bn.errors import TuneBNError
-from tune_bn.records import COMPLETED
-from tune_bn.spec import parse_space
-from tune_bn.study_folder import StudyFolder
+from tune_bn.records.record import COMPLETED
+from tune_bn.space.loading import parse_space
+from tune_bn.study.folder import StudyFolder
 
 OWN = """
 import torch

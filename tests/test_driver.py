@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from tune_bn.cli.common import resume_line
-from tune_bn.driver import (
+from tune_bn.errors import ClusterLost, Interrupted, StudyError
+from tune_bn.protocols.runner import Task
+from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.files import write_json
+from tune_bn.records.record import SEARCH, SELECT
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.driver import (
     BROKEN,
     FINISHED,
     LOST,
@@ -24,12 +31,7 @@ from tune_bn.driver import (
     DriverState,
     read_driver_state,
 )
-from tune_bn.errors import ClusterLost, Interrupted, StudyError
-from tune_bn.records import SEARCH, SELECT, write_json
-from tune_bn.runners.base import Task
-from tune_bn.spec import Space, parse_space
-from tune_bn.stop_request import StopRequest
-from tune_bn.study_folder import StudyFolder
+from tune_bn.study.folder import StudyFolder
 
 
 class Clock:

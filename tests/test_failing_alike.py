@@ -12,12 +12,13 @@ from scripted_runner import LOST, Score, scripted_study
 
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import StudyError
-from tune_bn.failures import FIRST, LATER, kind_of
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH, SELECT
-from tune_bn.runners.base import RunResult, Task
+from tune_bn.protocols.runner import RunResult, Task
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH, SELECT
 from tune_bn.runners.worker import error_line
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.failures import FIRST, LATER, kind_of
+from tune_bn.study.study import Study
 
 SEEDS = {"search": [101], "select": [201, 202, 203], "confirm": {"from": 1, "to": 5}}
 WITH_LR = {**CONTENT["search"], "lr": {"log_uniform": [0.01, 0.1]}}

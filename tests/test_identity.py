@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tune_bn import identity as module
-from tune_bn.identity import identity_of, is_copy, renewed, settle
+from tune_bn.records import identity as module
+from tune_bn.records.identity import identity_of, is_copy, renewed, settle
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from test_warm_start import CONTENT, PLAN
 
 from tune_bn.analysis.plan import seal
-from tune_bn.known_seeds import NAMED, remark
-from tune_bn.spec import Space, parse_space
-from tune_bn.study_folder import StudyFolder
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.known_seeds import NAMED, remark
 
 SEEDS = {"search": [101], "select": [201], "confirm": {"from": 1, "to": 15}}
 

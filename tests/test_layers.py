@@ -12,8 +12,8 @@ import pytest
 from synthetic_layers import diagnostics
 
 from tune_bn.errors import RecordError
-from tune_bn.layers import Diagnostics, read_diagnostics, to_json
-from tune_bn.records import write_json
+from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
+from tune_bn.records.files import write_json
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.many_users import tables_of
-from benchmarks.many_users_oracle import undisturbed
-from benchmarks.many_users_plan import (
+from benchmarks.load.many_users import tables_of
+from benchmarks.load.many_users_oracle import undisturbed
+from benchmarks.load.many_users_plan import (
     CANCEL,
     CLAIM_SHAPE,
     COST,
@@ -33,9 +33,9 @@ from benchmarks.many_users_plan import (
     make_plan,
     space_of,
 )
-from benchmarks.many_users_shares import shares, use
-from tune_bn.records import FAILED, Record
-from tune_bn.spec import parse_space
+from benchmarks.load.many_users_shares import shares, use
+from tune_bn.records.record import FAILED, Record
+from tune_bn.space.loading import parse_space
 
 PLAN = StudyPlan("ada", "s01", 7, CLAIM_SHAPE, "quick", 0.0, False, (), False)
 WELL = Step("", 0, "finished", "", 0.0)

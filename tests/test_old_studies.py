@@ -11,12 +11,12 @@ from scripted_runner import scripted_study
 
 from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import verify_study, write_verdict
-from tune_bn.export import rows_of
-from tune_bn.identity import settle
-from tune_bn.records import RecordLog
+from tune_bn.protocols.runner import Task
+from tune_bn.records.identity import settle
+from tune_bn.records.log import RecordLog
+from tune_bn.records.table import rows_of
 from tune_bn.report import write_report
-from tune_bn.runners.base import Task
-from tune_bn.study_folder import StudyFolder
+from tune_bn.study.folder import StudyFolder
 
 OLD = Path(__file__).parent / "old_studies"
 FINISHED = ["fixed", "sequential", "network"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tune_bn.analysis.paper import BASE, LAYOUT, TABLES, above_base, cells
 from tune_bn.cli import main
-from tune_bn.paper_command import MARK, as_text
+from tune_bn.paper.tables import BASE, LAYOUT, TABLES, above_base, cells
+from tune_bn.paper.text import MARK, as_text
 
 NUMBER = re.compile(r"(\d+\.\d\d) ± (\d\.\d\d)( †)?")
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tune_bn.cli.validate import check_surroundings
 from tune_bn.errors import DataError, MethodError
-from tune_bn.possible_runs import BatchSizes, possible_runs
-from tune_bn.spec import Space, parse_space
-from tune_bn.validate import check_surroundings
+from tune_bn.space.loading import parse_space
+from tune_bn.space.possible_runs import BatchSizes, possible_runs
+from tune_bn.space.space import Space
 
 OWN = """
 from torch import nn

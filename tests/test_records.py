@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_bn.errors import RecordError
-from tune_bn.records import GENESIS, Record, RecordLog, canonical_json, run_key, sha256_of, write_json, write_text
+from tune_bn.records.files import canonical_json, sha256_of, write_json, write_text
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import GENESIS, Record, run_key
 
 RECORD = Record(
     study="digits-1",
@@ -224,7 +226,7 @@ def test_a_full_disk_leaves_whole_lines(log: RecordLog) -> None:
 import resource, sys
 from pathlib import Path
 from tune_bn.errors import StudyError
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 log = RecordLog(Path(sys.argv[1]))
 record, size = log.read()[0], log.path.stat().st_size
 for room in (0, 1, 100, 500):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import reproduce_gpu
-from benchmarks.gpu_records import (
+from benchmarks.gpu import reproduce_gpu
+from benchmarks.gpu.gpu_records import (
     arm_name,
     arms_of,
     asked_cell,
@@ -25,10 +25,10 @@ from benchmarks.gpu_records import (
     setting,
     verdict_of,
 )
-from benchmarks.reproduce_gpu import main
+from benchmarks.gpu.reproduce_gpu import main
 from tune_bn.analysis import judge_scores, read_scores
-from tune_bn.analysis.paper import cells
-from tune_bn.reproduction import columns
+from tune_bn.paper.reproduction import columns
+from tune_bn.paper.tables import cells
 from tune_bn.training.config import RunConfig
 
 ARMS = ["BASE, lr 0.1", "γ = 0.10, lr 0.1", "BASE, lr 0.01", "γ = 0.05, lr 0.01"]
@@ -115,7 +115,7 @@ def test_every_run_is_one_line_in_the_order_of_its_seeds_and_a_second_call_compl
         assert (run["images"]["train"], run["images"]["val"], run["images"]["test"]) == (40, 16, 16)
         assert run["images_per_second"] > 0
         assert run["versions"]["torch"]
-        assert run["command"].startswith("python -m benchmarks.reproduce_gpu --data")
+        assert run["command"].startswith("python -m benchmarks.gpu.reproduce_gpu --data")
     assert [(run["gamma"], run["c"], run["lr"]) for run in runs[:4]] == [
         (1.0, 1.0, 0.1),
         (0.1, 100.0, 0.1),
@@ -307,6 +307,6 @@ def test_torchvisions_layout_is_recognized(tmp_path: Path) -> None:
 
 def test_it_loads_nothing_but_torch_torchvision_numpy_and_scipy() -> None:
     names = ("ray", "optuna", "mlflow", "pydantic", "yaml", "sklearn", "matplotlib")
-    code = f"import sys, benchmarks.reproduce_gpu; print([name for name in {names} if name in sys.modules])"
+    code = f"import sys, benchmarks.gpu.reproduce_gpu; print([name for name in {names} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

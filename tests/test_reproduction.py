@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tune_bn.analysis.paper import BASE, TABLES, cells, find
 from tune_bn.cli import main
 from tune_bn.cli.paper import openers
 from tune_bn.errors import SpecError, StudyError
-from tune_bn.paper_command import comparison_text
-from tune_bn.reproduction import (
+from tune_bn.paper.reproduction import (
     Column,
     Comparison,
     as_row,
@@ -29,9 +27,11 @@ from tune_bn.reproduction import (
     seed_words,
     write_comparison,
 )
-from tune_bn.spaces import shipped_spaces
-from tune_bn.spec import load_space
-from tune_bn.study_folder import StudyFolder
+from tune_bn.paper.tables import BASE, TABLES, cells, find
+from tune_bn.paper.text import comparison_text
+from tune_bn.space.loading import load_space
+from tune_bn.space.locate import shipped_spaces
+from tune_bn.study.folder import StudyFolder
 
 SEEDS = list(range(1, 16))
 TINY = {

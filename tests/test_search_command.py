@@ -16,9 +16,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tune_bn.records import SELECT, RecordLog
-from tune_bn.spec import load_space
-from tune_bn.study_folder import StudyFolder
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import SELECT
+from tune_bn.space.loading import load_space
+from tune_bn.study.folder import StudyFolder
 
 SPACE: dict[str, Any] = {
     "name": "tiny",

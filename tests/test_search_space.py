@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tune_bn.errors import ConfigError
-from tune_bn.search_space import PAPER_GAMMAS, SearchSpace
+from tune_bn.space.search import PAPER_GAMMAS, SearchSpace
 
 GAMMA = {"log_uniform": [0.04, 0.6]}
 LR = {"choice": [0.1, 0.01]}

@@ -20,18 +20,19 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_bn.analysis.verdict import verify_study
+from tune_bn.data.dataset import Dataset
+from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted
-from tune_bn.feeds import SearchFeed
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
-from tune_bn.runners.base import EpochPoint, Feed, Listener, RunResult, Task
+from tune_bn.protocols.runner import EpochPoint, Feed, Listener, RunResult, Task
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CurveBook, TaskWorker, WorkerOptions, final_results
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
-from tune_bn.training.data import Dataset
-from tune_bn.training.device_data import DeviceData
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.feeds import SearchFeed
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
 from tune_bn.training.loop import TrainingRun
 from tune_bn.wiring import sampler_of
 

@@ -10,13 +10,22 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from benchmarks.simulation import AGREEMENT, Laboratory, Quiet, SimulatedRunner
-from benchmarks.surrogates import OFF_GRID, ON_GRID, Equal, Point, Table1a, best_anywhere, best_cell, point_of_cell
-from tune_bn.analysis import paper
+from benchmarks.statistics.simulation import AGREEMENT, Laboratory, Quiet, SimulatedRunner
+from benchmarks.statistics.surrogates import (
+    OFF_GRID,
+    ON_GRID,
+    Equal,
+    Point,
+    Table1a,
+    best_anywhere,
+    best_cell,
+    point_of_cell,
+)
 from tune_bn.errors import RunnerError
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import COMPLETED, PRUNED
-from tune_bn.runners.base import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.paper import tables as paper
+from tune_bn.protocols.runner import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.records.record import COMPLETED, PRUNED
 from tune_bn.training.config import RunConfig, TrainConfig
 
 EPOCHS = 18

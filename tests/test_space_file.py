@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tune_bn.errors import SpecError
-from tune_bn.space_file import MAX_BYTES, dump_yaml, parse_value, parse_yaml
+from tune_bn.space.file import MAX_BYTES, dump_yaml, parse_value, parse_yaml
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
 KEYS = st.text(st.characters(codec="utf-8"))

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tune_bn import spec
-from tune_bn.config import Options, choice, option
-from tune_bn.sections import Section, entry
-from tune_bn.spaces import find_space
-from tune_bn.spec import Space, load_space, parse_space
-from tune_bn.study_folder import StudyFolder
+from tune_bn.options import Options, choice, option
+from tune_bn.space import space as spec
+from tune_bn.space.loading import load_space, parse_space
+from tune_bn.space.locate import find_space
+from tune_bn.space.sections import Section, entry
+from tune_bn.space.space import Space
+from tune_bn.study.folder import StudyFolder
 
 BEFORE = {
     "digits.yaml": "441cb13af8ca3aecf37b209ff8d4f8b26664bdfa413ef13739d38ba9280da49f",

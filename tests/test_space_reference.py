@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import tune_bn
-from tune_bn.space_reference import reference
-from tune_bn.spec import Space
+from tune_bn.space.reference import reference
+from tune_bn.space.space import Space
 
 PAGE = Path(tune_bn.__file__).parent.parent / "docs" / "space.md"
 
@@ -26,7 +26,7 @@ def keys() -> list[str]:
 
 @pytest.mark.skipif(not PAGE.exists(), reason="the tests run without the docs beside them")
 def test_the_page_is_what_the_code_says() -> None:
-    """`python -m tune_bn.space_reference > docs/space.md` mends it."""
+    """`python -m tune_bn.space.reference > docs/space.md` mends it."""
     assert PAGE.read_text(encoding="utf-8") == reference()
 
 
@@ -42,6 +42,6 @@ def test_every_key_has_a_row_with_all_its_words() -> None:
 
 
 def test_the_command_prints_the_page() -> None:
-    command = [sys.executable, "-X", "utf8", "-m", "tune_bn.space_reference"]
+    command = [sys.executable, "-X", "utf8", "-m", "tune_bn.space.reference"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == reference()

@@ -8,8 +8,8 @@ import pytest
 
 import tune_bn
 from tune_bn.errors import SpecError
-from tune_bn.spaces import find_space, shipped_spaces
-from tune_bn.spec import load_space
+from tune_bn.space.loading import load_space
+from tune_bn.space.locate import find_space, shipped_spaces
 
 SHIPPED = sorted(path.name for path in shipped_spaces().glob("*.yaml"))
 CHECKOUT = Path(tune_bn.__file__).parent.parent

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from local_studies import Follower
 
-from benchmarks.simulation import CLASSES, Laboratory, SimulatedRunner
-from benchmarks.surrogates import EqualArms
+from benchmarks.statistics.simulation import CLASSES, Laboratory, SimulatedRunner
+from benchmarks.statistics.surrogates import EqualArms
 from tune_bn.errors import Interrupted, StudyError
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
-from tune_bn.runners.base import RunResult
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
+from tune_bn.protocols.runner import RunResult
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
 from tune_bn.wiring import sampler_of
 
 EPOCHS, FINALISTS = 18, 3

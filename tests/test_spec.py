@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_bn.distributions import Choice, Range
 from tune_bn.errors import ConfigError, SpecError
-from tune_bn.runners.base import SchedulerConfig
-from tune_bn.space_file import dump_yaml, parse_value
-from tune_bn.spec import Space, load_space, parse_space
+from tune_bn.protocols.distributions import Choice, Range
+from tune_bn.protocols.runner import SchedulerConfig
+from tune_bn.space.file import dump_yaml, parse_value
+from tune_bn.space.loading import load_space, parse_space
+from tune_bn.space.space import Space
 
 LEAST: dict[str, Any] = {"name": "x", "search": {"gamma": {"log_uniform": [0.01, 1]}, "c": {"log_uniform": [1, 1000]}}}
 SECTIONS = list(Space.model_fields)

@@ -15,13 +15,13 @@ import torch
 from ray.tune.experiment import config_parser
 from scipy import stats
 
-from benchmarks import driver_limits, fusion, packing, roofline, speed, training_loop
-from benchmarks.bf16_parity import non_inferiority
-from benchmarks.end_to_end import FULL, OURS, PLAIN, REUSED, SAME_WORK, SMALL, Size
 from benchmarks.measure import Spread, Timing, ratios, rows, take_turns
 from benchmarks.results import RESULTS, save
-from benchmarks.training_loop import OFFICIAL, Workload
-from tune_bn.runners.ray_tune import RayOptions, connect
+from benchmarks.speed import driver_limits, fusion, packing, roofline, speed, training_loop
+from benchmarks.speed.bf16_parity import non_inferiority
+from benchmarks.speed.end_to_end import FULL, OURS, PLAIN, REUSED, SAME_WORK, SMALL, Size
+from benchmarks.speed.training_loop import OFFICIAL, Workload
+from tune_bn.runners.ray.runner import RayOptions, connect
 
 CPU = torch.device("cpu")
 
@@ -211,11 +211,11 @@ def test_goals_of_a_gpu_are_those_of_a_gpu(tmp_path: Path) -> None:
 
 
 def test_the_loop_benchmark_runs_as_a_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.training_loop", "--rounds", "1", "--workloads", "resnet8-thread"]
+    command = [sys.executable, "-m", "benchmarks.speed.training_loop", "--rounds", "1", "--workloads", "resnet8-thread"]
     command += ["--train", "32", "--results", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     made = json.loads((tmp_path / "training_loop.json").read_text())
-    assert made["command"].startswith("python -m benchmarks.training_loop --rounds 1")
+    assert made["command"].startswith("python -m benchmarks.speed.training_loop --rounds 1")
     assert made["hardware"]["cores"] >= 1
     assert training_loop.OURS in done.stdout
 
@@ -225,7 +225,7 @@ def test_what_runs_on_a_bare_gpu_machine_loads_none_of_the_adapters() -> None:
     check = f"import sys; from benchmarks import {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=300)
     loaded = set(done.stdout.split())
-    assert {"torch", "tune_bn.training.engine", "benchmarks.packing"} <= loaded
+    assert {"torch", "tune_bn.training.engine", "benchmarks.speed.packing"} <= loaded
     assert not {"ray", "optuna", "mlflow", "pydantic", "yaml", "matplotlib", "typer", "rich"} & loaded
 
 

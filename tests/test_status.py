@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tune_bn.driver import BROKEN, LOST, STOPPED, DriverState
-from tune_bn.records import write_json
-from tune_bn.status import describe_study, table
-from tune_bn.study_folder import StudyFolder
+from tune_bn.cli.status import describe_study, table
+from tune_bn.records.files import write_json
+from tune_bn.study.driver import BROKEN, LOST, STOPPED, DriverState
+from tune_bn.study.folder import StudyFolder
 
 
 def test_a_study_that_was_stopped_and_one_that_runs(tmp_path: Path, synthetic_study: Callable[..., Any]) -> None:

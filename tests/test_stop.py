@@ -17,12 +17,12 @@ from test_search_command import COMMAND, SPACE, wait_for_records
 from typer.testing import CliRunner
 
 from tune_bn.cli import app
-from tune_bn.driver import Driver, DriverState
 from tune_bn.errors import ClusterLost, Interrupted, StudyError
-from tune_bn.records import write_json
-from tune_bn.spec import parse_space
-from tune_bn.stop_request import StopRequest
-from tune_bn.study_folder import StudyFolder
+from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.files import write_json
+from tune_bn.space.loading import parse_space
+from tune_bn.study.driver import Driver, DriverState
+from tune_bn.study.folder import StudyFolder
 
 
 def deaf() -> None:

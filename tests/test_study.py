@@ -12,13 +12,14 @@ import pytest
 from local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
 
 from tune_bn.analysis.verdict import verify_study
+from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted, StudyError
-from tune_bn.layers import read_diagnostics
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT
+from tune_bn.records.diagnostics import read_diagnostics
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT
 from tune_bn.runners.worker import Report, TaskWorker
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
-from tune_bn.training.data import Dataset
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +219,9 @@ def test_a_confirmation_does_not_go_on_under_other_code(
     study.search()
     study.select()
     study.plan()
-    monkeypatch.setattr("tune_bn.study.library_versions", lambda *_: dict(study.info.versions) | {"code": "0" * 16})
+    monkeypatch.setattr(
+        "tune_bn.study.study.library_versions", lambda *_: dict(study.info.versions) | {"code": "0" * 16}
+    )
     later = study_in(tmp_path / "tiny-1", dataset, space_with())
     with pytest.raises(StudyError, match="it was locked under code"):
         later.confirm()

@@ -8,8 +8,9 @@ import pytest
 from filelock import FileLock
 
 from tune_bn.errors import StudyError
-from tune_bn.spec import Space, parse_space
-from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.folder import StudyFolder, list_studies, new_study, require_writable
 
 
 def make_space(**changes: Any) -> Space:
@@ -124,7 +125,7 @@ def test_a_study_that_another_process_begins_now_is_not_taken_or_removed(tmp_pat
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "one").created(SPACE)
     code = (
-        "import os, sys; from pathlib import Path; from tune_bn.study_folder import StudyFolder\n"
+        "import os, sys; from pathlib import Path; from tune_bn.study.folder import StudyFolder\n"
         "with StudyFolder(Path(sys.argv[1])).locked(): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(folder.path)], check=False).returncode == -9
@@ -139,8 +140,8 @@ def test_a_study_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from tune_bn.errors import StudyError
-from tune_bn.spec import parse_space
-from tune_bn.study_folder import StudyFolder, new_study
+from tune_bn.space.loading import parse_space
+from tune_bn.study.folder import StudyFolder, new_study
 space = parse_space({"name": "x", "search": {"gamma": {"log_uniform": [0.01, 1]}}}, "x.yaml")
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
 for begin in (lambda: StudyFolder(Path(sys.argv[1]) / "one").created(space),

@@ -12,10 +12,11 @@ from scripted_runner import ScriptedRunner, scripted_study
 
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import Interrupted
-from tune_bn.records import BASELINE, CONFIRM, SELECT
-from tune_bn.runners.base import Task
-from tune_bn.spec import Space, parse_space
-from tune_bn.study import Study
+from tune_bn.protocols.runner import Task
+from tune_bn.records.record import BASELINE, CONFIRM, SELECT
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.study import Study
 
 SEEDS = {"search": [101], "select": [201, 202, 203], "confirm": {"from": 1, "to": 15}}
 

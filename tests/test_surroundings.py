@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from tune_bn.cli import app
 from tune_bn.cli.jobs import setting_for_job
 from tune_bn.errors import RunnerError, TrackingError
-from tune_bn.spec import load_space
+from tune_bn.space.loading import load_space
 
 SERVER = "http://me:secret@127.0.0.1:1"
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from tune_bn.cli.validate import check_surroundings, describe, planned
 from tune_bn.errors import DataError, MethodError, TrackingError
 from tune_bn.method.config import ModelConfig
-from tune_bn.spec import Space, parse_space
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
 from tune_bn.training.config import RunConfig
-from tune_bn.validate import check_surroundings, describe, planned
 
 CONTENT: dict[str, Any] = {
     "name": "tiny",

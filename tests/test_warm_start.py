@@ -12,7 +12,7 @@ import pytest
 
 from tune_bn.analysis.plan import seal
 from tune_bn.errors import SpecError, StudyError
-from tune_bn.records import (
+from tune_bn.records.record import (
     BASELINE,
     CANDIDATE,
     COMPLETED,
@@ -24,9 +24,10 @@ from tune_bn.records import (
     Record,
     fresh_seeds,
 )
-from tune_bn.spec import Space, parse_space, with_override
-from tune_bn.study_folder import StudyFolder
-from tune_bn.warm_start import MOST, warm_started
+from tune_bn.space.loading import parse_space, with_override
+from tune_bn.space.space import Space
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.warm_start import MOST, warm_started
 
 CONTENT: dict[str, Any] = {
     "name": "small",

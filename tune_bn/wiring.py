@@ -6,23 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
-from tune_bn.console.observer import ConsoleObserver, console_log
-from tune_bn.continuity import require_same
-from tune_bn.driver import Driver
+from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import Interrupted
-from tune_bn.identity import identity_of, is_copy
+from tune_bn.observers.console.observer import ConsoleObserver, console_log
+from tune_bn.observers.fanout import Observers
+from tune_bn.observers.mlflow.observer import MlflowObserver
+from tune_bn.observers.mlflow.uri import store_uri
+from tune_bn.protocols.sampler import Outcome
+from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.records.identity import identity_of, is_copy
 from tune_bn.report import write_report
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.samplers.base import Outcome
-from tune_bn.samplers.optuna_sampler import OptunaSampler
-from tune_bn.spec import Space
-from tune_bn.stop_request import INTERRUPTED, StopRequest
-from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
-from tune_bn.tracking.fanout import Observers
-from tune_bn.tracking.mlflow_observer import MlflowObserver
-from tune_bn.tracking.mlflow_uri import store_uri
-from tune_bn.training.data import load_dataset
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.samplers.optuna.sampler import OptunaSampler
+from tune_bn.space.space import Space
+from tune_bn.study.continuity import require_same
+from tune_bn.study.driver import Driver
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
 from tune_bn.training.versions import commit, commit_remark, library_versions
 
 

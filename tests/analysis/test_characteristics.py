@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.vectorized import batches, sequential_decisions
+from benchmarks.statistics.vectorized import batches, sequential_decisions
 from tune_bn.analysis.characteristics import course, detectable, efficacy_bounds
 from tune_bn.analysis.power import t_test_power
 from tune_bn.analysis.sequential import design

@@ -10,7 +10,7 @@ import pytest
 
 from tune_bn.analysis.plan import seal
 from tune_bn.analysis.verdict import judge
-from tune_bn.records import Record
+from tune_bn.records.record import Record
 
 DATA: dict[str, Any] = {
     "classes": {"count": 2, "sha256": "c"},

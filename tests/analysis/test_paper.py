@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from tune_bn.analysis.paper import (
+from tune_bn.errors import ConfigError
+from tune_bn.paper.tables import (
     BASE,
     LAYOUT,
     OURS,
@@ -27,8 +28,7 @@ from tune_bn.analysis.paper import (
     t_interval,
     welch,
 )
-from tune_bn.errors import ConfigError
-from tune_bn.spec import parse_space
+from tune_bn.space.loading import parse_space
 
 EVERY = [cell for table in TABLES for cell in cells(table)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from tune_bn.analysis.plan import plan_problem, read_plan, seal
 from tune_bn.errors import RecordError, StudyError
-from tune_bn.records import sha256_of, write_json
+from tune_bn.records.files import sha256_of, write_json
 
 
 def test_a_sealed_plan_is_read_back_as_it_is(synthetic_study, tmp_path):

@@ -21,7 +21,7 @@ from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import ConfigError, ScoresError
-from tune_bn.records import canonical_json
+from tune_bn.records.files import canonical_json
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RESULTS = ("effect", "ci_low", "p_value", "p_adjusted", "d_z", "correlation")

@@ -11,7 +11,7 @@ from scipy import stats
 
 from tune_bn.analysis.verdict import judge, verify_study, write_verdict
 from tune_bn.errors import StudyError
-from tune_bn.records import canonical_json, sha256_of
+from tune_bn.records.files import canonical_json, sha256_of
 
 ARM_KEYS = {"arm", "trial", "config", "scores", "mean", "std"}
 RESULT_KEYS = {

@@ -15,7 +15,8 @@ from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import judge
-from tune_bn.records import Record, canonical_json, sha256_of
+from tune_bn.records.files import canonical_json, sha256_of
+from tune_bn.records.record import Record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 JSON = st.recursive(

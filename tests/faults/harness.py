@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from tune_bn.records import FAILED, Record, RecordLog
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import FAILED, Record
 
 HERE = Path(__file__).parent
 COUNTING = "counting_network:network"
@@ -270,10 +271,10 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
     """
     from local_studies import Follower
 
-    from tune_bn.spec import parse_space
-    from tune_bn.study import Study
-    from tune_bn.study_folder import StudyFolder
-    from tune_bn.training.data import load_dataset
+    from tune_bn.data.dataset import load_dataset
+    from tune_bn.space.loading import parse_space
+    from tune_bn.study.folder import StudyFolder
+    from tune_bn.study.study import Study
     from tune_bn.wiring import sampler_of
 
     space = parse_space(dict(place.content), "space.yaml")

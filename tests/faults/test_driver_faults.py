@@ -15,7 +15,7 @@ import pytest
 from faults.harness import PACE, FaultTable, References, Workplace, essence
 from mlflow import MlflowClient
 
-from tune_bn.records import CONFIRM, SEARCH, SELECT
+from tune_bn.records.record import CONFIRM, SEARCH, SELECT
 
 SLOW = 1.0
 """Seconds of a training forward while something else is looked at."""

@@ -14,13 +14,13 @@ import torch
 from faults.harness import FOLDER, FaultTable, Outcome, References, Workplace, run_in_process
 from local_studies import CONTENT, Follower
 
+from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import RecordError, StudyError
-from tune_bn.records import RecordLog
-from tune_bn.runners.base import RunResult, Task
+from tune_bn.protocols.runner import RunResult, Task
+from tune_bn.records.log import RecordLog
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.spec import parse_space
-from tune_bn.training.data import load_dataset
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.space.loading import parse_space
 
 STEPS_OF_A_RUN = 50
 

@@ -27,12 +27,12 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from tune_bn.records import CONFIRM, FAILED, SEARCH
-from tune_bn.runners.base import EpochPoint, RunResult, Task
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.training.checkpoint import LATEST, PREVIOUS
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import load_dataset
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import load_dataset
+from tune_bn.protocols.runner import EpochPoint, RunResult, Task
+from tune_bn.records.record import CONFIRM, FAILED, SEARCH
+from tune_bn.runners.checkpoint import LATEST, PREVIOUS
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 
 PREEMPTION = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
 FOREVER_MS = 2**53
@@ -341,7 +341,7 @@ class OneTask:
 def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
     tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int
 ) -> None:
-    from tune_bn.spec import parse_space
+    from tune_bn.space.loading import parse_space
 
     place = Workplace(tmp_path, counting=counting, pace=0)
     options = connected(place, gpu=gpu, max_failures=3, init={"num_cpus": 1, "num_gpus": 1})

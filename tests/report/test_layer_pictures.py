@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from synthetic_layers import diagnostics, layer
 
-from tune_bn.layers import Diagnostics, Gradient, Tails, Values, read_diagnostics, to_json
-from tune_bn.records import write_json
+from tune_bn.records.diagnostics import Diagnostics, Gradient, Tails, Values, read_diagnostics, to_json
+from tune_bn.records.files import write_json
 from tune_bn.report import write_report
-from tune_bn.report.layers import COLUMNS, layer_figure, layer_figures, overview, shown_name
+from tune_bn.report.figures.layers import COLUMNS, layer_figure, layer_figures, overview, shown_name
 from tune_bn.report.layers_page import write_files
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.study import load

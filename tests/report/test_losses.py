@@ -6,12 +6,12 @@ import pytest
 from synthetic_claims import in_settings
 
 from tune_bn.analysis.verdict import judge, write_verdict
-from tune_bn.records import write_json
+from tune_bn.records.files import write_json
 from tune_bn.report.arms import confidence_of, deciding_interval
-from tune_bn.report.effects import WORSE, forest
+from tune_bn.report.figures.effects import WORSE, forest
+from tune_bn.report.figures.pairs import paired
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.page import to_html
-from tune_bn.report.pairs import paired
 from tune_bn.report.study import load
 from tune_bn.report.writing import contents
 

@@ -12,7 +12,7 @@ from synthetic_claims import in_settings, searched_in_settings, sequential
 
 from tune_bn.analysis import write_verdict
 from tune_bn.errors import RecordError, StudyError
-from tune_bn.records import write_json
+from tune_bn.records.files import write_json
 from tune_bn.report import write_report
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.study import load

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from synthetic_claims import in_settings, sequential
 
 from tune_bn.analysis import write_verdict
-from tune_bn.records import write_json
+from tune_bn.records.files import write_json
 from tune_bn.report import write_report
 from tune_bn.report.blocks import Bullets, Code, Gallery, Heading, Mono, Picture, Strong, Verdict, paragraph, table
 from tune_bn.report.markdown import to_markdown

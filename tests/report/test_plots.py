@@ -7,13 +7,13 @@ import pytest
 from synthetic_claims import in_settings, searched_in_settings, sequential
 
 from tune_bn.analysis import judge
-from tune_bn.report.canvas import save, svg_of
-from tune_bn.report.curves import curves
-from tune_bn.report.effects import forest
-from tune_bn.report.landscape import landscape
-from tune_bn.report.looks import FARTHEST, boundaries, normal_scores
-from tune_bn.report.luck import shrinkage_figure
-from tune_bn.report.pairs import paired
+from tune_bn.report.figures.canvas import save, svg_of
+from tune_bn.report.figures.curves import curves
+from tune_bn.report.figures.effects import forest
+from tune_bn.report.figures.landscape import landscape
+from tune_bn.report.figures.looks import FARTHEST, boundaries, normal_scores
+from tune_bn.report.figures.luck import shrinkage_figure
+from tune_bn.report.figures.pairs import paired
 from tune_bn.report.study import load, trials_of
 
 # A glyph that the font lacks, or an empty slice, is a warning.

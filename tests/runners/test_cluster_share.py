@@ -15,15 +15,16 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.tune.search import Searcher
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import load_dataset
 from tune_bn.method.config import ModelConfig
-from tune_bn.runners import cluster_share
-from tune_bn.runners.base import RunResult, SchedulerConfig, Task
-from tune_bn.runners.cluster_share import SILENT_SECONDS, TURN_SECONDS, ClusterShare, Turns, divided
-from tune_bn.runners.ray_feed import FeedSearcher, Ledger
-from tune_bn.runners.ray_trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import load_dataset
+from tune_bn.protocols.runner import RunResult, SchedulerConfig, Task
+from tune_bn.runners.ray import share as cluster_share
+from tune_bn.runners.ray.feed import FeedSearcher, Ledger
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.share import SILENT_SECONDS, TURN_SECONDS, ClusterShare, Turns, divided
+from tune_bn.runners.ray.trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
+from tune_bn.training.config import RunConfig, TrainConfig
 
 DATA = DataConfig(source="digits", train_size=20, val_size=20, test_size=20)
 CONFIG = RunConfig(ModelConfig(arch="resnet8"), DATA, TrainConfig(epochs=1, batch_size=20))
@@ -308,7 +309,7 @@ def test_nothing_new_is_begun_until_a_run_has_its_gpu_alone() -> None:
 OTHER = """
 import sys, ray
 from ray.util import list_named_actors
-from tune_bn.runners.cluster_share import SILENT_SECONDS, ClusterShare, Turns
+from tune_bn.runners.ray.share import SILENT_SECONDS, ClusterShare, Turns
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 share = ClusterShare(cpu=1, gpu=0, shared=True)
 ray.get(share._presence.__ray_ready__.remote())

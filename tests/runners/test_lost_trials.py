@@ -10,7 +10,7 @@ import pytest
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError, UnserializableException, WorkerCrashedError
 
-from tune_bn.runners.ray_feed import _lost
+from tune_bn.runners.ray.feed import _lost
 
 
 class OddError(Exception):

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from tune_bn.data.config import DataConfig
 from tune_bn.method.config import ModelConfig
-from tune_bn.runners.base import Task
-from tune_bn.runners.pair_placement import ELASTIC_PATIENCE_SECONDS, PATIENCE_SECONDS, PairPlacement
-from tune_bn.runners.ray_feed import FeedCallback, FeedSearcher, Ledger, Pairs
-from tune_bn.runners.ray_trainable import KIND, placement
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
+from tune_bn.protocols.runner import Task
+from tune_bn.runners.ray.feed import FeedCallback, FeedSearcher, Ledger, Pairs
+from tune_bn.runners.ray.pair_placement import ELASTIC_PATIENCE_SECONDS, PATIENCE_SECONDS, PairPlacement
+from tune_bn.runners.ray.trainable import KIND, placement
+from tune_bn.training.config import RunConfig, TrainConfig
 
 CONFIG = RunConfig(ModelConfig(arch="resnet8"), DataConfig(source="digits"), TrainConfig(epochs=1))
 MIXED = {"A100": 2.0, "H100": 1.0}

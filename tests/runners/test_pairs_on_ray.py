@@ -8,13 +8,15 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import load_dataset
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import COMPLETED
-from tune_bn.runners import pair_placement, ray_feed
-from tune_bn.runners.base import RunResult, Task
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import load_dataset
+from tune_bn.protocols.runner import RunResult, Task
+from tune_bn.records.record import COMPLETED
+from tune_bn.runners.ray import feed as ray_feed
+from tune_bn.runners.ray import pair_placement
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.training.config import RunConfig, TrainConfig
 
 DATA = DataConfig(source="digits", train_size=20, val_size=20, test_size=20)
 CONFIG = RunConfig(ModelConfig(arch="resnet8"), DATA, TrainConfig(epochs=1, batch_size=20))

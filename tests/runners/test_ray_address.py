@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from tune_bn.errors import RunnerError
-from tune_bn.runners.ray_address import reachable_address
+from tune_bn.runners.ray.address import reachable_address
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tune_bn.errors import RunnerError
-from tune_bn.runners.ray_folder import LONGEST_SOCKET, RayFolder, tune_folder
+from tune_bn.runners.ray.folder import LONGEST_SOCKET, RayFolder, tune_folder
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_where_none_will_do_every_reason_is_said(short: Path) -> None:
 
 def test_what_a_killed_process_left_goes_with_the_next_one_and_nothing_else(short: Path) -> None:
     script = (
-        "import os, signal, sys; from tune_bn.runners.ray_folder import RayFolder\n"
+        "import os, signal, sys; from tune_bn.runners.ray.folder import RayFolder\n"
         "RayFolder({'TMPDIR': sys.argv[1]}, tell=print); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, str(short)], check=False)
@@ -126,7 +126,7 @@ def test_what_a_killed_process_left_goes_with_the_next_one_and_nothing_else(shor
 
 def test_so_does_what_tune_wrote_on_another_machine_s_cluster(short: Path) -> None:
     script = (
-        "import os, pathlib, signal, sys; from tune_bn.runners.ray_folder import tune_folder\n"
+        "import os, pathlib, signal, sys; from tune_bn.runners.ray.folder import tune_folder\n"
         "made = tune_folder(pathlib.Path(sys.argv[1])); (made.path / 'state.json').touch()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import tune_bn
-from tune_bn.runners import ray_job
-from tune_bn.runners.ray_job import InstalledFirst
+from tune_bn.runners.ray import job as ray_job
+from tune_bn.runners.ray.job import InstalledFirst
 
 
 def told(job: InstalledFirst) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray._private import ray_constants, services
 
-from tune_bn.runners.ray_loopback import VARIABLE, leave_loopback, on_loopback_alone, stay_on_loopback
+from tune_bn.runners.ray.loopback import VARIABLE, leave_loopback, on_loopback_alone, stay_on_loopback
 
 ELSEWHERE = "127.0.0.2"
 """Another address of this machine, which the test says is one of the network."""
@@ -18,7 +18,7 @@ ELSEWHERE = "127.0.0.2"
 def second_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(services, "node_ip_address_from_perspective", lambda address=None: "10.77.0.1")
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: ELSEWHERE)
-    monkeypatch.setattr("tune_bn.runners.ray_loopback._is_loopback", lambda host: host in ("127.0.0.1", "localhost"))
+    monkeypatch.setattr("tune_bn.runners.ray.loopback._is_loopback", lambda host: host in ("127.0.0.1", "localhost"))
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
     monkeypatch.delenv(VARIABLE, raising=False)
     yield

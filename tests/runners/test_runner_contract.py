@@ -16,16 +16,17 @@ import ray
 import torch
 from ray.tune.experiment import Trial
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, load_dataset
+from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
-from tune_bn.runners.base import EpochPoint, PastTrial, Runner, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import EpochPoint, PastTrial, Runner, RunResult, SchedulerConfig, Task
+from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, load_dataset
-from tune_bn.training.device_data import DeviceData
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.loop import train
 
 DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)
@@ -390,7 +391,7 @@ def test_ctrl_c_kills_what_runs_and_keeps_what_finished(make_runner: MakeRunner)
 
 
 def test_more_than_the_cluster_has_is_refused_with_what_it_has(cluster: None) -> None:
-    from tune_bn.runners.ray_tune import _require_resources
+    from tune_bn.runners.ray.runner import _require_resources
 
     with pytest.raises(RunnerError, match=r"resources\.gpu: got 8 per trial, but this process may use 0 GPUs"):
         _require_resources(RayOptions(gpu=8))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from tune_bn.runners.schedulers import Scheduler
+from tune_bn.runners.ray.schedulers import Scheduler
 from tune_bn.runners.stopping import EarlyStopping
 
 

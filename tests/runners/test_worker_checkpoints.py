@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 import torch
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, load_dataset
+from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import COMPLETED, FAILED
-from tune_bn.runners.base import EpochPoint, RunResult, Task
+from tune_bn.protocols.runner import EpochPoint, RunResult, Task
+from tune_bn.records.record import COMPLETED, FAILED
+from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray_trainable import TASK, TaskTrainable
+from tune_bn.runners.ray.trainable import TASK, TaskTrainable
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
-from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, load_dataset
-from tune_bn.training.device_data import DeviceData
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.engine import Step
 from tune_bn.training.loop import train
 

@@ -13,9 +13,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
-from tune_bn.samplers.optuna_journal import open_study, to_optuna
+from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
+from tune_bn.samplers.optuna.journal import open_study, to_optuna
 
 NAME = "study/candidate"
 SPACE: dict[str, Distribution] = {

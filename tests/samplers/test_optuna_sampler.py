@@ -12,13 +12,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from tune_bn.distributions import Cases, Choice, Distribution, Range
 from tune_bn.errors import StudyError
-from tune_bn.records import COMPLETED, FAILED, PRUNED
-from tune_bn.samplers import optuna_sampler
-from tune_bn.samplers.base import Outcome, Proposal
-from tune_bn.samplers.optuna_journal import to_optuna
-from tune_bn.samplers.optuna_sampler import OptunaSampler, make_sampler
+from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
+from tune_bn.protocols.sampler import Outcome, Proposal
+from tune_bn.records.record import COMPLETED, FAILED, PRUNED
+from tune_bn.samplers.optuna import sampler as optuna_sampler
+from tune_bn.samplers.optuna.journal import to_optuna
+from tune_bn.samplers.optuna.sampler import OptunaSampler, make_sampler
 
 SPACE: dict[str, Distribution] = {
     "gamma": Range(0.01, 1.0, log=True),

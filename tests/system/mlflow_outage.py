@@ -14,7 +14,7 @@ from pathlib import Path
 
 from faults.harness import Workplace, space_with
 
-from benchmarks.mlflow_load import missing
+from benchmarks.load.mlflow_load import missing
 from tune_bn.service import tracking_uri
 from tune_bn.service.head import Head, default_state
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from faults.harness import HERE, FaultTable, Outcome, References, space_with
 
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 
 REPOSITORY = Path(__file__).parents[2]
 PRICE = yaml.safe_load((REPOSITORY / "cluster" / "config.yaml").read_text(encoding="utf-8"))["provider"][

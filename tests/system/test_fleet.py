@@ -13,7 +13,7 @@ import pytest
 import yaml
 from faults.harness import HERE, FaultTable, Outcome, References, essence, space_with
 
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 
 
 @pytest.mark.system

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 
 STRANGER = 100_000 + os.getpid()
 SPACE: dict[str, Any] = {

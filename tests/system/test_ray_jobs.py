@@ -11,7 +11,7 @@ import pytest
 import yaml
 from faults.harness import HERE, FaultTable, Outcome, References, space_with
 
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 
 TOLD = "tune_bn stop asked for it"
 REASONS = {

@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 from tracking.test_mlflow_observer import Study, fresh_database, make_curve, make_task, study  # noqa: F401
 
-from tune_bn.identity import identity_of
-from tune_bn.records import write_json
+from tune_bn.records.files import write_json
+from tune_bn.records.identity import identity_of
 
 
 def run_of(client: MlflowClient, study_id: str, key: str) -> Any:

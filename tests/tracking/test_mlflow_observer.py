@@ -18,10 +18,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from tune_bn.records import CONFIRM, SEARCH, Record, RecordLog
-from tune_bn.runners.base import EpochPoint, Task
-from tune_bn.tracking.base import StudyInfo
-from tune_bn.tracking.mlflow_observer import MlflowObserver
+from tune_bn.observers.mlflow.observer import MlflowObserver
+from tune_bn.protocols.observer import StudyInfo
+from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import CONFIRM, SEARCH, Record
 from tune_bn.training.config import ModelConfig, RunConfig, TrainConfig
 
 PLAN = "b" * 64
@@ -394,8 +395,8 @@ def test_a_duplicate_that_a_lost_answer_left_behind_is_removed(study: Study) -> 
 def test_a_fresh_database_is_made_without_a_word_on_the_console(tmp_path: Path) -> None:
     script = f"""
 import pathlib
-from tune_bn.tracking.base import StudyInfo
-from tune_bn.tracking.mlflow_observer import MlflowObserver, default_tracking_uri
+from tune_bn.protocols.observer import StudyInfo
+from tune_bn.observers.mlflow.observer import MlflowObserver, default_tracking_uri
 root = pathlib.Path({str(tmp_path)!r})
 folder = root / "studies" / "first"
 folder.mkdir(parents=True)
@@ -444,7 +445,7 @@ def _answers(port: int) -> bool:
 def test_a_study_that_ends_while_the_server_is_down_says_so_and_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune_bn.tracking.mlflow_observer._FINAL_SECONDS_DOWN", 1.0)
+    monkeypatch.setattr("tune_bn.observers.mlflow.observer._FINAL_SECONDS_DOWN", 1.0)
     study = Study(tmp_path / "first", f"http://127.0.0.1:{free_port()}")
     observer = study.observer()
     study.finish(observer, make_task(0, 101), make_curve(1))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tune_bn.cli import main
-from tune_bn.tracking.mlflow_uri import sqlite_uri
+from tune_bn.observers.mlflow.uri import sqlite_uri
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -160,7 +160,7 @@ def test_the_verdict_is_written_as_tags_where_asked(store, typed, experiment, lo
 
 
 def test_ten_thousand_runs_come_in_pages(monkeypatch, typed, experiment):
-    monkeypatch.setattr("tune_bn.tracking.mlflow_runs._RUNS_PER_PAGE", 5)
+    monkeypatch.setattr("tune_bn.observers.mlflow.runs._RUNS_PER_PAGE", 5)
     status, out, _ = typed(experiment[0], *GAMMA, "--baseline", "1.0")
     assert status == 0
     assert "n = 6 pairs" in out

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tune_bn.errors import StudyError, TrackingError
-from tune_bn.study_folder import require_writable
-from tune_bn.tracking.mlflow_uri import (
+from tune_bn.observers.mlflow.uri import (
     VARIABLE,
     NamedUri,
     check_store,
@@ -20,6 +19,7 @@ from tune_bn.tracking.mlflow_uri import (
     sqlite_path,
     store_uri,
 )
+from tune_bn.study.folder import require_writable
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_passwords_are_never_shown() -> None:
 
 def test_neither_the_package_nor_the_check_loads_mlflow() -> None:
     script = (
-        "import sys, tune_bn.tracking, tune_bn.tracking.mlflow_observer as m;"
+        "import sys, tune_bn.tracking, tune_bn.observers.mlflow.observer as m;"
         "m.check_tracking_uri('http://127.0.0.1:1');"
         "print(sorted({'mlflow', 'ray', 'torch', 'optuna'} & sys.modules.keys()))"
     )

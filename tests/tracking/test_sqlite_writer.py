@@ -18,8 +18,8 @@ import mlflow.store.db.utils
 import pytest
 from mlflow import MlflowClient
 
-from tune_bn.tracking import sqlite_writer
-from tune_bn.tracking.sqlite_writer import SqliteWriter
+from tune_bn.observers.mlflow import sqlite_writer
+from tune_bn.observers.mlflow.sqlite_writer import SqliteWriter
 
 STUDIES, RUNS = 4, 6
 
@@ -43,7 +43,7 @@ print("\\n".join(study.warnings))
 MAKER = """
 import sys
 from pathlib import Path
-from tune_bn.tracking.sqlite_writer import SqliteWriter
+from tune_bn.observers.mlflow.sqlite_writer import SqliteWriter
 with SqliteWriter(f"sqlite:///{sys.argv[1]}/mlflow.db").turn(lambda: False):
     pass
 """

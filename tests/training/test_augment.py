@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from tune_bn.data.augment import Augmentation, centre_crop
+from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError
-from tune_bn.training.augment import Augmentation, centre_crop
-from tune_bn.training.config import DataConfig
 
 
 def pictures(count: int, channels: int = 3, height: int = 6, width: int = 5) -> Tensor:

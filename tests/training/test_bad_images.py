@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import describe_data, load_dataset, read_data
+from tune_bn.data.decoding import BadImages, Decoder, check_readable
 from tune_bn.errors import DataError
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import describe_data, load_dataset, read_data
-from tune_bn.training.decoding import BadImages, Decoder, check_readable
 
 RNG = np.random.default_rng(0)
 
@@ -113,8 +113,8 @@ def test_the_first_file_is_one_of_them(root: Path) -> None:
 
 
 def test_where_hardly_any_is_good_reading_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune_bn.training.decoding._BLOCK_IMAGES", 1)
-    monkeypatch.setattr("tune_bn.training.decoding._threads", lambda: 2)
+    monkeypatch.setattr("tune_bn.data.decoding._BLOCK_IMAGES", 1)
+    monkeypatch.setattr("tune_bn.data.decoding._threads", lambda: 2)
     for number in range(400):
         picture(4, 4 + (number > 0)).save(tmp_path / f"{number:03}.png")
     files = sorted(map(str, tmp_path.iterdir()))

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tune_bn.data import cache as module
+from tune_bn.data.cache import Entry, load_decoded
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import load_dataset
+from tune_bn.data.decoding import Decoder
+from tune_bn.data.device import DeviceData
 from tune_bn.errors import DataError
-from tune_bn.training import cache as module
-from tune_bn.training.cache import Entry, load_decoded
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import load_dataset
-from tune_bn.training.decoding import Decoder
-from tune_bn.training.device_data import DeviceData
 
 IMAGES = 150
 
@@ -115,7 +115,7 @@ def test_runs_take_images_that_are_mapped_from_disk(files: list[str], tmp_path: 
     """Read-only arrays reach the device, and other processes get their pages, not a copy inside of a pickle."""
     import torch
 
-    from tune_bn.training.data import Dataset, Split
+    from tune_bn.data.dataset import Dataset, Split
 
     images, _ = decoded(files)
     split = Split(images, np.arange(IMAGES, dtype=np.int64) % 2)
@@ -224,8 +224,8 @@ def script(body: str) -> list[str]:
     lines = [
         "import os, signal, sys, time, resource",
         "from tune_bn.errors import DataError",
-        "from tune_bn.training.cache import load_decoded",
-        "from tune_bn.training.decoding import Decoder",
+        "from tune_bn.data.cache import load_decoded",
+        "from tune_bn.data.decoding import Decoder",
         "progress = None",
         body,
         "try:",

@@ -16,14 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tune_bn.training.checkpoint import (
-    CHECKPOINT_SHARE,
-    LATEST,
-    PREVIOUS,
-    CheckpointStore,
-    CheckpointWriter,
-    snapshot,
-)
+from tune_bn.runners.checkpoint import CHECKPOINT_SHARE, LATEST, PREVIOUS, CheckpointStore, CheckpointWriter, snapshot
 
 CPU = torch.device("cpu")
 
@@ -451,7 +444,7 @@ KILLED = """
 import os, sys, time
 from pathlib import Path
 import torch
-from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
+from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 
 def state(epoch):
     return {"epoch": epoch, "weights": torch.randn(200_000)}

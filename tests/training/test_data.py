@@ -12,17 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, DataSummary, Split, dataset_from_arrays, describe_data, load_dataset
+from tune_bn.data.sources.base import ArraySet
 from tune_bn.errors import DataError
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import (
-    Dataset,
-    DataSummary,
-    Split,
-    dataset_from_arrays,
-    describe_data,
-    load_dataset,
-)
-from tune_bn.training.sources.base import ArraySet
 
 MakeFolder = Callable[..., Path]
 NAMES = tuple("abcdefghij")
@@ -59,7 +52,7 @@ def rows(split: Split) -> set[bytes]:
 
 def test_the_same_split_in_another_process() -> None:
     program = (
-        "from tune_bn.training.config import DataConfig; from tune_bn.training.data import load_dataset;"
+        "from tune_bn.data.config import DataConfig; from tune_bn.data.dataset import load_dataset;"
         "print(load_dataset(DataConfig(train_size=100)).sha256)"
     )
     runs = {

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from tune_bn.data import decoding
+from tune_bn.data.decoding import Decoder
 from tune_bn.errors import DataError
-from tune_bn.training import decoding
-from tune_bn.training.decoding import Decoder
 
 RNG = np.random.default_rng(0)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tune_bn.data.cache import Entry
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import describe_data, load_dataset
+from tune_bn.data.decoding import Decoder
 from tune_bn.errors import DataError
-from tune_bn.training.cache import Entry
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import describe_data, load_dataset
-from tune_bn.training.decoding import Decoder
 
 UPRIGHT = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3) * 40
 """Two rows of three pixels, every one different."""

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tune_bn.data.splits import stratified_split
 from tune_bn.errors import DataError
-from tune_bn.training.splits import stratified_split
 
 
 @given(

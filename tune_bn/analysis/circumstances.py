@@ -2,7 +2,7 @@
 
 Data and kinds of device decide what is computed, so a difference makes the verdict invalid. Models of one kind, threads
 and versions of a device's libraries decide in which order numbers are added up: that is noise of the kind that other
-seeds bring too, and as a rule hits both arms alike, so a difference is said. :data:`tune_bn.provenance.FACTS` is the
+seeds bring too, and as a rule hits both arms alike, so a difference is said. :data:`tune_bn.records.provenance.FACTS` is the
 table.
 """
 
@@ -14,8 +14,17 @@ from typing import Any
 
 from tune_bn.analysis.plan import arms_of, opponent
 from tune_bn.errors import listed
-from tune_bn.provenance import CLASSES, FACTS, OF_A_NETWORK, SPLITS, Fact, data_changes, fact_differences, facts_of
-from tune_bn.records import CONFIRM, FAILED, Record
+from tune_bn.records.provenance import (
+    CLASSES,
+    FACTS,
+    OF_A_NETWORK,
+    SPLITS,
+    Fact,
+    data_changes,
+    fact_differences,
+    facts_of,
+)
+from tune_bn.records.record import CONFIRM, FAILED, Record
 
 Scored = Mapping[tuple[str, int], Record]
 """The run that gives the score of an arm on a seed."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from tune_bn.analysis.sequential import Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, canonical_json, read_bytes, sha256_of
+from tune_bn.records.files import canonical_json, read_bytes, sha256_of
+from tune_bn.records.record import BASELINE
 
 SCHEMA_VERSION = 2
 """Plans of version 1 lock neither the data nor the kind of device."""

@@ -32,7 +32,7 @@ from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError, listed
-from tune_bn.records import VERDICT_SCHEMA_VERSION
+from tune_bn.records.log import VERDICT_SCHEMA_VERSION
 
 SCORES_NOTE = (
     "The scores are judged as they stand. Whether the arms were chosen on the same seeds, or runs were left out, "

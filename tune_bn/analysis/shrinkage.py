@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from tune_bn.analysis.plan import opponent
-from tune_bn.records import CANDIDATE, COMPLETED, CONFIRM, SEARCH, SELECT, Record
+from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, SEARCH, SELECT, Record
 
 METRIC = "val_accuracy"
 

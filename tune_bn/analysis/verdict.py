@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.evidence import Evidence, gather
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairsError, paired_t_test
@@ -27,9 +26,12 @@ from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.sequential import repeated_comparison
 from tune_bn.analysis.shrinkage import shrinkage
+from tune_bn.analysis.validity import Evidence, gather
 from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, VERDICT_SCHEMA_VERSION, Record, RecordLog, write_json
+from tune_bn.records.files import write_json
+from tune_bn.records.log import VERDICT_SCHEMA_VERSION, RecordLog
+from tune_bn.records.record import BASELINE, Record
 
 SUPPORTED, NOT_SUPPORTED, INVALID = "supported", "not_supported", "invalid"
 VERDICT_FILE = "verdict.json"

@@ -22,8 +22,8 @@ from tune_bn.errors import (
     TrackingError,
     TuneBNError,
 )
-from tune_bn.stop_request import INTERRUPTED, StopRequest
-from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
 app = typer.Typer(
     help="Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.",
@@ -67,9 +67,9 @@ def carry_out(
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
+    from tune_bn.cli.validate import check_surroundings, power_words
+    from tune_bn.observers.mlflow.uri import check_store
     from tune_bn.service.jobs import VARIABLE
-    from tune_bn.tracking.mlflow_uri import check_store
-    from tune_bn.validate import check_surroundings, power_words
 
     if going_on is not None and not os.environ.get(VARIABLE):
         going_on.forget_stop()
@@ -92,7 +92,7 @@ def carry_out(
             for remark in data.remarks:
                 typer.echo(f"data  {remark}", err=True)
 
-            from tune_bn.console.observer import ConsoleObserver
+            from tune_bn.observers.console.observer import ConsoleObserver
             from tune_bn.wiring import run_study
 
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
@@ -132,8 +132,8 @@ def looks_of(text: str) -> list[int]:
 
 
 def resume_line(folder: Path, address: str | None) -> str:
-    from tune_bn.driver import TO_GO_ON_VARIABLE, read_driver_state
     from tune_bn.service.jobs import read_job
+    from tune_bn.study.driver import TO_GO_ON_VARIABLE, read_driver_state
 
     # A batch system's study would train on the login node otherwise.
     state = read_driver_state(StudyFolder(folder))

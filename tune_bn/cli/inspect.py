@@ -11,7 +11,7 @@ import typer
 
 from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, JsonOption, SetOption, app, existing_study, naming, say, shown
 from tune_bn.errors import StudyError
-from tune_bn.study_folder import require_writable
+from tune_bn.study.folder import require_writable
 
 
 @app.command()
@@ -70,9 +70,9 @@ def _refuse(options: dict[str, Any], accepted: str) -> None:
 def _of_study(name: str, arm: str | None, run: str | None, output: Path, *, every: bool, as_json: bool) -> None:
     folder = existing_study(name, output)
 
-    from tune_bn.inspect_command import FEW_ARMS, as_text, of_arms, of_run
-    from tune_bn.layers import to_json
-    from tune_bn.report.layers import picture_of
+    from tune_bn.cli.inspection import FEW_ARMS, as_text, of_arms, of_run
+    from tune_bn.records.diagnostics import to_json
+    from tune_bn.report.figures.layers import picture_of
 
     if run is not None:
         with naming(str(folder.space_file)):
@@ -102,16 +102,16 @@ def _of_space(
     every: bool,
     as_json: bool,
 ) -> None:
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
 
     path = find_space(name)
     loaded = load_space(path, overrides)
     if output is not None:
         require_writable(output)
 
-    from tune_bn.inspect_command import as_text, of_checkpoint, of_first_step
-    from tune_bn.layers import to_json
+    from tune_bn.cli.inspection import as_text, of_checkpoint, of_first_step
+    from tune_bn.records.diagnostics import to_json
 
     with naming(source_words(path, overrides)):
         if checkpoint is not None:

@@ -13,10 +13,10 @@ import typer
 from tune_bn.cli.common import STUDIES, OutputOption, naming, say
 from tune_bn.cli.head import head_app
 from tune_bn.errors import RunnerError, TrackingError
-from tune_bn.study_folder import StudyFolder
+from tune_bn.study.folder import StudyFolder
 
 if TYPE_CHECKING:
-    from tune_bn.spec import Space
+    from tune_bn.space.space import Space
 
 WATCH_SECONDS = 30.0
 
@@ -28,10 +28,10 @@ def carry_out_as_job(
 
     The end of this process, by Ctrl-C or a lost connection, does not end the job.
     """
-    from tune_bn.console.observer import ConsoleObserver
+    from tune_bn.cli.validate import check_surroundings
+    from tune_bn.data.dataset import load_dataset
+    from tune_bn.observers.console.observer import ConsoleObserver
     from tune_bn.service.jobs import JobServer
-    from tune_bn.training.data import load_dataset
-    from tune_bn.validate import check_surroundings
 
     with naming(source):
         check_surroundings(space)
@@ -74,7 +74,7 @@ def setting_for_job(given: str | None) -> str | None:
     Raises:
         TrackingError: the URI of the environment is not acceptable, or has a password, which would be written down.
     """
-    from tune_bn.tracking.mlflow_uri import VARIABLE, check_tracking_uri, for_mlflow, named_uri, shown
+    from tune_bn.observers.mlflow.uri import VARIABLE, check_tracking_uri, for_mlflow, named_uri, shown
 
     named = named_uri(given)
     if named is None or named.place != VARIABLE:

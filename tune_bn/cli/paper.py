@@ -29,12 +29,12 @@ from tune_bn.cli.common import (
     study_name,
 )
 from tune_bn.errors import StudyError, TuneBNError
-from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
+from tune_bn.study.folder import StudyFolder, list_studies, new_study, require_writable
 
 if TYPE_CHECKING:
-    from tune_bn.reproduction import Column
-    from tune_bn.spec import Space
-    from tune_bn.training.config import DataConfig
+    from tune_bn.data.config import DataConfig
+    from tune_bn.paper.reproduction import Column
+    from tune_bn.space.space import Space
 
 TABLE_WORDS = "table1a, table2a or table2b"
 PAPER_SEEDS = "1-15"
@@ -53,8 +53,8 @@ def paper(
     accuracy in percent, `n` runs, `welch_p` (Welch's one-sided t-test against
     BASE; null for BASE itself) and `above_base` (`welch_p` ≤ 0.05).
     """
-    from tune_bn.analysis.paper import TABLES, cells
-    from tune_bn.paper_command import as_rows, as_text
+    from tune_bn.paper.tables import TABLES, cells
+    from tune_bn.paper.text import as_rows, as_text
 
     if table is not None:
         cells(table)
@@ -95,7 +95,7 @@ def reproduce(
     percentage points) and `intervals_overlap`. What else is printed goes to
     stderr.
     """
-    from tune_bn.reproduction import OVERLAP_NOTE, as_row, asked_cells, columns, parse_seeds, write_comparison
+    from tune_bn.paper.reproduction import OVERLAP_NOTE, as_row, asked_cells, columns, parse_seeds, write_comparison
 
     asked = asked_cells(table, cell or [])
     parts = columns(table, asked, parse_seeds(seeds), set_ or [])
@@ -105,7 +105,7 @@ def reproduce(
     with aside():
         _check_data(parts)
 
-    from tune_bn.paper_command import announcement, comparison_text, wrapped
+    from tune_bn.paper.text import announcement, comparison_text, wrapped
 
     options = {
         "--cell": cell,
@@ -156,9 +156,9 @@ def _announced(words: str, opener: Callable[[], StudyFolder]) -> StudyFolder:
 
 def _check_data(parts: Sequence[Column]) -> None:
     """What the last column lacks is said before the first one has taken its hours."""
-    from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.training.data import load_dataset
-    from tune_bn.validate import check_surroundings
+    from tune_bn.cli.validate import check_surroundings
+    from tune_bn.data.dataset import load_dataset
+    from tune_bn.observers.console.observer import ConsoleObserver
 
     for column in parts:
         with naming(column.source):

@@ -34,7 +34,7 @@ from tune_bn.cli.common import (
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
 from tune_bn.process import unread
-from tune_bn.study_folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
+from tune_bn.study.folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
 
 
 @app.command()
@@ -50,10 +50,10 @@ def validate(
     With --data every image that the space uses is decoded, as a search does before
     it starts, and kept for that search in the cache of decoded images.
     """
-    from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
-    from tune_bn.validate import describe, describe_images
+    from tune_bn.cli.validate import describe, describe_images
+    from tune_bn.observers.console.observer import ConsoleObserver
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
 
     path = find_space(space)
     loaded = load_space(path, set_ or [])
@@ -94,10 +94,10 @@ def search(
     The new study's space.yaml keeps them: a resume needs no other study. It
     confirms on fresh seeds: none that such a study searched, selected or confirms on.
     """
-    from tune_bn.known_seeds import remark
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
-    from tune_bn.warm_start import warm_started
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
+    from tune_bn.study.known_seeds import remark
+    from tune_bn.study.warm_start import warm_started
 
     path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
@@ -151,7 +151,7 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
     """Select and confirm with the trials that the search has so far, then verify and report."""
     folder = existing_study(study, output)
 
-    from tune_bn.study import Study
+    from tune_bn.study.study import Study
 
     stages = {"going_on": folder, "stages": Study.confirm}
     run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, **stages)
@@ -181,8 +181,8 @@ def status(
     without --output, the studies of its other users follow, as far as you may read
     them; their names are paths that the other verbs take.
     """
-    from tune_bn.status import View, table
-    from tune_bn.status import watch as keep_watching
+    from tune_bn.cli.status import View, table
+    from tune_bn.cli.status import watch as keep_watching
 
     if watch and as_json:
         raise StudyError("--watch: got it beside --json; accepted: one of the two")
@@ -238,8 +238,8 @@ def stop(
     A study that ran as a job and whose driver was killed, or has not begun yet, is
     told to stop too: no driver of it begins again until somebody resumes it.
     """
-    from tune_bn.driver import FINISHED, STOPPED, WORKING, read_driver_state
     from tune_bn.service.jobs import at_work, may_begin_again
+    from tune_bn.study.driver import FINISHED, STOPPED, WORKING, read_driver_state
 
     folder = existing_study(study, output)
     expected = may_begin_again(folder)
@@ -280,7 +280,7 @@ def export(
     output: OutputOption = STUDIES,
 ) -> None:
     """Write the records of a study as a table: one row per run, columns such as config.gamma, scores.val_accuracy."""
-    from tune_bn.export import write_table
+    from tune_bn.records.table import write_table
 
     count = write_table(existing_study(study, output).records.read(), file)
     say(f"{count} runs written to {file}")

@@ -26,10 +26,10 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Train one run in this process and print its curve, on validation data. For debugging; nothing is recorded."""
-    from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
-    from tune_bn.train_command import train_once
+    from tune_bn.cli.train import train_once
+    from tune_bn.observers.console.observer import ConsoleObserver
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
 
     path = find_space(space)
     loaded = load_space(path, set_ or [])
@@ -65,8 +65,7 @@ def ui(
 
     Where a server tracks them, such as that of a cluster's head, say where its page is and how to log in.
     """
-    from tune_bn.ports import foreign, free_port, problem
-    from tune_bn.tracking.mlflow_uri import (
+    from tune_bn.observers.mlflow.uri import (
         VARIABLE,
         NamedUri,
         check_tracking_uri,
@@ -76,6 +75,7 @@ def ui(
         named_uri,
         shown,
     )
+    from tune_bn.ports import foreign, free_port, problem
 
     named = named_uri(None) if uri is None else NamedUri(uri, "--uri")
     if named is None:
@@ -130,10 +130,10 @@ def _servers(output: Path) -> list[str]:
         TrackingError: there is none, and nothing else to show.
     """
     from tune_bn.errors import ServiceError, TuneBNError
+    from tune_bn.observers.mlflow.uri import is_server, shown
     from tune_bn.service.head import Head, default_state, tunnel_to
     from tune_bn.service.neighbours import other_heads
-    from tune_bn.study_folder import list_studies
-    from tune_bn.tracking.mlflow_uri import is_server, shown
+    from tune_bn.study.folder import list_studies
 
     head, lines, nothing = Head(default_state()), list[str](), not (output / "mlflow.db").exists()
     found = f"--output: {output} has no mlflow.db"

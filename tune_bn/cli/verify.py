@@ -273,7 +273,7 @@ def _columns(
 
 
 def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_json: bool) -> None:
-    from tune_bn.tables import read_scores
+    from tune_bn.cli.score_files import read_scores
 
     with _options():
         scores = read_scores(path, columns)
@@ -291,7 +291,7 @@ def _judged(scores: Scores, options: Mapping[str, Any]) -> dict[str, Any]:
 def _verify_runs(
     uri: str, given: Mapping[str, Any], options: Mapping[str, Any], *, write_tags: bool, as_json: bool
 ) -> None:
-    from tune_bn.tracking.mlflow_runs import RunTable
+    from tune_bn.observers.mlflow.runs import RunTable
 
     for name in ("experiment", "arm", "metric"):
         if not given[name]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tune_bn.records import BASELINE
+from tune_bn.records.record import BASELINE
 
 Verdict = Mapping[str, Any]
 Arm = Mapping[str, Any]

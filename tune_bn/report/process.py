@@ -11,18 +11,29 @@ from tune_bn.analysis.early_order import words as look_words
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, symbol
 from tune_bn.errors import listed
-from tune_bn.provenance import SPLITS
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, PRUNED, SEARCH, SELECT, STAGES, STATUSES, Record, ranges
+from tune_bn.records.provenance import SPLITS
+from tune_bn.records.record import (
+    BASELINE,
+    CANDIDATE,
+    CONFIRM,
+    PRUNED,
+    SEARCH,
+    SELECT,
+    STAGES,
+    STATUSES,
+    Record,
+    ranges,
+)
 from tune_bn.report.arms import baselines_of
 from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
-from tune_bn.report.canvas import FEW_ARMS
 from tune_bn.report.cells import NONE, config_cells, distinct, number
-from tune_bn.report.curves import curves
 from tune_bn.report.early_order import early_order_figure
-from tune_bn.report.importance import CONTROL, FEWEST, MOST, REPEATS, importance_figure, importances
-from tune_bn.report.landscape import landscape
-from tune_bn.report.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
-from tune_bn.report.luck import shrinkage_figure, shrunken
+from tune_bn.report.figures.canvas import FEW_ARMS
+from tune_bn.report.figures.curves import curves
+from tune_bn.report.figures.importance import CONTROL, FEWEST, MOST, REPEATS, importance_figure, importances
+from tune_bn.report.figures.landscape import landscape
+from tune_bn.report.figures.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
+from tune_bn.report.figures.luck import shrinkage_figure, shrunken
 from tune_bn.report.study import StudyFiles, Trial
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
-from tune_bn.records import BASELINE, CONFIRM, FAILED
+from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.report.arms import (
     Arm,
     Verdict,
@@ -22,11 +22,11 @@ from tune_bn.report.arms import (
 )
 from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.canvas import FEW_ARMS
 from tune_bn.report.cells import NONE, config_cells, gain, interval, mean_cell, number
-from tune_bn.report.effects import bars_words, forest
-from tune_bn.report.looks import DECISIONS, boundaries
-from tune_bn.report.pairs import interval_words_of, paired
+from tune_bn.report.figures.canvas import FEW_ARMS
+from tune_bn.report.figures.effects import bars_words, forest
+from tune_bn.report.figures.looks import DECISIONS, boundaries
+from tune_bn.report.figures.pairs import interval_words_of, paired
 from tune_bn.report.study import StudyFiles
 
 ARMS_OF_A_TABLE = 5

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 from tune_bn.analysis.early_order import EARLY_ORDER_FILE, Look, read_looks
 from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
-from tune_bn.curves import CurveLog
 from tune_bn.errors import RecordError, SpecError, StudyError
-from tune_bn.layers import Diagnostics, read_diagnostics
-from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record, RecordLog, read_bytes
-from tune_bn.space_file import parse_yaml
-from tune_bn.training.result import EpochPoint
+from tune_bn.records.curves import CurveLog, EpochPoint
+from tune_bn.records.diagnostics import Diagnostics, read_diagnostics
+from tune_bn.records.files import read_bytes
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record
+from tune_bn.space.file import parse_yaml
 
 SPACE_FILE = "space.yaml"
 CURVES_FILE = "curves.jsonl"

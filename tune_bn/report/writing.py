@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tune_bn.errors import StudyError
-from tune_bn.records import write_text
+from tune_bn.records.files import write_text
 from tune_bn.report import process, results
 from tune_bn.report.blocks import PLOTS, Block, Heading, pictures_in
-from tune_bn.report.canvas import save, svg_of
+from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.page import to_html
 from tune_bn.report.study import StudyFiles, load

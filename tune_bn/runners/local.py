@@ -11,8 +11,11 @@ from pathlib import Path
 
 import torch
 
+from tune_bn.data.dataset import Dataset
+from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted, RunnerError
-from tune_bn.runners.base import Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import (
     CheckpointWarning,
@@ -22,13 +25,10 @@ from tune_bn.runners.worker import (
     failed_results,
     final_results,
 )
-from tune_bn.stop_request import INTERRUPTED, StopRequest
-from tune_bn.training.data import Dataset
-from tune_bn.training.device_data import DeviceData
 
 
 class LocalRunner:
-    """A :class:`tune_bn.runners.base.Runner` without other processes."""
+    """A :class:`tune_bn.protocols.runner.Runner` without other processes."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LocalRunner:
     def run(
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
-        """See :meth:`tune_bn.runners.base.Runner.run`."""
+        """See :meth:`tune_bn.protocols.runner.Runner.run`."""
         stopping = EarlyStopping(scheduler, history, feed.spares)
         with self.stop.watched():
             while not feed.exhausted:
@@ -102,5 +102,5 @@ class LocalRunner:
         return self._data[with_test]
 
     def close(self) -> None:
-        """See :meth:`tune_bn.runners.base.Runner.close`."""
+        """See :meth:`tune_bn.protocols.runner.Runner.close`."""
         self._data.clear()

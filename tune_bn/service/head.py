@@ -23,11 +23,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tune_bn.errors import ServiceError
+from tune_bn.observers.mlflow.uri import check_tracking_uri, shown
 from tune_bn.ports import foreign, free_port, problem
 from tune_bn.service.postgres import Postgres, check_socket, run_as
 from tune_bn.service.secret_files import ensure_ray_token, read_or_make, write_mlflow_credentials, write_private
 from tune_bn.service.supervision import Program, Supervisor
-from tune_bn.tracking.mlflow_uri import check_tracking_uri, shown
 
 ADMINISTRATOR = "admin"
 STATE_VARIABLE = "TUNE_BN_HEAD_STATE"

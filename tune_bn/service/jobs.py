@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tune_bn.driver import read_driver_state
 from tune_bn.errors import RunnerError, TuneBNError, first_line, own_fault
-from tune_bn.identity import is_copy
-from tune_bn.records import read_bytes, write_json
-from tune_bn.study_folder import StudyFolder, list_studies
+from tune_bn.records.files import read_bytes, write_json
+from tune_bn.records.identity import is_copy
+from tune_bn.study.driver import read_driver_state
+from tune_bn.study.folder import StudyFolder, list_studies
 
 MOST_IN_VAIN = 5
 """Drivers in a row that may end without a new record before nobody starts another one."""
@@ -69,7 +69,7 @@ class JobServer:
     def __init__(self) -> None:
         from ray.job_submission import JobSubmissionClient
 
-        from tune_bn.runners.ray_loopback import on_loopback_alone, stay_on_loopback
+        from tune_bn.runners.ray.loopback import on_loopback_alone, stay_on_loopback
 
         if on_loopback_alone("auto"):
             stay_on_loopback()

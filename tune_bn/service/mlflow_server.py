@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from tune_bn.errors import ServiceError
+from tune_bn.observers.mlflow.uri import for_mlflow, sqlite_uri
 from tune_bn.service.head import ADMINISTRATOR, Head
 from tune_bn.service.secret_files import read_or_make, write_private
-from tune_bn.tracking.mlflow_uri import for_mlflow, sqlite_uri
 
 _AUTHENTICATION = """\
 [mlflow]

@@ -28,7 +28,7 @@ from typing import Any
 
 from tune_bn.errors import RunnerError, TuneBNError
 from tune_bn.machine import CORES_VARIABLE, usable_cores
-from tune_bn.runners.ray_folder import RayFolder
+from tune_bn.runners.ray.folder import RayFolder
 
 MARK = "tune_bn-node "
 """What a line for the job begins with; a site's prologues print others."""

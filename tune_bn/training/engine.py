@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tune_bn.data.augment import Augmentation, centre_crop
 from tune_bn.method.networks import load_weights
 from tune_bn.method.user_network import is_user_network
-from tune_bn.training.augment import Augmentation, centre_crop
 from tune_bn.training.config import RunConfig
 from tune_bn.training.layout import CHANNELS_LAST, FORMATS
 from tune_bn.training.optimizer import allocate_momenta, make_optimizer, set_rates
@@ -31,7 +31,7 @@ from tune_bn.training.precision import arithmetic, autocast
 from tune_bn.training.seeds import as_default, make_generators
 
 if TYPE_CHECKING:
-    from tune_bn.training.device_data import DeviceData, DeviceSplit
+    from tune_bn.data.device import DeviceData, DeviceSplit
 
 EVALUATION_PIXELS = 2**20
 """Pixels of an evaluation batch: 1024 images of 32×32. It bounds the memory that large images take."""

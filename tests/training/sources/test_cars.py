@@ -14,8 +14,8 @@ from numpy.lib.recfunctions import repack_fields
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from tune_bn.data.sources.cars import list_cars
 from tune_bn.errors import DataError
-from tune_bn.training.sources.cars import list_cars
 
 MakeCars = Callable[..., Path]
 CLASSES = ("Acura TL Sedan 2012", "Ram C/V Cargo Van Minivan 2012", "smart fortwo")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import DataSummary, describe_data, load_dataset
 from tune_bn.errors import DataError
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import DataSummary, describe_data, load_dataset
 
 KINDS = [("cifar10", "labels", "label_names", 10), ("cifar100", "fine_labels", "fine_label_names", 100)]
 

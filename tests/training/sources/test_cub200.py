@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tune_bn.data.sources.cub200 import list_cub200
 from tune_bn.errors import DataError
-from tune_bn.training.sources.cub200 import list_cub200
 
 MakeCub = Callable[..., Path]
 ARCHIVE = "CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158"

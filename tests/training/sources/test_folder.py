@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tune_bn.data.decoding import Decoder
+from tune_bn.data.sources.base import FileSet
+from tune_bn.data.sources.folder import list_folder
 from tune_bn.errors import DataError
-from tune_bn.training.decoding import Decoder
-from tune_bn.training.sources.base import FileSet
-from tune_bn.training.sources.folder import list_folder
 
 RNG = np.random.default_rng(0)
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import describe_data
+from tune_bn.data.sources import leftovers
+from tune_bn.data.sources.base import FileSet
+from tune_bn.data.sources.folder import list_folder
 from tune_bn.errors import DataError
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import describe_data
-from tune_bn.training.sources import leftovers
-from tune_bn.training.sources.base import FileSet
-from tune_bn.training.sources.folder import list_folder
 
 RNG = np.random.default_rng(0)
 

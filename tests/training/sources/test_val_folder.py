@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, describe_data, load_dataset
 from tune_bn.errors import DataError
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import Dataset, describe_data, load_dataset
 
 COUNTS = {"train": 20, "val": 5, "test": 4}
 LEVEL = {"train": 10, "val": 20, "test": 30}

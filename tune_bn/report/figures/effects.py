@@ -1,0 +1,144 @@
+"""The forest of effects: each candidate's gain with its interval, and the gain that could have been seen."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tune_bn.report.arms import Arm, Verdict, confidence_of, is_sequential, percent_words, states_losses
+from tune_bn.report.figures.canvas import BLUE, FARTHEST, GREY, VERMILION, legend_below, new_figure, plain, tidy
+
+
+def forest(verdict: Verdict) -> Figure | None:
+    """One row per candidate: effect, the interval of its test, that of its decision, minimum detectable effect.
+
+    Returns None where no candidate has an effect, as in an invalid verdict.
+    """
+    candidates = [arm for arm in verdict["candidates"] if arm.get("effect") is not None]
+    if not candidates:
+        return None
+    figure = new_figure(8.0, 1.9 + 0.42 * len(candidates))
+    axes = figure.add_subplot()
+    axes.axvline(0, color="black", linewidth=0.9)
+    for row, arm in enumerate(candidates):
+        _row(axes, row, arm, verdict, name_parts=row == 0)
+        weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
+        words = f"{arm['effect']:+.2f}"
+        axes.text(1.01, row, words, transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
+    if any(arm.get("worse") for arm in candidates) and not candidates[0].get("worse"):
+        _marker(axes, [], [], worse=True, label=WORSE)
+    axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
+    axes.set_ylim(len(candidates) - 0.5, -0.5)
+    axes.set_xlabel("effect: gain over the baseline, percentage points")
+    repeated = "repeated intervals: they hold at all looks together; " if is_sequential(verdict) else ""
+    axes.set_title(f"{repeated}bold: significant", loc="left", fontsize=10)
+    tidy(axes, grid="x")
+    legend_below(figure, axes, columns=2)
+    return figure
+
+
+WORSE = "significantly worse"
+
+
+def bars_words(verdict: Verdict) -> str:
+    """What the bars are, for the caption."""
+    if not states_losses(verdict):
+        return "blue: down to its one-sided lower bound, the bound of the test; grey: two-sided interval"
+    if len(verdict["candidates"]) == 1:
+        return "blue: the two-sided interval that belongs to the one-sided test"
+    return (
+        "grey: interval at the levels of its own Holm step, which excludes 0 where the arm is found better or worse; "
+        "blue: interval of its test alone, not adjusted for several candidates"
+    )
+
+
+def _row(axes: Axes, row: int, arm: Arm, verdict: Verdict, *, name_parts: bool) -> None:
+    def label(words: str) -> str | None:
+        return words if name_parts else None
+
+    detectable, std = arm.get("minimum_detectable_effect"), arm.get("std_difference")
+    reach = math.inf if std is None else FARTHEST * std
+    for ends, words, colour, width, size in _bars(arm, verdict):
+        _bar(axes, row, arm["effect"], ends, reach, colour=colour, width=width, size=size, label=label(words))
+    kind = WORSE if arm.get("worse") else "effect (filled square: supported)"
+    _marker(
+        axes, [arm["effect"]], [row], worse=bool(arm.get("worse")), filled=bool(arm["supported"]), label=label(kind)
+    )
+    if detectable is not None:
+        axes.plot(
+            detectable,
+            row - 0.3,
+            marker="v",
+            markersize=6,
+            linestyle="",
+            color=VERMILION,
+            markerfacecolor="white",
+            label=label("smallest gain found with power 0.8"),
+            zorder=3,
+        )
+
+
+Ends = tuple[float | None, float | None]
+
+
+def _bars(arm: Arm, verdict: Verdict) -> list[tuple[Ends, str, str, float, float]]:
+    """The intervals of an arm, the widest first: ends, what it is, colour, line width, size of its ends."""
+    found: list[tuple[Ends, str, str, float, float]] = []
+    level = percent_words(confidence_of(verdict))
+    interval, adjusted = arm.get("ci"), arm.get("ci_adjusted")
+    if not states_losses(verdict):
+        if interval:
+            found.append(((interval[0], interval[1]), "two-sided interval", GREY, 1.4, 8))
+        if arm.get("ci_low") is not None:
+            found.append(((arm["ci_low"], arm["effect"]), "one-sided lower bound", BLUE, 3.2, 13))
+        return found
+    if adjusted and len(verdict["candidates"]) > 1:
+        found.append(((adjusted[0], adjusted[1]), "interval at its Holm step", GREY, 1.4, 8))
+    if interval:
+        not_adjusted = ", not adjusted" if found else ""
+        found.append(((interval[0], interval[1]), f"{level} interval{not_adjusted}", BLUE, 3.2, 13))
+    return found
+
+
+def _bar(
+    axes: Axes,
+    row: int,
+    effect: float,
+    ends: Ends,
+    reach: float,
+    *,
+    colour: str,
+    width: float,
+    size: float,
+    label: str | None,
+) -> None:
+    """A bar between the ends that are known; one that goes on beyond ``reach`` ends in an arrow."""
+    known = [end for end in ends if end is not None]
+    if not known:
+        return
+    drawn = [min(max(end, effect - reach), effect + reach) for end in known]
+    span = drawn if len(drawn) == 2 else [*drawn, effect]
+    axes.plot(span, [row, row], color=colour, linewidth=width, solid_capstyle="butt", label=label, zorder=2)
+    for end, stated in zip(drawn, known, strict=True):
+        if stated == effect:
+            continue
+        marker = "|" if end == stated else "<" if stated < end else ">"
+        axes.plot(end, row, color=colour, marker=marker, markersize=size, markeredgewidth=0.75 * width, zorder=3)
+
+
+def _marker(
+    axes: Axes, x: list[float], y: list[int], *, worse: bool, filled: bool = False, label: str | None = None
+) -> None:
+    axes.plot(
+        x,
+        y,
+        marker="X" if worse else "s" if filled else "o",
+        markersize=8 if worse else 7,
+        linestyle="",
+        color=VERMILION if worse else "black",
+        markerfacecolor=VERMILION if worse else "black" if filled else "white",
+        label=label,
+        zorder=4,
+    )

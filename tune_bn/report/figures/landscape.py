@@ -1,0 +1,205 @@
+"""The landscape of a search: where its trials lay and how well they did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from tune_bn.analysis.plan import opponent
+from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
+from tune_bn.records.record import BASELINE, CANDIDATE, DIVERGED, PRUNED, SEARCH
+from tune_bn.report.arms import name_without, setting_of
+from tune_bn.report.figures.canvas import (
+    BLUE,
+    FEW_ARMS,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    legend_below,
+    new_figure,
+    plain,
+    tidy,
+)
+from tune_bn.report.study import StudyFiles, Trial
+
+LABELS = {"gamma": r"initial BN scale $\gamma$", "c": r"$c$, divisor of the learning rate of $\gamma$"}
+SCORE_LABEL = "validation accuracy, % (best epoch)"
+RINGS = (VERMILION, GREEN, PURPLE)
+_STOPPED: Mapping[str, dict[str, Any]] = {
+    PRUNED: {"facecolors": "none", "edgecolors": GREY},
+    DIVERGED: {"color": "black", "marker": "x"},
+}
+MANY = 1000
+"""Points beyond which they are drawn smaller, and as one picture in an SVG, which is else as large as their number."""
+
+
+def landscape(study: StudyFiles) -> Figure | None:
+    """Trials over γ and c, coloured by validation accuracy; over one of them where the other was not searched.
+
+    Returns None where no trial has a score.
+    """
+    trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
+    scored = [trial for trial in trials if trial.val_accuracy is not None]
+    if not scored:
+        return None
+    axes_keys = _axes_keys(scored)
+    figure = new_figure(7.0, 5.0)
+    axes = figure.add_subplot()
+    if len(axes_keys) == 2:
+        _landscape_2d(figure, axes, study, scored, axes_keys)
+    else:
+        _landscape_1d(axes, study, scored, axes_keys[0] if axes_keys else None)
+    axes.set_title(f"Search: {len(trials)} trials", loc="left")
+    legend_below(figure, axes, columns=5)
+    return figure
+
+
+def _axes_keys(trials: Sequence[Trial]) -> list[str]:
+    """γ and c where they were searched, of a γ by stage or depth its two ends; else one other number; else none."""
+
+    def varies(key: str) -> bool:
+        values = [trial.config.get(key) for trial in trials]
+        return all(map(_is_number, values)) and len(set(values)) > 1
+
+    keys = [key for key in config_keys([trial.config for trial in trials]) if varies(key)]
+    gammas = [key for key in keys if _owner(key) == "gamma"]
+    if len(gammas) > 1:
+        return [gammas[0], gammas[-1]]
+    return [*gammas, *(key for key in keys if key == "c")] or keys[:1]
+
+
+def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequence[Trial], keys: list[str]) -> None:
+    first, second = keys
+    completed = [trial for trial in trials if trial.status not in _STOPPED]
+    # The best are drawn last, on top.
+    completed.sort(key=lambda trial: trial.val_accuracy or 0.0)
+    if completed:
+        colours = np.array([trial.val_accuracy for trial in completed], dtype=float)
+        # One bad trial must not flatten the colours of all the others.
+        floor = max(colours.min(), np.median(colours) - 3 * (colours.max() - np.median(colours)) - 0.5)
+        points = axes.scatter(
+            [trial.config[first] for trial in completed],
+            [trial.config[second] for trial in completed],
+            c=colours,
+            cmap="cividis",
+            vmin=floor,
+            edgecolors="black",
+            label="completed",
+            zorder=3,
+            **_size(len(completed), 75),
+        )
+        extend = "min" if colours.min() < floor else "neither"
+        bar = figure.colorbar(points, ax=axes, extend=extend, pad=0.02)
+        bar.set_label(SCORE_LABEL)
+        bar.outline.set_visible(False)
+    for status, style in _STOPPED.items():
+        some = [trial for trial in trials if trial.status == status]
+        if some:
+            x, y = [trial.config[first] for trial in some], [trial.config[second] for trial in some]
+            axes.scatter(x, y, label=status, zorder=2, **_size(len(some), 45), **style)
+    _mark_arms(axes, study, keys)
+    for axis, key in (("x", first), ("y", second)):
+        _scale(axes, axis, key, study, trials)
+
+
+def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: str | None) -> None:
+    def places(some: Sequence[Trial]) -> list[float]:
+        return [float(trial.config[key] if key else trial.number or 0) for trial in some]
+
+    completed = [trial for trial in trials if trial.status not in _STOPPED]
+    accuracies = [trial.val_accuracy or 0.0 for trial in completed]
+    axes.scatter(
+        places(completed),
+        accuracies,
+        color=BLUE,
+        edgecolors="black",
+        label="completed",
+        zorder=3,
+        **_size(len(completed), 60),
+    )
+    for status, style in _STOPPED.items():
+        some = [trial for trial in trials if trial.status == status]
+        if some:
+            # Their scores are not comparable, so only their place on the axis is shown.
+            floor = axes.get_xaxis_transform()
+            heights = [0.03] * len(some)
+            axes.scatter(
+                places(some), heights, transform=floor, label=status, zorder=2, **_size(len(some), 45), **style
+            )
+    axes.set_ylabel(SCORE_LABEL)
+    axes.margins(y=0.15)
+    if key is None:
+        axes.set_xlabel("trial")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        tidy(axes)
+        return
+    for index, (name, config) in enumerate(_arms(study)):
+        if _is_number(_value(config, key)):
+            colour, dashes = ("black", "--") if index == 0 else (RINGS[(index - 1) % len(RINGS)], "-")
+            axes.axvline(
+                float(_value(config, key)), color=colour, linestyle=dashes, linewidth=1.3, label=plain(name), zorder=1
+            )
+    _scale(axes, "x", key, study, trials)
+
+
+def _size(points: int, usual: float) -> dict[str, Any]:
+    """Area in square points, line width and kind of so many markers."""
+    share = min(1.0, MANY / max(1, points))
+    return {"s": max(3.0, usual * share), "linewidths": max(0.1, 0.8 * share), "rasterized": points > MANY}
+
+
+def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:
+    arms = _arms(study)
+    many = len(arms) > FEW_ARMS + 1
+    for index, (name, config) in enumerate(arms):
+        if not all(_is_number(_value(config, key)) for key in keys):
+            continue
+        x, y = (float(_value(config, key)) for key in keys)
+        if index == 0:
+            axes.scatter(x, y, s=80, marker="D", facecolors="white", edgecolors="black", label=plain(name), zorder=4)
+            continue
+        # Of many only the numbers tell them apart.
+        colour = RINGS[0] if many else RINGS[(index - 1) % len(RINGS)]
+        label = plain(name) if not many else "candidate, by its number" if index == 1 else None
+        axes.scatter(x, y, s=230, facecolors="none", edgecolors=colour, linewidths=2.2, label=label, zorder=4)
+        axes.annotate(str(index), (x, y), xytext=(9, 9), textcoords="offset points", fontweight="bold", zorder=5)
+
+
+def _arms(study: StudyFiles) -> list[tuple[str, Mapping[str, Any]]]:
+    """The arms to mark, with their configurations: the baseline, then the planned candidates."""
+    candidates = [] if study.plan is None else study.plan["candidates"]
+    # In every setting a candidate has the same place.
+    found = {name_without(arm, setting_of(opponent(arm))): arm["config"] for arm in reversed(candidates)}
+    return [(BASELINE, study.baseline_config), *reversed(found.items())]
+
+
+def _owner(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a key; one γ for all stands for each of its parts."""
+    return config.get(key, config.get(_owner(key)))
+
+
+def _scale(axes: Axes, axis: str, key: str, study: StudyFiles, trials: Sequence[Trial]) -> None:
+    """Label and scale of the axis of a searched key: logarithmic for γ and c, and where the space says so."""
+    values = [trial.config[key] for trial in trials]
+    target = axes.xaxis if axis == "x" else axes.yaxis
+    target.set_label_text(LABELS.get(key, metric_words(symbol(key))))
+    if study.is_logarithmic(key) and min(values) > 0:
+        (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
+        target.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) < 200 * min(values) else (1.0,)))
+        target.set_major_formatter(FuncFormatter(lambda value, _: number_words(value)))
+        target.set_minor_formatter(NullFormatter())
+    tidy(axes)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

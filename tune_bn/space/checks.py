@@ -1,0 +1,136 @@
+"""What must fit together in a space file, beyond each value alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from tune_bn.errors import ConfigError
+from tune_bn.protocols.distributions import Cases
+from tune_bn.records.files import canonical_json
+from tune_bn.records.record import CANDIDATE
+from tune_bn.space.messages import did_you_mean
+from tune_bn.space.search import owner
+from tune_bn.space.space import LAYER_KEYS, RUN_KEYS, SCIENTIFIC, Space
+from tune_bn.training.config import RunConfig
+
+
+def check(space: Space) -> None:
+    """Raises :class:`ConfigError` where keys of the space contradict each other."""
+    arms = space.claim.arms
+    if space.search and arms:
+        raise ConfigError("claim.arms", sorted(arms), "no arms in a space that searches")
+    if not space.search and not arms:
+        raise ConfigError("search", space.search, "at least one searched key, such as gamma or c; or claim.arms")
+    _check_search(space)
+    _checked(space, space.claim.baseline, "claim.baseline")
+    for key in space.nuisance:
+        if key in space.claim.baseline:
+            raise ConfigError(
+                f"claim.baseline.{key}",
+                space.claim.baseline[key],
+                f"nothing: {key} is searched, for the baseline too",
+            )
+    _check_arms(space)
+    _check_settings(space)
+    _check_stopping(space)
+    _check_points(space)
+    if space.search:
+        _check_amounts(space)
+
+
+def _check_search(space: Space) -> None:
+    for key, spec in space.search.items():
+        if key not in RUN_KEYS:
+            raise ConfigError(f"search.{key}", spec, did_you_mean(key, RUN_KEYS))
+    for key, distribution in space.distributions.items():
+        own = owner(key)
+        for value in distribution.corners:
+            _checked(space, {own: value}, f"search.{own}")
+            # Whether a layer takes a value may depend on which layer it is.
+            for layer in LAYER_KEYS & set(space.search) - {own}:
+                for kind in space.distributions[layer].corners:
+                    _checked(space, {layer: kind, own: value}, "search")
+    for key in space.nuisance:
+        found = space.distributions[key]
+        if isinstance(found, Cases) and found.key in SCIENTIFIC:
+            accepted = f"cases of a nuisance key: the baseline tunes {key} as well, and has no {found.key} to tune"
+            raise ConfigError(f"search.{key}", space.search[key], accepted)
+    if space.search and not SCIENTIFIC & set(space.search):
+        raise ConfigError("search", sorted(space.search), "gamma, c or both among the searched keys")
+
+
+def _check_arms(space: Space) -> None:
+    seen = {canonical_json(space.baseline): "baseline"}
+    for name, overrides in space.claim.arms.items():
+        _checked(space, {**space.stated, **overrides}, f"claim.arms.{name}")
+        twin = seen.setdefault(canonical_json(space.arm_config(name)), name)
+        if twin != name:
+            raise ConfigError(f"claim.arms.{name}", overrides, f"a configuration of its own; this one is {twin}'s")
+
+
+def _check_settings(space: Space) -> None:
+    taken = {*SCIENTIFIC, *space.search, *space.claim.baseline}.union(*space.claim.arms.values())
+    seen: dict[str, str] = {}
+    for name, overrides in space.claim.across.items():
+        place = f"claim.across.{name}"
+        for key, value in overrides.items():
+            if key in taken:
+                accepted = "a key that is neither part of the claim nor searched nor stated by an arm"
+                raise ConfigError(f"{place}.{key}", value, accepted)
+        for given in ({}, space.baseline, *map(space.arm_config, space.claim.arms)):
+            _checked(space, {**given, **overrides}, place)
+        twin = seen.setdefault(canonical_json(asdict(space.run_config(overrides))), name)
+        if twin != name:
+            raise ConfigError(place, overrides, f"a setting of its own; this one is {twin}'s")
+
+
+def _check_stopping(space: Space) -> None:
+    try:
+        rule = space.design
+    except ConfigError as error:
+        if error.key == "looks" and space.claim.looks is None:
+            accepted = "3 to 10,000 seeds, since claim.stopping is group_sequential"
+            raise ConfigError("seeds.confirm", space.seeds.confirm, accepted) from None
+        raise ConfigError(f"claim.{error.key}", error.value, error.accepted) from None
+    if rule is not None and rule.looks[-1] != len(space.seeds.confirm):
+        accepted = f"looks of which the last is at {len(space.seeds.confirm)} pairs, the number of seeds.confirm"
+        raise ConfigError("claim.looks", list(rule.looks), accepted)
+
+
+def _check_points(space: Space) -> None:
+    for index, point in enumerate(space.sampler.points if isinstance(space.sampler.points, list) else ()):
+        _checked(space, point, f"sampler.points.{index}")
+        space.searched.check_point(f"sampler.points.{index}", point)
+    if space.sampler.name == "grid":
+        space.searched.grid()
+
+
+def _check_amounts(space: Space) -> None:
+    budget, candidates = space.budget, space.claim.candidates
+    if space.nuisance and budget.trials < 2:
+        raise ConfigError(
+            "budget.trials",
+            budget.trials,
+            f"an integer ≥ 2: {', '.join(space.nuisance)} is searched for the baseline too",
+        )
+    if budget.cost is not None and space.resources.price_per_device_hour is None:
+        raise ConfigError("budget.cost", budget.cost, "null, or resources.price_per_device_hour beside it")
+    if candidates > budget.finalists:
+        raise ConfigError("claim.candidates", candidates, f"at most budget.finalists = {budget.finalists}")
+    if candidates > space.trials_of(CANDIDATE):
+        trials = space.trials_of(CANDIDATE)
+        raise ConfigError("claim.candidates", candidates, f"at most the search trials of the candidates = {trials}")
+
+
+def _checked(space: Space, overrides: Mapping[str, Any], place: str) -> RunConfig:
+    """The run configuration under ``overrides``, or a ConfigError that names ``place``."""
+    for key, value in overrides.items():
+        if key not in RUN_KEYS:
+            raise ConfigError(f"{place}.{key}", value, did_you_mean(key, RUN_KEYS))
+    try:
+        return space.run_config(overrides)
+    except ConfigError as error:
+        where = place if place.endswith(f".{error.key}") else f"{place}.{error.key}"
+        raise ConfigError(where, error.value, error.accepted) from None

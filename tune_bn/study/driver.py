@@ -1,0 +1,291 @@
+"""The process that drives a study: what it tells others through ``driver.json``, and what makes it stop.
+
+While a driver works it writes ``driver.json`` every few seconds: where it runs, what it does, and what the study has
+used so far, over all of its drivers. It stops cleanly, as by Ctrl-C, when somebody leaves a file ``stop`` in the folder
+(``tune_bn stop``), which works across hosts that share the folder, and when a limit of the budget is reached.
+``driver.json`` says why from that moment on: who is killed before the end was told to stop all the same, and is started
+by nobody again. Durations are measured by a clock that does not jump.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tune_bn.errors import ClusterLost, Interrupted
+from tune_bn.protocols.observer import Observer, StudyInfo
+from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.files import read_bytes, write_json
+from tune_bn.records.record import SEARCH, Record
+from tune_bn.space.sections import Budget, Resources
+from tune_bn.study.folder import StudyFolder
+
+HEARTBEAT_SECONDS = 5.0
+"""A ``driver.json`` that is several times older belongs to a driver that is gone or cut off."""
+
+LISTEN_SECONDS = 0.2
+"""Between two looks at the request to stop. Ray kills the driver of a job 3 s after it said so."""
+_LOOK_SECONDS = 1.0
+"""Between two looks for reasons to make it."""
+TO_GO_ON_VARIABLE, BATCH_JOB_VARIABLE = "TUNE_BN_TO_GO_ON", "TUNE_BN_BATCH_JOB"
+"""Under a batch system: the command that goes on with the study, not `tune_bn search`, and the number of the job."""
+
+WORKING, FINISHED, STOPPED, LOST, BROKEN = "working", "finished", "stopped", "lost", "failed"
+
+
+@dataclass(frozen=True)
+class DriverState:
+    """The content of ``driver.json``. Times in UTC (ISO 8601), durations in seconds."""
+
+    host: str = ""
+    pid: int = 0
+    started_at: str = ""
+    updated_at: str = ""
+    state: str = WORKING
+    """``working``, or how the driver ended: ``finished``, ``stopped`` (on purpose), ``lost`` (its cluster went away) or
+    ``failed``. A killed one says ``working``."""
+    reason: str = ""
+    """Why it stopped, or is to stop. One that was killed before it had ended was told to stop, and says so."""
+    stage: str = ""
+    planned: int = 0
+    """Runs of the stage, at most."""
+    done: int = 0
+    running: int = 0
+    """Tasks at work."""
+    seconds: float = 0.0
+    """Wall-clock time of all drivers of the study."""
+    search_seconds: float = 0.0
+    """That of their search stages."""
+    device_seconds: float = 0.0
+    """Time that tasks held devices (GPUs, or else CPU cores), attempts that came to nothing included."""
+    to_go_on: str = ""
+    """The command that goes on with the study where ``$TUNE_BN_TO_GO_ON`` says that it is not ``tune_bn search``."""
+    batch_job: str = ""
+    """The batch system's job that the driver was part of (``$TUNE_BN_BATCH_JOB``)."""
+    address: str = ""
+    """The Ray cluster that it was given; empty: one of its own."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended on purpose, or was told to: one that was killed or lost its cluster may be started again."""
+        return self.state not in (WORKING, LOST) or bool(self.reason)
+
+    @property
+    def device_hours(self) -> float:
+        """Device-hours of the study."""
+        return self.device_seconds / 3600
+
+
+def read_driver_state(folder: StudyFolder) -> DriverState | None:
+    """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
+    try:
+        # Older drivers say nothing of batch systems and addresses.
+        content = {"to_go_on": "", "batch_job": "", "address": ""} | json.loads(read_bytes(folder.driver_file))
+        known = {item.name: content[item.name] for item in fields(DriverState)}
+        sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
+        return DriverState(**known) if sound else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+class Driver(Observer):
+    """An observer that keeps ``driver.json`` and stops the study where it must end.
+
+    Args:
+        folder: the study's folder, locked by this process.
+        budget: its limits.
+        resources: what a trial holds and costs.
+        stop: the request that the driver makes where the work must end; whoever else makes it is told of too.
+        address: the Ray cluster that it was given, for the command that goes on; empty: one of its own.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        budget: Budget,
+        resources: Resources,
+        *,
+        stop: StopRequest,
+        address: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._budget = budget
+        self._resources = resources
+        self._stop = stop
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._tasks: dict[str, Task] = {}
+        self._last = clock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="driver", daemon=True)
+        before = read_driver_state(folder) or DriverState()
+        self._state = DriverState(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=_now(),
+            seconds=before.seconds,
+            search_seconds=before.search_seconds,
+            device_seconds=before.device_seconds,
+            to_go_on=os.environ.get(TO_GO_ON_VARIABLE, ""),
+            batch_job=os.environ.get(BATCH_JOB_VARIABLE, ""),
+            address=address,
+        )
+
+    @property
+    def state(self) -> DriverState:
+        """The state as of now."""
+        with self._lock:
+            self._advance()
+            return replace(self._state, running=len(self._tasks), updated_at=_now())
+
+    @contextmanager
+    def watching(self) -> Iterator[Driver]:
+        """Keep ``driver.json`` and look for reasons to stop, until the block ends; it then says how it ended."""
+        # Before anything is trained: a limit may be used up already.
+        self._look()
+        self._note_request()
+        self._write()
+        self._thread.start()
+        outcome = BROKEN
+        try:
+            yield self
+            outcome = FINISHED
+        except (Interrupted, KeyboardInterrupt):
+            outcome = STOPPED
+            raise
+        except ClusterLost:
+            outcome = LOST
+            raise
+        finally:
+            self._ended.set()
+            self._thread.join()
+            with self._lock:
+                self._advance()
+                self._tasks.clear()
+                if self._stop.asked and outcome != FINISHED:
+                    outcome = STOPPED
+                # A study may come to its end before it can be stopped.
+                reason = self._stop.reason if outcome == STOPPED else ""
+                self._state = replace(self._state, state=outcome, reason=reason)
+            self._write()
+
+    def _work(self) -> None:
+        looked = written = time.monotonic()
+        while not self._ended.wait(min(LISTEN_SECONDS, HEARTBEAT_SECONDS)):
+            now = time.monotonic()
+            if now - looked >= _LOOK_SECONDS:
+                looked = now
+                self._look()
+            told = self._note_request()
+            if told or now - written >= HEARTBEAT_SECONDS:
+                written = now
+                self._write()
+
+    def _look(self) -> None:
+        """Make the request where there is a reason for it."""
+        if not self._stop.asked and (reason := self.reason_to_stop()):
+            self._stop.ask(reason)
+
+    def _note_request(self) -> bool:
+        """Whether the request is one that ``driver.json`` does not tell of yet."""
+        with self._lock:
+            news = self._state.reason != self._stop.reason
+            self._state = replace(self._state, reason=self._stop.reason)
+            return news
+
+    def reason_to_stop(self) -> str:
+        """Why the study must stop now, in words; empty where it may go on."""
+        state, budget = self.state, self._budget
+        if self._folder.stop_file.exists():
+            # Where it cannot be removed, who starts the study the next time tries again.
+            with suppress(OSError):
+                self._folder.stop_file.unlink(missing_ok=True)
+            return "tune_bn stop asked for it"
+        if budget.total_hours is not None and state.seconds >= 3600 * budget.total_hours:
+            return f"budget.total_hours = {budget.total_hours:g} is used up"
+        price = self._resources.price_per_device_hour
+        if budget.cost is not None and price is not None and state.device_hours * price >= budget.cost:
+            return f"budget.cost = {budget.cost:g} is used up: {state.device_hours:.4g} device-hours at {price:g}"
+        return ""
+
+    def _advance(self) -> None:
+        """Count the time since the last look."""
+        now = self._clock()
+        passed, self._last = now - self._last, now
+        state = self._state
+        self._state = replace(
+            state,
+            seconds=state.seconds + passed,
+            search_seconds=state.search_seconds + (passed if state.stage == SEARCH else 0.0),
+            device_seconds=state.device_seconds + passed * len(self._tasks) * self._resources.devices,
+        )
+
+    def _write(self) -> None:
+        # A full disk is for the records to report: this file is worth no error.
+        with suppress(OSError):
+            write_json(self._folder.driver_file, asdict(self.state))
+
+    # What the study tells.
+
+    def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
+        """The state of the drivers before was read already."""
+
+    def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
+        """A stage begins."""
+        with self._lock:
+            self._advance()
+            self._tasks.clear()
+            self._state = replace(self._state, stage=stage, planned=planned_runs, done=done_runs)
+
+    def task_started(self, task: Task) -> None:
+        """The task holds its devices from now on."""
+        with self._lock:
+            self._advance()
+            self._tasks[task.key] = task
+
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+        """Only whole runs are counted."""
+
+    def task_killed(self, task: Task) -> None:
+        """The task gave its devices back."""
+        with self._lock:
+            self._advance()
+            self._tasks.pop(task.key, None)
+
+    def early_order_seen(self, line: str) -> None:
+        """What it says is no concern of the driver."""
+
+    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+        """The plan is no concern of the driver."""
+
+    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+        """A run is done, and with it its task."""
+        with self._lock:
+            self._advance()
+            self._state = replace(self._state, done=self._state.done + 1)
+            # The seeds of a task are recorded together.
+            ended = [key for key, task in self._tasks.items() if record.key in map(task.run_key, task.seeds)]
+            for key in ended:
+                del self._tasks[key]
+
+    def artifacts_changed(self, paths: Sequence[Path]) -> None:
+        """Files are for the tracker."""
+
+    def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
+        """How it ended is written when :meth:`watching` ends."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
