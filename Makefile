@@ -42,6 +42,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
@@ -62,19 +63,20 @@ bench: install
 bench-speed-results: install
 	$(BIN)/python -m benchmarks.speed.training_loop --compile
 	for name in fusion roofline checkpoints packing scaling bf16_parity driver_limits end_to_end speed; do \
-		$(BIN)/python -m benchmarks.$$name || exit 1; done
+		$(BIN)/python -m benchmarks.speed.$$name || exit 1; done
 
 bench-statistics-results: install
 	for name in power designs slow_baseline sample_efficiency calibration summary; do \
-		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; done
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.statistics.$$name || exit 1; done
 
 soak: install
-	for name in many_users fuzz study_load mlflow_load driver_limits; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in load.many_users hostile.fuzz load.study_load load.mlflow_load speed.driver_limits; do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install
 	$(BIN)/python -m tune_bn.space.reference > docs/space.md
-	$(BIN)/python -m tune_bn.api_reference api > docs/api.md
-	$(BIN)/python -m tune_bn.api_reference cli > docs/cli.md
+	$(BIN)/python -m docs.generate.api api > docs/api.md
+	$(BIN)/python -m docs.generate.api cli > docs/cli.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,6 @@ from local_studies import CONTENT, tiny_dataset
 
 import tune_bn.study.driver
 import tune_bn.training.loop
-from tune_bn.data.device import DeviceData
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.record import SEARCH
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
@@ -24,6 +23,7 @@ from tune_bn.space.space import Space
 from tune_bn.study.driver import Driver
 from tune_bn.study.feeds import SearchFeed
 from tune_bn.study.folder import StudyFolder
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 
 DAYS = 400

@@ -372,6 +372,7 @@ def test_a_log_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, make: 
 
 
 def test_the_console_loads_neither_ray_nor_torch() -> None:
-    program = "import sys, tune_bn.observers.console.observer; print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
+    program = """import sys, tune_bn.observers.console.observer
+print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

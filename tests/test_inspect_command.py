@@ -16,7 +16,6 @@ from synthetic_layers import diagnostics
 
 from tune_bn.cli import main
 from tune_bn.cli.inspection import as_text
-from tune_bn.data.device import DeviceData
 from tune_bn.protocols.runner import Task
 from tune_bn.records.diagnostics import read_diagnostics, to_json
 from tune_bn.records.files import write_json
@@ -26,6 +25,7 @@ from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.space.file import dump_yaml
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 from tune_bn.wiring import conclude
 

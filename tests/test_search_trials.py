@@ -21,7 +21,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import Dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted
 from tune_bn.protocols.runner import EpochPoint, Feed, Listener, RunResult, Task
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
@@ -33,6 +32,7 @@ from tune_bn.space.space import Space
 from tune_bn.study.feeds import SearchFeed
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 from tune_bn.wiring import sampler_of
 

@@ -1,4 +1,4 @@
-"""Runs of ``benchmarks.gpu.reproduce_gpu``: the paper's recipe, one JSON line per run, and the table beside the paper's.
+"""Runs of ``benchmarks.gpu.reproduce_gpu``: the paper's recipe, one JSON line per run, and the table.
 
 A line holds ``arm``, ``gamma``, ``c``, ``lr``, ``seed``, ``epochs``, ``precision``, ``status``, ``scores`` (percent),
 ``curve`` (one list per quantity), times in seconds, the device, versions, commit and command; ``config`` and ``images``

@@ -40,13 +40,13 @@ from benchmarks.gpu.gpu_records import (
 from benchmarks.results import COMMIT, RESULTS
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, load_dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import ConfigError, DataError, TuneBNError
 from tune_bn.paper.tables import Cell
 from tune_bn.records.files import sha256_of
 from tune_bn.records.log import RecordLog
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.training.config import RunConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import FINAL_TEST_ACCURACY, TEST_ACCURACY, TrainingRun
 from tune_bn.training.versions import library_versions
 

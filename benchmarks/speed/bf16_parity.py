@@ -1,6 +1,7 @@
 """Is bf16 as accurate as fp32? Paired seeds, judged by a test of non-inferiority.
 
-    python -m benchmarks.speed.bf16_parity [--seeds 30] [--margin 0.5] [--epochs 40] [--precision bf16] [--arms baseline ours]
+    python -m benchmarks.speed.bf16_parity [--seeds 30] [--margin 0.5] [--epochs 40] [--precision bf16]
+        [--arms baseline ours]
 
 The same seeds train in both precisions, from the same weights, on the same images in the same order. The one-sided
 paired t-test asks whether the lower precision loses less than the margin, in percentage points of test accuracy; the
@@ -21,9 +22,9 @@ from benchmarks.measure import hardware, hardware_words, this_device
 from benchmarks.results import markdown, mean_words, save, speed_parser, stamp
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TEST_ACCURACY, train
 
 DATA = DataConfig(source="digits", train_size=300)

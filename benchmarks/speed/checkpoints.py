@@ -22,11 +22,11 @@ from benchmarks.measure import Spread, hardware, hardware_words, take_turns, thi
 from benchmarks.results import Row, markdown, save, speed_parser, stamp
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import ModelConfig
 from tune_bn.runners.checkpoint import CHECKPOINT_SHARE, LATEST, CheckpointStore, CheckpointWriter
 from tune_bn.runners.worker import WorkerOptions
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 
 NONE, SYNCHRONOUS, ASYNCHRONOUS = "none", "synchronous", "asynchronous"

@@ -4,9 +4,9 @@
 
 Each contender is a command that starts in an empty folder, alone on the machine, and is timed from its start to its
 end: imports, Ray, search, confirmation, tracking, report. The contenders take turns, and the order turns by one from
-round to round. ``plain`` is ``benchmarks.speed.plain_tune`` as it stands, ``plain, actors reused`` the same with the one
-option of Tune that keeps its workers. ``ours`` is ``tune_bn search --space digits.yaml`` as a user types it, which
-trains more: the selection. ``ours, the same work`` trains what ``plain`` trains and one run more, the smallest
+round to round. ``plain`` is ``benchmarks.speed.plain_tune`` as it stands, ``plain, actors reused`` the same with
+the one option of Tune that keeps its workers. ``ours`` is ``tune_bn search --space digits.yaml`` as a user types it,
+which trains more: the selection. ``ours, the same work`` trains what ``plain`` trains and one run more, the smallest
 selection that there is. Searches differ in what they try, and so in how much ASHA stops: the tables say how many epochs
 each contender trained.
 """

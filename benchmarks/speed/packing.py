@@ -22,7 +22,7 @@ import torch
 from benchmarks.measure import Timing, hardware, hardware_words, rates, ratios, rows, this_device, wait
 from benchmarks.results import markdown, save, speed_parser, stamp
 from benchmarks.speed.training_loop import Ours, Workload, config_of, noise
-from tune_bn.data.device import DeviceData
+from tune_bn.training.device_data import DeviceData
 
 PROCESSES, THREADS = "processes", "threads"
 

@@ -1,6 +1,7 @@
 """The same study as one would write it from the documentation of Ray Tune, Optuna and MLflow.
 
-    python -m benchmarks.speed.plain_tune --folder DIR [--trials 24] [--pairs 15] [--epochs 40] [--grace 10] [--reuse-actors]
+    python -m benchmarks.speed.plain_tune --folder DIR [--trials 24] [--pairs 15] [--epochs 40] [--grace 10]
+        [--reuse-actors]
 
 Search with OptunaSearch and ASHA, then the best configuration and the baseline on the same fresh seeds, then SciPy's
 paired t-test; MLflow follows. Network, images, sizes and recipe are those of ``search_spaces/digits.yaml``. Of this

@@ -30,9 +30,9 @@ from benchmarks.measure import (
 )
 from benchmarks.results import markdown, save, speed_parser, stamp
 from benchmarks.speed.training_loop import Ours, Workload, config_of, noise
-from tune_bn.data.device import DeviceData
 from tune_bn.method.networks import dry_run
 from tune_bn.training.cost import BACKWARD, forward_flops
+from tune_bn.training.device_data import DeviceData
 
 CONVOLUTION_INPUT, CONVOLUTION_OUTPUT = 3, 3
 """Passes over a convolution's input (forward, its gradient written, the weight's gradient) and output (written, its

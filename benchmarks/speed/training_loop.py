@@ -39,9 +39,10 @@ from benchmarks.speed.official_loop import OfficialLoop, loader
 from tune_bn.data.augment import Augmentation
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData, DeviceSplit
+from tune_bn.data.device import DeviceSplit
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_device, to_input
 from tune_bn.training.loop import TrainingRun, initial_model
 from tune_bn.training.optimizer import make_optimizer

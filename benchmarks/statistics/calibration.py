@@ -5,7 +5,8 @@
 Search, select, plan, confirm and verify, on two levels:
 
 - *decisions*: vectorized, the decisions of each stage on simulated scores, by the functions of ``tune_bn.analysis``;
-- *whole*: :class:`tune_bn.study.study.Study` with Optuna's TPE, records, plan and verdict on disk; the training is simulated.
+- *whole*: :class:`tune_bn.study.study.Study` with Optuna's TPE, records, plan and verdict on disk; the
+  training is simulated.
 
 The naive pipelines judge the winner of the same search on seeds that chose it. Coverage is that of the one-sided lower
 bound of the effect, at 95 %, and of the two-sided interval that begins there, at 90 %, where every candidate gains 0.5

@@ -37,10 +37,11 @@ from benchmarks.measure import hardware
 from benchmarks.results import RESULTS, stamp
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, load_dataset
-from tune_bn.data.device import DeviceData, DeviceSplit
+from tune_bn.data.device import DeviceSplit
 from tune_bn.method.config import ModelConfig
 from tune_bn.records.files import canonical_json, write_json, write_text
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_input
 from tune_bn.training.loop import TEST_ACCURACY, TrainingRun
 

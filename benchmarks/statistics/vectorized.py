@@ -43,8 +43,9 @@ def batches(studies: int) -> Iterator[int]:
 
 
 def draw(rng: np.random.Generator, studies: int, arms: int, seeds: int, *, rho: float) -> tuple[Array, Array]:
-    """Standardized validation and test scores, shape (studies, arms, seeds), in the model of ``benchmarks.statistics.simulation``:
-    arms correlate with ``rho`` over seeds, the two scores of a run with :data:`AGREEMENT`.
+    """Standardized validation and test scores, shape (studies, arms, seeds), in the model of
+    ``benchmarks.statistics.simulation``: arms correlate with ``rho`` over seeds, the two scores of a run
+    with :data:`AGREEMENT`.
     """
 
     def noise() -> Array:

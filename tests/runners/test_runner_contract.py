@@ -18,7 +18,6 @@ from ray.tune.experiment import Trial
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, load_dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import EpochPoint, PastTrial, Runner, RunResult, SchedulerConfig, Task
@@ -27,6 +26,7 @@ from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import train
 
 DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)

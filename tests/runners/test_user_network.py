@@ -13,13 +13,13 @@ from ray.cluster_utils import Cluster
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import MethodError
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Runner, Task
 from tune_bn.records.record import COMPLETED
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import train
 from tune_bn.training.versions import library_versions
 

@@ -14,7 +14,6 @@ import torch
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, load_dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import EpochPoint, RunResult, Task
@@ -24,6 +23,7 @@ from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray.trainable import TASK, TaskTrainable
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import Step
 from tune_bn.training.loop import train
 

@@ -21,8 +21,8 @@ from tune_bn.data.cache import Entry, load_decoded
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
 from tune_bn.data.decoding import Decoder
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import DataError
+from tune_bn.training.device_data import DeviceData
 
 IMAGES = 150
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_input
 from tune_bn.training.inspection import images_of
 from tune_bn.training.loop import TrainingRun

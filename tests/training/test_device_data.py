@@ -11,9 +11,10 @@ import torch
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData, DeviceSplit, _fits
+from tune_bn.data.device import DeviceSplit, _fits
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import images_of
 from tune_bn.training.loop import train
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import ModelConfig
 from tune_bn.training import engine as engine_module
 from tune_bn.training.config import RunConfig, TrainConfig
-from tune_bn.training.engine import Recorder, Step, architecture
+from tune_bn.training.device_data import DeviceData, architecture
+from tune_bn.training.engine import Recorder, Step
 from tune_bn.training.loop import TrainingRun, train
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("error")]

@@ -15,10 +15,10 @@ from torchvision import models
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import ModelConfig
 from tune_bn.training import layout as layout_module
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import inspect_run
 from tune_bn.training.layout import layout_of
 from tune_bn.training.loop import TrainingRun

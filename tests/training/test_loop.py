@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import NORMS, ModelConfig
 from tune_bn.method.convert import convert
 from tune_bn.protocols.trainer import COMPLETED, DIVERGED
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun, train
 from tune_bn.training.optimizer import make_optimizer, make_schedule
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import ModelConfig
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun, train
 
 CPU = torch.device("cpu")

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.data.device import DeviceData
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 
 CPU = torch.device("cpu")

@@ -2,8 +2,8 @@
 
 Data and kinds of device decide what is computed, so a difference makes the verdict invalid. Models of one kind, threads
 and versions of a device's libraries decide in which order numbers are added up: that is noise of the kind that other
-seeds bring too, and as a rule hits both arms alike, so a difference is said. :data:`tune_bn.records.provenance.FACTS` is the
-table.
+seeds bring too, and as a rule hits both arms alike, so a difference is said. :data:`tune_bn.records.provenance.FACTS`
+is the table.
 """
 
 from __future__ import annotations

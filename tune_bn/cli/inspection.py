@@ -16,7 +16,6 @@ from rich.table import Table
 from tune_bn.analysis.plan import read_plan
 from tune_bn.cli.validate import check_surroundings
 from tune_bn.data.dataset import describe_data, load_dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError, first_line
 from tune_bn.method.networks import load_weights
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
@@ -37,6 +36,7 @@ from tune_bn.report.layers_page import heading
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.training.config import RunConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import first_weights, inspect_model, inspect_run
 from tune_bn.training.loop import TrainingRun
 from tune_bn.training.network_check import check_network

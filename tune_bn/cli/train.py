@@ -31,7 +31,7 @@ def train_once(
     import torch
 
     from tune_bn.data.dataset import load_dataset
-    from tune_bn.data.device import DeviceData
+    from tune_bn.training.device_data import DeviceData
     from tune_bn.training.loop import TrainingRun
 
     remarks: list[str] = []

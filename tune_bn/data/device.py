@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
-from tune_bn.training.config import RunConfig
-from tune_bn.training.engine import CudaGraphs, Engine, EnginePool, Recorder
-from tune_bn.training.layout import Layout, layout_of
 
 RESIDENT_SHARE = 0.5
 """Share of the device's free memory that a split may take; the rest is for the network and its activations."""
@@ -108,28 +105,17 @@ class _Slot:
         return self.arrived
 
 
-class DeviceData:
+class DeviceImages:
     """A data set on the device, made once per worker and used by all of its runs.
 
     Args:
         dataset: the images.
         device: where they are trained on.
         resident: see :class:`DeviceSplit`.
-        recorder: makes what records the steps of an engine; None: nothing does; ``auto``: CUDA graphs on a GPU.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        device: torch.device,
-        *,
-        resident: bool | None = None,
-        recorder: Callable[[], Recorder] | Literal["auto"] | None = "auto",
-    ) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device, *, resident: bool | None = None) -> None:
         self.device = device
-        if recorder == "auto":
-            recorder = CudaGraphs if device.type == "cuda" else None
-        self._engines = EnginePool(recorder)
         self._resident = resident
         self.train = DeviceSplit(dataset.train, device, resident)
         self.val = DeviceSplit(dataset.val, device, resident)
@@ -145,18 +131,10 @@ class DeviceData:
         """Bring the test images to the device, where they were withheld until now."""
         self.test = DeviceSplit(split, self.device, self._resident)
 
-    def engine(self, config: RunConfig, model: nn.Module) -> Engine:
-        """See :meth:`EnginePool.engine`."""
-        return self._engines.engine(config, self, model)
-
     def image_shape(self, config: DataConfig) -> tuple[int, int, int]:
         """(C, H, W) as the network sees them."""
         channels, height, width = self.train.images.shape[1:]
         return config.seen_shape((channels, height, width))
-
-    def layout(self, config: RunConfig) -> Layout:
-        """The memory format of a run; see :func:`tune_bn.training.layout.layout_of`."""
-        return layout_of(config.model, self.image_shape(config.data), self.num_classes)
 
     @property
     def words(self) -> str:

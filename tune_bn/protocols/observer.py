@@ -23,7 +23,7 @@ class StudyInfo:
     commit: str | None
     versions: Mapping[str, str]
     study_id: str = ""
-    """What tells it from another study of the same name; empty: as :mod:`tune_bn.records.identity` finds it in the folder."""
+    """What tells it from another study of the same name; empty: as :mod:`tune_bn.records.identity` finds it."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The identity of its data, as :mod:`tune_bn.records.provenance` has it."""
 

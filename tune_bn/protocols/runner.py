@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from tune_bn.protocols.trainer import RunResult
 from tune_bn.records.curves import EpochPoint
 from tune_bn.records.record import run_key
-from tune_bn.training.config import RunConfig
 
 __all__ = ["EpochPoint", "Feed", "History", "Listener", "PastTrial", "RunResult", "Runner", "SchedulerConfig", "Task"]
 
@@ -30,7 +29,9 @@ class Task:
     trial: int | None
     overrides: Mapping[str, Any]
     """What distinguishes this configuration within its study: gamma, c and searched keys."""
-    config: RunConfig
+    config: Any
+    """The whole configuration, in the form of whatever trains it: for the built-in loop a
+    :class:`tune_bn.training.config.RunConfig`."""
     seeds: tuple[int, ...]
     test_metric: str | None = None
     """``test_accuracy`` or ``final_test_accuracy`` where the test set is read at the end; None: it is not touched."""

@@ -8,12 +8,11 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import StudyError
-from tune_bn.records.log import open_aside
 
 # Made once: `json.dumps` and `json.loads` would make their own for every line of a long file.
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
@@ -50,6 +49,14 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         if status.st_size > most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         return handle.read(most)
+
+
+def open_aside(path: Path, suffix: str = "") -> tuple[int, Path]:
+    """A new file beside ``path``, open for writing and readable by whom the umask lets; its name begins with a dot."""
+    while True:
+        aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")
+        with suppress(FileExistsError):
+            return not_linked(str(aside), os.O_RDWR | os.O_CREAT | os.O_EXCL), aside
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,6 @@ from tune_bn.records.files import canonical_json, not_linked, read_bytes, sha256
 from tune_bn.records.record import GENESIS, STAGES, STATUSES, Record
 
 VERDICT_SCHEMA_VERSION = 1
-
-
-def open_aside(path: Path, suffix: str = "") -> tuple[int, Path]:
-    """A new file beside ``path``, open for writing and readable by whom the umask lets; its name begins with a dot."""
-    while True:
-        aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")
-        with suppress(FileExistsError):
-            return not_linked(str(aside), os.O_RDWR | os.O_CREAT | os.O_EXCL), aside
 
 
 class RecordLog:

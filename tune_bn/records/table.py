@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
-from tune_bn.records.log import open_aside
+from tune_bn.records.files import open_aside
 from tune_bn.records.record import Record
 
 if TYPE_CHECKING:

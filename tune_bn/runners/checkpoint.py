@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tune_bn.errors import first_line, own_fault
-from tune_bn.records.log import open_aside
+from tune_bn.records.files import open_aside
 
 LATEST, PREVIOUS = "latest.pt", "previous.pt"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from tune_bn.data.dataset import Dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
@@ -25,6 +24,7 @@ from tune_bn.runners.worker import (
     failed_results,
     final_results,
 )
+from tune_bn.training.device_data import DeviceData
 
 
 class LocalRunner:

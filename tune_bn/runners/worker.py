@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tune_bn.data.device import DeviceData
 from tune_bn.protocols.runner import EpochPoint, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED, FAILED, PRUNED
 from tune_bn.records.files import sha256_of
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.environment import precision_in_effect
 from tune_bn.training.inspection import try_to_inspect
 from tune_bn.training.loop import TrainingRun

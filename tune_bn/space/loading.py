@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tune_bn.errors import SpecError
+from tune_bn.errors import ConfigError, SpecError
+from tune_bn.space.checks import check
 from tune_bn.space.file import parse_value, parse_yaml
-from tune_bn.space.messages import error_line, keys_of
+from tune_bn.space.messages import error_line, keys_of, value_line
 from tune_bn.space.space import Space
 
 
@@ -20,9 +21,13 @@ def parse_space(content: Any, source: str) -> Space:
         found = "an empty file" if content is None else type(content).__name__
         raise SpecError(f"{source}: got {found}; accepted: a mapping with the keys {', '.join(keys_of(Space))}")
     try:
-        return Space.model_validate(dict(content))
+        space = Space.model_validate(dict(content))
+        check(space)
     except ValidationError as error:
         raise SpecError(error_line(error, source, Space)) from None
+    except ConfigError as error:
+        raise SpecError(value_line(source, error.key, error.value, error.accepted)) from None
+    return space
 
 
 def load_space(path: Path, overrides: Sequence[str] = ()) -> Space:

@@ -48,7 +48,7 @@ def error_line(error: ValidationError, source: str, root: type[BaseModel]) -> st
     value: Any = first["input"]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
-        # A check of one section knows its own keys alone; a check of the whole space has no place of its own.
+        # A check of one section knows its own keys alone.
         place = f"{place}.{cause.key}" if place else cause.key
         value, accepted = cause.value, cause.accepted
     elif first["type"] in _UNKNOWN_KEY:
@@ -56,7 +56,12 @@ def error_line(error: ValidationError, source: str, root: type[BaseModel]) -> st
         accepted = did_you_mean(str(first["loc"][-1]), keys_of(owner))
     else:
         accepted = _accepted(first["loc"], root)
-    return f"{source}: {_short(place)}: got {_short(repr(value))}; accepted: {accepted}{tail}"
+    return value_line(source, place, value, accepted) + tail
+
+
+def value_line(source: str, place: str, value: Any, accepted: str) -> str:
+    """One value that is not accepted, as ``SOURCE: KEY: got VALUE; accepted: WORDS``."""
+    return f"{source}: {_short(place)}: got {_short(repr(value))}; accepted: {accepted}"
 
 
 def _place(loc: Sequence[str | int]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -49,7 +49,7 @@ SCIENTIFIC = frozenset(
 
 
 class Space(Section):
-    """A space file, whole and valid."""
+    """A space file, every value of its kind; :func:`tune_bn.space.loading.parse_space` checks that they agree."""
 
     # Sections come as mappings, which strict validation would refuse; the sections themselves are strict.
     model_config = ConfigDict(strict=False)
@@ -89,14 +89,6 @@ class Space(Section):
                         except ConfigError as error:
                             raise ConfigError(f"{section}.{key}", error.value, error.accepted) from None
         return content
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        # Not before: the checks are written for whole spaces.
-        from tune_bn.space.checks import check
-
-        check(self)
-        return self
 
     def _fixed(self, key: str) -> Any:
         return getattr(self.model if key in _MODEL_KEYS else self.train, key)

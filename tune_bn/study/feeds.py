@@ -219,7 +219,7 @@ class SearchFeed:
         return _WHOLE not in fates and {_OPEN, _STOPPED} & set(fates) != set() and self.samplers[arm].proposed < most
 
     def next(self) -> Task | None:
-        """See :class:`tune_bn.protocols.runner.Feed`. None while it is open whether an arm needs more than its quota."""
+        """See :class:`tune_bn.protocols.runner.Feed`. None while an arm may still need more than its quota."""
         if self.exhausted:
             return None
         arms = [arm for arm in self.samplers if self._has_quota(arm)] or [

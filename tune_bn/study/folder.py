@@ -57,7 +57,7 @@ class StudyFolder:
 
     @property
     def name(self) -> str:
-        """What the user calls the study now; its records keep the name of its beginning (:mod:`tune_bn.records.identity`)."""
+        """What the user calls the study now; its records keep their first (:mod:`tune_bn.records.identity`)."""
         return self.path.name
 
     @property

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from tune_bn.data.augment import centre_crop
 from tune_bn.data.config import DataConfig
-from tune_bn.data.device import DeviceData
 from tune_bn.errors import own_fault
 from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.diagnostics import first_gradients, inspect_layers
 from tune_bn.records.diagnostics import Diagnostics
 from tune_bn.training.config import RunConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_device, to_input
 from tune_bn.training.layout import CHANNELS_LAST
 from tune_bn.training.loop import TrainingRun, initial_model

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tune_bn.data.device import DeviceData, DeviceSplit
+from tune_bn.data.device import DeviceSplit
 from tune_bn.method.build import build_model
 from tune_bn.method.networks import load_weights
 from tune_bn.protocols.trainer import COMPLETED, DIVERGED, RunResult
 from tune_bn.records.curves import EpochPoint
 from tune_bn.records.provenance import merged_environment
 from tune_bn.training.config import RunConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import EngineState
 from tune_bn.training.environment import environment
 from tune_bn.training.optimizer import learning_rates

@@ -1,7 +1,7 @@
 """One study in an MLflow store: a parent run, and below it one run per run of the study.
 
-Importing this module loads MLflow, so :mod:`tune_bn.observers.mlflow.observer` does it late and on its own thread. Every
-method may raise whatever the store, the database driver or the network raises.
+Importing this module loads MLflow, so :mod:`tune_bn.observers.mlflow.observer` does it late and on its own thread.
+Every method may raise whatever the store, the database driver or the network raises.
 """
 
 from __future__ import annotations

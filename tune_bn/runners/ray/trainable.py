@@ -18,9 +18,9 @@ from ray.exceptions import RayActorError, RayError
 from ray.tune import PlacementGroupFactory
 
 from tune_bn.data.dataset import Dataset
-from tune_bn.data.device import DeviceData
 from tune_bn.protocols.runner import Task
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
+from tune_bn.training.device_data import DeviceData
 
 # Keys of a trial's configuration.
 TASK, TEST, PLACE, KIND = "task", "test", "place", "kind"

@@ -201,7 +201,9 @@ class OptunaSampler:
         return stored_name(name, values, self.distributions)
 
     def tell(self, trial: int, outcome: Outcome) -> None:
-        """See :meth:`tune_bn.protocols.sampler.Sampler.tell`. A trial stopped early is PRUNED with the value it reached.
+        """See :meth:`tune_bn.protocols.sampler.Sampler.tell`.
+
+        A trial stopped early is PRUNED with the value it reached.
 
         The standard deviation over the seeds and their number are user attributes of the trial, ``std`` and ``n``: no
         sampler of Optuna takes them, its dashboard and ``trials_dataframe`` show them.
