@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tune_bn.data.registry import SOURCES
 from tune_bn.errors import ConfigError
 from tune_bn.options import Options, choice, option
-
-PHOTO_SIZE, PHOTO_CROP = 256, 224
-
-
-DIGITS_VAL_SIZE, DIGITS_TEST_SIZE = 600, 897
 
 
 @dataclass(frozen=True)
@@ -19,14 +15,9 @@ class DataConfig(Options):
 
     source: str = choice(
         "digits",
-        "digits",
-        "cifar10",
-        "cifar100",
-        "cub200",
-        "cars",
-        "folder",
+        *SOURCES,
         doc="scikit-learn's 8×8 scans; CIFAR through torchvision; CUB-200-2011 and Stanford Cars as their authors "
-        "publish them; a folder of images",
+        "publish them; a folder of images; or a row that an installed package adds",
     )
     root: str | None = option(
         None,
@@ -118,13 +109,10 @@ class DataConfig(Options):
 
     def resolved(self) -> DataConfig:
         """The same configuration with what null stands for where that depends on the source."""
-        if self.source in ("cub200", "cars") and self.image_size is None:
-            crop_size = PHOTO_CROP if self.crop_size is None else self.crop_size
-            return replace(self, image_size=PHOTO_SIZE, crop_size=crop_size)
-        if self.source == "digits":
-            val_size, test_size = self.val_size or DIGITS_VAL_SIZE, self.test_size or DIGITS_TEST_SIZE
-            return replace(self, val_size=val_size, test_size=test_size)
-        return self
+        meant = {key: value for key, value in SOURCES[self.source].null_means.items() if getattr(self, key) is None}
+        if self.image_size is not None:
+            meant.pop("crop_size", None)
+        return replace(self, **meant)
 
     def seen_shape(self, stored: tuple[int, int, int]) -> tuple[int, int, int]:
         """(C, H, W) as the network sees them of images that are stored as (C, H, W)."""

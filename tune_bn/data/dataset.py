@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,36 +21,15 @@ from tune_bn.data.cache import Progress, load_decoded
 from tune_bn.data.config import DataConfig
 from tune_bn.data.decoding import Decoder
 from tune_bn.data.duplicates import repeated_images
+from tune_bn.data.registry import SOURCES
 from tune_bn.data.sources.base import ArraySet, FileSet, ImageFiles, Images, Outline
-from tune_bn.data.sources.cars import list_cars
-from tune_bn.data.sources.cifar import Cifar
-from tune_bn.data.sources.cub200 import list_cub200
-from tune_bn.data.sources.digits import Digits
-from tune_bn.data.sources.folder import list_folder
 from tune_bn.data.splits import Indices, Labels, Parts, partition
 from tune_bn.errors import DataError
+from tune_bn.extensions import load
 from tune_bn.records.files import sha256_of
 
-
-class _ArraySource(Protocol):
-    def outline(self, config: DataConfig) -> Outline: ...
-
-    def read(self, config: DataConfig) -> ArraySet: ...
-
-
-_FILES: Mapping[str, Callable[[DataConfig], FileSet]] = {
-    "folder": lambda config: list_folder(config.root, config.val_folder),
-    "cub200": lambda config: list_cub200(config.root),
-    "cars": lambda config: list_cars(config.root, config.val_folder),
-}
-_CLASS_FOLDERS = ("folder", "cars")
 _HEADERS = 1000
 """Image files of each split that are opened at the door."""
-_ARRAYS: Mapping[str, _ArraySource] = {
-    "digits": Digits(),
-    "cifar10": Cifar("cifar10", 10, 5000, 1000),
-    "cifar100": Cifar("cifar100", 100, 500, 100),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +152,9 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
         DataError: data is missing, incomplete or unreadable, or the sizes do not fit it.
     """
     config = _checked(config)
-    if config.source in _ARRAYS:
-        return dataset_from_arrays(_ARRAYS[config.source].read(config), config)
+    source = SOURCES[config.source]
+    if source.arrays:
+        return dataset_from_arrays(load(source.reader).read(config), config)
     listing = _listed(config)
     images = load_decoded([split.paths for split in listing.kept], listing.decoder, progress)
     splits = [Split(array, split.labels) for array, split in zip(images, listing.kept, strict=True)]
@@ -192,7 +172,7 @@ class _Listing:
 
 
 def _listed(config: DataConfig) -> _Listing:
-    files = _FILES[config.source](config)
+    files: FileSet = load(SOURCES[config.source].reader)(config)
     decoder = _decoder(files, config)
     labels = [None if split is None else split.labels for split in (files.test, files.val)]
     outline = Outline(files.classes, files.train.labels, labels[0], decoder.shape, labels[1])
@@ -231,8 +211,9 @@ def describe_data(config: DataConfig) -> DataSummary:
         DataError: something is missing, or does not fit; :func:`load_dataset` would say the same.
     """
     config = _checked(config)
-    if config.source in _ARRAYS:
-        outline = _ARRAYS[config.source].outline(config)
+    source = SOURCES[config.source]
+    if source.arrays:
+        outline: Outline = load(source.reader).outline(config)
         parts = _parts(outline, config)
         sizes, remarks = (len(parts.train), len(parts.val), len(parts.test)), list[str]()
     else:
@@ -278,7 +259,7 @@ def read_data(config: DataConfig, *, progress: Progress | None = None) -> tuple[
     data = load_dataset(config, progress=progress)
     splits = {"training": data.train, "validation": data.val, "test": data.test}
     names: dict[str, Sequence[str]] = {}
-    if config.source in _FILES:
+    if not SOURCES[config.source].arrays:
         names = {split: kept.paths for split, kept in zip(splits, _listed(config).kept, strict=True)}
     arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None}
     return sum(len(labels) for _, labels in arrays.values()), repeated_images(arrays, names, data.classes)
@@ -334,11 +315,12 @@ def _parts(outline: Outline, config: DataConfig) -> Parts:
 
 def _checked(config: DataConfig) -> DataConfig:
     """The configuration with what null stands for, where its keys suit its source."""
-    if config.source in _ARRAYS and config.image_size is not None:
+    source = SOURCES[config.source]
+    if source.arrays and config.image_size is not None:
         raise DataError(f"data.image_size: got {config.image_size}; accepted: null for the source {config.source}")
-    if config.source in _ARRAYS and config.exif != "ignore":
+    if source.arrays and config.exif != "ignore":
         raise DataError(f"data.exif: got {config.exif!r}; accepted: ignore for the source {config.source}")
-    if config.source not in _CLASS_FOLDERS and config.val_folder is not None:
+    if not source.val_folder and config.val_folder is not None:
         got = f"data.val_folder: got {config.val_folder!r}"
         raise DataError(f"{got}; accepted: null for the source {config.source}, which has no val/")
     config = config.resolved()

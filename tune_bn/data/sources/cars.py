@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tune_bn.data.config import DataConfig
 from tune_bn.data.sources.base import FileSet, ImageFiles, require_every_class, require_file, root_folder
 from tune_bn.data.sources.folder import LAYOUT, scan
 from tune_bn.errors import DataError
@@ -26,6 +27,11 @@ ARCHIVES = {
     "cars_test": "cars_test.tgz",
 }
 """Where each file comes from; ``cars_test_annos_withlabels.mat`` was published by itself."""
+
+
+def cars(config: DataConfig) -> FileSet:
+    """See :func:`list_cars`."""
+    return list_cars(config.root, config.val_folder)
 
 
 def list_cars(root: str | None, val_folder: str | None = None) -> FileSet:

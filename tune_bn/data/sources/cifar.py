@@ -80,3 +80,7 @@ def _root(config: DataConfig) -> Path:
 def _arrays(split: Any) -> tuple[Images, Labels]:
     # torchvision holds its arrays as (N, H, W, C) views of (N, C, H, W) memory: turned back, nothing is copied.
     return split.data.transpose(0, 3, 1, 2), np.asarray(split.targets, dtype=np.int64)
+
+
+CIFAR10 = Cifar("cifar10", 10, 5000, 1000)
+CIFAR100 = Cifar("cifar100", 100, 500, 100)

@@ -12,12 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from tune_bn.data.config import DataConfig
 from tune_bn.data.sources.base import FileSet, ImageFiles, require_every_class, require_file, root_folder
 from tune_bn.errors import DataError
 
 FOLDER = "CUB_200_2011"
 ARCHIVE = "CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158"
 CLASSES, FILES, LABELS, SPLIT = "classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt"
+
+
+def cub200(config: DataConfig) -> FileSet:
+    """See :func:`list_cub200`."""
+    return list_cub200(config.root)
 
 
 def list_cub200(root: str | None) -> FileSet:

@@ -34,3 +34,6 @@ class Digits:
         images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
         classes = tuple(str(name) for name in bunch.target_names)
         return ArraySet("digits", classes, (images, bunch.target.astype(np.int64)), None)
+
+
+DIGITS = Digits()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tune_bn.data.config import DataConfig
 from tune_bn.data.decoding import check_readable, promised_format
 from tune_bn.data.sources.base import FileSet, ImageFiles, root_folder
 from tune_bn.data.sources.leftovers import PassedOver, folder_label, same_name
@@ -30,6 +31,11 @@ SPLITS = {
 """What the folder of each split may be called, in capitals or not."""
 
 TRAIN, VALIDATION, TEST = SPLITS
+
+
+def folder(config: DataConfig) -> FileSet:
+    """See :func:`list_folder`."""
+    return list_folder(config.root, config.val_folder)
 
 
 def list_folder(root: str | None, val_folder: str | None = None) -> FileSet:
