@@ -16,7 +16,7 @@ from tune_bn.errors import StudyError
 from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
 from tune_bn.protocols.sampler import Outcome, Proposal
 from tune_bn.records.record import COMPLETED, FAILED, PRUNED
-from tune_bn.samplers.optuna import sampler as optuna_sampler
+from tune_bn.samplers.optuna import kinds
 from tune_bn.samplers.optuna.journal import to_optuna
 from tune_bn.samplers.optuna.sampler import OptunaSampler, make_sampler
 
@@ -178,7 +178,7 @@ def test_tpe_that_is_told_the_space_proposes_what_it_would_have_gathered_itself(
         return found
 
     told = search(tmp_path / "told")
-    monkeypatch.delattr(optuna_sampler._DeclaredTPE, "infer_relative_search_space")
+    monkeypatch.delattr(kinds._DeclaredTPE, "infer_relative_search_space")
     assert search(tmp_path / "gathered") == told
 
 

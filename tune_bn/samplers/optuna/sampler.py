@@ -6,34 +6,22 @@ import hashlib
 import math
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tune_bn.errors import StudyError
+from tune_bn.extensions import load
 from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
 from tune_bn.protocols.sampler import Outcome, Proposal
+from tune_bn.protocols.samplers import SAMPLERS
 from tune_bn.records.files import writing
 from tune_bn.records.record import FAILED, PRUNED
-from tune_bn.samplers.optuna.journal import key_of, open_study, stored_name, to_optuna
-
-
-class _DeclaredTPE(TPESampler):  # type: ignore[misc]
-    """TPE that is told the search space, which it would gather anew from every trial, at every proposal."""
-
-    def __init__(self, space: Mapping[str, BaseDistribution], **options: Any) -> None:
-        super().__init__(**options)
-        self._declared = dict(sorted(space.items()))
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._declared
+from tune_bn.samplers.optuna.journal import key_of, open_study, stored_name
 
 
 def make_sampler(
@@ -42,33 +30,20 @@ def make_sampler(
     """Optuna's sampler for one trial, or for one parameter of it that is drawn by itself.
 
     Its random numbers follow from the seed and the trial's number, not from what this process drew before, so that a
-    resumed search proposes what the uninterrupted one would have proposed from the same results. QMC counts its own
-    position in the sequence and keeps one seed.
+    resumed search proposes what the uninterrupted one would have proposed from the same results. A sequence counts its
+    own position and keeps one seed.
+
+    Raises:
+        ValueError: no such sampler.
     """
+    if name not in SAMPLERS:
+        raise ValueError(f"name must be one of {', '.join(SAMPLERS)}, but got {name!r}")
     digest = hashlib.sha256("/".join(map(str, [seed, trial, *[parameter] * bool(parameter)])).encode()).digest()
-    own = int.from_bytes(digest[:4], "big")
     with warnings.catch_warnings():
         # These options and samplers are marked experimental; the versions are pinned.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "tpe":
-            # constant_liar keeps parallel workers from proposing the same point twice.
-            options: dict[str, Any] = {"seed": own, "multivariate": True, "constant_liar": True}
-            plain = {key: to_optuna(item) for key, item in distributions.items() if not isinstance(item, Cases)}
-            if len(plain) < len(distributions):
-                # A group learns each case of a conditional key from its own trials.
-                return TPESampler(group=True, **options)
-            return _DeclaredTPE({key: item for key, item in plain.items() if not item.single()}, **options)
-        if name == "gp":
-            # The seeds of a search are common to all trials, but one seed's luck differs between configurations.
-            return GPSampler(seed=own, deterministic_objective=False)
-        if name == "qmc":
-            return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-        if name == "cmaes":
-            return CmaEsSampler(seed=own, warn_independent_sampling=False)
-        # The grid is enqueued; nothing is left to draw.
-        if name in ("random", "grid"):
-            return RandomSampler(seed=own)
-    raise ValueError(f"name must be one of tpe, gp, cmaes, qmc, random, grid, but got {name!r}")
+        make: Callable[..., BaseSampler] = load(SAMPLERS[name].make)
+        return make(distributions=distributions, seed=seed, own_seed=int.from_bytes(digest[:4], "big"))
 
 
 _GIVEN_UP = "given_up"
@@ -189,8 +164,8 @@ class OptunaSampler:
         return Proposal(trial.number, _overrides(trial.params))
 
     def _sampler_for(self, number: int, parameter: str = "") -> BaseSampler:
-        # QMC draws a point as a whole; a seed of its own for each parameter would take it out of its sequence.
-        parameter = "" if self.name == "qmc" else parameter
+        # A seed of its own for each parameter would take a point out of its sequence.
+        parameter = "" if SAMPLERS[self.name].sequence else parameter
         return make_sampler(self.name, self.seed, number, distributions=self.distributions, parameter=parameter)
 
     def _ask(self) -> optuna.trial.Trial:
