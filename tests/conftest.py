@@ -14,14 +14,14 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from faults.fixtures import (  # noqa: F401
+
+from tests.faults.fixtures import (  # noqa: F401
     fault_table,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,
     undisturbed,
 )
-
 from tune_bn.analysis.plan import seal
 from tune_bn.records.files import write_json, write_text
 from tune_bn.records.log import RecordLog

@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from conftest import SyntheticStudy
 
+from tests.conftest import SyntheticStudy
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.sequential import DEFAULT_LOOKS, design
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from local_studies import CONTENT, tiny_dataset
 
 import tune_bn.study.driver
 import tune_bn.training.loop
+from tests.local_studies import CONTENT, tiny_dataset
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.record import SEARCH
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter

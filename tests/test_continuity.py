@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from local_studies import CONTENT, Follower, study_in
 from PIL import Image
 
+from tests.local_studies import CONTENT, Follower, study_in
 from tune_bn.analysis.plan import read_plan, seal
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import load_dataset

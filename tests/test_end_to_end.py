@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from local_studies import CONTENT, study_in, tiny_dataset
 from mlflow import MlflowClient
 
 from benchmarks.speed.end_to_end import (
@@ -27,6 +26,7 @@ from benchmarks.speed.end_to_end import (
     timed_lines,
 )
 from benchmarks.speed.plain_tune import BASELINE, SEARCH_SEED, make_optimizer
+from tests.local_studies import CONTENT, study_in, tiny_dataset
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.method.build import build_model
 from tune_bn.space.loading import load_space, parse_space

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_studies import CONTENT
-from scripted_runner import LOST, Score, scripted_study
 
+from tests.local_studies import CONTENT
+from tests.scripted_runner import LOST, Score, scripted_study
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import StudyError
 from tune_bn.protocols.runner import RunResult, Task

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from local_studies import CONTENT, study_in, tiny_dataset
-from synthetic_layers import diagnostics
 
+from tests.local_studies import CONTENT, study_in, tiny_dataset
+from tests.synthetic_layers import diagnostics
 from tune_bn.cli import main
 from tune_bn.cli.inspection import as_text
 from tune_bn.protocols.runner import Task

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_warm_start import CONTENT, PLAN
 
+from tests.test_warm_start import CONTENT, PLAN
 from tune_bn.analysis.plan import seal
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space

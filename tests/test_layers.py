@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_layers import diagnostics
 
+from tests.synthetic_layers import diagnostics
 from tune_bn.errors import RecordError
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
 from tune_bn.records.files import write_json

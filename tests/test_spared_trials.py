@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_studies import Follower
 
 from benchmarks.statistics.simulation import CLASSES, Laboratory, SimulatedRunner
 from benchmarks.statistics.surrogates import EqualArms
+from tests.local_studies import Follower
 from tune_bn.errors import Interrupted, StudyError
 from tune_bn.protocols.runner import RunResult
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record

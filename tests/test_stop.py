@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_search_command import COMMAND, SPACE, wait_for_records
 from typer.testing import CliRunner
 
+from tests.test_search_command import COMMAND, SPACE, wait_for_records
 from tune_bn.cli import app
 from tune_bn.errors import ClusterLost, Interrupted, StudyError
 from tune_bn.protocols.stop_request import StopRequest

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_studies import CONTENT, Follower
-from scripted_runner import ScriptedRunner, scripted_study
 
+from tests.local_studies import CONTENT, Follower
+from tests.scripted_runner import ScriptedRunner, scripted_study
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import Interrupted
 from tune_bn.protocols.runner import Task

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.harness import PACE, FaultTable, References, Workplace, essence
 from mlflow import MlflowClient
 
+from tests.faults.harness import PACE, FaultTable, References, Workplace, essence
 from tune_bn.records.record import CONFIRM, SEARCH, SELECT
 
 SLOW = 1.0

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 import ray
-from faults.harness import (
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
+from tests.faults.harness import (
     ONE_STAGE,
     SPACE,
     FaultRow,
@@ -22,11 +26,7 @@ from faults.harness import (
     run_in_process,
     space_with,
 )
-from local_studies import Follower
-from ray._raylet import GcsClient
-from ray.cluster_utils import Cluster
-from ray.core.generated import autoscaler_pb2
-
+from tests.local_studies import Follower
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
 from tune_bn.protocols.runner import EpochPoint, RunResult, Task

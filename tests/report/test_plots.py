@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_claims import in_settings, searched_in_settings, sequential
 
+from tests.synthetic_claims import in_settings, searched_in_settings, sequential
 from tune_bn.analysis import judge
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.figures.curves import curves

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from faults.harness import HERE, FaultTable, Outcome, References, essence, space_with
 
+from tests.faults.harness import HERE, FaultTable, Outcome, References, essence, space_with
 from tune_bn.records.log import RecordLog
 
 REPOSITORY = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faults.harness import FaultTable, Outcome, References
 
+from tests.faults.harness import FaultTable, Outcome, References
 from tune_bn.records.log import RecordLog
 
 TESTS = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from faults.harness import HERE, FaultTable, Outcome, References, space_with
 
+from tests.faults.harness import HERE, FaultTable, Outcome, References, space_with
 from tune_bn.records.log import RecordLog
 
 TOLD = "tune_bn stop asked for it"

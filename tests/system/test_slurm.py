@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from faults.harness import HERE, SPACE, FaultTable, Outcome, References
 
+from tests.faults.harness import HERE, SPACE, FaultTable, Outcome, References
 from tune_bn.records.log import RecordLog
 
 REPOSITORY = Path(__file__).parents[2]

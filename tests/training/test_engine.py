@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recording import TapeRecorder
 from torch import Tensor, nn
 
+from tests.training.recording import TapeRecorder
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import ModelConfig

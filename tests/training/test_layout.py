@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recording import TapeRecorder
 from torch import Tensor
 from torchvision import models
 
+from tests.training.recording import TapeRecorder
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import ModelConfig
