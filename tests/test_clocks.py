@@ -14,7 +14,7 @@ import torch
 
 import tune_bn.study.driver
 import tune_bn.training.loop
-from tests.local_studies import CONTENT, tiny_dataset
+from tests.study.local_studies import CONTENT, tiny_dataset
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.record import SEARCH
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter

@@ -26,7 +26,7 @@ from benchmarks.speed.end_to_end import (
     timed_lines,
 )
 from benchmarks.speed.plain_tune import BASELINE, SEARCH_SEED, make_optimizer
-from tests.local_studies import CONTENT, study_in, tiny_dataset
+from tests.study.local_studies import CONTENT, study_in, tiny_dataset
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.method.build import build_model
 from tune_bn.space.loading import load_space, parse_space

@@ -1,7 +1,8 @@
 """Real learning curves in place of training: a :class:`~benchmarks.statistics.simulation.World` that replays a table.
 
-A table is what ``benchmarks.statistics.curve_table`` packed: whole runs on a grid of γ, c and learning rates, on a few seeds. With
-K(x) the cells around a configuration x, w their weights (linear in log γ, log c and log lr), n seeds of the table,
+A table is what ``benchmarks.statistics.curve_table`` packed: whole runs on a grid of γ, c and learning rates, on a
+few seeds. With K(x) the cells around a configuration x, w their weights (linear in log γ, log c and log lr), n seeds
+of the table,
 
     mean(x)     = Σ_k w_k·mean_k,
     curve(x, s) = mean(x) + √(n / (n − 1))·(curve_k*(t) − mean_k*)

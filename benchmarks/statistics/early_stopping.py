@@ -1,13 +1,13 @@
 """What a search finds and what it costs, by scheduler, sampler and number of search seeds: on real learning curves.
 
-    python -m benchmarks.statistics.early_stopping run --problem digits-40-0.1-3 [--replicates 100] [--minutes 30] [--part 1/2]
+    python -m benchmarks.statistics.early_stopping run --problem digits-40-0.1-3 [--replicates 100] [--part 1/2]
     python -m benchmarks.statistics.early_stopping table
 
 Whole searches and selections of ``search_spaces/digits.yaml`` (24 configurations with one search seed, 12 with two, 8
-with three; 3 finalists on 3 selection seeds; two workers) on a table that ``benchmarks.statistics.curve_table`` trained and
-``benchmarks.statistics.curve_replay`` replays. A problem names the table, the length of its course, its learning rates and the
-number of its seeds; more learning rates than one, joined by ``+``, are searched too, and the baseline is tuned with
-half of the trials.
+with three; 3 finalists on 3 selection seeds; two workers) on a table that ``benchmarks.statistics.curve_table``
+trained and ``benchmarks.statistics.curve_replay`` replays. A problem names the table, the length of its course, its
+learning rates and the number of its seeds; more learning rates than one, joined by ``+``, are searched too, and the
+baseline is tuned with half of the trials.
 
 *Regret*: true value of the table's best cell minus that of the first of the ranked finalists, in points: of
 validation accuracy, which a search sees, and of test accuracy, where it matters. The two part where few images or seeds

@@ -2,11 +2,11 @@
 
     python -m benchmarks.statistics.metrics [--tables build/curve_table benchmarks/results/curve_table]
 
-From the tables of real learning curves (``benchmarks.statistics.curve_table``), packed or as they grow. A confirmation compares
-two configurations on the same seeds; what its test has to overcome is the variance of the paired differences. In a
-stratum, the configurations of one table, course and learning rate, that is twice the mean square of what is left of the
-scores after a mean for each configuration and for each seed (the interaction of a two-way layout, which need not be
-complete). Every two configurations of the stratum make a pair on every seed they share.
+From the tables of real learning curves (``benchmarks.statistics.curve_table``), packed or as they grow. A
+confirmation compares two configurations on the same seeds; what its test has to overcome is the variance of the
+paired differences. In a stratum, the configurations of one table, course and learning rate, that is twice the mean
+square of what is left of the scores after a mean for each configuration and for each seed (the interaction of a two-
+way layout, which need not be complete). Every two configurations of the stratum make a pair on every seed they share.
 
 The ratio of both metrics' variances has a 95 % interval by the bootstrap over configurations, 4,000 resamples. It is
 that of the upper half of the configurations, by the mean of their best validation accuracy, since a confirmation

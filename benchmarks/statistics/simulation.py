@@ -1,6 +1,7 @@
 """Whole studies without training: the stages, samplers, records, plan and verdict are those of ``tune_bn``.
 
-Only the runner is another; it asks a :class:`World` what a run scores. ``benchmarks.statistics.curve_replay`` has a measured one.
+Only the runner is another; it asks a :class:`World` what a run scores; ``benchmarks.statistics.curve_replay`` has a
+measured one.
 In a :class:`Laboratory` a run of configuration x on seed s of replicate r scores, before rounding to whole images,
 
     mean(x) + std(x)·(√ρ·u(r, s) + √(1 − ρ)·e(r, x, s)),
@@ -239,7 +240,7 @@ def _point(epoch: int, accuracy: float, lr: float) -> EpochPoint:
 
 def _next_report(course: _Course, milestones: Sequence[int]) -> int:
     """The epoch of the task's next report: a rung of the scheduler, or its end."""
-    epochs = course.task.config.train.epochs
+    epochs: int = course.task.config.train.epochs
     due = [epoch for epoch in milestones if course.epoch < epoch < epochs] if course.task.may_stop else []
     return min([*due, epochs])
 

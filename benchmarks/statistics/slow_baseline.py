@@ -211,7 +211,7 @@ class _Trials:
     def finished(self, task: Task, results: Any) -> None:
         """See :class:`tune_bn.protocols.runner.Feed`."""
         config = task.config
-        point = Point(config.model.gamma, config.train.c, config.train.lr)  # type: ignore[arg-type]
+        point = Point(config.model.gamma, config.train.c, config.train.lr)
         self.results[task.arm].append((results[0].epochs, results[0].scores["val_accuracy"], point))
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
-import pod_security
 import pytest
 import yaml
 
+from tests.cluster import pod_security
 from tests.cluster.kuberay_facts import RELEASES
 from tests.cluster.schema_facts import Table
 

@@ -269,7 +269,7 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
         make_runner: called with the data and the folder of checkpoints.
         observer: follows; None: nobody.
     """
-    from tests.local_studies import Follower
+    from tests.study.local_studies import Follower
     from tune_bn.data.dataset import load_dataset
     from tune_bn.space.loading import parse_space
     from tune_bn.study.folder import StudyFolder

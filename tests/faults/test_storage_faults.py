@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.faults.harness import FOLDER, FaultTable, Outcome, References, Workplace, run_in_process
-from tests.local_studies import CONTENT, Follower
+from tests.study.local_studies import CONTENT, Follower
 from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import RecordError, StudyError
 from tune_bn.protocols.runner import RunResult, Task

@@ -26,7 +26,7 @@ from tests.faults.harness import (
     run_in_process,
     space_with,
 )
-from tests.local_studies import Follower
+from tests.study.local_studies import Follower
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
 from tune_bn.protocols.runner import EpochPoint, RunResult, Task

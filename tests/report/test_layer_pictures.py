@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tests.synthetic_layers import diagnostics, layer
+from tests.records.synthetic_layers import diagnostics, layer
 from tune_bn.records.diagnostics import Diagnostics, Gradient, Tails, Values, read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.report import write_report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.synthetic_claims import in_settings
+from tests.analysis.synthetic_claims import in_settings
 from tune_bn.analysis.verdict import judge, write_verdict
 from tune_bn.records.files import write_json
 from tune_bn.report.arms import confidence_of, deciding_interval

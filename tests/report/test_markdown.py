@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from tests.synthetic_claims import in_settings, searched_in_settings, sequential
+from tests.analysis.synthetic_claims import in_settings, searched_in_settings, sequential
 from tune_bn.analysis import write_verdict
 from tune_bn.errors import RecordError, StudyError
 from tune_bn.records.files import write_json

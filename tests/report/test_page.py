@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from matplotlib.figure import Figure
 
-from tests.synthetic_claims import in_settings, sequential
+from tests.analysis.synthetic_claims import in_settings, sequential
 from tune_bn.analysis import write_verdict
 from tune_bn.records.files import write_json
 from tune_bn.report import write_report

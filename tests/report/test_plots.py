@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.synthetic_claims import in_settings, searched_in_settings, sequential
+from tests.analysis.synthetic_claims import in_settings, searched_in_settings, sequential
 from tune_bn.analysis import judge
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.figures.curves import curves

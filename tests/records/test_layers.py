@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.synthetic_layers import diagnostics
+from tests.records.synthetic_layers import diagnostics
 from tune_bn.errors import RecordError
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
 from tune_bn.records.files import write_json

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_warm_start import CONTENT, PLAN
+from tests.study.test_warm_start import CONTENT, PLAN
 from tune_bn.analysis.plan import seal
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space

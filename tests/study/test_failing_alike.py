@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.local_studies import CONTENT
-from tests.scripted_runner import LOST, Score, scripted_study
+from tests.study.local_studies import CONTENT
+from tests.study.scripted_runner import LOST, Score, scripted_study
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.errors import StudyError
 from tune_bn.protocols.runner import RunResult, Task

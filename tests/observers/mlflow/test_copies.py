@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from tracking.test_mlflow_observer import Study, fresh_database, make_curve, make_task, study  # noqa: F401
 
+from tests.observers.mlflow.test_mlflow_observer import Study, fresh_database, make_curve, make_task, study  # noqa: F401
 from tune_bn.records.files import write_json
 from tune_bn.records.identity import identity_of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
+from tests.study.local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted, StudyError

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.statistics.simulation import CLASSES, SimulatedRunner
 from benchmarks.statistics.surrogates import Point
-from tests.local_studies import Follower, essence
+from tests.study.local_studies import Follower, essence
 from tune_bn.analysis.early_order import read_looks
 from tune_bn.cli.validate import describe
 from tune_bn.errors import Interrupted

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.local_studies import CONTENT, study_in, tiny_dataset
+from tests.study.local_studies import CONTENT, study_in, tiny_dataset
 from tune_bn.cli import app
 from tune_bn.errors import TuneBNError
 from tune_bn.records.record import COMPLETED

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.local_studies import Follower
+from tests.study.local_studies import Follower
 from tune_bn.protocols.runner import EpochPoint, Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.records.record import COMPLETED, FAILED
 from tune_bn.space.space import Space

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripted_runner import scripted_study
+from tests.study.scripted_runner import scripted_study
 from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import verify_study, write_verdict
 from tune_bn.protocols.runner import Task

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from tests.local_studies import CONTENT, Follower, study_in, tiny_dataset
+from tests.study.local_studies import CONTENT, Follower, study_in, tiny_dataset
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.test_search_command import COMMAND, SPACE, wait_for_records
+from tests.cli.test_search_command import COMMAND, SPACE, wait_for_records
 from tune_bn.cli import app
 from tune_bn.errors import ClusterLost, Interrupted, StudyError
 from tune_bn.protocols.stop_request import StopRequest

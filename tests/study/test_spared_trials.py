@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.statistics.simulation import CLASSES, Laboratory, SimulatedRunner
 from benchmarks.statistics.surrogates import EqualArms
-from tests.local_studies import Follower
+from tests.study.local_studies import Follower
 from tune_bn.errors import Interrupted, StudyError
 from tune_bn.protocols.runner import RunResult
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.local_studies import CONTENT, Follower, study_in
+from tests.study.local_studies import CONTENT, Follower, study_in
 from tune_bn.analysis.plan import read_plan, seal
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import load_dataset

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.local_studies import CONTENT, study_in, tiny_dataset
-from tests.synthetic_layers import diagnostics
+from tests.records.synthetic_layers import diagnostics
+from tests.study.local_studies import CONTENT, study_in, tiny_dataset
 from tune_bn.cli import main
 from tune_bn.cli.inspection import as_text
 from tune_bn.protocols.runner import Task

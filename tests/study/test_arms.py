@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
+from tests.study.local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.cli.validate import describe, planned
 from tune_bn.data.dataset import Dataset
