@@ -20,7 +20,7 @@ from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import Record
-from tune_bn.records.score import accuracy
+from tune_bn.records.score import accuracy as accuracy_score
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.points import epoch_point
 
@@ -183,7 +183,7 @@ def test_a_resumed_study_remembers_its_best(pipe: Screen) -> None:
 
 @pytest.mark.parametrize("metric", ["test_accuracy", "final_test_accuracy"])
 def test_confirm_shows_the_planned_metric_and_the_mean_of_every_arm(pipe: Screen, metric: str) -> None:
-    pipe.observer.study_started(replace(INFO, score=accuracy(metric)), [])
+    pipe.observer.study_started(replace(INFO, score=accuracy_score(metric)), [])
     pipe.observer.stage_started("confirm", 4, 0)
     pipe.observer.run_recorded(confirmed("baseline", 1, 96.0, metric), ())
     pipe.observer.run_recorded(confirmed("baseline", 2, 97.0, metric), ())
