@@ -33,7 +33,7 @@ Made = TypeVar("Made")
 
 def stamp(started: float) -> dict[str, Any]:
     """What a result was made with; ``started`` is ``time.monotonic()`` of the beginning."""
-    module = Path(sys.argv[0]).stem
+    module = ".".join(Path(sys.argv[0]).resolve().relative_to(Path(__file__).parent).with_suffix("").parts)
     return {
         "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
         "commit": COMMIT,
