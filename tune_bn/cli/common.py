@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from tune_bn.errors import (
 )
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+
+if TYPE_CHECKING:
+    from tune_bn.observers.console.observer import ConsoleObserver
 
 app = typer.Typer(
     help="Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.",
@@ -64,9 +67,14 @@ def carry_out(
     to_go_on: str | None = None,
     studies_dir: Path | None = None,
     going_on: StudyFolder | None = None,
+    console: ConsoleObserver | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
+    from tune_bn.extras import require
+
+    require("a study", "train", "ray", "mlflow")
+
     from tune_bn.cli.validate import check_surroundings, power_words
     from tune_bn.observers.mlflow.uri import check_store
     from tune_bn.service.jobs import VARIABLE
@@ -96,8 +104,8 @@ def carry_out(
             from tune_bn.wiring import run_study
 
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
-            with naming(source), ConsoleObserver() as console:
-                verdict = run_study(opening, space, address=address, console=console, **stages)
+            with naming(source), console or ConsoleObserver() as told:
+                verdict = run_study(opening, space, address=address, console=told, **stages)
     except (Interrupted, KeyboardInterrupt) as error:
         lost = "nothing was begun"
         if begun:
