@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,21 +58,15 @@ def test_tails_keep_their_digits() -> None:
     assert math.isclose(p_value, float(stats.t.sf(t, 3)), rel_tol=1e-13)
 
 
-def test_judging_a_table_does_not_load_scipy_stats() -> None:
+def test_judging_a_table_does_not_load_scipy_stats(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tune_bn.analysis import read_scores, judge_scores\n"
-        "print(judge_scores(read_scores(Path(sys.argv[1])), baseline='base')['verdict'])\n"
+        "print(judge_scores(read_scores(Path(sys.argv[1])), baseline='base', goal='max')['verdict'])\n"
         "print([name for name in ('scipy.stats', 'scipy.optimize', 'scipy.interpolate') if name in sys.modules])"
     )
     rng = np.random.default_rng(1)
     rows = [f"{arm},{seed},{95 + gain + rng.normal():.3f}" for seed in range(15) for arm, gain in (("base", 0), ("a", 2))]
-    table = "arm,seed,score_accuracy\n" + "\n".join(rows)
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scores.csv"
-        path.write_text(table.replace("score_accuracy", "score"), encoding="utf-8")
-        code = code.replace("baseline='base'", "baseline='base', goal='max'")
-        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["supported", "[]"]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(["arm,seed,score", *rows]), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["supported", "[]"]

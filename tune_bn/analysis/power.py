@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-
 from tune_bn.errors import ConfigError
 
 MOST_SEEDS = 1_000_000

@@ -1,4 +1,4 @@
-"""Ranks and orders, as :mod:`scipy.stats` has them: that module alone takes longer to load than a verdict to compute."""
+"""Ranks and orders, as :mod:`scipy.stats` has them, which takes longer to load than a verdict to compute."""
 
 from __future__ import annotations
 

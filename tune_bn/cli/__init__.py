@@ -1,6 +1,6 @@
 """The command line. Verbs only; :mod:`tune_bn.wiring` puts the parts together.
 
-Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 130 interrupted.
+Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 3 not supported beside --require supported, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,13 +12,26 @@ from typing import Annotated, NoReturn
 import typer
 
 from tune_bn import __version__
-from tune_bn.cli import head, inspect, paper, statistics, studies, tools, verify
+from tune_bn.cli import doctor, head, inspect, paper, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 from tune_bn.extras import missing_extra
 from tune_bn.process import SILENCE, exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
 
-__all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
+__all__ = [
+    "DEFAULT_SPACE",
+    "app",
+    "doctor",
+    "head",
+    "inspect",
+    "main",
+    "paper",
+    "statistics",
+    "studies",
+    "tools",
+    "verify",
+]
+
 
 def _version(value: bool) -> None:
     if value:

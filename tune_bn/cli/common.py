@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,14 +47,48 @@ AddressOption = Annotated[
 ]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+RequireOption = Annotated[
+    str | None,
+    typer.Option(
+        "--require",
+        metavar="supported",
+        help="Exit with 3 where the verdict is not supported; for scripts.",
+        callback=lambda value: _required(value),
+    ),
+]
 
 STUDIES = Path("studies")
 DEFAULT_SPACE = "digits.yaml"
 
 
-def run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
+def _required(value: str | None) -> str | None:
+    if value not in (None, "supported"):
+        raise ConfigError("--require", value, "supported")
+    return value
+
+
+def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
+    """End with 1 for an invalid verdict, and with 3 for one that lacks what is required."""
+    if verdict["verdict"] == "invalid":
+        raise typer.Exit(1)
+    if require is not None and verdict["verdict"] != require:
+        raise typer.Exit(3)
+
+
+def run(
+    open_folder: Any,
+    space: Any,
+    source: str,
+    address: str | None,
+    place: Path,
+    *,
+    require: str | None = None,
+    **stages: Any,
+) -> None:
     """Run as :func:`carry_out` does, and print the verdict."""
-    print_verdict(*carry_out(open_folder, space, source, address, place, **stages))
+    folder, verdict = carry_out(open_folder, space, source, address, place, **stages)
+    print_verdict(folder, verdict)
+    exit_by(verdict, require)
 
 
 def carry_out(

@@ -43,7 +43,8 @@ def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> panda
 
     frame = pandas.DataFrame(list(rows), columns=list(columns))
     values = {name: [row[name] for row in rows if row[name] is not None] for name in columns}
-    whole = [name for name, found in values.items() if found and {*map(type, found)} == {int} and len(found) < len(rows)]
+    gaps = {name: found for name, found in values.items() if 0 < len(found) < len(rows)}
+    whole = [name for name, found in gaps.items() if {*map(type, found)} == {int}]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
