@@ -1,4 +1,4 @@
-"""Where the libraries of an extra are missing, each verb says which extra brings them, in one line, and exits with 2."""
+"""Where the libraries of an extra are missing, each verb says in one line which extra brings them, and exits with 2."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of one study, and a table of scores."""
     place = tmp_path_factory.mktemp("light")
     make_study().write(place / "studies" / "made")
-    rows = [f"{arm},{seed},{90 + seed % 7 / 10 + 2 * (arm == 'a') + seed % 3 / 50}" for seed in range(8) for arm in "ab"]
+    rows = [
+        f"{arm},{seed},{90 + seed % 7 / 10 + 2 * (arm == 'a') + seed % 3 / 50}" for seed in range(8) for arm in "ab"
+    ]
     (place / "scores.csv").write_text("\n".join(["arm,seed,score", *rows]), encoding="utf-8")
     return place
 
@@ -85,7 +87,17 @@ def test_light_verbs_need_no_extra(folder: Path, arguments: tuple[str, ...]) -> 
         ("torch", ("inspect", "--space", "digits.yaml"), "[train]"),
         ("torch", ("reproduce", "table1a", "--cell", "gamma=0.1,lr=0.1"), "[train]"),
         ("pandas", ("export", "made", "made.csv"), "[tables]"),
-        ("mlflow", ("verify", "--mlflow", "sqlite:///x.db", *"--experiment e --arm params.a --metric m".split(), "--unpaired"), "[mlflow]"),
+        (
+            "mlflow",
+            (
+                "verify",
+                "--mlflow",
+                "sqlite:///x.db",
+                *["--experiment", "e", "--arm", "params.a", "--metric", "m"],
+                "--unpaired",
+            ),
+            "[mlflow]",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -119,7 +131,9 @@ def test_python_names_the_extra(folder: Path) -> None:
     command = [sys.executable, "-c", code, "torch,ray,pandas,mlflow,pydantic,sqlalchemy"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
     method, search, frame, supported = json.loads(done.stdout)
-    assert method == "tune_bn.scale_batchnorm needs torch, which is not installed; accepted: pip install 'tune_bn[train]'"
+    assert (
+        method == "tune_bn.scale_batchnorm needs torch, which is not installed; accepted: pip install 'tune_bn[train]'"
+    )
     assert search.startswith("tune_bn.search needs torch and ray and mlflow")
     assert search.endswith("'tune_bn[all]'")
     assert frame == "to_pandas() needs pandas, which is not installed; accepted: pip install 'tune_bn[tables]'"
