@@ -77,7 +77,7 @@ def test_light_verbs_need_no_extra(folder: Path, arguments: tuple[str, ...]) -> 
     [
         ("torch", ("search",), "[train]"),
         ("torch,torchvision,ray", ("search",), "[train,ray]"),
-        ("torch,torchvision,ray,mlflow,sqlalchemy,pandas,pyarrow", ("search",), "[all]"),
+        ("torch,torchvision,ray,mlflow,pandas,pyarrow", ("search",), "[all]"),
         ("ray", ("search",), "[ray]"),
         ("mlflow", ("search",), "[mlflow]"),
         ("torch", ("search", "--study", "made", "--resume", "--space", "studies/made/space.yaml"), "[train]"),
@@ -128,13 +128,13 @@ def test_python_names_the_extra(folder: Path) -> None:
         "study = tune_bn.open_study('studies/made')\n"
         "found.append(study.verdict.supported)\nprint(json.dumps(found))"
     )
-    command = [sys.executable, "-c", code, "torch,ray,pandas,mlflow,pydantic,sqlalchemy"]
+    command = [sys.executable, "-c", code, "torch,ray,pandas,mlflow,pydantic"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
     method, search, frame, supported = json.loads(done.stdout)
     assert (
         method == "tune_bn.scale_batchnorm needs torch, which is not installed; accepted: pip install 'tune_bn[train]'"
     )
-    assert search.startswith("tune_bn.search needs torch and ray and mlflow")
+    assert search.startswith("tune_bn.search needs torch, ray and mlflow, which are not installed")
     assert search.endswith("'tune_bn[all]'")
     assert frame == "to_pandas() needs pandas, which is not installed; accepted: pip install 'tune_bn[tables]'"
     assert supported is True
@@ -144,8 +144,6 @@ def test_an_import_that_fails_within_a_library_is_not_called_missing() -> None:
     assert missing_extra(ImportError("cannot import name 'x' from 'torch'", name="torch")) is None
     assert missing_extra(ModuleNotFoundError("no such", name="my_network")) is None
     assert missing_extra(ValueError("torch")) is None
-    missing = missing_extra(ModuleNotFoundError("No module named 'ray_'", name="supervisor_"))
-    assert missing is None
 
 
 def test_require_names_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tune_bn.errors import MissingExtra
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision"),
     "ray": ("ray",),
-    "mlflow": ("mlflow", "sqlalchemy"),
+    "mlflow": ("mlflow",),
     "tables": ("pandas", "pyarrow"),
     "cluster": ("supervisor", "psycopg"),
 }
@@ -58,7 +58,6 @@ def missing_extra(error: BaseException, what: str = "this") -> MissingExtra | No
 
 def _missing(what: str, names: list[str], extras: list[str]) -> MissingExtra:
     are = "is" if len(names) == 1 else "are"
+    listing = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     wanted = "all" if len(extras) > 2 else ",".join(extras)
-    return MissingExtra(
-        f"{what} needs {' and '.join(names)}, which {are} not installed; accepted: pip install 'tune_bn[{wanted}]'"
-    )
+    return MissingExtra(f"{what} needs {listing}, which {are} not installed; accepted: pip install 'tune_bn[{wanted}]'")

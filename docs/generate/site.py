@@ -1,7 +1,7 @@
 """Hook of mkdocs: pages that lie outside of docs/ come along, and links to other files of the repository become text.
 
-On a forge a page links to ``../benchmarks/README.md``; on the site it is ``project/benchmarks/README.md``. A file that is
-no page is named and not linked.
+On a forge a page links to `../benchmarks/README.md`; on the site it is `project/benchmarks/README.md`. What is no
+page is named and not linked.
 """
 
 from __future__ import annotations

@@ -65,7 +65,8 @@ def test_judging_a_table_does_not_load_scipy_stats(tmp_path: Path) -> None:
         "print([name for name in ('scipy.stats', 'scipy.optimize', 'scipy.interpolate') if name in sys.modules])"
     )
     rng = np.random.default_rng(1)
-    rows = [f"{arm},{seed},{95 + gain + rng.normal():.3f}" for seed in range(15) for arm, gain in (("base", 0), ("a", 2))]
+    arms = {"base": 0, "a": 2}
+    rows = [f"{arm},{seed},{95 + gain + rng.normal():.3f}" for seed in range(15) for arm, gain in arms.items()]
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(["arm,seed,score", *rows]), encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

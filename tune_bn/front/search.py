@@ -67,6 +67,8 @@ def search(
     folder_of_all = Path(fspath(output))
     going_on = _to_resume(study, folder_of_all) if resume else None
     loaded, source = _loaded(space, overrides, going_on)
+    opening: Callable[[], StudyFolder]
+    place: Path
     if going_on is not None:
         going_on.check_resume(loaded)
         opening, place = partial(going_on.resumed, loaded), going_on.path
