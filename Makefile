@@ -88,7 +88,7 @@ docs: install
 	$(BIN)/python -m docs.generate.api cli > docs/cli.md
 
 docs-site: install
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 pictures: install
 	$(BIN)/python -m docs.generate.pictures studies/digits-1
