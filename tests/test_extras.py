@@ -44,7 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("light")
     make_study().write(place / "studies" / "made")
     rows = [
-        f"{arm},{seed},{90 + seed % 7 / 10 + 2 * (arm == 'a') + seed % 3 / 50}" for seed in range(8) for arm in "ab"
+        f"{arm},{seed},{90 + seed * seed % 7 / 10 + (arm == 'a') * (2 + seed % 3 / 50):.3f}"
+        for seed in range(8)
+        for arm in "ab"
     ]
     (place / "scores.csv").write_text("\n".join(["arm,seed,score", *rows]), encoding="utf-8")
     return place
@@ -92,7 +94,7 @@ def test_light_verbs_need_no_extra(folder: Path, arguments: tuple[str, ...]) -> 
             (
                 "verify",
                 "--mlflow",
-                "sqlite:///x.db",
+                "http://127.0.0.1:9",
                 *["--experiment", "e", "--arm", "params.a", "--metric", "m"],
                 "--unpaired",
             ),
