@@ -114,5 +114,9 @@ class ServiceError(TuneBNError):
     """A service of the head cannot be started or reached."""
 
 
+class MissingExtra(TuneBNError, ImportError):
+    """A library is not installed; the message names the extra that brings it."""
+
+
 class Interrupted(TuneBNError):
     """The user stopped the work; what had finished is kept."""

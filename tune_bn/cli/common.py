@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from tune_bn.errors import (
 )
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+
+if TYPE_CHECKING:
+    from tune_bn.observers.console.observer import ConsoleObserver
 
 app = typer.Typer(
     help="Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.",
@@ -44,14 +47,48 @@ AddressOption = Annotated[
 ]
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+RequireOption = Annotated[
+    str | None,
+    typer.Option(
+        "--require",
+        metavar="supported",
+        help="Exit with 3 where the verdict is not supported; for scripts.",
+        callback=lambda value: _required(value),
+    ),
+]
 
 STUDIES = Path("studies")
 DEFAULT_SPACE = "digits.yaml"
 
 
-def run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
+def _required(value: str | None) -> str | None:
+    if value not in (None, "supported"):
+        raise ConfigError("--require", value, "supported")
+    return value
+
+
+def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
+    """End with 1 for an invalid verdict, and with 3 for one that lacks what is required."""
+    if verdict["verdict"] == "invalid":
+        raise typer.Exit(1)
+    if require is not None and verdict["verdict"] != require:
+        raise typer.Exit(3)
+
+
+def run(
+    open_folder: Any,
+    space: Any,
+    source: str,
+    address: str | None,
+    place: Path,
+    *,
+    require: str | None = None,
+    **stages: Any,
+) -> None:
     """Run as :func:`carry_out` does, and print the verdict."""
-    print_verdict(*carry_out(open_folder, space, source, address, place, **stages))
+    folder, verdict = carry_out(open_folder, space, source, address, place, **stages)
+    print_verdict(folder, verdict)
+    exit_by(verdict, require)
 
 
 def carry_out(
@@ -64,9 +101,14 @@ def carry_out(
     to_go_on: str | None = None,
     studies_dir: Path | None = None,
     going_on: StudyFolder | None = None,
+    console: ConsoleObserver | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
+    from tune_bn.extras import require
+
+    require("a study", "train", "ray", "mlflow")
+
     from tune_bn.cli.validate import check_surroundings, power_words
     from tune_bn.observers.mlflow.uri import check_store
     from tune_bn.service.jobs import VARIABLE
@@ -96,8 +138,8 @@ def carry_out(
             from tune_bn.wiring import run_study
 
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
-            with naming(source), ConsoleObserver() as console:
-                verdict = run_study(opening, space, address=address, console=console, **stages)
+            with naming(source), console or ConsoleObserver() as told:
+                verdict = run_study(opening, space, address=address, console=told, **stages)
     except (Interrupted, KeyboardInterrupt) as error:
         lost = "nothing was begun"
         if begun:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_bn.cli.common import STUDIES, OutputOption, naming, say
+from tune_bn.cli.common import STUDIES, OutputOption, exit_by, naming, say
 from tune_bn.cli.head import head_app
 from tune_bn.errors import RunnerError, TrackingError
 from tune_bn.study.folder import StudyFolder
@@ -22,7 +22,11 @@ WATCH_SECONDS = 30.0
 
 
 def carry_out_as_job(
-    open_folder: Callable[[], StudyFolder], space: Space, source: str, going_on: StudyFolder | None = None
+    open_folder: Callable[[], StudyFolder],
+    space: Space,
+    source: str,
+    going_on: StudyFolder | None = None,
+    require: str | None = None,
 ) -> None:
     """Check at the door, begin the study, submit its driver, and follow its log; exits with the driver's status.
 
@@ -62,6 +66,11 @@ def carry_out_as_job(
     except KeyboardInterrupt:
         typer.echo(f"the study goes on; tune_bn logs -f {name} follows it, tune_bn stop {name} ends it", err=True)
         status = 130
+    if status == 0 and require is not None:
+        from tune_bn.analysis.verdict import verify_study
+
+        # The job itself ends well: Ray would count any other status as its failure.
+        exit_by(verify_study(folder.path), require)
     raise typer.Exit(status)
 
 

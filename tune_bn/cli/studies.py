@@ -18,6 +18,7 @@ from tune_bn.cli.common import (
     AddressOption,
     JsonOption,
     OutputOption,
+    RequireOption,
     SetOption,
     SpaceOption,
     StudyArgument,
@@ -84,6 +85,7 @@ def search(
         list[str] | None,
         typer.Option(metavar="STUDY", help="Begin with the best of another study's search; may be given again."),
     ] = None,
+    require: RequireOption = None,
 ) -> None:
     """Search, select, confirm, verify and report: the whole way from a space file to a verdict.
 
@@ -139,22 +141,27 @@ def search(
         opening, place = lambda: beginning(new_study(output, loaded.name)), output
     if job:
         require_writable(place)
-        carry_out_as_job(opening, loaded, source, going_on)
+        carry_out_as_job(opening, loaded, source, going_on, require)
     else:
         # A named study of this moment has no folder yet, so its place does not tell where its store will be.
         studies_dir = output if going_on is None else going_on.path.parent
-        run(opening, loaded, source, address, place, going_on=going_on, studies_dir=studies_dir)
+        run(opening, loaded, source, address, place, going_on=going_on, studies_dir=studies_dir, require=require)
 
 
 @app.command()
-def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: AddressOption = None) -> None:
+def confirm(
+    study: StudyArgument,
+    output: OutputOption = STUDIES,
+    address: AddressOption = None,
+    require: RequireOption = None,
+) -> None:
     """Select and confirm with the trials that the search has so far, then verify and report."""
     folder = existing_study(study, output)
 
     from tune_bn.study.study import Study
 
     stages = {"going_on": folder, "stages": Study.confirm}
-    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, **stages)
+    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, require=require, **stages)
 
 
 @app.command()

@@ -12,17 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
-from tune_bn.space.file import dump_yaml
-from tune_bn.space.loading import load_space
-from tune_bn.space.space import Space
+
+if TYPE_CHECKING:
+    from tune_bn.space.space import Space
 
 _FOLLOW_SECONDS = 0.5
 # Python makes the parents of a folder one within the other.
@@ -113,6 +111,8 @@ class StudyFolder:
         return self
 
     def _write_space(self, space: Space, check: Callable[[], None]) -> None:
+        from tune_bn.space.file import dump_yaml
+
         # Another process may work here, or have begun a study of this name in the meantime.
         with self.locked():
             check()
@@ -127,11 +127,17 @@ class StudyFolder:
     def space(self) -> Space:
         """The space of the study, with every default written out."""
         self.require()
+
+        # Many look into a folder, and few of them need pydantic.
+        from tune_bn.space.loading import load_space
+
         return load_space(self.space_file)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only writer. The lock of a process that died is free again; it is the system that holds it."""
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self._lock_file)
         try:
             # `is_locked` of another process holds the lock for a moment too.
