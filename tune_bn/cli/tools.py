@@ -65,6 +65,7 @@ def ui(
 
     Where a server tracks them, such as that of a cluster's head, say where its page is and how to log in.
     """
+    from tune_bn.observers.mlflow.compat import SERVER, apply
     from tune_bn.observers.mlflow.uri import (
         VARIABLE,
         NamedUri,
@@ -112,8 +113,7 @@ def ui(
     source = "" if named is None else f", named by {named.place},"
     typer.echo(f"MLflow UI of {shown(store)}{source} on {page} (Ctrl-C ends it)", err=True)
     artifacts = (output.absolute() / "mlartifacts").as_uri()
-    # Its job service would start a pool of processes that nothing here uses.
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    apply(SERVER)
     # The server takes its store from its command line; a client's address would mean something else in it.
     os.environ.pop(VARIABLE, None)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store]

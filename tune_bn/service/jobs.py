@@ -89,6 +89,8 @@ class JobServer:
 
     def submit(self, folder: StudyFolder) -> Job:
         """Start a driver that goes on with the study in ``folder``. Raises :class:`RunnerError` where Ray refuses."""
+        from tune_bn.runners.ray.compat import STOP_WAIT_VARIABLE
+
         records, before = len(folder.records.read()), read_job(folder)
         count = 1 if before is None else before.submissions + 1
         in_vain = 0 if before is None or records > before.records else before.in_vain + 1
@@ -106,7 +108,7 @@ class JobServer:
                     entrypoint=f"cd {shlex.quote(directory)} && {variable} exec {shlex.join(words)}",
                     submission_id=job.submission_id,
                     metadata={"study": folder.name, "folder": str(folder.path)},
-                    runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}},
+                    runtime_env={"env_vars": {STOP_WAIT_VARIABLE: str(STOP_SECONDS)}},
                 )
             except (RuntimeError, ValueError) as error:
                 if self._is_of_another(job, folder):

@@ -13,12 +13,12 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayActorError, RayError
 from ray.tune import PlacementGroupFactory
 
 from tune_bn.data.dataset import Dataset
 from tune_bn.protocols.runner import Task
+from tune_bn.runners.ray.compat import GcsClient
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 from tune_bn.training.device_data import DeviceData
 
@@ -80,15 +80,8 @@ class NodeDrainingError(RayActorError):  # type: ignore[misc]
 
     @property
     def preempted(self) -> bool:
-        """That it is nobody's fault."""
+        """True: no fault of the run."""
         return True
-
-
-if not isinstance(getattr(RayActorError, "preempted", None), property):
-    # Without it Tune would count every drained node as a failure of its runs.
-    raise ImportError(
-        "this version of Ray has no RayActorError.preempted; accepted: a version that tune_bn was made for"
-    )
 
 
 class DrainNotice:
