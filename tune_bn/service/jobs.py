@@ -9,19 +9,19 @@ yet stays in the folder until a person wants the study to go on.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from tune_bn.errors import RunnerError, TuneBNError, first_line, own_fault
-from tune_bn.records.files import read_bytes, write_json
+from tune_bn.errors import RecordError, RunnerError, TuneBNError, first_line, own_fault
+from tune_bn.records.files import write_json
 from tune_bn.records.identity import is_copy
+from tune_bn.records.reading import read_as
 from tune_bn.study.driver import read_driver_state
 from tune_bn.study.folder import StudyFolder, list_studies
 
@@ -174,17 +174,9 @@ class JobServer:
 
 def read_job(folder: StudyFolder) -> Job | None:
     """The job of a study; None where it has none, or nothing that makes sense."""
-    try:
-        content: Any = json.loads(read_bytes(folder.path / JOB_FILE))
-        job = Job(**content)
-        words, counts = (
-            (job.submission_id, job.directory, job.driver_before),
-            (job.submissions, job.records, job.in_vain),
-        )
-        sound = all(type(text) is str for text in words) and all(type(count) is int for count in counts)
-        return job if sound and type(job.stopped) is bool else None
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
+    with suppress(RecordError):
+        return read_as(Job, folder.path / JOB_FILE, what="job")
+    return None
 
 
 def may_begin_again(folder: StudyFolder) -> bool:

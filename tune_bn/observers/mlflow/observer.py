@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tune_bn.errors import own_fault
+from tune_bn.errors import described, own_fault
 from tune_bn.observers.mlflow.compat import apply, client_settings
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
@@ -368,8 +368,7 @@ def _reason(error: BaseException) -> str:
     """The innermost cause in one short line; MLflow wraps it in several layers of prose."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return described(error)
 
 
 def _now() -> int:

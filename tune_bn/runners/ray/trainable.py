@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError, RayError
 from ray.tune import PlacementGroupFactory
 
 from tune_bn.data.dataset import Dataset
+from tune_bn.errors import first_line
 from tune_bn.protocols.runner import Task
 from tune_bn.runners.ray.compat import GcsClient
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
@@ -164,7 +165,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
             # Without a GPU of its own there is none to be alone on.
             if self.notice is None or not ray.get_gpu_ids():
                 raise
-            message = f"{self._device_words()}: {next(iter(str(error).splitlines()), '')}"
+            message = f"{self._device_words()}: {first_line(error)}"
         except BaseException:
             # The driver discards the checkpoints of a failed task as soon as it hears of it.
             self._end_task()
