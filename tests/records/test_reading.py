@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_is_one_line_too(tmp_path: Path) -> None:
 
 def test_plain_types_are_checked_where_the_dataclass_is_made_already() -> None:
     check_types(Whole("a", 1, more={}, one=None, seeds=None, parts=[]))  # type: ignore[arg-type]
-    with pytest.raises(Refused, match="^count: got '1'; accepted: int$"):
+    with pytest.raises(Refused, match=r"^count: got '1'; accepted: int$"):
         check_types(Whole("a", "1"))  # type: ignore[arg-type]
 
 
