@@ -30,6 +30,13 @@ def test_mlflow_still_reads_the_variables() -> None:
     assert [name for name in sorted(names) if f'"{name}"' not in text] == [], UPGRADE
 
 
+def test_mlflows_pages_still_read_the_state_of_a_shared_view() -> None:
+    (main,) = (Path(mlflow.__file__).parent / "server" / "js" / "build" / "static" / "js").glob("main.*.js")
+    text = main.read_text(encoding="utf-8")
+    assert f'"{compat.SHARED_VIEW}"' in text, UPGRADE
+    assert '"viewStateShareKey"' in text, UPGRADE
+
+
 def test_tables_can_be_made_in_an_empty_database(tmp_path: Path) -> None:
     database = tmp_path / "made.db"
     compat.make_tables(f"sqlite:///{database}")

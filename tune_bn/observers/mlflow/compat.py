@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import ServiceError
@@ -27,6 +30,9 @@ STORE_VARIABLE, HOSTS_VARIABLE = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_SERVER_ALLO
 PASSPHRASE_VARIABLE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"
 """What a server encrypts its users' keys with."""
 
+SHARED_VIEW = "mlflow.sharedViewState."
+"""Tag of an experiment whose rest is the ``viewStateShareKey`` of an address: which runs and columns its page shows."""
+
 VARIABLES = (*QUIET, *SERVER, FILE_STORE_VARIABLE, STORE_VARIABLE, HOSTS_VARIABLE, PASSPHRASE_VARIABLE)
 
 
@@ -40,6 +46,28 @@ def apply(settings: Mapping[str, str]) -> None:
     """Set variables that the user has not set."""
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+
+
+def experiment_of(database: Path, study_id: str) -> tuple[str, bool] | None:
+    """The experiment that has a study's runs, and whether it has the study's :data:`SHARED_VIEW`; None: none has.
+
+    Asked of the file itself: to load MLflow and open the store takes seconds.
+
+    Args:
+        database: a store of SQLite; one that cannot be read has no study.
+        study_id: a tag of the study's runs.
+    """
+    found = (
+        "SELECT runs.experiment_id, EXISTS (SELECT 1 FROM experiment_tags AS shared WHERE shared.key = ? "
+        "AND shared.experiment_id = runs.experiment_id) FROM tags JOIN runs ON runs.run_uuid = tags.run_uuid "
+        "WHERE tags.key = 'study_id' AND tags.value = ? AND runs.lifecycle_stage = 'active' LIMIT 1"
+    )
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as store:
+            row = store.execute(found, (SHARED_VIEW + study_id, study_id)).fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else (str(row[0]), bool(row[1]))
 
 
 def make_tables(uri: str) -> None:
