@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from tune_bn.analysis.plan import read_plan
@@ -18,6 +17,7 @@ from tune_bn.cli.validate import check_surroundings
 from tune_bn.data.dataset import describe_data, load_dataset
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError, first_line
 from tune_bn.method.networks import load_weights
+from tune_bn.observers.console.plain import rendered
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.provenance import data_changes
@@ -256,14 +256,9 @@ def _layers(found: Diagnostics, every: bool) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for place, name in enumerate(header):
         shown.add_column(name, justify="right" if place else "left")
     for row in rows:
         shown.add_row(*row)
-    with console.capture() as text:
-        console.print(shown)
-    return text.get().rstrip("\n")
+    return rendered(shown)

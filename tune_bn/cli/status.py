@@ -11,19 +11,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from tune_bn.analysis.wording import config_words
 from tune_bn.cli.validate import planned
-from tune_bn.errors import TuneBNError
+from tune_bn.errors import RecordError, TuneBNError
+from tune_bn.observers.console.plain import plain_console, rendered
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
 from tune_bn.space.space import Space
-from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
+from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, checked_driver_state
 from tune_bn.study.folder import StudyFolder
 
 _LONG = ("best so far (validation)", "verdict")
@@ -57,7 +58,12 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     done = [record for record in records if record.status != FAILED]
     counts, plan = Counter(record.stage for record in done), planned(space)
     totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
-    (verdict, headline), best, driver = _verdict(folder), _best(done), read_driver_state(folder)
+    problem = ""
+    try:
+        driver = checked_driver_state(folder)
+    except RecordError as error:
+        driver, problem = None, str(error)
+    (verdict, headline), best = _verdict(folder), _best(done)
     state = _state(folder, verdict, driver)
     reached = next((stage for stage in reversed(STAGES) if counts[stage]), CONFIRM if space.claim.arms else SEARCH)
     hours = sum(record.duration_seconds for record in records) / 3600
@@ -66,7 +72,7 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     return row | {
         "space": space.name,
         "state": state,
-        "reason": "" if driver is None or state != "stopped" else driver.reason,
+        "reason": problem or ("" if driver is None or state != "stopped" else driver.reason),
         "stage": driver.stage if state == "running" and driver is not None and driver.stage else reached,
         "runs": {stage: {"done": counts[stage], "planned": totals[stage]} for stage in STAGES},
         "running": driver.running if state == "running" and driver is not None else 0,
@@ -136,13 +142,7 @@ def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
     """The studies for people, as wide as the terminal."""
     if not rows:
         return _no_studies(output)
-    # No markup: the words of an error hold brackets. Into a pipe every column keeps its whole text.
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    with console.capture() as text:
-        console.print(_table(rows))
-    return text.get().rstrip("\n")
+    return rendered(_table(rows))
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class View:
 
 def watch(look: Callable[[], View], output: Path) -> None:
     """Show the studies and keep the view up to date, until Ctrl-C. Files that did not change are not read again."""
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     known: dict[Path, tuple[Any, dict[str, Any]]] = {}
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:

@@ -26,6 +26,10 @@ class StudyInfo:
     """What tells it from another study of the same name; empty: as :mod:`tune_bn.records.identity` finds it."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The identity of its data, as :mod:`tune_bn.records.provenance` has it."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """What is the same in all of its runs: the sections of its space, without what is searched."""
+    searched: Sequence[str] = ()
+    """The keys that its search proposes."""
 
 
 class Observer(Listener, Protocol):

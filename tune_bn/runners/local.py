@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.records.times import utc_now
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import (
     CheckpointWarning,
@@ -67,7 +67,7 @@ class LocalRunner:
                 feed.finished(task, results)
 
     def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
-        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        started_at = utc_now()
         curves, attempt = CurveBook(), 0
         options = replace(self.options, milestones=stopping.milestones)
         while True:

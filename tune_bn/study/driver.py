@@ -9,24 +9,24 @@ by nobody again. Durations are measured by a clock that does not jump.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tune_bn.errors import ClusterLost, Interrupted
+from tune_bn.errors import ClusterLost, Interrupted, RecordError
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import EpochPoint, Task
 from tune_bn.protocols.stop_request import StopRequest
-from tune_bn.records.files import read_bytes, write_json
+from tune_bn.records.files import write_json
+from tune_bn.records.reading import read_as
 from tune_bn.records.record import SEARCH, Record
+from tune_bn.records.times import utc_now
 from tune_bn.space.sections import Budget, Resources
 from tune_bn.study.folder import StudyFolder
 
@@ -88,14 +88,24 @@ class DriverState:
 
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
-    try:
-        # Older drivers say nothing of batch systems and addresses.
-        content = {"to_go_on": "", "batch_job": "", "address": ""} | json.loads(read_bytes(folder.driver_file))
-        known = {item.name: content[item.name] for item in fields(DriverState)}
-        sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
-        return DriverState(**known) if sound else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    with suppress(RecordError):
+        return checked_driver_state(folder)
+    return None
+
+
+def checked_driver_state(folder: StudyFolder) -> DriverState | None:
+    """What the last driver of a study told; None where there was none.
+
+    Raises:
+        RecordError: the file is not what a driver wrote.
+    """
+    if not folder.driver_file.exists():
         return None
+    # Older drivers say less, later ones may say more.
+    found = read_as(DriverState, folder.driver_file, what="state of a driver", lenient=True)
+    if not found.started_at:
+        raise RecordError(f"{folder.driver_file}: started_at: got nothing; accepted: when the driver began")
+    return found
 
 
 class Driver(Observer):
@@ -134,7 +144,7 @@ class Driver(Observer):
         self._state = DriverState(
             host=socket.gethostname(),
             pid=os.getpid(),
-            started_at=_now(),
+            started_at=utc_now(),
             seconds=before.seconds,
             search_seconds=before.search_seconds,
             device_seconds=before.device_seconds,
@@ -148,7 +158,7 @@ class Driver(Observer):
         """The state as of now."""
         with self._lock:
             self._advance()
-            return replace(self._state, running=len(self._tasks), updated_at=_now())
+            return replace(self._state, running=len(self._tasks), updated_at=utc_now())
 
     @contextmanager
     def watching(self) -> Iterator[Driver]:
@@ -288,7 +298,3 @@ class Driver(Observer):
 
     def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
         """How it ended is written when :meth:`watching` ends."""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -233,7 +233,7 @@ def list_studies(output: Path) -> list[StudyFolder]:
         # Unlike Path.is_file this is no error where the folder may not be entered.
         found = [path for path in output.iterdir() if os.path.isfile(path / "space.yaml")]
         folders = [StudyFolder(path) for path in found if not _is_closed(path)]
-        return sorted(folders, key=lambda folder: (_last_written(folder), folder.name))
+        return sorted(folders, key=lambda folder: (last_written(folder), folder.name))
     except OSError as error:
         raise StudyError(f"--output: {output} cannot be read ({error.strerror}); accepted: a folder that can") from None
 
@@ -307,7 +307,8 @@ def _unwritable(path: Path, error: OSError) -> StudyError:
     return StudyError(f"--output: {path} cannot be written ({error.strerror}); accepted: a folder that can")
 
 
-def _last_written(folder: StudyFolder) -> float:
+def last_written(folder: StudyFolder) -> float:
+    """When a study's space or records were written last, in seconds since 1970."""
     # Not the lock: asking whether it is held touches it.
     return max(path.stat().st_mtime for path in (folder.space_file, folder.records.path) if path.exists())
 

@@ -77,6 +77,8 @@ class Study:
             versions=library_versions(*space.archs),
             study_id=identity.study_id,
             data=data or {},
+            fixed=space.fixed_sections,
+            searched=tuple(space.search),
         )
         self.recorder = Recorder(folder, self.info, observer)
 

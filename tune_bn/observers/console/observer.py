@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import EpochPoint, Task
 from tune_bn.records.files import not_linked, writing
 from tune_bn.records.record import Record
+from tune_bn.records.times import utc_now
 
 REFRESH_PER_SECOND = 4
 DECODING_LINE_SECONDS = 30
@@ -176,7 +176,7 @@ class ConsoleObserver(Observer):
 
     def _print(self, line: str, style: str | None = None) -> None:
         if self._stamped:
-            line = f"{datetime.now(UTC).isoformat(timespec='seconds')}  {line}"
+            line = f"{utc_now()}  {line}"
         # What the terminal's encoding lacks is shown as a question mark rather than lost with its line.
         encoding = self._console.encoding
         text = Text(line.encode(encoding, "replace").decode(encoding), style=style or "")

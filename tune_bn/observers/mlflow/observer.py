@@ -20,7 +20,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tune_bn.errors import own_fault
+from tune_bn.errors import described, own_fault
+from tune_bn.observers.mlflow.compat import apply, client_settings
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 from tune_bn.protocols.observer import StudyInfo
@@ -36,12 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["MlflowObserver", "check_tracking_uri", "default_tracking_uri"]
 
 # MLflow's own patience is several minutes for a dead server; here a later retry is cheaper than a stuck thread.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
+_SETTINGS = client_settings(retries=1, seconds=10)
 _LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 # How long the end of a study waits for the last deliveries, in seconds.
 _FINAL_SECONDS = 30.0
@@ -115,8 +111,7 @@ class MlflowObserver:
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         """Start mirroring. ``records`` are not needed: the catch-up reads them from the study's folder."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        apply(_SETTINGS)
         self._thread = threading.Thread(target=self._work, args=(info,), name="mlflow-observer", daemon=True)
         self._thread.start()
 
@@ -373,8 +368,7 @@ def _reason(error: BaseException) -> str:
     """The innermost cause in one short line; MLflow wraps it in several layers of prose."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return described(error)
 
 
 def _now() -> int:
