@@ -76,7 +76,7 @@ def wilcoxon_signed_rank(differences: ArrayLike, *, error: ArrayLike | None = No
     """
     d, reach = _checked(differences, error)
     kept = np.abs(d) > reach
-    ranks = mean_ranks(levels(np.abs(d[kept]), reach[kept]))
+    ranks = mean_ranks(levels(np.abs(d[kept]), reach[kept]).astype(np.float64))
     signed = np.where(d[kept] > 0, ranks, -ranks)
     statistic = float(np.sum(ranks[signed > 0]))
     exact = ranks.size <= EXACT_UP_TO

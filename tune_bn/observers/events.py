@@ -84,7 +84,7 @@ class EventObserver(ConsoleObserver):
 
     @contextmanager
     def _as(self, kind: str, **content: Any) -> Iterator[None]:
-        before = getattr(self._about, "now", ("note", {}))
+        before: tuple[str, dict[str, Any]] = getattr(self._about, "now", ("note", {}))
         self._about.now = (kind, content)
         try:
             yield

@@ -11,11 +11,11 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from tune_bn.errors import RecordError
 from tune_bn.records.files import read_bytes
@@ -73,7 +73,7 @@ def from_json(kind: type[Kind], content: Any, *, place: str = "", lenient: bool 
     """
     if type(content) is not dict:
         raise Refused(place or "content", content, "an object")
-    readers = _readers(kind)
+    readers = _readers(cast(Hashable, kind))
     made = {}
     for key, value in content.items():
         if key in readers:
@@ -92,7 +92,7 @@ def check_types(value: Any, place: str = "", *, but: frozenset[str] = frozenset(
     Raises:
         Refused: a field holds another type.
     """
-    for name, (allowed, accepted) in _plain_types(type(value)).items():
+    for name, (allowed, accepted) in _plain_types(cast(Hashable, type(value))).items():
         if type(found := getattr(value, name)) not in allowed and name not in but:
             raise Refused(f"{place}{name}", found, accepted)
 

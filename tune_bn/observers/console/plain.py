@@ -14,7 +14,7 @@ def plain_console(*, colours: bool = True, least_width: int = 0) -> Console:
         colours: whether a terminal gets any.
         least_width: columns below which nothing is cut off; a narrower terminal breaks the lines.
     """
-    console = Console(markup=False, highlight=False, **({} if colours else {"color_system": None}))
+    console = Console(markup=False, highlight=False, color_system="auto" if colours else None)
     console.width = max(console.width, least_width)
     return console
 
