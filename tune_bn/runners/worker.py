@@ -129,7 +129,8 @@ class TaskWorker:
             self.writer.flush()
 
     def _save(self, writer: CheckpointWriter) -> None:
-        writer.save({"identity": self.identity, "runs": (run.state_dict() for run in self.runs)})
+        runs = (run.state_dict() for run in self.runs)
+        writer.save({"identity": self.identity, "task": described(self.task), "runs": runs})
 
     def close(self) -> None:
         """Wait until nothing is written any more."""
@@ -152,6 +153,12 @@ class TaskWorker:
         problem = None if self.writer is None else self.writer.problem
         passed, self.passed = self.passed, {}
         return Report(self.epoch, objective, self.done, curves, bare, problem, passed)
+
+
+def described(task: Task) -> dict[str, Any]:
+    """What a task trains, as plain values: weights say neither the γ that they began with nor its learning rate."""
+    overrides = dict(task.overrides)
+    return {"key": task.key, "arm": task.arm, "overrides": overrides, "model": asdict(task.config.model)}
 
 
 def _best_until(epoch: int, run: TrainingRun) -> float:
