@@ -12,6 +12,7 @@ from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
+from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.sampler import Outcome
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.records.identity import identity_of, is_copy
@@ -135,6 +136,27 @@ def run_study(
         finally:
             runner.close()
             observer.study_finished(status, summary)
+
+
+def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    """Show the tracker what it may have missed of a finished study, from its folder alone; of a copy nothing."""
+    if is_copy(folder.path):
+        return
+    output, identity = folder.path.parent, identity_of(folder.path)
+    store = store_uri(space.tracking.uri, output)
+    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+    info = StudyInfo(
+        name=identity.name,
+        space_name=space.name,
+        folder=folder.path,
+        space_sha256=space.sha256,
+        commit=commit(),
+        versions=library_versions(*space.archs),
+        study_id=identity.study_id,
+    )
+    mlflow.study_started(info, ())
+    mlflow.artifacts_changed(folder.artifacts())
+    mlflow.study_finished("FINISHED", _summary(verdict))
 
 
 def conclude(folder: StudyFolder) -> dict[str, Any]:

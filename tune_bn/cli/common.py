@@ -23,6 +23,9 @@ from tune_bn.errors import (
     TuneBNError,
 )
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.records.commands import STUDIES as STUDIES
+from tune_bn.records.commands import search_command
+from tune_bn.records.commands import shown as shown
 from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
 app = typer.Typer(
@@ -45,13 +48,21 @@ AddressOption = Annotated[
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
-STUDIES = Path("studies")
 DEFAULT_SPACE = "digits.yaml"
 
 
 def run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
     """Run as :func:`carry_out` does, and print the verdict."""
-    print_verdict(*carry_out(open_folder, space, source, address, place, **stages))
+    going_on = stages.get("going_on")
+    known = None if going_on is None else finished(going_on)
+    if going_on is None or known is None:
+        print_verdict(*carry_out(open_folder, space, source, address, place, **stages))
+        return
+    print_verdict(going_on, known)
+
+    from tune_bn.wiring import catch_up
+
+    catch_up(going_on, space, lambda line: typer.echo(f"warning: {line}", err=True))
 
 
 def carry_out(
@@ -61,7 +72,7 @@ def carry_out(
     address: str | None,
     place: Path,
     *,
-    to_go_on: str | None = None,
+    to_go_on: list[str] | None = None,
     studies_dir: Path | None = None,
     going_on: StudyFolder | None = None,
     **stages: Any,
@@ -71,8 +82,12 @@ def carry_out(
     from tune_bn.observers.mlflow.uri import check_store
     from tune_bn.service.jobs import VARIABLE
 
-    if going_on is not None and not os.environ.get(VARIABLE):
-        going_on.forget_stop()
+    if going_on is not None:
+        if (known := finished(going_on)) is not None:
+            return going_on, known
+        require_budget(going_on, space)
+        if not os.environ.get(VARIABLE):
+            going_on.forget_stop()
     begun = [] if going_on is None else [going_on]
 
     def opening() -> StudyFolder:
@@ -101,7 +116,10 @@ def carry_out(
     except (Interrupted, KeyboardInterrupt) as error:
         lost = "nothing was begun"
         if begun:
-            lost = f"nothing that finished is lost. To go on: {to_go_on or resume_line(begun[-1].path, address)}"
+            line = resume_line(begun[-1].path, address)
+            if to_go_on is not None:
+                line = shlex.join([*to_go_on, *raised_words(begun[-1].path)])
+            lost = f"nothing that finished is lost. To go on: {line}"
         typer.echo(f"{stop.reason or error or INTERRUPTED}; {lost}", err=True)
         raise typer.Exit(130) from None
     return begun[-1], verdict
@@ -132,28 +150,52 @@ def looks_of(text: str) -> list[int]:
 
 
 def resume_line(folder: Path, address: str | None) -> str:
+    """The line by which a study goes on, with limits raised that it has used up; to be pasted where it is printed."""
     from tune_bn.service.jobs import read_job
     from tune_bn.study.driver import TO_GO_ON_VARIABLE, read_driver_state
 
     # A batch system's study would train on the login node otherwise.
     state = read_driver_state(StudyFolder(folder))
     if line := os.environ.get(TO_GO_ON_VARIABLE) or (state.to_go_on if state is not None else ""):
-        return line
-    words = ["tune_bn", "search", "--space", shown(folder / "space.yaml"), "--study", folder.name]
-    if folder.parent != STUDIES.absolute():
-        words += ["--output", shown(folder.parent)]
+        return " ".join([line, *map(shlex.quote, raised_words(folder))])
+    options = raised_words(folder)
     if read_job(StudyFolder(folder)) is not None:
-        words += ["--job"]
+        options += ["--job"]
     elif address := address or (state.address if state is not None else ""):
-        words += ["--address", address]
-    return shlex.join([*words, "--resume"])
+        options += ["--address", address]
+    return search_command(folder, *options)
 
 
-def shown(path: Path) -> str:
+def raised_words(folder: Path) -> list[str]:
+    """The options that raise what the study in a folder has used up of its budget; none where it may go on so."""
+    from tune_bn.study.driver import raised_limits, read_driver_state
+
+    study = StudyFolder(folder)
     try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+        space = study.space()
+    except TuneBNError:
+        return []
+    return raised_limits(read_driver_state(study), space.budget, space.resources)
+
+
+def finished(folder: StudyFolder) -> dict[str, Any] | None:
+    """The verdict of a study that has nothing left to run, which is said; None where it goes on."""
+    from tune_bn.study.done import final_verdict
+
+    if folder.is_locked or (verdict := final_verdict(folder)) is None:
+        return None
+    say(f"{folder.name} is finished: nothing is left to run")
+    return verdict
+
+
+def require_budget(folder: StudyFolder, space: Any) -> None:
+    """Refuse to go on with a study whose driver would stop at once, before anything is started for it."""
+    from tune_bn.study.driver import DriverState, raised_limits, read_driver_state, used_up
+
+    state = read_driver_state(folder) or DriverState()
+    if reason := used_up(state, space.budget, space.resources):
+        options = raised_limits(state, space.budget, space.resources)
+        raise StudyError(f"{folder.name}: {reason}; accepted: more, as in {search_command(folder.path, *options)}")
 
 
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
@@ -180,11 +222,13 @@ def existing_study(name: str, output: Path, option: str | None = None) -> StudyF
     return folder
 
 
-def latest_study(output: Path, space_name: str) -> StudyFolder:
-    """The newest study of that space, for ``--resume`` without ``--study``."""
-    found = [folder for folder in list_studies(output) if _space_name(folder) == space_name]
+def latest_study(output: Path, space_name: str | None) -> StudyFolder:
+    """The newest study, of that space where one is named, for ``--resume`` without ``--study``."""
+    names = [(folder, _space_name(folder)) for folder in list_studies(output)]
+    found = [folder for folder, name in names if name is not None and space_name in (None, name)]
     if not found:
-        raise StudyError(f"--resume: {output} has no study of the space {space_name}; accepted: --study NAME")
+        of = "" if space_name is None else f" of the space {space_name}"
+        raise StudyError(f"--resume: {output} has no study{of}; accepted: --study NAME")
     return found[-1]
 
 

@@ -11,6 +11,7 @@ import typer
 
 from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, JsonOption, SetOption, app, existing_study, naming, say, shown
 from tune_bn.errors import StudyError
+from tune_bn.records.commands import study_command
 from tune_bn.study.folder import require_writable
 
 
@@ -102,7 +103,13 @@ def _of_study(name: str, arm: str | None, run: str | None, output: Path, *, ever
     drawn = [shown(path) for path in pictures if path.exists()]
     if len(drawn) > FEW_ARMS:
         drawn = [shown(folder.plots / picture_of("ARM"))]
-    say("\n" + ("\n".join(f"picture: {path}" for path in drawn) or f"pictures: tune_bn report {name} draws them"))
+    say(
+        "\n"
+        + (
+            "\n".join(f"picture: {path}" for path in drawn)
+            or f"pictures: {study_command('report', folder.path)} draws them"
+        )
+    )
 
 
 def _of_space(

@@ -25,6 +25,7 @@ from tune_bn.cli.common import (
     existing_study,
     latest_study,
     naming,
+    require_budget,
     resume_line,
     run,
     say,
@@ -34,6 +35,7 @@ from tune_bn.cli.common import (
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
 from tune_bn.process import unread
+from tune_bn.records.commands import study_command
 from tune_bn.study.folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
 
 
@@ -67,7 +69,14 @@ def validate(
 
 @app.command()
 def search(
-    space: SpaceOption = DEFAULT_SPACE,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            help="Space file: a path, or a name in search_spaces/ or in the package. Default: digits.yaml; with "
+            "--resume the study's own.",
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Trials of the search; short for --set budget.trials=N.")] = None,
     set_: SetOption = None,
     study: Annotated[
@@ -96,11 +105,15 @@ def search(
     """
     from tune_bn.space.loading import load_space, source_words
     from tune_bn.space.locate import find_space
+    from tune_bn.study.done import final_verdict
     from tune_bn.study.known_seeds import remark
     from tune_bn.study.warm_start import warm_started
 
-    path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
+    known: StudyFolder | None = None
+    if resume and space is None:
+        known = existing_study(study, output) if study is not None else latest_study(output, None)
+    path = find_space(space or DEFAULT_SPACE) if known is None else known.space_file
     loaded, source = load_space(path, overrides), source_words(path, overrides)
     if job and (tracked := setting_for_job(loaded.tracking.uri)):
         loaded = load_space(path, [*overrides, tracked])
@@ -108,8 +121,8 @@ def search(
     if warm_start:
         if resume:
             raise StudyError(
-                f"--warm-start: got {warm_start[0]!r} beside --resume; accepted: --resume alone, with the study's own "
-                "space.yaml for --space, which holds the start points"
+                f"--warm-start: got {warm_start[0]!r} beside --resume; accepted: --resume alone; the study's own "
+                "space.yaml holds the start points"
             )
         others = [existing_study(name, output, "--warm-start") for name in warm_start]
         loaded, told = warm_started(loaded, source, others)
@@ -119,15 +132,15 @@ def search(
 
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
-        known = remark(loaded, list_studies(output))
-        for line in [*told, *([known] if known else [])]:
+        used = remark(loaded, list_studies(output))
+        for line in [*told, *([used] if used else [])]:
             typer.echo(line, err=True)
         return folder
 
     if job and address not in (None, "auto"):
         raise StudyError(f"--address: got {address!r} beside --job; accepted: auto, on the head of the cluster")
     if resume:
-        folder = existing_study(study, output) if study is not None else latest_study(output, loaded.name)
+        folder = known or (existing_study(study, output) if study is not None else latest_study(output, loaded.name))
         folder.check_resume(loaded)
         opening, place, going_on = partial(folder.resumed, loaded), folder.path, folder
     elif study is not None:
@@ -137,8 +150,10 @@ def search(
         opening, place = partial(beginning, folder), folder.path
     else:
         opening, place = lambda: beginning(new_study(output, loaded.name)), output
-    if job:
+    if job and (going_on is None or final_verdict(going_on) is None):
         require_writable(place)
+        if going_on is not None:
+            require_budget(going_on, loaded)
         carry_out_as_job(opening, loaded, source, going_on)
     else:
         # A named study of this moment has no folder yet, so its place does not tell where its store will be.
@@ -248,9 +263,10 @@ def stop(
     deadline = time.monotonic() + timeout
     while folder.is_locked or begins():
         if time.monotonic() > deadline:
+            names = study_command("status", folder.path, "--json")
             raise StudyError(
                 f"{folder.name}: its driver was told to stop and has not ended after {timeout:g} s; accepted: more "
-                "patience (--timeout), or the end of the driver that `tune_bn status --json` names"
+                f"patience (--timeout), or the end of the driver that {names} names"
             )
         time.sleep(0.2)
     to_go_on = resume_line(folder.path, None)
@@ -268,7 +284,8 @@ def stop(
     else:
         how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
         raise StudyError(
-            f"{folder.name}: its driver {how} before it could be stopped; tune_bn logs {folder.name} says more; "
+            f"{folder.name}: its driver {how} before it could be stopped; "
+            f"{study_command('logs', folder.path)} says more; "
             f"accepted: {to_go_on}"
         )
 

@@ -11,6 +11,7 @@ from tune_bn.analysis.early_order import words as look_words
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, symbol
 from tune_bn.errors import listed
+from tune_bn.records.commands import in_output, shown, study_command
 from tune_bn.records.provenance import SPLITS
 from tune_bn.records.record import (
     BASELINE,
@@ -262,12 +263,14 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
         Mono("records.jsonl"),
         " alone. To compute it again:",
     )
-    yield Code(f"tune_bn verify {shlex.quote(study.name)}")
+    yield Code(study_command("verify", study.folder.absolute()))
     yield paragraph(
         "The study again from its beginning, under another name, with this commit and these versions. Seeds and first "
         "trials are the same; where several trials run at a time, what is proposed next depends on which ends first."
     )
-    yield Code(f"tune_bn search --space {shlex.quote(f'studies/{study.name}/space.yaml')}")
+    folder = study.folder.absolute()
+    space = shown(folder / "space.yaml")
+    yield Code(shlex.join(["tune_bn", "search", "--space", space, *in_output(folder)]))
 
 
 def _device(record: Record) -> str:

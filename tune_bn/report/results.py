@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
+from tune_bn.records.commands import study_command
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.report.arms import (
     Arm,
@@ -63,7 +64,8 @@ def _progress(study: StudyFiles) -> str:
     done = sum(record.status != FAILED for record in study.records if record.stage == CONFIRM)
     planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
     most = "at most " if study.plan["stopping"] != "fixed" else ""
-    return f" {done} of {most}{planned} confirmation runs are done; tune_bn confirm {study.name} goes on."
+    words = f" {done} of {most}{planned} confirmation runs are done; "
+    return words + f"{study_command('confirm', study.folder.absolute())} goes on."
 
 
 def result(study: StudyFiles) -> Iterator[Block]:

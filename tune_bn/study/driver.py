@@ -98,6 +98,29 @@ def read_driver_state(folder: StudyFolder) -> DriverState | None:
         return None
 
 
+def used_up(state: DriverState, budget: Budget, resources: Resources) -> str:
+    """Which limit of the budget a study has used up, in words; empty: none."""
+    if budget.total_hours is not None and state.seconds >= 3600 * budget.total_hours:
+        return f"budget.total_hours = {budget.total_hours:g} is used up"
+    price = resources.price_per_device_hour
+    if budget.cost is not None and price is not None and state.device_hours * price >= budget.cost:
+        return f"budget.cost = {budget.cost:g} is used up: {state.device_hours:.4g} device-hours at {price:g}"
+    return ""
+
+
+def raised_limits(state: DriverState | None, budget: Budget, resources: Resources) -> list[str]:
+    """The options by which a study goes on that has used up limits of its budget: twice of each, or of what it used."""
+    if state is None:
+        return []
+    used = {"total_hours": state.seconds / 3600, "cost": state.device_hours * (resources.price_per_device_hour or 0.0)}
+    found = []
+    for key, spent in used.items():
+        limit = getattr(budget, key)
+        if used_up(state, budget.model_copy(update=dict.fromkeys(used, None) | {key: limit}), resources):
+            found += ["--set", f"budget.{key}={float(f'{2 * max(limit, spent):.3g}'):g}"]
+    return found
+
+
 class Driver(Observer):
     """An observer that keeps ``driver.json`` and stops the study where it must end.
 
@@ -213,12 +236,7 @@ class Driver(Observer):
             with suppress(OSError):
                 self._folder.stop_file.unlink(missing_ok=True)
             return "tune_bn stop asked for it"
-        if budget.total_hours is not None and state.seconds >= 3600 * budget.total_hours:
-            return f"budget.total_hours = {budget.total_hours:g} is used up"
-        price = self._resources.price_per_device_hour
-        if budget.cost is not None and price is not None and state.device_hours * price >= budget.cost:
-            return f"budget.cost = {budget.cost:g} is used up: {state.device_hours:.4g} device-hours at {price:g}"
-        return ""
+        return used_up(state, budget, self._resources)
 
     def _advance(self) -> None:
         """Count the time since the last look."""

@@ -21,6 +21,7 @@ from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNE
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace
+from tune_bn.study.done import done_records
 from tune_bn.study.failures import FailingAlike
 from tune_bn.study.folder import StudyFolder
 
@@ -37,12 +38,17 @@ class Recorder:
         self.observer = observer
         self.plan_sha256: str | None = None
         self.records = folder.records.read()
-        self._done = {record.key: record for record in self.records if record.status != FAILED}
+        self._done = done_records(self.records)
         self._types = {pair: kind for record in self.records for pair, kind in _type_of(record)}
 
     def get(self, stage: str, arm: str, trial: int | None, seed: int) -> Record | None:
         """The record of a run that is done, or None."""
         return self._done.get(run_key(stage, arm, trial, seed))
+
+    @property
+    def done(self) -> Mapping[str, Record]:
+        """The records of the runs that are done, by key."""
+        return self._done
 
     def has(self, key: str) -> bool:
         """Whether the run of this key is done."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import EpochPoint, Feed, History, PastTrial, Runner, Task
@@ -22,6 +21,7 @@ from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace, objective_by_epoch
 from tune_bn.study.continuity import remember_data, require_same
+from tune_bn.study.done import confirmation_due
 from tune_bn.study.driver import read_driver_state
 from tune_bn.study.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outcomes
 from tune_bn.study.folder import StudyFolder
@@ -204,14 +204,7 @@ class Study:
 
     def _due(self, plan: Mapping[str, Any], failed: frozenset[str]) -> list[Task]:
         """The runs of the confirmation up to the next look; a failed one leaves its look waiting for a resume."""
-        seeds, metric, arms = plan["seeds"], plan["metric"], arms_of(plan)
-        scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms}
-        for arm in arms:
-            for seed in seeds:
-                run = self.recorder.get(CONFIRM, arm["arm"], arm["trial"], seed)
-                if run is not None:
-                    scores[arm["arm"]][seed] = run.scores[metric]
-        needed = standing(plan, scores).needed
+        seeds, metric = plan["seeds"], plan["metric"]
         return [
             Task(
                 CONFIRM,
@@ -225,7 +218,5 @@ class Study:
                 pair=pair_name(CONFIRM, seed),
                 beside=self.recorder.type_of_pair(CONFIRM, seed),
             )
-            for index, seed in enumerate(seeds)
-            for arm in arms
-            if index < needed[arm["arm"]]
+            for arm, seed in confirmation_due(plan, self.recorder.done)
         ]
