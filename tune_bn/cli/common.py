@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,7 +79,7 @@ def carry_out(
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
-    from tune_bn.cli.validate import check_surroundings, power_words
+    from tune_bn.cli.validate import check_surroundings
     from tune_bn.observers.mlflow.uri import check_store
     from tune_bn.service.jobs import VARIABLE
 
@@ -92,14 +93,13 @@ def carry_out(
 
     def opening() -> StudyFolder:
         begun.append(open_folder())
-        # Before anything is spent: a study that cannot find the gain in question need not begin.
-        say(f"power  {power_words(space)}")
         return begun[-1]
 
     stop = StopRequest()
     try:
         with stop.on_signals():
             require_writable(place)
+            sign_of_life(f"{source}: looking at data, networks, and where runs are tracked …")
             remarks: list[str] = []
             with naming(source):
                 check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
@@ -110,6 +110,7 @@ def carry_out(
             from tune_bn.observers.console.observer import ConsoleObserver
             from tune_bn.wiring import run_study
 
+            say(f"ray  {f'joining {address} …' if address else 'starting on this machine …'}")
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
             with naming(source), ConsoleObserver() as console:
                 verdict = run_study(opening, space, address=address, console=console, **stages)
@@ -139,6 +140,12 @@ def naming(source: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Print; where the reader of a pipe has gone (``| head``) nothing is wrong, and the exit status stays as it is."""
     print(text, flush=True)
+
+
+def sign_of_life(text: str) -> None:
+    """Tell a person who waits what is being done; a file or a program would take it for a result or an error."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
 
 
 def looks_of(text: str) -> list[int]:

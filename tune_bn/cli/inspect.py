@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, JsonOption, SetOption, app, existing_study, naming, say, shown
+from tune_bn.cli.common import (
+    DEFAULT_SPACE,
+    STUDIES,
+    JsonOption,
+    SetOption,
+    app,
+    existing_study,
+    naming,
+    say,
+    shown,
+    sign_of_life,
+)
 from tune_bn.errors import StudyError
 from tune_bn.records.commands import study_command
 from tune_bn.study.folder import require_writable
@@ -139,6 +150,7 @@ def _of_space(
         if any(override.partition("=")[0].strip() == place for override in overrides):
             given.setdefault(key, value)
 
+    sign_of_life(f"{loaded.model.arch}: loading the data, and trying the network …")
     with naming(source_words(path, overrides)):
         if checkpoint is not None:
             found = of_checkpoint(loaded, given, checkpoint, seed, _tell)

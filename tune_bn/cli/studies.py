@@ -30,6 +30,7 @@ from tune_bn.cli.common import (
     run,
     say,
     shown,
+    sign_of_life,
     study_name,
 )
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
@@ -43,14 +44,27 @@ from tune_bn.study.folder import StudyFolder, closed_studies, list_studies, new_
 def validate(
     space: SpaceOption = DEFAULT_SPACE,
     set_: SetOption = None,
+    trials: Annotated[int | None, typer.Option(help="As for search: short for --set budget.trials=N.")] = None,
     data: Annotated[
         bool, typer.Option("--data", help="Read every image as well; say which cannot be used or occur twice.")
     ] = False,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Time a few training steps on this machine. Default: where that takes less than ten seconds, and no "
+            "study in --output says how long such runs take.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = STUDIES,
 ) -> None:
     """Check a space file and its data; say what a search would cost. Starts nothing.
 
-    With --data every image that the space uses is decoded, as a search does before
-    it starts, and kept for that search in the cache of decoded images.
+    How long runs take is known from studies in --output whose runs cost the same,
+    else from a few steps that are timed here, else guessed. With --data every image
+    that the space uses is decoded, as a search does before it starts, and kept for
+    that search in the cache of decoded images.
     """
     from tune_bn.cli.validate import describe, describe_images
     from tune_bn.observers.console.observer import ConsoleObserver
@@ -58,9 +72,11 @@ def validate(
     from tune_bn.space.locate import find_space
 
     path = find_space(space)
-    loaded = load_space(path, set_ or [])
-    with naming(source_words(path, set_ or [])):
-        lines = [describe(loaded, path)]
+    overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
+    loaded = load_space(path, overrides)
+    sign_of_life(f"{path}: looking at the data, trying the networks, timing a few steps …")
+    with naming(source_words(path, overrides)):
+        lines = [describe(loaded, path, output=output, measure=measure)]
         if data:
             with ConsoleObserver() as console:
                 lines.append(describe_images(loaded, console.decoding))
@@ -266,7 +282,7 @@ def stop(
             names = study_command("status", folder.path, "--json")
             raise StudyError(
                 f"{folder.name}: its driver was told to stop and has not ended after {timeout:g} s; accepted: more "
-                f"patience (--timeout), or the end of the driver that {names} names"
+                f"patience (--timeout), or the end of its driver, which is shown by {names}"
             )
         time.sleep(0.2)
     to_go_on = resume_line(folder.path, None)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from tune_bn.protocols.runner import EpochPoint, Listener
 from tune_bn.records.record import Record
+
+
+def _never(config: Mapping[str, Any]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class StudyInfo:
     """What tells it from another study of the same name; empty: as :mod:`tune_bn.records.identity` finds it."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The identity of its data, as :mod:`tune_bn.records.provenance` has it."""
+    is_baseline: Callable[[Mapping[str, Any]], bool] = _never
+    """Whether a configuration is the baseline at its own nuisance values, and so no candidate."""
 
 
 class Observer(Listener, Protocol):

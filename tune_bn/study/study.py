@@ -77,6 +77,7 @@ class Study:
             versions=library_versions(*space.archs),
             study_id=identity.study_id,
             data=data or {},
+            is_baseline=space.is_baseline,
         )
         self.recorder = Recorder(folder, self.info, observer)
 
