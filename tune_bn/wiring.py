@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tune_bn.analysis.outcome import spoken
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import Interrupted
@@ -125,7 +126,7 @@ def run_study(
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             status, summary = "FINISHED", _summary(verdict)
-            log.note(f"verdict: {verdict['headline']}: {verdict['reason']}")
+            log.note(f"verdict: {spoken(verdict)}: {verdict['reason']}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"

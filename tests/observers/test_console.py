@@ -276,8 +276,8 @@ def test_a_silent_pipe_hears_after_a_minute_that_the_study_works(pipe: Screen) -
     pipe.observer.beat()
     pipe.observer.beat()
     assert pipe.lines[1:] == [
-        "search  0/8 runs; at work: trial 0 epoch 12/40, trial 1 epoch 0/40, trial 2 epoch 0/40, trial 3 epoch 0/40 and "
-        "2 more; 1:00 so far"
+        "search  0/8 runs; at work: trial 0 epoch 12/40, trial 1 epoch 0/40, trial 2 epoch 0/40, trial 3 epoch 0/40 "
+        "and 2 more; 1:00 so far"
     ]
     pipe.clock.now += 60
     pipe.observer.beat()

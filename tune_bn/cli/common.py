@@ -206,10 +206,16 @@ def require_budget(folder: StudyFolder, space: Any) -> None:
 
 
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
-    say(f"verdict: {verdict['headline']}")
+    from tune_bn.analysis.outcome import spoken
+    from tune_bn.cli.score_text import arms_table
+
+    say(f"verdict: {spoken(verdict)}")
     say(verdict["reason"])
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")
+    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("p_value") is not None]
+    if len(judged) > 1:
+        say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
     say(f"report:  {shown(folder.page_file)}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from tune_bn.report.blocks import PLOTS, Block, Heading, pictures_in
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.page import to_html
+from tune_bn.report.setup import trained
 from tune_bn.report.study import StudyFiles, load
 
 MARKDOWN_FILE, HTML_FILE = "report.md", "report.html"
@@ -21,6 +22,7 @@ def contents(study: StudyFiles) -> list[Block]:
     return [
         Heading(study.name, level=1),
         *results.headline(study),
+        *trained(study),
         *results.result(study),
         *process.stages(study),
         *process.early_order(study),

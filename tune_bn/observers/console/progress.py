@@ -147,7 +147,7 @@ def score_of(record: Record) -> tuple[str, float] | None:
 
 
 def standing(progress: Progress) -> list[str]:
-    """Who leads: in confirm the mean of every arm, before it the best candidate, and the baseline where it was tried."""
+    """Who leads: in confirm the mean of every arm, before it the best candidate, and the baseline where it ran."""
     if progress.stage == CONFIRM:
         return [f"{arm.label} {arm.mean:.2f} % (n={len(arm.scores)})" for arm in progress.arms]
     best, baseline = progress.best, progress.best_baseline
