@@ -25,7 +25,7 @@ from tune_bn.errors import (
 )
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.records.commands import STUDIES as STUDIES
-from tune_bn.records.commands import search_command
+from tune_bn.records.commands import in_output, search_command, study_command
 from tune_bn.records.commands import shown as shown
 from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
@@ -217,8 +217,28 @@ def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
     if len(judged) > 1:
         say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
     say(f"report:  {shown(folder.page_file)}")
+    for line in next_steps(folder, verdict):
+        say(f"next:    {line}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)
+
+
+def next_steps(folder: StudyFolder, verdict: dict[str, Any]) -> list[str]:
+    """What may be done with a verdict: in a few words, and as a line to be typed."""
+    if verdict["verdict"] == "invalid":
+        return [f"what the driver said: {study_command('logs', folder.path)}"]
+    ui = shlex.join(["tune_bn", "ui", *in_output(folder.path)])
+    steps = [
+        f"inside the BN layers: {study_command('inspect', folder.path)}",
+        f"the curves of every run, in MLflow: {ui}",
+    ]
+    seeds = [int(seed) for seed in verdict.get("seeds", ())]
+    if seeds and verdict["verdict"] != "supported" and not verdict.get("worse"):
+        fresh = f"seeds.confirm={{from: {max(seeds) + 1}, to: {max(seeds) + 2 * len(seeds)}}}"
+        words = ["tune_bn", "search", "--space", shown(folder.space_file), "--warm-start", folder.name]
+        line = shlex.join([*words, "--set", fresh, *in_output(folder.path)])
+        steps.append(f"a new study from its best, on {2 * len(seeds)} fresh seeds: {line}")
+    return steps
 
 
 def study_name(name: str, option: str = "--study") -> str:

@@ -181,6 +181,11 @@ def search(
 def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: AddressOption = None) -> None:
     """Select and confirm with the trials that the search has so far, then verify and report."""
     folder = existing_study(study, output)
+    if folder.is_locked:
+        raise StudyError(
+            f"STUDY: got {folder.name}, which a driver works on, and it selects and confirms by itself; accepted: a "
+            f"study that does not run, after {study_command('stop', folder.path)}"
+        )
 
     from tune_bn.study.study import Study
 

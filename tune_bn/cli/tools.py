@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -111,6 +112,8 @@ def ui(
     page = f"http://{address}/#/experiments"
     source = "" if named is None else f", named by {named.place},"
     typer.echo(f"MLflow UI of {shown(store)}{source} on {page} (Ctrl-C ends it)", err=True)
+    for name, number in _experiments(store):
+        typer.echo(f"runs of {name}: {page}/{number}/runs", err=True)
     artifacts = (output.absolute() / "mlartifacts").as_uri()
     # Its job service would start a pool of processes that nothing here uses.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
@@ -118,9 +121,30 @@ def ui(
     os.environ.pop(VARIABLE, None)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store]
     command += ["--artifacts-destination", artifacts, "--workers", "1"]
+    # A line for every request of the page would bury the address.
+    command += ["--uvicorn-opts", "--log-level warning"]
     # uvicorn, which MLflow starts, looks for modules in the current folder first: there may be a numpy.py.
     os.chdir("/")
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+
+
+def _experiments(store: str) -> list[tuple[str, str]]:
+    """Name and id of the newest experiments in an SQLite store that have runs; none of another store."""
+    from tune_bn.observers.mlflow.uri import sqlite_path
+
+    path = sqlite_path(store)
+    if path is None or not path.is_file():
+        return []
+    question = (
+        "SELECT e.name, e.experiment_id FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id "
+        "WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY MAX(r.start_time) DESC LIMIT 5"
+    )
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1)) as database:
+            return [(str(name), str(number)) for name, number in database.execute(question)]
+    except (sqlite3.Error, ValueError):
+        # The page lists them all the same.
+        return []
 
 
 def _servers(output: Path) -> list[str]:

@@ -57,11 +57,14 @@ th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; border-b
 th:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; white-space: normal; }
 tbody th { font-weight: normal; }
-figure { margin: 0 0 1.5rem; }
+figure { margin: 0 0 1.5rem; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; margin-top: .5rem; font-size: .9rem; color: #444; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .875em; }
 pre { overflow-x: auto; padding: .75rem 1rem; background: #f4f4f4; overflow-wrap: normal; }
+/* On a phone a picture scrolls rather than becoming illegible. */
+@media (max-width: 36rem) { figure img { max-width: none; width: 36rem; } figcaption { position: sticky; left: 0;
+  max-width: 100%; } }
 @media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .3rem .4rem; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }

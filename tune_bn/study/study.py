@@ -12,9 +12,11 @@ from functools import partial
 from typing import Any
 
 from tune_bn.analysis.plan import arms_of
+from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import EpochPoint, Feed, History, PastTrial, Runner, Task
 from tune_bn.protocols.sampler import Outcome, Sampler
+from tune_bn.records.commands import search_command
 from tune_bn.records.identity import settle
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, run_key
 from tune_bn.runners.checkpoint import CheckpointStore
@@ -25,6 +27,7 @@ from tune_bn.study.done import confirmation_due
 from tune_bn.study.driver import read_driver_state
 from tune_bn.study.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outcomes
 from tune_bn.study.folder import StudyFolder
+from tune_bn.study.learned import at_chance, validation_images
 from tune_bn.study.planning import locked_plan
 from tune_bn.study.selection import Selection
 from tune_bn.training.versions import commit, library_versions
@@ -181,10 +184,27 @@ class Study:
     def _select(self) -> Feed:
         selection = self.selection
         most = selection.most
+        self._require_learning()
         # Only where there are finalists: else a resume tries again what failed.
         self._end_search()
         self.observer.stage_started(SELECT, most, self._done(SELECT))
         return DueFeed(selection.due, self.recorder)
+
+    def _require_learning(self) -> None:
+        """End here where a selection, and the confirmation after it, would compare networks that all guess.
+
+        Raises:
+            StudyError: so it is, and the budget does not say to go on.
+        """
+        if self.space.budget.at_chance == "go_on":
+            return
+        images = validation_images(self.info.data)
+        if problem := at_chance(self.recorder.records, chance=self._chance, images=images):
+            line = search_command(self.folder.path, "--set", "budget.at_chance=go_on")
+            raise StudyError(
+                f"{self.folder.name}: {problem}. Nothing to select or confirm; accepted: a new study with more epochs "
+                f"(--set train.epochs={4 * self.space.train.epochs}), or, to go on all the same: {line}"
+            )
 
     def _done(self, stage: str) -> int:
         return sum(record.stage == stage and record.status != FAILED for record in self.recorder.records)
