@@ -234,7 +234,7 @@ def _numbers(row: Mapping[str, Any]) -> list[str]:
         *(f"{row['runs'][stage]['done']}/{row['runs'][stage]['planned']}" for stage in STAGES),
         f"{row['device_hours']:.2f}",
         "" if cost is None else f"{cost:.2f}",
-        "" if left is None else f"≤ {_duration(left)}",
+        "" if left is None else f"≤ {duration_words(left)}",
     ]
 
 
@@ -254,6 +254,7 @@ def _words(row: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _duration(seconds: float) -> str:
+def duration_words(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.4 h``."""
     minutes = round(seconds / 60)
     return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"

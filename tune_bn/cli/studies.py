@@ -248,6 +248,20 @@ def status(
         typer.echo(view.remark, err=True)
 
 
+@app.command("watch")
+def watch_study(study: StudyArgument, output: OutputOption = STUDIES) -> None:
+    """Watch one study on one screen: its trials as they learn, the landscape, the race, the pairs and their looks.
+
+    It reads the study's files alone: beside a running study, over ssh, or long
+    afterwards. Into a pipe or a file it prints the screen once. Ctrl-C ends it, and
+    nothing of the study.
+    """
+    from tune_bn.cli.watch import watch
+
+    with suppress(KeyboardInterrupt):
+        watch(lambda: existing_study(study, output))
+
+
 @app.command()
 def logs(
     study: StudyArgument,

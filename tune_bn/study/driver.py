@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tune_bn.errors import ClusterLost, Interrupted
@@ -26,7 +27,7 @@ from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import EpochPoint, Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.files import read_bytes, write_json
-from tune_bn.records.record import SEARCH, Record
+from tune_bn.records.record import CANDIDATE, SEARCH, Record
 from tune_bn.space.sections import Budget, Resources
 from tune_bn.study.folder import StudyFolder
 
@@ -39,6 +40,9 @@ _LOOK_SECONDS = 1.0
 """Between two looks for reasons to make it."""
 TO_GO_ON_VARIABLE, BATCH_JOB_VARIABLE = "TUNE_BN_TO_GO_ON", "TUNE_BN_BATCH_JOB"
 """Under a batch system: the command that goes on with the study, not `tune_bn search`, and the number of the job."""
+
+LIVE_FILE = "live.json"
+"""Courses of the tasks at work, as of the last heartbeat, for whoever watches."""
 
 WORKING, FINISHED, STOPPED, LOST, BROKEN = "working", "finished", "stopped", "lost", "failed"
 
@@ -150,6 +154,7 @@ class Driver(Observer):
         self._clock = clock
         self._lock = threading.RLock()
         self._tasks: dict[str, Task] = {}
+        self._courses: dict[str, dict[int, list[float]]] = {}
         self._last = clock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="driver", daemon=True)
@@ -254,6 +259,26 @@ class Driver(Observer):
         # A full disk is for the records to report: this file is worth no error.
         with suppress(OSError):
             write_json(self._folder.driver_file, asdict(self.state))
+            write_json(self._folder.path / LIVE_FILE, {"tasks": self._live()})
+
+    def _live(self) -> list[dict[str, Any]]:
+        """The tasks at work with their courses, as means over their seeds."""
+        with self._lock:
+            tasks = dict(self._tasks)
+            self._courses = {key: own for key, own in self._courses.items() if key in tasks}
+            courses = {key: [list(scores) for scores in own.values()] for key, own in self._courses.items()}
+        found = []
+        for key, task in tasks.items():
+            name = "trial" if task.arm == CANDIDATE else task.arm
+            found.append(
+                {
+                    "name": name if task.trial is None else f"{name} {task.trial}",
+                    "config": dict(task.overrides),
+                    "epochs": task.config.train.epochs,
+                    "scores": [fmean(parts) for parts in zip(*courses.get(key, ()), strict=False)],
+                }
+            )
+        return found
 
     # What the study tells.
 
@@ -274,7 +299,13 @@ class Driver(Observer):
             self._tasks[task.key] = task
 
     def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
-        """Only whole runs are counted."""
+        """Whole runs alone are counted; how far the others are is for who watches."""
+        with self._lock:
+            own = self._courses.setdefault(task.key, {})
+            for seed, points in curves.items():
+                known = {} if not points or points[0].epoch == 1 else dict(enumerate(own.get(seed, ()), start=1))
+                known |= {point.epoch: point.val_accuracy for point in points}
+                own[seed] = [known[epoch] for epoch in sorted(known)]
 
     def task_killed(self, task: Task) -> None:
         """The task gave its devices back."""
