@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tune_bn.cli.completion import InOrder, known_keys, known_spaces, known_studies
 from tune_bn.errors import (
     ConfigError,
     DataError,
@@ -30,23 +31,34 @@ from tune_bn.records.commands import shown as shown
 from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
 app = typer.Typer(
+    cls=InOrder,
     help="Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 SpaceOption = Annotated[
-    str, typer.Option("--space", help="Space file: a path, or a name in search_spaces/ or in the package.")
+    str,
+    typer.Option(
+        "--space",
+        help="Space file: a path, or a name in search_spaces/ or in the package.",
+        autocompletion=known_spaces,
+    ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.epochs=5.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, such as train.epochs=5.", autocompletion=known_keys
+    ),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", help="Folder of all studies.")]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to run on: auto, or HOST[:PORT]. Default: this machine.")
 ]
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.")]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.", autocompletion=known_studies),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 DEFAULT_SPACE = "digits.yaml"
