@@ -41,14 +41,14 @@ def curves(study: StudyFiles) -> Figure | None:
     for arm, stack in arms.items():
         place += arm not in _baselines(study)
         style = arm_style(0 if arm in _baselines(study) else place, candidates, _finding(study, arm))
+        name = f"{arm} (n = {len(stack)})"
         epochs, (mean, std) = np.arange(1, stack.shape[1] + 1), _mean_and_std(stack)
         band = std if banded else np.zeros_like(std)
         for axes in (whole, late):
-            axes.plot(epochs, mean, color=style.colour, linestyle=style.dashes, linewidth=style.width)
+            axes.plot(epochs, mean, color=style.colour, linestyle=style.dashes, linewidth=style.width, label=name)
             if banded:
                 axes.fill_between(epochs, mean - std, mean + std, color=style.colour, alpha=0.18, linewidth=0)
-        colour = GREY if style.colour == PALE else style.colour
-        ends.append((float(mean[-1]), f"{arm} (n = {len(stack)})", colour))
+        ends.append((float(mean[-1]), name, GREY if style.colour == PALE else style.colour))
         if len(mean) > half:
             lows.append(np.min((mean - band)[half:]))
             highs.append(np.max((mean + band)[half:]))
@@ -65,7 +65,7 @@ def curves(study: StudyFiles) -> Figure | None:
         bottom = max(min(lows), top - MOST_ENLARGED * max(float(np.median(ranges)), 0.02 * (top - min(lows))))
         margin = 0.04 * (top - bottom)
         late.set_ylim(bottom - margin, top + margin)
-        ends = [(value, name if value >= bottom else f"{name}, below", colour) for value, name, colour in ends]
+        ends = [(value, words if value >= bottom else f"{words}, below", colour) for value, words, colour in ends]
     for axes in (whole, late):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -129,7 +129,7 @@ def _landscape_1d(figure: Figure, study: StudyFiles, trials: Sequence[Trial], ke
         [trial.val_accuracy or 0.0 for trial in completed],
         facecolors="white",
         edgecolors="black",
-        label="trial that ran to its end",
+        label="completed",
         zorder=3,
         **_size(len(completed), 55),
     )

@@ -27,7 +27,9 @@ def shrinkage_figure(verdict: Verdict) -> Figure | None:
     baselines = {baseline_of(verdict, arm)["arm"]: arm["shrinkage"]["baseline"]["mean"] for arm in candidates}
     ends: list[tuple[float, str, str]] = []
     for name, mean in baselines.items():
-        axes.axhline(mean, color=BASELINE_STYLE.colour, linestyle=BASELINE_STYLE.dashes, linewidth=1.4)
+        axes.axhline(
+            mean, color=BASELINE_STYLE.colour, linestyle=BASELINE_STYLE.dashes, linewidth=1.4, label=f"{name}, confirm"
+        )
         ends.append((mean, f"{name}, confirm", BASELINE_STYLE.colour))
     for index, arm in enumerate(candidates, start=1):
         finding = "better" if arm.get("supported") else "worse" if arm.get("worse") else ""
@@ -42,6 +44,7 @@ def shrinkage_figure(verdict: Verdict) -> Figure | None:
             linewidth=style.width,
             marker=style.marker,
             markersize=6,
+            label=arm["arm"],
         )
         ends.append((list(known.values())[-1], arm["arm"], GREY if style.colour == PALE else style.colour))
     parts = {
