@@ -237,9 +237,6 @@ class Driver(Observer):
         """Why the study must stop now, in words; empty where it may go on."""
         state, budget = self.state, self._budget
         if self._folder.stop_file.exists():
-            # Where it cannot be removed, who starts the study the next time tries again.
-            with suppress(OSError):
-                self._folder.stop_file.unlink(missing_ok=True)
             return "tune_bn stop asked for it"
         return used_up(state, budget, self._resources)
 
@@ -257,9 +254,15 @@ class Driver(Observer):
 
     def _write(self) -> None:
         # A full disk is for the records to report: this file is worth no error.
+        state = self.state
         with suppress(OSError):
-            write_json(self._folder.driver_file, asdict(self.state))
+            write_json(self._folder.driver_file, asdict(state))
             write_json(self._folder.path / LIVE_FILE, {"tasks": self._live()})
+        if state.reason:
+            # Only now, since a driver may be killed between the two. Where it cannot be removed, who starts the study
+            # the next time tries again.
+            with suppress(OSError):
+                self._folder.stop_file.unlink(missing_ok=True)
 
     def _live(self) -> list[dict[str, Any]]:
         """The tasks at work with their courses, as means over their seeds."""
