@@ -136,13 +136,20 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: flo
         axes.annotate(
             plain(text),
             xy=(1.0, min(max(height, 0.0), 1.0)),
-            xytext=(1.05, place),
+            xytext=(1.05 if len(labels) <= 5 else 1.12, place),
             xycoords="axes fraction",
             textcoords="axes fraction",
             va="center",
             fontsize=9,
             color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
             annotation_clip=False,
         )
 
