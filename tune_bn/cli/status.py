@@ -24,6 +24,7 @@ from tune_bn.errors import TuneBNError
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.records.score import Score, read_score
 from tune_bn.space.space import Space
 from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
 from tune_bn.study.folder import StudyFolder
@@ -49,14 +50,14 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"study": folder.name, "folder": str(folder.path), "user": _owner(folder)}
     try:
-        space, records = folder.space(), folder.records.read()
+        space, records, score = folder.space(), folder.records.read(), read_score(folder.path)
     except TuneBNError as error:
         return row | {"state": "unreadable", "problem": str(error)}
     done = [record for record in records if record.status != FAILED]
     counts, plan = Counter(record.stage for record in done), planned(space)
     totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
     (verdict, headline), driver = _verdict(folder), read_driver_state(folder)
-    best, baseline = (_best(space, done, baseline=which) for which in (False, True))
+    best, baseline = (_best(space, done, score, baseline=which) for which in (False, True))
     state = _state(folder, verdict, driver)
     reached = next((stage for stage in reversed(STAGES) if counts[stage]), CONFIRM if space.claim.arms else SEARCH)
     hours = sum(record.duration_seconds for record in records) / 3600
@@ -117,16 +118,19 @@ def _seconds_left(
     return round(seconds / driver.running, 1)
 
 
-def _best(space: Space, records: Sequence[Record], *, baseline: bool) -> dict[str, Any] | None:
+def _best(space: Space, records: Sequence[Record], score: Score, *, baseline: bool) -> dict[str, Any] | None:
     """The best whole run of the search among the candidates, or among those that are the baseline or tune it."""
     search = [record for record in records if record.stage == SEARCH and record.status == COMPLETED]
     found = [
         record
         for record in search
-        if "val_accuracy" in record.scores and (record.arm != CANDIDATE or space.is_baseline(record.config)) == baseline
+        if score.has(record.scores) and (record.arm != CANDIDATE or space.is_baseline(record.config)) == baseline
     ]
-    best = max(found, key=lambda record: record.scores["val_accuracy"], default=None)
-    return None if best is None else {"config": dict(best.config), "val_accuracy": best.scores["val_accuracy"]}
+    best = max(found, key=lambda record: score.objective_of(record.scores), default=None)
+    if best is None:
+        return None
+    value = best.scores[score.validation]
+    return {"config": dict(best.config), score.validation: value, "words": score.value_words(value)}
 
 
 def _verdict(folder: StudyFolder) -> tuple[str | None, str | None]:
@@ -243,10 +247,8 @@ def _words(row: Mapping[str, Any]) -> list[str]:
         return [row["problem"]]
     best, baseline, found = row["best"], row["best_baseline"], []
     if best is not None:
-        beside = "" if baseline is None else f" (baseline: {baseline['val_accuracy']:.2f} %)"
-        found.append(
-            f"best candidate on validation: {best['val_accuracy']:.2f} % with {config_words(best['config'])}{beside}"
-        )
+        beside = "" if baseline is None else f" (baseline: {baseline['words']})"
+        found.append(f"best candidate on validation: {best['words']} with {config_words(best['config'])}{beside}")
     if row["reason"]:
         found.append(f"{row['state']}: {row['reason']}")
     if row["headline"]:

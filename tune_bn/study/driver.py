@@ -10,6 +10,7 @@ by nobody again. Durations are measured by a clock that does not jump.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -24,10 +25,11 @@ from typing import Any
 
 from tune_bn.errors import ClusterLost, Interrupted
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.files import read_bytes, write_json
 from tune_bn.records.record import CANDIDATE, SEARCH, Record
+from tune_bn.records.score import accuracy
 from tune_bn.space.sections import Budget, Resources
 from tune_bn.study.folder import StudyFolder
 
@@ -155,6 +157,7 @@ class Driver(Observer):
         self._lock = threading.RLock()
         self._tasks: dict[str, Task] = {}
         self._courses: dict[str, dict[int, list[float]]] = {}
+        self._score = accuracy()
         self._last = clock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="driver", daemon=True)
@@ -277,7 +280,7 @@ class Driver(Observer):
                 {
                     "name": name if task.trial is None else f"{name} {task.trial}",
                     "config": dict(task.overrides),
-                    "epochs": task.config.train.epochs,
+                    "epochs": task.steps,
                     "scores": [fmean(parts) for parts in zip(*courses.get(key, ()), strict=False)],
                 }
             )
@@ -287,6 +290,7 @@ class Driver(Observer):
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         """The state of the drivers before was read already."""
+        self._score = info.score
 
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         """A stage begins."""
@@ -301,14 +305,14 @@ class Driver(Observer):
             self._advance()
             self._tasks[task.key] = task
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """Whole runs alone are counted; how far the others are is for who watches."""
         with self._lock:
             own = self._courses.setdefault(task.key, {})
             for seed, points in curves.items():
-                known = {} if not points or points[0].epoch == 1 else dict(enumerate(own.get(seed, ()), start=1))
-                known |= {point.epoch: point.val_accuracy for point in points}
-                own[seed] = [known[epoch] for epoch in sorted(known)]
+                known = {} if not points or points[0].step == 1 else dict(enumerate(own.get(seed, ()), start=1))
+                known |= {point.step: point.metrics.get(self._score.validation, math.nan) for point in points}
+                own[seed] = [known[step] for step in sorted(known)]
 
     def task_killed(self, task: Task) -> None:
         """The task gave its devices back."""
@@ -322,7 +326,7 @@ class Driver(Observer):
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is no concern of the driver."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """A run is done, and with it its task."""
         with self._lock:
             self._advance()

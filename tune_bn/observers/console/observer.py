@@ -15,12 +15,12 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from tune_bn.analysis.plan import PLAN_FILE, design_of
+from tune_bn.analysis.plan import PLAN_FILE, design_of, score_of
 from tune_bn.analysis.wording import detectable_words
 from tune_bn.observers.console.progress import Progress, Running, standing
 from tune_bn.observers.console.view import duration_words, heartbeat_line, live_view, run_line
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.files import not_linked, writing
 from tune_bn.records.record import Record
 
@@ -86,6 +86,7 @@ class ConsoleObserver(Observer):
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         with self._lock:
             self._progress.study = info.folder.name
+            self._progress.score = info.score
             self._progress.is_baseline = info.is_baseline
             self._plan_known = (info.folder / PLAN_FILE).exists()
             for record in records:
@@ -111,7 +112,7 @@ class ConsoleObserver(Observer):
         """What is going to be claimed and, where that is news, what can be found, in two lasting lines."""
         self._end_stage()
         candidates, rule = plan["candidates"], plan.get("design")
-        spreads = [arm["selection"].get("val_accuracy_std") for arm in candidates if "selection" in arm]
+        spreads = [arm["selection"].get(f"{score_of(plan).validation}_std") for arm in candidates if "selection" in arm]
         known = [spread for spread in spreads if spread]
         looks = "" if rule is None else f", looks at {', '.join(map(str, rule['looks']))} pairs"
         arms = ", ".join(arm["arm"] for arm in candidates)
@@ -129,7 +130,7 @@ class ConsoleObserver(Observer):
         with self._lock:
             self._progress.running[task.key] = Running(task)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         with self._lock:
             if (running := self._progress.running.get(task.key)) is not None:
                 running.points |= {seed: points[-1] for seed, points in curves.items() if points}
@@ -138,7 +139,7 @@ class ConsoleObserver(Observer):
         with self._lock:
             self._progress.running.pop(task.key, None)
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         with self._lock:
             self._progress.finish(record)
             line = run_line(record, self._progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -183,7 +183,11 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         max_failures: int,
         warn: CheckpointWarning,
         pairs: Pairs | None = None,
+        versions: Callable[[Any], Mapping[str, str]] = lambda config: {},
+        step_words: str = "epoch",
     ) -> None:
+        self.versions = versions
+        self.step_words = step_words
         self.feed = feed
         self.listener = listener
         self.ledger = ledger
@@ -245,7 +249,10 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
                 self._fail(trial, f"out of memory, with the GPU to itself, on {message}", attempts)
         elif report is not None and (report.done or pruned_by is not None):
             curves = self.curves[trial.trial_id]
-            self._finish(trial, final_results(report.results, curves, pruned_by=pruned_by, attempts=attempts))
+            results = final_results(
+                report.results, curves, pruned_by=pruned_by, attempts=attempts, step=self.step_words
+            )
+            self._finish(trial, results)
         else:
             self._fail(trial, "it ended without a result", attempts)
 
@@ -270,7 +277,11 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         curves = self.curves.get(trial.trial_id, CurveBook())
         started_at = self.started_at.get(trial.trial_id, _now())
         task = self.ledger.tasks[trial.trial_id]
-        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at, lost=lost))
+        versions = self.versions(task.config)
+        results = failed_results(
+            task, error, curves, attempts=attempts, started_at=started_at, versions=versions, lost=lost
+        )
+        self._finish(trial, results)
 
     def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
         task = self._forget(trial)
