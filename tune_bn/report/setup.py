@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tune_bn.analysis.wording import config_words, value_words
+from tune_bn.analysis.wording import config_words, symbol, value_words
 from tune_bn.records.provenance import SPLITS
 from tune_bn.records.record import FAILED, SEARCH
-from tune_bn.report.blocks import Block, Bullets, Span, Strong
+from tune_bn.report.blocks import Block, Span, Strong, paragraph
 from tune_bn.report.cells import distinct
 from tune_bn.report.study import StudyFiles
 
@@ -23,9 +23,12 @@ def trained(study: StudyFiles) -> Iterator[Block]:
         "Baseline": config_words(study.baseline_config),
         "Device": _device(study),
     }
-    items: list[tuple[Span, ...]] = [(Strong(f"{name}: "), f"{words}.") for name, words in found.items() if words]
-    if items:
-        yield Bullets(tuple(items))
+    parts: list[Span] = []
+    for name, words in found.items():
+        if words:
+            parts += [Strong(f"{name}:"), f" {words}. "]
+    if parts:
+        yield paragraph(*parts)
 
 
 def _section(study: StudyFiles, name: str) -> Mapping[str, Any]:
@@ -79,7 +82,7 @@ def _searched(study: StudyFiles) -> str:
     trials = len(study.trials[SEARCH])
     if not search:
         return ""
-    keys = ", ".join(f"{key} ({_distribution(spec)})" for key, spec in search.items())
+    keys = ", ".join(f"{symbol(str(key))} ({_distribution(spec)})" for key, spec in search.items())
     return f"{keys}; {trials} trial{'' if trials == 1 else 's'}" if trials else keys
 
 

@@ -21,8 +21,8 @@ def contents(study: StudyFiles) -> list[Block]:
     """Every section that the study has data for, the verdict first."""
     return [
         Heading(study.name, level=1),
-        *results.headline(study),
         *trained(study),
+        *results.headline(study),
         *results.result(study),
         *process.stages(study),
         *process.early_order(study),
