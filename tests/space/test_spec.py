@@ -183,14 +183,14 @@ def test_c_alone_is_searched(search: dict[str, Any], point: dict[str, float]) ->
 
 def test_gamma_alone_is_searched() -> None:
     only_gamma = space(search={"gamma": {"uniform": [0.05, 0.5]}}, train={"c": 100})
-    assert [point["gamma"] for point in only_gamma.start_points()] == [0.05, 0.1, 0.25, 0.5]
+    assert [point["gamma"] for point in only_gamma.start_points()] == [0.1, 0.25, 0.5, 0.05]
     assert only_gamma.fixed_scientific == {"c": 100.0}
     assert only_gamma.run_config({"gamma": 0.1}).train.c == 100.0
 
 
 def test_the_paper_grid_is_tried_as_far_as_it_lies_in_the_range() -> None:
     points = space().start_points()
-    assert [point["gamma"] for point in points] == [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
+    assert [point["gamma"] for point in points] == [0.1, 0.25, 0.5, 0.05, 1.0, 0.75, 0.01]
     assert {point["c"] for point in points} == {100.0}
     assert space(search=LEAST["search"] | {"c": {"uniform": [1, 10]}}).start_points() == []
     assert space(sampler={"points": "none"}).start_points() == []
