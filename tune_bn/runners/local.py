@@ -37,6 +37,7 @@ class LocalRunner:
         device: torch.device | str = "cpu",
         checkpoints: Path | None = None,
         checkpoint_seconds: float = 60.0,
+        keep_weights: bool = False,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
         stop: StopRequest | None = None,
@@ -44,7 +45,9 @@ class LocalRunner:
         self.stop = stop or StopRequest()
         self.device = torch.device(device)
         self.dataset = dataset
-        self.options = WorkerOptions(checkpoints, checkpoint_seconds, fingerprint=dataset.sha256)
+        self.options = WorkerOptions(
+            checkpoints, checkpoint_seconds, fingerprint=dataset.sha256, keep_weights=keep_weights
+        )
         self.max_failures = max_failures
         self._warn = CheckpointWarning(checkpoints, warn)
         self._data: dict[bool, DeviceData] = {}

@@ -12,6 +12,7 @@ from typing import Any
 from tune_bn.protocols.runner import EpochPoint, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED, FAILED, PRUNED
 from tune_bn.records.files import sha256_of
+from tune_bn.records.record import CONFIRM
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.environment import precision_in_effect
@@ -34,6 +35,8 @@ class WorkerOptions:
     """Hash of the images. Only a task of the same configuration, seeds, images and code takes up a checkpoint."""
     milestones: tuple[int, ...] = ()
     """Epochs that must be reported on their own, because a scheduler decides there."""
+    keep_weights: bool = False
+    """Whether a run of the confirmation ends with a checkpoint, which its study keeps."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """What a runner knows of the place of its worker, for the environment of the records."""
 
@@ -119,6 +122,9 @@ class TaskWorker:
         if self.writer is not None and self.done:
             # Whoever hears that the task is done may discard its folder.
             self.writer.flush()
+            if self.options.keep_weights and self.task.stage == CONFIRM:
+                self._save(self.writer)
+                self.writer.flush()
         return self._report()
 
     def checkpoint(self) -> None:

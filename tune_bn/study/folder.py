@@ -53,6 +53,7 @@ class StudyFolder:
         self.journal = self.path / "optuna.journal"
         self.early_order = self.path / "early_order.json"
         self.checkpoints = self.path / "checkpoints"
+        self.weights = self.path / "weights"
         self.driver_file = self.path / "driver.json"
         self.stop_file = self.path / "stop"
         self.log_file = self.path / "driver.log"

@@ -82,7 +82,8 @@ class Study:
             data=data or {},
             is_baseline=space.is_baseline,
         )
-        self.recorder = Recorder(folder, self.info, observer)
+        keep = space.resources.keep_weights == "confirmed"
+        self.recorder = Recorder(folder, self.info, observer, keep_weights=keep)
 
     def run(self) -> None:
         """All stages; what is already done is not repeated."""

@@ -83,6 +83,8 @@ class RayOptions:
     ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
     max_failures: int = 3
     checkpoint_seconds: float = 60.0
+    keep_weights: bool = False
+    """Whether runs of the confirmation end with a checkpoint."""
     archs: Sequence[str] = ()
     """Networks that the trials may train; workers elsewhere are sent the modules of the user's among them."""
     init: Mapping[str, Any] = field(default_factory=dict)
@@ -327,6 +329,7 @@ class RayTuneRunner:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
+            keep_weights=self.options.keep_weights,
             fingerprint=self._fingerprint,
             milestones=stopping.milestones,
         )
