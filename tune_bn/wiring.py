@@ -80,6 +80,7 @@ def run_study(
         elastic=resources.elastic,
         max_failures=space.budget.max_failures,
         checkpoint_seconds=resources.checkpoint_seconds,
+        keep_weights=resources.keep_weights == "confirmed",
         code=trainer.code,
         init=ray_init or {},
         tell=console.warn,

@@ -12,6 +12,7 @@ from typing import Any
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED, FAILED, PRUNED, Run, Session
 from tune_bn.records.files import sha256_of
+from tune_bn.records.record import CONFIRM
 from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 
@@ -28,6 +29,8 @@ class WorkerOptions:
     """Least time between two reports, unless a milestone falls between them."""
     milestones: tuple[int, ...] = ()
     """Steps that must be reported on their own, because a scheduler decides there."""
+    keep_weights: bool = False
+    """Whether a run of the confirmation ends with a checkpoint, which its study keeps."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """What a runner knows of the place of its worker, for the environment of the records."""
     runs: Path | None = None
@@ -126,6 +129,9 @@ class TaskWorker:
         if self.writer is not None and self.done:
             # Whoever hears that the task is done may discard its folder.
             self.writer.flush()
+            if self.options.keep_weights and self.task.stage == CONFIRM:
+                self._save(self.writer)
+                self.writer.flush()
         return self._report()
 
     def checkpoint(self) -> None:

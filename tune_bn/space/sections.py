@@ -297,6 +297,12 @@ class Resources(Section):
         ge=0,
         le=LARGEST_COUNT,
     )
+    keep_weights: Literal["none", "confirmed"] = entry(
+        "none",
+        doc="`confirmed` keeps the weights of the last epoch of every confirmation run, in the study's folder "
+        "`weights/`, as far as its workers write there; `tune_bn inspect --checkpoint` opens them",
+        accepted="none | confirmed",
+    )
     checkpoint_seconds: float = entry(
         60, doc="least time between two checkpoints of a trial", accepted="a number > 0", gt=0, le=LARGEST_COUNT
     )

@@ -18,7 +18,7 @@ from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.diagnostics import to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.provenance import seen
-from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, PRUNED, SEARCH, Record, run_key
 from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
@@ -34,10 +34,19 @@ class Recorder:
     A run that failed is not done: a resume runs it again, and both records stay.
     """
 
-    def __init__(self, folder: StudyFolder, info: StudyInfo, observer: Observer, trainer: Trainer) -> None:
+    def __init__(
+        self,
+        folder: StudyFolder,
+        info: StudyInfo,
+        observer: Observer,
+        trainer: Trainer,
+        *,
+        keep_weights: bool = False,
+    ) -> None:
         self.folder = folder
         self.trainer = trainer
         self.score = trainer.score
+        self.keep_weights = keep_weights
         self.info = info
         self.observer = observer
         self.plan_sha256: str | None = None
@@ -84,7 +93,10 @@ class Recorder:
                 self._done[key] = record
                 self._types |= _type_of(record)
             self.observer.run_recorded(record, result.curve)
-        CheckpointStore(self.folder.checkpoints / task.key).discard()
+        store = CheckpointStore(self.folder.checkpoints / task.key)
+        if self.keep_weights and task.stage == CONFIRM and any(result.status == COMPLETED for result in results):
+            store.keep(self.folder.weights / f"{task.key}.pt")
+        store.discard()
 
     def _keep_diagnostics(self, task: Task, result: RunResult) -> None:
         if result.diagnostics is None:

@@ -55,6 +55,7 @@ class StudyFolder:
         self.checkpoints = self.path / "checkpoints"
         # Of trainers whose runs keep files of their own.
         self.runs = self.path / "runs"
+        self.weights = self.path / "weights"
         self.driver_file = self.path / "driver.json"
         self.stop_file = self.path / "stop"
         self.log_file = self.path / "driver.log"

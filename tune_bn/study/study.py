@@ -81,7 +81,8 @@ class Study:
             score=trainer.score,
             is_baseline=space.is_baseline,
         )
-        self.recorder = Recorder(folder, self.info, observer, trainer)
+        keep = space.resources.keep_weights == "confirmed"
+        self.recorder = Recorder(folder, self.info, observer, trainer, keep_weights=keep)
 
     def run(self) -> None:
         """All stages; what is already done is not repeated."""
