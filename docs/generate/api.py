@@ -113,15 +113,32 @@ def _docstring(item: Any) -> Iterator[str]:
 
 
 def _markdown(text: str) -> str:
-    """A docstring's text: literal blocks are Markdown's already, and tables become such blocks."""
+    """A docstring's text: literal blocks are Markdown's already, and tables become Markdown's."""
     blocks = text.split("\n\n")
     for index, block in enumerate(blocks):
-        if block.startswith("==="):
-            blocks[index] = "    " + block.replace("\n", "\n    ")
-            blocks[index] = re.sub(r"``(.+?)``", r"\1    ", blocks[index])
+        if block.lstrip().startswith("==="):
+            blocks[index] = _table(block)
         elif not block.startswith("    "):
             blocks[index] = _ROLE.sub(r"`\1`", block).replace("``", "`").replace("::", ":")
     return "\n\n".join(blocks)
+
+
+def _table(block: str) -> str:
+    """A table between rules of ``=``, whose runs are its columns."""
+    lines = [line.strip() if set(line.strip()) <= {"=", " "} else line for line in block.splitlines()]
+    indent = len(block) - len(block.lstrip())
+    rule, head, _, *rows, _ = lines
+    starts = [found.start() + indent for found in re.finditer("=+", rule)]
+    ends = [*starts[1:], None]
+
+    def cells(line: str) -> str:
+        found = (
+            line[start:end].strip().replace("``", "`").replace("|", "\\|")
+            for start, end in zip(starts, ends, strict=True)
+        )
+        return f"| {' | '.join(found)} |"
+
+    return "\n".join([cells(head), f"|{' --- |' * len(starts)}", *map(cells, rows)])
 
 
 if __name__ == "__main__":

@@ -79,5 +79,8 @@ def _run(arguments: list[str] | None) -> int:
         print(f"error: {missing}", file=sys.stderr)
         return 2
     except SystemExit as end:
+        # Click ends without a word. Where a verb was told to stop it has said what that means.
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0

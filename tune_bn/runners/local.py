@@ -35,6 +35,7 @@ class LocalRunner:
         checkpoints: Path | None = None,
         runs: Path | None = None,
         checkpoint_seconds: float = 60.0,
+        keep_weights: bool = False,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
         stop: StopRequest | None = None,
@@ -42,7 +43,7 @@ class LocalRunner:
         self.stop = stop or StopRequest()
         self.trainer = trainer
         self.place = Place(device)
-        self.options = WorkerOptions(checkpoints, checkpoint_seconds, runs=runs)
+        self.options = WorkerOptions(checkpoints, checkpoint_seconds, keep_weights=keep_weights, runs=runs)
         self.max_failures = max_failures
         self._warn = CheckpointWarning(checkpoints, warn)
         self._opened: Session | None = None

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tune_bn.errors import RecordError, RunnerError, TuneBNError, first_line, own_fault
+from tune_bn.records.commands import study_command
 from tune_bn.records.files import write_json
 from tune_bn.records.identity import is_copy
 from tune_bn.records.reading import read_as
@@ -147,7 +148,7 @@ class JobServer:
                 raise
             raise RunnerError(
                 f"the job server of this machine went away ({first_line(error)[:200]}), and with it the log of the job "
-                f"{job.submission_id}; tune_bn status says whether the study goes on; accepted: a head whose Ray runs"
+                f"{job.submission_id}; `tune_bn status` says whether the study goes on; accepted: a head whose Ray runs"
             ) from None
         if details.status == _STOPPED:
             return 130
@@ -222,7 +223,7 @@ def resume_interrupted(output: Path, server: JobServer) -> list[str]:
         if job.in_vain >= MOST_IN_VAIN:
             lines.append(
                 f"{folder.name}: {MOST_IN_VAIN} drivers in a row recorded nothing, so no other is started; "
-                f"tune_bn logs {folder.name} says more"
+                f"{study_command('logs', folder.path)} says more"
             )
             continue
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
+from tune_bn.records.commands import shown, study_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _FOLLOW_SECONDS = 0.5
 # Python makes the parents of a folder one within the other.
 _DEEPEST = 256
+
+_BEFORE_THE_PLAN = ("trials", "hours", "finalists", "race_error")
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
@@ -50,6 +53,7 @@ class StudyFolder:
         self.checkpoints = self.path / "checkpoints"
         # Of trainers whose runs keep files of their own.
         self.runs = self.path / "runs"
+        self.weights = self.path / "weights"
         self.driver_file = self.path / "driver.json"
         self.stop_file = self.path / "stop"
         self.log_file = self.path / "driver.log"
@@ -102,9 +106,22 @@ class StudyFolder:
                 f"--study: got {self.name}, which was made from another space (they differ in {changed}); accepted: "
                 "the same space, or another name"
             )
+        if not self.plan_file.exists():
+            return
+        for key in _BEFORE_THE_PLAN:
+            before, after = getattr(former.budget, key), getattr(space.budget, key)
+            if before != after:
+                raise StudyError(
+                    f"budget.{key}: got {_yaml_words(after)}, but {shown(self.plan_file)} was locked by a search with "
+                    f"{_yaml_words(before)}, and nothing is searched after that; accepted: {_yaml_words(before)}, or a "
+                    f"new study, which may begin with --warm-start {self.name}"
+                )
 
     def resumed(self, space: Space) -> StudyFolder:
-        """Go on with a study. Budget, resources and tracking may have changed, nothing that a result depends on."""
+        """Go on with a study. Budget, resources and tracking may have changed, nothing that a result depends on.
+
+        Once a plan is locked the budget of what lies before it may not change either: it would be of no effect.
+        """
         self.require()
         try:
             self._write_space(space, lambda: self.check_resume(space))
@@ -146,7 +163,8 @@ class StudyFolder:
             lock.acquire(timeout=1, poll_interval=0.05)
         except Timeout:
             raise StudyError(
-                f"{self.path}: another process works on this study; accepted: one at a time (tune_bn status shows it)"
+                f"{self.path}: another process works on this study; accepted: one at a time "
+                f"({study_command('status', self.path)} shows it, {study_command('stop', self.path)} ends it)"
             ) from None
         except OSError as error:
             raise _unwritable(self.path, error) from None
@@ -313,6 +331,10 @@ def last_written(folder: StudyFolder) -> float:
     """When a study's space or records were written last, in seconds since 1970."""
     # Not the lock: asking whether it is held touches it.
     return max(path.stat().st_mtime for path in (folder.space_file, folder.records.path) if path.exists())
+
+
+def _yaml_words(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _differences(former: Any, latter: Any, place: str = "") -> list[str]:

@@ -26,6 +26,7 @@ from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
+from tune_bn.records.commands import search_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.identity import renewed, settle, tracked_at
 from tune_bn.records.log import RecordLog
@@ -96,6 +97,7 @@ class MlflowObserver:
         self._writer = SqliteWriter(tracking_uri)
         self._store: MlflowStore | None = None
         self._own_id: str | None = None
+        self._folder = Path()
         self._live: dict[str, _LiveRun] = {}
         self._recorded: dict[str, tuple[Record, Sequence[Point]]] = {}
         self._tags: dict[str, str] = {}
@@ -112,6 +114,7 @@ class MlflowObserver:
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         """Start mirroring. ``records`` are not needed: the catch-up reads them from the study's folder."""
         apply(_SETTINGS)
+        self._folder = info.folder
         self._thread = threading.Thread(target=self._work, args=(info,), name="mlflow-observer", daemon=True)
         self._thread.start()
 
@@ -166,7 +169,7 @@ class MlflowObserver:
         if not self._delivered.is_set():
             self._warn(
                 f"MLflow at {shown(self._uri)} does not show everything of this study yet; nothing is lost: once it "
-                "can be used, the next start of the study (tune_bn search --resume) catches up"
+                f"can be used, {search_command(self._folder)} catches up"
             )
 
     # What the thread does.

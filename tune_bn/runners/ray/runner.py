@@ -66,6 +66,8 @@ class RayOptions:
     ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
     max_failures: int = 3
     checkpoint_seconds: float = 60.0
+    keep_weights: bool = False
+    """Whether runs of the confirmation end with a checkpoint."""
     code: Sequence[Path] = ()
     """Modules of the user's, which workers elsewhere are sent."""
     init: Mapping[str, Any] = field(default_factory=dict)
@@ -321,6 +323,7 @@ class RayTuneRunner:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
+            keep_weights=self.options.keep_weights,
             milestones=stopping.milestones,
             runs=self.runs,
         )
