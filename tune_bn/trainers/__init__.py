@@ -1,0 +1,1 @@
+"""Trainers of a user's own: a command line, and a function."""
