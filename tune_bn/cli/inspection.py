@@ -101,7 +101,7 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
     run = TrainingRun(config, DeviceData(dataset, device), record.seed)
     while not run.done and run.epochs < record.epochs:
         point = run.train_epoch()
-        say(f"epoch {point.epoch:>3}/{record.epochs}  val {point.val_accuracy:.2f} %")
+        say(f"epoch {point.step:>3}/{record.epochs}  val {point['val_accuracy']:.2f} %")
     recorded = record.scores["val_accuracy"]
     if run.val_accuracy != recorded:
         say(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tune_bn.protocols.runner import EpochPoint, Listener
+from tune_bn.protocols.runner import Listener, Point
 from tune_bn.records.record import Record
+from tune_bn.records.score import Score, accuracy
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class StudyInfo:
     """What tells it from another study of the same name; empty: as :mod:`tune_bn.records.identity` finds it."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The identity of its data, as :mod:`tune_bn.records.provenance` has it."""
+    score: Score = field(default_factory=accuracy)
+    """What its runs are scored by."""
 
 
 class Observer(Listener, Protocol):
@@ -48,7 +51,7 @@ class Observer(Listener, Protocol):
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The confirmation begins, or goes on, under this plan."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """One run is finished and on disk."""
 
     def artifacts_changed(self, paths: Sequence[Path]) -> None:

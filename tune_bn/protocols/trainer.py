@@ -27,7 +27,6 @@ __all__ = [
     "DIVERGED",
     "FAILED",
     "PRUNED",
-    "DeviceFullError",
     "Place",
     "Point",
     "PreemptedError",
@@ -72,10 +71,6 @@ class RunResult:
 class PreemptedError(Exception):
     """A run gives its task back, for no fault of its own: it begins again from its last saved state, and no failure is
     counted."""
-
-
-class DeviceFullError(Exception):
-    """A run does not fit the device beside others; it is tried again alone. The message names device and need."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +122,6 @@ class Run(Protocol):
 
         Raises:
             PreemptedError: it is to begin again elsewhere.
-            DeviceFullError: it does not fit beside others.
             Exception: it failed; the first line of the message is kept as the reason.
         """
 
@@ -153,9 +147,13 @@ class Run(Protocol):
 class Session(Protocol):
     """A trainer in a worker: what its runs share. Used by one thread."""
 
+    @property
+    def device(self) -> str:
+        """Onto which the tensors of a saved state are loaded, as :attr:`Place.device`."""
+
     def identity(self, config: Any) -> Mapping[str, Any]:
-        """What decides the result of a run beside its configuration and seed: versions, data, precision, kind of
-        device, code. JSON values. A saved state of another identity is not taken up."""
+        """What decides the result of a run beside its seed: configuration, versions, data, precision, kind of device,
+        code. JSON values. A saved state of another identity is not taken up."""
 
     def add_test(self, part: Any) -> None:
         """Take :attr:`Trainer.test_part`, before the first run that is asked for its test score."""
@@ -187,6 +185,9 @@ class Session(Protocol):
         Raises:
             ValueError: no such test score, or no test part, or the state is of another seed.
         """
+
+    def is_full(self, error: BaseException) -> bool:
+        """Whether a run raised this because the device has no room for it beside others: it is tried again alone."""
 
     def free(self) -> None:
         """Let go of all memory on the device: others may share it. The next run takes it again."""

@@ -7,23 +7,28 @@ that is shown to people is the score itself. Nothing but the standard library.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tune_bn.errors import ConfigError
+from tune_bn.errors import ConfigError, RecordError
+from tune_bn.records.files import read_bytes, write_json, writing
 
 MAX, MIN = "max", "min"
 GOALS = (MAX, MIN)
 BEST, LAST = "best", "last"
 MEAN_LAST = re.compile(r"mean_last\(([1-9][0-9]{0,5})\)")
 """``mean_last(k)``: the mean of the last k steps."""
-LARGEST = 1e300
-"""No score lies beyond it: differences and squares of scores must be numbers still."""
+LARGEST = 1e150
+"""No score lies beyond it: differences of scores and their squares must be numbers still."""
+SCORE_FILE = "score.json"
 
 PERCENT = "%"
 
@@ -81,8 +86,8 @@ class Score:
 
     @property
     def worst(self) -> float:
-        """The objective of a run that diverged; −∞ where it has no score."""
-        return -math.inf if self.diverged is None else self.objective(self.diverged)
+        """The objective of a run that diverged; below all others where it has no score."""
+        return -LARGEST if self.diverged is None else self.objective(self.diverged)
 
     def holds(self, value: Any) -> bool:
         """Whether a value is a number within the range."""
@@ -112,9 +117,13 @@ class Score:
         return found
 
     def objective_of(self, scores: Mapping[str, float]) -> float:
-        """The objective of a run that did not fail, by what its record keeps."""
+        """The objective of a run that did not fail, by what its record keeps; :attr:`worst` where it has no score."""
         value = scores.get(self.validation)
         return self.worst if value is None else self.objective(value)
+
+    def has(self, scores: Mapping[str, float]) -> bool:
+        """Whether a record keeps the validation score; that of a run that diverged may not."""
+        return self.validation in scores
 
     @property
     def words(self) -> str:
@@ -174,6 +183,35 @@ class Score:
             "diverged": self.diverged,
             "decimals": self.decimals,
         }
+
+
+def read_score(folder: Path) -> Score:
+    """The score of the study in a folder: as its ``score.json`` has it, and accuracy where there is none, as in studies
+    from before there were others.
+
+    Raises:
+        RecordError: the file cannot be read, or holds no score.
+    """
+    path = folder / SCORE_FILE
+    accepted = "the file as the study wrote it"
+    try:
+        return score_from(json.loads(read_bytes(path)))
+    except FileNotFoundError:
+        return accuracy()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); accepted: {accepted}") from None
+    except (ConfigError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a score ({error}); accepted: {accepted}") from None
+
+
+def write_score(folder: Path, score: Score) -> None:
+    """Write ``score.json`` where it does not say so already. Raises ``StudyError``."""
+    path = folder / SCORE_FILE
+    with suppress(RecordError):
+        if path.exists() and read_score(folder) == score:
+            return
+    with writing(path):
+        write_json(path, score.to_json())
 
 
 def accuracy(test: str = "test_accuracy", diverged: float | None = None) -> Score:

@@ -15,7 +15,7 @@ from tune_bn.analysis.early_order import EARLY_ORDER_FILE, Look, read_looks
 from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
 from tune_bn.errors import RecordError, SpecError, StudyError
-from tune_bn.records.curves import CurveLog, EpochPoint
+from tune_bn.records.curves import CurveLog, Point
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics
 from tune_bn.records.files import read_bytes
 from tune_bn.records.log import RecordLog
@@ -26,7 +26,7 @@ SPACE_FILE = "space.yaml"
 CURVES_FILE = "curves.jsonl"
 DIAGNOSTICS = "diagnostics"
 
-Curve = Sequence[EpochPoint]
+Curve = Sequence[Point]
 T = TypeVar("T")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from tune_bn.errors import ClusterLost, Interrupted
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.files import read_bytes, write_json
 from tune_bn.records.record import SEARCH, Record
@@ -255,7 +255,7 @@ class Driver(Observer):
             self._advance()
             self._tasks[task.key] = task
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """Only whole runs are counted."""
 
     def task_killed(self, task: Task) -> None:
@@ -270,7 +270,7 @@ class Driver(Observer):
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is no concern of the driver."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """A run is done, and with it its task."""
         with self._lock:
             self._advance()

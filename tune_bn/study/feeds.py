@@ -14,10 +14,12 @@ from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import RunResult, SchedulerConfig, Task
 from tune_bn.protocols.sampler import Outcome, Sampler
+from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.diagnostics import to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.provenance import seen
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace
@@ -31,8 +33,10 @@ class Recorder:
     A run that failed is not done: a resume runs it again, and both records stay.
     """
 
-    def __init__(self, folder: StudyFolder, info: StudyInfo, observer: Observer) -> None:
+    def __init__(self, folder: StudyFolder, info: StudyInfo, observer: Observer, trainer: Trainer) -> None:
         self.folder = folder
+        self.trainer = trainer
+        self.score = trainer.score
         self.info = info
         self.observer = observer
         self.plan_sha256: str | None = None
@@ -96,7 +100,7 @@ class Recorder:
             status=result.status,
             reason=result.reason,
             epochs=result.epochs,
-            epochs_planned=task.config.train.epochs,
+            epochs_planned=self.trainer.steps(task.config),
             scores=dict(result.scores),
             attempts=result.attempts,
             started_at=result.started_at,
@@ -123,25 +127,32 @@ def _type_of(record: Record) -> list[tuple[str, str]]:
     return [(pair_name(record.stage, record.seed), kind)]
 
 
-def trial_outcome(runs: Sequence[Any]) -> Outcome:
+def trial_outcome(runs: Sequence[Any], score: Score) -> Outcome:
     """What the runs of a trial, records or results, say of it: failed if one failed, pruned if one was stopped."""
     statuses = {run.status for run in runs}
     epoch = max(run.epochs for run in runs)
     if FAILED in statuses:
         return Outcome(FAILED, None, epoch, n=len(runs))
-    scores = [run.scores["val_accuracy"] for run in runs]
-    std = stdev(scores) if len(scores) > 1 else None
-    return Outcome(PRUNED if PRUNED in statuses else COMPLETED, fmean(scores), epoch, std, len(scores))
+    status = PRUNED if PRUNED in statuses else COMPLETED
+    if not all(score.has(run.scores) for run in runs):
+        return Outcome(status, None, epoch, n=len(runs))
+    found = [score.objective_of(run.scores) for run in runs]
+    std = stdev(found) if len(found) > 1 else None
+    return Outcome(status, fmean(found), epoch, std, len(found))
 
 
-def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int]) -> dict[int, Outcome]:
+def search_outcomes(
+    records: Sequence[Record], arm: str, seeds: Sequence[int], score: Score
+) -> dict[int, Outcome]:
     """Outcomes by trial number of the search trials of an arm whose every seed is recorded."""
     trials: dict[int, dict[int, Record]] = {}
     for record in records:
         if record.stage == SEARCH and record.arm == arm and record.trial is not None:
             trials.setdefault(record.trial, {})[record.seed] = record
     return {
-        trial: trial_outcome(list(runs.values())) for trial, runs in sorted(trials.items()) if set(runs) == set(seeds)
+        trial: trial_outcome(list(runs.values()), score)
+        for trial, runs in sorted(trials.items())
+        if set(runs) == set(seeds)
     }
 
 
@@ -234,7 +245,16 @@ class SearchFeed:
         overrides = self.space.normalized({**fixed, **proposal.overrides})
         config = self.space.run_config(overrides)
         self._fates[arm][proposal.trial] = _LOST if self._is_no_rival(arm, overrides) else _OPEN
-        return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search), may_stop=True)
+        return Task(
+            SEARCH,
+            arm,
+            proposal.trial,
+            overrides,
+            config,
+            tuple(self.space.seeds.search),
+            may_stop=True,
+            steps=self.recorder.trainer.steps(config),
+        )
 
     def spares(self, task: Task) -> bool:
         """See :class:`tune_bn.protocols.runner.Feed`."""
@@ -262,7 +282,7 @@ class SearchFeed:
         if self.grace is not None and self.grace.ended(task.arm, task.trial, results) and self.grace.said is not None:
             self.recorder.observer.early_order_seen(self.grace.said)
         self._fates[task.arm][task.trial] = self._fate(task.arm, task.overrides, results)
-        held, outcome = self._held[task.arm], trial_outcome(results)
+        held, outcome = self._held[task.arm], trial_outcome(results, self.recorder.score)
         held.append((task.trial, outcome))
         # A resume tries again what failed since anything of its arm came back well: the cause may have been mended.
         if outcome.status != FAILED:

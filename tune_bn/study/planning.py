@@ -20,9 +20,7 @@ from tune_bn.study.selection import Selection
 Arm = dict[str, Any]
 
 
-def locked_plan(
-    folder: StudyFolder, space: Space, info: StudyInfo, selection: Selection, num_classes: int
-) -> dict[str, Any]:
+def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: Selection) -> dict[str, Any]:
     """The plan of the study; made and locked where there is none yet.
 
     Raises:
@@ -51,8 +49,8 @@ def locked_plan(
             "baseline": baselines[0],
             **({"baselines": baselines[1:]} if len(baselines) > 1 else {}),
             "candidates": candidates,
-            "metric": claim.metric,
-            "direction": "maximize",
+            "metric": info.score.test,
+            "score": info.score.to_json(),
             "test": "paired_t_greater",
             "alpha": claim.alpha,
             "correction": "holm",
@@ -60,7 +58,6 @@ def locked_plan(
             **({} if rule is None else {"design": asdict(rule)}),
             "seeds": seeds.confirm,
             "used_seeds": _used_seeds(space),
-            "diverged": {"rule": claim.diverged, "score": 100.0 / num_classes},
             "commit": info.commit,
             "versions": dict(info.versions),
             "data": dict(info.data),

@@ -1,1 +1,1 @@
-"""Trainers of a user's own: a command line, and a function."""
+"""What trains the runs of a study: the built-in loop, a command line, a function."""

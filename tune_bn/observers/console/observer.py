@@ -20,7 +20,7 @@ from tune_bn.analysis.wording import detectable_words
 from tune_bn.observers.console.progress import Progress, Running, standing
 from tune_bn.observers.console.view import duration_words, live_view, run_line
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.files import not_linked, writing
 from tune_bn.records.record import Record
 
@@ -116,7 +116,7 @@ class ConsoleObserver(Observer):
         with self._lock:
             self._progress.running[task.key] = Running(task)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         with self._lock:
             if (running := self._progress.running.get(task.key)) is not None:
                 running.points |= {seed: points[-1] for seed, points in curves.items() if points}
@@ -125,7 +125,7 @@ class ConsoleObserver(Observer):
         with self._lock:
             self._progress.running.pop(task.key, None)
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         with self._lock:
             self._progress.finish(record)
             line = run_line(record, self._progress)

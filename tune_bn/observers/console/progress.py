@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import CANDIDATE, CONFIRM, DIVERGED, FAILED, PRUNED, Record
 
 
@@ -16,7 +16,7 @@ class Running:
     """A task at work, as far as its learning curves have come."""
 
     task: Task
-    points: dict[int, EpochPoint] = field(default_factory=dict)
+    points: dict[int, Point] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:

@@ -24,7 +24,7 @@ from tune_bn.errors import own_fault
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.identity import renewed, settle, tracked_at
 from tune_bn.records.log import RecordLog
@@ -57,7 +57,7 @@ class _LiveRun:
     task: Task
     seed: int
     started: int
-    points: list[tuple[EpochPoint, int]] = field(default_factory=list)
+    points: list[tuple[Point, int]] = field(default_factory=list)
     killed: bool = False
 
 
@@ -101,7 +101,7 @@ class MlflowObserver:
         self._store: MlflowStore | None = None
         self._own_id: str | None = None
         self._live: dict[str, _LiveRun] = {}
-        self._recorded: dict[str, tuple[Record, Sequence[EpochPoint]]] = {}
+        self._recorded: dict[str, tuple[Record, Sequence[Point]]] = {}
         self._tags: dict[str, str] = {}
         self._metrics: dict[str, float] = {}
         self._artifacts: dict[Path, None] = {}
@@ -128,7 +128,7 @@ class MlflowObserver:
         """Show one run per seed as running."""
         self._events.put(functools.partial(self._on_started, task, _now()))
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """Add points to the learning curves."""
         copy = {seed: tuple(points) for seed, points in curves.items()}
         self._events.put(functools.partial(self._on_progress, task, copy, _now()))
@@ -143,7 +143,7 @@ class MlflowObserver:
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is among the artifacts."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """Show one run as finished, with its scores and its whole curve."""
         self._events.put(functools.partial(self._on_recorded, record, tuple(curve)))
 
@@ -216,7 +216,7 @@ class MlflowObserver:
         for seed in task.seeds:
             self._live[task.run_key(seed)] = _LiveRun(task, seed, started=at)
 
-    def _on_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]], at: int) -> None:
+    def _on_progress(self, task: Task, curves: Mapping[int, Sequence[Point]], at: int) -> None:
         for seed, points in curves.items():
             if run := self._live.get(task.run_key(seed)):
                 run.points.extend((point, at) for point in points)
@@ -226,7 +226,7 @@ class MlflowObserver:
             if run := self._live.get(task.run_key(seed)):
                 run.killed = True
 
-    def _on_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def _on_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         self._live.pop(record.key, None)
         self._recorded[record.key] = (record, curve)
 

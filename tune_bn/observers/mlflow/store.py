@@ -21,7 +21,7 @@ from mlflow.utils.time import get_current_time_millis
 
 from tune_bn.observers.mlflow.uri import is_server
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, Record
 
 RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"
@@ -137,7 +137,7 @@ class MlflowStore:
             self._client.update_run(run.run_id, status=RUNNING)
             run.status, run.record_sha256 = RUNNING, ""
 
-    def log_points(self, task: Task, seed: int, points: Sequence[tuple[EpochPoint, int]]) -> None:
+    def log_points(self, task: Task, seed: int, points: Sequence[tuple[Point, int]]) -> None:
         """Add points of the learning curve, each with its time (ms), to a started run.
 
         Points that the store has are skipped. After a gap, points wait for the record: it brings the whole curve.
@@ -147,7 +147,7 @@ class MlflowStore:
         if fresh and fresh[0][0].epoch == run.epochs + 1:
             self._log(run, _curve_metrics(fresh), task.overrides, {}, epochs=fresh[-1][0].epoch)
 
-    def finish_run(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def finish_run(self, record: Record, curve: Sequence[Point]) -> None:
         """Show a run as its record says, with its whole curve."""
         tags, start = _record_tags(record), _to_milliseconds(record.started_at)
         end = start + round(1000 * record.duration_seconds)
@@ -257,7 +257,7 @@ def _run_tags(stage: str, arm: str, trial: int | None, seed: int, config: Mappin
     return tags | {name: str(value) for name, value in config.items() if name.partition(".")[0] in ("gamma", "c")}
 
 
-def _curve_metrics(points: Sequence[tuple[EpochPoint, int]]) -> list[Any]:
+def _curve_metrics(points: Sequence[tuple[Point, int]]) -> list[Any]:
     """Metrics of a curve. A value that is not finite is left out: charts cannot draw it, and the status tag says it."""
     return [
         Metric(name, float(value), at, point.epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -183,7 +183,9 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         max_failures: int,
         warn: CheckpointWarning,
         pairs: Pairs | None = None,
+        versions: Callable[[Any], Mapping[str, str]] = lambda config: {},
     ) -> None:
+        self.versions = versions
         self.feed = feed
         self.listener = listener
         self.ledger = ledger
@@ -270,7 +272,8 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         curves = self.curves.get(trial.trial_id, CurveBook())
         started_at = self.started_at.get(trial.trial_id, _now())
         task = self.ledger.tasks[trial.trial_id]
-        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at, lost=lost))
+        told = {"attempts": attempts, "started_at": started_at, "versions": self.versions(task.config), "lost": lost}
+        self._finish(trial, failed_results(task, error, curves, **told))
 
     def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
         task = self._forget(trial)
