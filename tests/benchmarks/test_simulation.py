@@ -24,7 +24,8 @@ from benchmarks.statistics.surrogates import (
 from tune_bn.errors import RunnerError
 from tune_bn.method.config import ModelConfig
 from tune_bn.paper import tables as paper
-from tune_bn.protocols.runner import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.records.curves import Point as CurvePoint
 from tune_bn.records.record import COMPLETED, PRUNED
 from tune_bn.training.config import RunConfig, TrainConfig
 
@@ -69,12 +70,12 @@ class Events(Quiet):
     def __init__(self) -> None:
         super().__init__()
         self.started: list[str] = []
-        self.points: dict[tuple[str, int], list[EpochPoint]] = {}
+        self.points: dict[tuple[str, int], list[CurvePoint]] = {}
 
     def task_started(self, task: Task) -> None:
         self.started.append(task.key)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[CurvePoint]]) -> None:
         for seed, points in curves.items():
             self.points.setdefault((task.key, seed), []).extend(points)
 

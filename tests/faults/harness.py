@@ -22,6 +22,8 @@ import yaml
 
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import FAILED, Record
+from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.training.versions import commit
 
 HERE = Path(__file__).parent
 COUNTING = "counting_network:network"
@@ -252,7 +254,7 @@ def run_undisturbed(folder: Path, content: Mapping[str, Any] = SPACE) -> Outcome
     os.environ[FOLDER] = str(place.counting)
     torch.set_num_threads(1)
     try:
-        run_in_process(place, lambda dataset, _: LocalRunner(dataset))
+        run_in_process(place, lambda dataset, _: LocalRunner(BuiltinTrainer(dataset)))
     finally:
         torch.set_num_threads(threads)
         os.environ.pop(FOLDER)
@@ -287,7 +289,8 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
         runner=runner,
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=observer or Follower(),
-        num_classes=dataset.num_classes,
+        trainer=BuiltinTrainer(dataset, archs=space.archs),
+        commit=commit(),
     )
     study.run()
 

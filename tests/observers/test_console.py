@@ -17,9 +17,10 @@ from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.errors import StudyError
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import Record
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.points import epoch_point
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 CONFIG = {"gamma": 0.2, "c": 100.0}
@@ -76,8 +77,8 @@ def task(trial: int, seeds: tuple[int, ...] = (101,)) -> Task:
     return Task("search", "candidate", trial, CONFIG, RunConfig(train=TrainConfig(epochs=40)), seeds)
 
 
-def point(epoch: int, val_accuracy: float) -> EpochPoint:
-    return EpochPoint(epoch, 1.0, 50.0, 1.0, val_accuracy, 0.1)
+def point(epoch: int, val_accuracy: float) -> Point:
+    return epoch_point(epoch, 1.0, 50.0, 1.0, val_accuracy, 0.1)
 
 
 class Screen:

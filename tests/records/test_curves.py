@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune_bn.errors import RecordError
-from tune_bn.records.curves import CurveLog, EpochPoint
+from tune_bn.records.curves import CurveLog
+from tune_bn.training.points import epoch_point
 
-POINT = EpochPoint(epoch=1, train_loss=2.0, train_accuracy=50.0, val_loss=1.0, val_accuracy=60.0, lr=0.1)
+POINT = epoch_point(epoch=1, train_loss=2.0, train_accuracy=50.0, val_loss=1.0, val_accuracy=60.0, lr=0.1)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Runner, Task
 from tune_bn.records.record import COMPLETED
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import train
@@ -122,7 +123,7 @@ def test_workers_of_this_machine_import_it_where_the_search_started(
         (folder / f"{name}.py").write_text("raise RuntimeError('a file of the current folder was imported')")
     connect(RayOptions(archs=ARCHS, init={"num_cpus": 2}))
     assert "py_modules" not in ray.get_runtime_context().runtime_env
-    check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
+    check_runs(RayTuneRunner(BuiltinTrainer(load_dataset(DATA)), RayOptions(max_concurrent=1)))
 
 
 def test_a_cluster_is_sent_the_module_or_the_package(
@@ -134,7 +135,7 @@ def test_a_cluster_is_sent_the_module_or_the_package(
     try:
         connect(RayOptions(address=cluster.address, archs=("resnet8", *ARCHS, "torchvision.models:resnet18")))
         assert len(ray.get_runtime_context().runtime_env["py_modules"]) == 3
-        check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
+        check_runs(RayTuneRunner(BuiltinTrainer(load_dataset(DATA)), RayOptions(max_concurrent=1)))
     finally:
         ray.shutdown()
         cluster.shutdown()

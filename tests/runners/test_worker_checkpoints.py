@@ -16,12 +16,13 @@ from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted
 from tune_bn.method.config import ModelConfig
-from tune_bn.protocols.runner import EpochPoint, RunResult, Task
+from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.records.record import COMPLETED, FAILED
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray.trainable import TASK, TaskTrainable
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import Step
@@ -239,7 +240,7 @@ class Listener:
     def task_started(self, task: Task) -> None:
         pass
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         if task.trial == self.trial:
             assert self.gate.begun.wait(60)
             raise self.error
@@ -249,7 +250,7 @@ class Listener:
 
 
 def local(dataset: Dataset, folder: Path) -> LocalRunner:
-    runner = LocalRunner(dataset, checkpoints=folder)
+    runner = LocalRunner(BuiltinTrainer(dataset), checkpoints=folder)
     runner.options = replace(options(folder), fingerprint=dataset.sha256)
     return runner
 

@@ -22,7 +22,7 @@ from tests.study.local_studies import CONTENT, Follower, study_in, tiny_dataset
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted
-from tune_bn.protocols.runner import EpochPoint, Feed, Listener, RunResult, Task
+from tune_bn.protocols.runner import Feed, Listener, Point, RunResult, Task
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.stopping import EarlyStopping
@@ -75,7 +75,7 @@ class Breaking:
         self.left = times
         train_epoch = TrainingRun.train_epoch
 
-        def breaking(run: TrainingRun) -> EpochPoint:
+        def breaking(run: TrainingRun) -> Point:
             if self.left and run.seed == seed and run.config.model.gamma == gamma and run.epochs == 1:
                 self.left -= 1
                 raise OSError("a disk hiccup")
@@ -196,7 +196,7 @@ def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_tor
 ) -> None:
     train_epoch = TrainingRun.train_epoch
 
-    def diverging(run: TrainingRun) -> EpochPoint:
+    def diverging(run: TrainingRun) -> Point:
         point = train_epoch(run)
         run.diverged = run.seed == 102 and run.config.model.gamma == GAMMAS[1] and run.epochs == 2
         return point

@@ -14,6 +14,7 @@ from tune_bn.analysis.plan import opponent
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, SEARCH, SELECT, Record
 from tune_bn.records.score import Score
 
+
 def shrinkage(candidate: Mapping[str, Any], records: Sequence[Record], score: Score) -> dict[str, Any] | None:
     """The candidate's validation score in each stage beside its baseline's, and what the gain lost on fresh seeds.
 

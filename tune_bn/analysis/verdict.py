@@ -116,7 +116,8 @@ def _compare(
     outcome = held.outcomes.get(arm["arm"])
     n = len(plan["seeds"]) if outcome is None else outcome.last.n
     candidate, baseline = (
-        np.array([score.objective(scores[name][seed]) for seed in plan["seeds"][:n]]) for name in (arm["arm"], opponent(arm))
+        np.array([score.objective(scores[name][seed]) for seed in plan["seeds"][:n]])
+        for name in (arm["arm"], opponent(arm))
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
     found: dict[str, Any] = {

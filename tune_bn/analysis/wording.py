@@ -204,7 +204,9 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     kind = kind_of_comparisons(verdict)
     names = [arm["against"].partition(".")[2] if kind == "settings" else arm["arm"] for arm in candidates]
     harm = harm_sentence(candidates, names, kind, lambda value: _effect_words(value, score, decimals))
-    sentence = f"{config_words(best['config'])} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
+    sentence = (
+        f"{config_words(best['config'])} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
+    )
     return f"{harm}The strongest: {sentence}" if harm else sentence
 
 

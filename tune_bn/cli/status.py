@@ -22,6 +22,7 @@ from tune_bn.errors import TuneBNError
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.records.score import Score, read_score
 from tune_bn.space.space import Space
 from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
 from tune_bn.study.folder import StudyFolder
@@ -51,13 +52,13 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"study": folder.name, "folder": str(folder.path), "user": _owner(folder)}
     try:
-        space, records = folder.space(), folder.records.read()
+        space, records, score = folder.space(), folder.records.read(), read_score(folder.path)
     except TuneBNError as error:
         return row | {"state": "unreadable", "problem": str(error)}
     done = [record for record in records if record.status != FAILED]
     counts, plan = Counter(record.stage for record in done), planned(space)
     totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
-    (verdict, headline), best, driver = _verdict(folder), _best(done), read_driver_state(folder)
+    (verdict, headline), best, driver = _verdict(folder), _best(done, score), read_driver_state(folder)
     state = _state(folder, verdict, driver)
     reached = next((stage for stage in reversed(STAGES) if counts[stage]), CONFIRM if space.claim.arms else SEARCH)
     hours = sum(record.duration_seconds for record in records) / 3600
@@ -71,7 +72,13 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
         "runs": {stage: {"done": counts[stage], "planned": totals[stage]} for stage in STAGES},
         "running": driver.running if state == "running" and driver is not None else 0,
         "failed": len(records) - len(done),
-        "best": None if best is None else {"config": dict(best.config), "val_accuracy": best.scores["val_accuracy"]},
+        "best": None
+        if best is None
+        else {
+            "config": dict(best.config),
+            score.validation: best.scores[score.validation],
+            "words": score.value_words(best.scores[score.validation]),
+        },
         "hours": round(hours, 4),
         "device_hours": round(device_hours, 4),
         "cost": None if price is None else round(device_hours * price, 4),
@@ -117,10 +124,10 @@ def _seconds_left(
     return round(seconds / driver.running, 1)
 
 
-def _best(records: Sequence[Record]) -> Record | None:
+def _best(records: Sequence[Record], score: Score) -> Record | None:
     search = [record for record in records if record.stage == SEARCH and record.status == COMPLETED]
-    scored = [record for record in search if "val_accuracy" in record.scores]
-    return max(scored, key=lambda record: record.scores["val_accuracy"], default=None)
+    scored = [record for record in search if score.has(record.scores)]
+    return max(scored, key=lambda record: score.objective_of(record.scores), default=None)
 
 
 def _verdict(folder: StudyFolder) -> tuple[str | None, str | None]:
@@ -214,7 +221,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
             row["study"],
             row["state"],
             *(f"{row['runs'][stage]['done']}/{row['runs'][stage]['planned']}" for stage in STAGES),
-            "" if best is None else f"{best['val_accuracy']:.2f} % with {config_words(best['config'])}",
+            "" if best is None else f"{best['words']} with {config_words(best['config'])}",
             f"{row['device_hours']:.2f}",
             "" if cost is None else f"{cost:.2f}",
             "" if left is None else f"≤ {_duration(left)}",

@@ -44,7 +44,7 @@ class Task:
     beside: str | None = None
     """The type of device that a finished run of its pair had, as its record says."""
     steps: int = 0
-    """Of a whole run, for those who show how far it is: epochs of the built-in loop. 0: nobody has asked its trainer."""
+    """Of a whole run, for those who show how far it is: epochs of the built-in loop. 0: nobody asked its trainer."""
 
     @property
     def key(self) -> str:

@@ -47,7 +47,8 @@ class CurveLog:
             StudyError: it cannot be written.
         """
         points = [
-            {STEP: point.step} | {name: _finite_or_null(value) for name, value in point.metrics.items()} for point in curve
+            {STEP: point.step} | {name: _finite_or_null(value) for name, value in point.metrics.items()}
+            for point in curve
         ]
         line = json.dumps({"run": key, "curve": points}, separators=(",", ":"), allow_nan=False) + "\n"
         with writing(self.path), open(self.path, "a+b", opener=not_linked) as handle:

@@ -60,6 +60,8 @@ class Score:
     worse than every other while candidates are chosen, and in the confirmation the verdict is invalid."""
     decimals: int | None = None
     """Decimals of a printed value; None: 2 of a percentage, else as many as a value takes for 4 digits."""
+    step: str = "epoch"
+    """What a step of its curve is called."""
 
     def __post_init__(self) -> None:
         for key in ("validation", "test"):
@@ -127,8 +129,14 @@ class Score:
 
     @property
     def words(self) -> str:
-        """``val_accuracy`` as ``val accuracy``."""
-        return self.validation.replace("_", " ")
+        """``val_accuracy`` as ``validation accuracy``."""
+        return f"{self.validation.replace('_', ' ')} ".replace("val ", "validation ", 1).strip()
+
+    @property
+    def at_words(self) -> str:
+        """What of a curve the validation score is: ``best epoch``, ``mean of the last 5 epochs``."""
+        window = MEAN_LAST.fullmatch(self.at)
+        return f"{self.at} {self.step}" if window is None else f"mean of the last {window[1]} {self.step}s"
 
     @property
     def range_words(self) -> str:
@@ -168,7 +176,7 @@ class Score:
 
     @property
     def axis_words(self) -> str:
-        """``val accuracy, %``, for an axis."""
+        """``validation accuracy, %``, for an axis."""
         return f"{self.words}, {self.unit}" if self.unit else self.words
 
     def to_json(self) -> dict[str, Any]:
@@ -182,6 +190,7 @@ class Score:
             "at": self.at,
             "diverged": self.diverged,
             "decimals": self.decimals,
+            "step": self.step,
         }
 
 
@@ -233,7 +242,7 @@ def score_from(content: Any) -> Score:
     keys = accuracy().to_json()
     if not isinstance(content, Mapping) or set(content) != set(keys):
         raise ConfigError("score", content, f"an object with exactly the keys {', '.join(keys)}")
-    for key in ("validation", "test", "goal", "unit", "at"):
+    for key in ("validation", "test", "goal", "unit", "at", "step"):
         if not isinstance(content[key], str):
             raise ConfigError(key, content[key], "text")
     ends = content["range"]
@@ -246,5 +255,5 @@ def score_from(content: Any) -> Score:
     if decimals is not None and not (type(decimals) is int and 0 <= decimals <= 12):
         raise ConfigError("decimals", decimals, "an integer from 0 to 12, or null")
     low, high = ends
-    named = {key: content[key] for key in ("validation", "test", "goal", "unit", "at", "diverged", "decimals")}
+    named = {key: content[key] for key in ("validation", "test", "goal", "unit", "at", "diverged", "decimals", "step")}
     return Score(low=low, high=high, **named)

@@ -81,7 +81,8 @@ class LocalRunner:
                         stopped = stopping.stops(task, report.objectives, done=report.done)
                         if report.done or stopped:
                             by = stopping.name if stopped else None
-                            return final_results(report.results, curves, pruned_by=by, attempts=attempt)
+                            word = self.trainer.score.step
+                            return final_results(report.results, curves, pruned_by=by, attempts=attempt, step=word)
             except (KeyboardInterrupt, Interrupted):
                 listener.task_killed(task)
                 raise Interrupted(self.stop.reason or INTERRUPTED) from None

@@ -211,13 +211,13 @@ class CurveBook:
 
 
 def final_results(
-    results: Sequence[RunResult], curves: CurveBook, *, pruned_by: str | None, attempts: int
+    results: Sequence[RunResult], curves: CurveBook, *, pruned_by: str | None, attempts: int, step: str = "epoch"
 ) -> list[RunResult]:
     """The results of a task's last report, completed with what the driver knows: curves, attempts, early stopping."""
     final = []
     for result in results:
         if pruned_by is not None and result.status == COMPLETED:
-            reason = f"stopped by {pruned_by} after epoch {result.epochs}"
+            reason = f"stopped by {pruned_by} after {step} {result.epochs}"
             result = replace(result, status=PRUNED, reason=reason)
         final.append(replace(result, curve=curves.curve(result.seed), attempts=attempts))
     return final

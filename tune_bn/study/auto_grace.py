@@ -35,7 +35,9 @@ def objective_by_epoch(runs: Sequence[tuple[str, Sequence[Point]]], score: Score
         score: what they are scored by.
     """
     seeds = [
-        score.objectives([point.metrics.get(score.validation, math.nan) for point in curve], diverged=status == DIVERGED)
+        score.objectives(
+            [point.metrics.get(score.validation, math.nan) for point in curve], diverged=status == DIVERGED
+        )
         for status, curve in runs
     ]
     return dict(enumerate(map(fmean, zip_longest(*seeds, fillvalue=score.worst)), start=1))

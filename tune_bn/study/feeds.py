@@ -141,9 +141,7 @@ def trial_outcome(runs: Sequence[Any], score: Score) -> Outcome:
     return Outcome(status, fmean(found), epoch, std, len(found))
 
 
-def search_outcomes(
-    records: Sequence[Record], arm: str, seeds: Sequence[int], score: Score
-) -> dict[int, Outcome]:
+def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int], score: Score) -> dict[int, Outcome]:
     """Outcomes by trial number of the search trials of an arm whose every seed is recorded."""
     trials: dict[int, dict[int, Record]] = {}
     for record in records:

@@ -16,8 +16,8 @@ from tune_bn.analysis.plan import arms_of
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Feed, History, PastTrial, Point, Runner, Task
 from tune_bn.protocols.sampler import Outcome, Sampler
-from tune_bn.records.identity import settle
 from tune_bn.protocols.trainer import Trainer
+from tune_bn.records.identity import settle
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, run_key
 from tune_bn.records.score import write_score
 from tune_bn.runners.checkpoint import CheckpointStore

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from tune_bn.data.dataset import Dataset, Split, load_dataset
 from tune_bn.data.cache import Progress
 from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, Split, load_dataset
 from tune_bn.method.user_network import is_user_network, source_trees
 from tune_bn.protocols.trainer import Place, RunResult
 from tune_bn.records.curves import Point

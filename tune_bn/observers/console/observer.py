@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from tune_bn.analysis.plan import design_of
+from tune_bn.analysis.plan import design_of, score_of
 from tune_bn.analysis.wording import detectable_words
 from tune_bn.observers.console.progress import Progress, Running, standing
 from tune_bn.observers.console.view import duration_words, live_view, run_line
@@ -80,6 +80,7 @@ class ConsoleObserver(Observer):
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         with self._lock:
             self._progress.study = info.folder.name
+            self._progress.score = info.score
             for record in records:
                 self._progress.add(record)
 
@@ -100,7 +101,7 @@ class ConsoleObserver(Observer):
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """What is going to be claimed, and what can be found, in two lasting lines."""
         candidates, rule = plan["candidates"], plan.get("design")
-        spreads = [arm["selection"].get("val_accuracy_std") for arm in candidates if "selection" in arm]
+        spreads = [arm["selection"].get(f"{score_of(plan).validation}_std") for arm in candidates if "selection" in arm]
         known = [spread for spread in spreads if spread is not None]
         looks = "" if rule is None else f", looks at {', '.join(map(str, rule['looks']))} pairs"
         arms = ", ".join(arm["arm"] for arm in candidates)

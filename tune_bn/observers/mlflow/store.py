@@ -27,9 +27,6 @@ from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, Record
 RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"
 RUN_STATUS = {COMPLETED: FINISHED, PRUNED: FINISHED, DIVERGED: FINISHED, FAILED: "FAILED"}
 
-_CURVE_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
-# The score and the curve would otherwise share one metric, and the score would show up as a further epoch.
-_SCORE_METRICS = {"val_accuracy": "best_val_accuracy"}
 # MLflow takes 1000 items a call, tags and params included.
 _METRICS_PER_CALL = 850
 _RUNS_PER_PAGE = 1000
@@ -143,7 +140,7 @@ class MlflowStore:
         Points that the store has are skipped. After a gap, points wait for the record: it brings the whole curve.
         """
         run = self._runs[task.run_key(seed)]
-        fresh = [(point, at) for point, at in points if point.epoch > run.epochs]
+        fresh = [(point, at) for point, at in points if point.step > run.epochs]
         if fresh and fresh[0][0].epoch == run.epochs + 1:
             self._log(run, _curve_metrics(fresh), task.overrides, {}, epochs=fresh[-1][0].epoch)
 
@@ -156,15 +153,19 @@ class MlflowStore:
             run, tags = self._create_run(record.key, tags, start), {}
         # No one saw when an epoch ended: spread them evenly. Equal times let the store drop a point that is sent twice.
         step = (end - start) / max(record.epochs, 1)
-        points = [(point, start + round(step * point.epoch)) for point in curve if point.epoch > run.epochs]
-        scores = [
-            Metric(_SCORE_METRICS.get(name, name), value, end, 0) for name, value in sorted(record.scores.items())
-        ]
-        epochs = max([run.epochs, *(point.epoch for point, _ in points)])
+        points = [(point, start + round(step * point.step)) for point in curve if point.step > run.epochs]
+        scores = [Metric(self._metric_of(name), value, end, 0) for name, value in sorted(record.scores.items())]
+        epochs = max([run.epochs, *(point.step for point, _ in points)])
         tags["record_sha256"] = record.sha256
         self._log(run, _curve_metrics(points) + scores, record.config, tags, epochs=epochs)
         self._terminate(run, RUN_STATUS[record.status], end)
         run.record_sha256 = record.sha256
+
+    def _metric_of(self, score: str) -> str:
+        """The metric of a score: ``best_val_accuracy``. It and the curve would otherwise share one, and the score would
+        show up as a further step."""
+        own = self._info.score
+        return f"{own.at.partition('(')[0]}_{score}" if score == own.validation else score
 
     def kill_run(self, key: str) -> None:
         """Show a run that is not running any more, and has no record, as killed."""
@@ -260,10 +261,10 @@ def _run_tags(stage: str, arm: str, trial: int | None, seed: int, config: Mappin
 def _curve_metrics(points: Sequence[tuple[Point, int]]) -> list[Any]:
     """Metrics of a curve. A value that is not finite is left out: charts cannot draw it, and the status tag says it."""
     return [
-        Metric(name, float(value), at, point.epoch)
+        Metric(name, float(value), at, point.step)
         for point, at in points
-        for name in _CURVE_METRICS
-        if math.isfinite(value := getattr(point, name))
+        for name, value in point.metrics.items()
+        if math.isfinite(value)
     ]
 
 

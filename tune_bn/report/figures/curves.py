@@ -16,13 +16,17 @@ from tune_bn.report.study import Curve, StudyFiles
 
 
 def curves(study: StudyFiles) -> Figure | None:
-    """Mean ± std over seeds of the validation accuracy per epoch, for the confirmed arms; the second half enlarged."""
+    """Mean ± std over seeds of the validation score per step, for the confirmed arms; the second half enlarged."""
     by_arm: dict[str, list[Curve]] = {}
     for record in study.records:
         if record.stage == CONFIRM and study.curves.get(record.key):
             by_arm.setdefault(record.arm, []).append(study.curves[record.key])
     planned = [] if study.plan is None else [arm["arm"] for arm in arms_of(study.plan)]
-    arms = {arm: _stack(by_arm[arm]) for arm in [*planned, *sorted(set(by_arm) - set(planned))] if arm in by_arm}
+    arms = {
+        arm: _stack(by_arm[arm], study.score.validation)
+        for arm in [*planned, *sorted(set(by_arm) - set(planned))]
+        if arm in by_arm
+    }
     arms = {arm: stack for arm, stack in arms.items() if stack.shape[1] > 1}
     if not arms:
         return None
@@ -41,10 +45,10 @@ def curves(study: StudyFiles) -> Figure | None:
             if len(arms) <= FEW_ARMS + 1:
                 axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
         band = std if len(arms) <= FEW_ARMS + 1 else np.zeros_like(std)
-        low.append(np.min((mean - band)[half:], initial=100.0))
-        high.append(np.max((mean + band)[half:], initial=0.0))
+        low.append(np.min((mean - band)[half:], initial=np.inf))
+        high.append(np.max((mean + band)[half:], initial=-np.inf))
     spread = "mean ± std" if len(arms) <= FEW_ARMS + 1 else "mean"
-    whole.set_ylabel(f"validation accuracy, % ({spread})")
+    whole.set_ylabel(f"{study.score.axis_words} ({spread})")
     whole.set_xlim(1, last)
     whole.set_title("whole course", loc="left", fontsize=10)
     late.set_title("second half, enlarged", loc="left", fontsize=10)
@@ -53,20 +57,20 @@ def curves(study: StudyFiles) -> Figure | None:
     if min(low) < max(high):
         late.set_ylim(min(low), max(high))
     for axes in (whole, late):
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(study.score.step)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(axes)
     legend_below(figure, whole, columns=min(len(arms), 4))
     return figure
 
 
-def _stack(runs: Sequence[Curve]) -> NDArray[np.float64]:
-    """Validation accuracies, shape (runs, epochs), up to the first epoch for which no run has a finite value."""
+def _stack(runs: Sequence[Curve], metric: str) -> NDArray[np.float64]:
+    """Values of a metric, shape (runs, epochs), up to the first epoch for which no run has a finite value."""
     length = max(len(run) for run in runs)
     stack = np.full((len(runs), length), np.nan)
     for row, run in zip(stack, runs, strict=True):
         for index, point in enumerate(run):
-            row[index] = point.val_accuracy
+            row[index] = point.metrics.get(metric, np.nan)
     reached = np.isfinite(stack).any(axis=0)
     return stack[:, : length if reached.all() else int(np.argmin(reached))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from tune_bn.analysis.plan import opponent
 from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
 from tune_bn.records.record import BASELINE, CANDIDATE, DIVERGED, PRUNED, SEARCH
+from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import name_without, setting_of
 from tune_bn.report.figures.canvas import (
     BLUE,
@@ -29,7 +31,6 @@ from tune_bn.report.figures.canvas import (
 from tune_bn.report.study import StudyFiles, Trial
 
 LABELS = {"gamma": r"initial BN scale $\gamma$", "c": r"$c$, divisor of the learning rate of $\gamma$"}
-SCORE_LABEL = "validation accuracy, % (best epoch)"
 RINGS = (VERMILION, GREEN, PURPLE)
 _STOPPED: Mapping[str, dict[str, Any]] = {
     PRUNED: {"facecolors": "none", "edgecolors": GREY},
@@ -40,12 +41,12 @@ MANY = 1000
 
 
 def landscape(study: StudyFiles) -> Figure | None:
-    """Trials over γ and c, coloured by validation accuracy; over one of them where the other was not searched.
+    """Trials over γ and c, coloured by their validation score; over one of them where the other was not searched.
 
     Returns None where no trial has a score.
     """
     trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
-    scored = [trial for trial in trials if trial.val_accuracy is not None]
+    scored = [trial for trial in trials if trial.score is not None]
     if not scored:
         return None
     axes_keys = _axes_keys(scored)
@@ -78,25 +79,29 @@ def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequenc
     first, second = keys
     completed = [trial for trial in trials if trial.status not in _STOPPED]
     # The best are drawn last, on top.
-    completed.sort(key=lambda trial: trial.val_accuracy or 0.0)
+    score = study.score
+    completed.sort(key=lambda trial: score.worst if trial.score is None else score.objective(trial.score))
     if completed:
-        colours = np.array([trial.val_accuracy for trial in completed], dtype=float)
+        colours = np.array([trial.score for trial in completed], dtype=float)
         # One bad trial must not flatten the colours of all the others.
-        floor = max(colours.min(), np.median(colours) - 3 * (colours.max() - np.median(colours)) - 0.5)
+        good = colours if score.higher_is_better else -colours
+        least = 0.5 if score.unit == PERCENT else 0.0
+        floor = max(good.min(), np.median(good) - 3 * (good.max() - np.median(good)) - least)
+        ends = {"vmin": floor} if score.higher_is_better else {"vmax": -floor}
         points = axes.scatter(
             [trial.config[first] for trial in completed],
             [trial.config[second] for trial in completed],
             c=colours,
-            cmap="cividis",
-            vmin=floor,
+            cmap="cividis" if score.higher_is_better else "cividis_r",
             edgecolors="black",
             label="completed",
             zorder=3,
+            **ends,
             **_size(len(completed), 75),
         )
-        extend = "min" if colours.min() < floor else "neither"
+        extend = "neither" if good.min() >= floor else "min" if score.higher_is_better else "max"
         bar = figure.colorbar(points, ax=axes, extend=extend, pad=0.02)
-        bar.set_label(SCORE_LABEL)
+        bar.set_label(_label(score))
         bar.outline.set_visible(False)
     for status, style in _STOPPED.items():
         some = [trial for trial in trials if trial.status == status]
@@ -113,10 +118,10 @@ def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: s
         return [float(trial.config[key] if key else trial.number or 0) for trial in some]
 
     completed = [trial for trial in trials if trial.status not in _STOPPED]
-    accuracies = [trial.val_accuracy or 0.0 for trial in completed]
+    scores = [math.nan if trial.score is None else trial.score for trial in completed]
     axes.scatter(
         places(completed),
-        accuracies,
+        scores,
         color=BLUE,
         edgecolors="black",
         label="completed",
@@ -132,7 +137,7 @@ def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: s
             axes.scatter(
                 places(some), heights, transform=floor, label=status, zorder=2, **_size(len(some), 45), **style
             )
-    axes.set_ylabel(SCORE_LABEL)
+    axes.set_ylabel(_label(study.score))
     axes.margins(y=0.15)
     if key is None:
         axes.set_xlabel("trial")
@@ -146,6 +151,10 @@ def _landscape_1d(axes: Axes, study: StudyFiles, trials: Sequence[Trial], key: s
                 float(_value(config, key)), color=colour, linestyle=dashes, linewidth=1.3, label=plain(name), zorder=1
             )
     _scale(axes, "x", key, study, trials)
+
+
+def _label(score: Score) -> str:
+    return f"{score.axis_words} ({score.at_words})"
 
 
 def _size(points: int, usual: float) -> dict[str, Any]:

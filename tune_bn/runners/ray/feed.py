@@ -184,8 +184,10 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         warn: CheckpointWarning,
         pairs: Pairs | None = None,
         versions: Callable[[Any], Mapping[str, str]] = lambda config: {},
+        step_words: str = "epoch",
     ) -> None:
         self.versions = versions
+        self.step_words = step_words
         self.feed = feed
         self.listener = listener
         self.ledger = ledger
@@ -247,7 +249,10 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
                 self._fail(trial, f"out of memory, with the GPU to itself, on {message}", attempts)
         elif report is not None and (report.done or pruned_by is not None):
             curves = self.curves[trial.trial_id]
-            self._finish(trial, final_results(report.results, curves, pruned_by=pruned_by, attempts=attempts))
+            results = final_results(
+                report.results, curves, pruned_by=pruned_by, attempts=attempts, step=self.step_words
+            )
+            self._finish(trial, results)
         else:
             self._fail(trial, "it ended without a result", attempts)
 

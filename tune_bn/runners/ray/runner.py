@@ -273,7 +273,15 @@ class RayTuneRunner:
     ) -> None:
         ledger = searcher.ledger
         callback = FeedCallback(
-            feed, listener, ledger, stopping, self.options.max_failures, self._warn, pairs, self.trainer.versions
+            feed,
+            listener,
+            ledger,
+            stopping,
+            self.options.max_failures,
+            self._warn,
+            pairs,
+            versions=self.trainer.versions,
+            step_words=self.trainer.score.step,
         )
         tuner = Tuner(
             self._trainable(stopping),

@@ -47,9 +47,7 @@ def key_of(stored: str) -> str:
     return stored.partition(_GIVEN)[0]
 
 
-def open_study(
-    journal: Path, name: str, distributions: Mapping[str, Distribution], goal: str = MAX
-) -> optuna.Study:
+def open_study(journal: Path, name: str, distributions: Mapping[str, Distribution], goal: str = MAX) -> optuna.Study:
     """The study of this name and goal; it is created where the journal has none.
 
     The caller is the only writer: a last line that was torn by a crash is cut off.
