@@ -60,7 +60,7 @@ class CommandTrainer:
     def data_words(self) -> str:
         """Where the data is."""
         where = self.settings.search_data
-        return "the data of the script" if where is None else f"trainer.data.search: {where}"
+        return "trainer.data" if where is None else f"trainer.data.search: {where}"
 
     @property
     def code(self) -> Sequence[Path]:
