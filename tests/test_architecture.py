@@ -77,6 +77,7 @@ def test_the_public_names() -> None:
     layers = {"InstanceEnhancementBatchNorm2d": iebn, "RepresentativeBatchNorm2d": rbn}
     assert all(getattr(tune_bn, name) is getattr(home, name) for name, home in layers.items())
     functions = {"check_rates", "convert", "keep_rates", "parameter_groups", "scale_batchnorm"}
+    functions |= {"current_run", "seed_everything"}
     assert {"__version__", *functions, *layers} == set(tune_bn.__all__) <= set(dir(tune_bn))
     with pytest.raises(AttributeError, match="no attribute 'scale_batchnorms'"):
         _ = tune_bn.scale_batchnorms  # type: ignore[attr-defined]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
     from tune_bn.method.rates import check_rates, keep_rates
     from tune_bn.method.rbn import RepresentativeBatchNorm2d
+    from tune_bn.script.run import current_run
+    from tune_bn.script.seeding import seed_everything
 
 __version__ = "0.1.0"
 
@@ -27,9 +29,11 @@ _HOMES = {
     "RepresentativeBatchNorm2d": "tune_bn.method.rbn",
     "check_rates": "tune_bn.method.rates",
     "convert": "tune_bn.method.convert",
+    "current_run": "tune_bn.script.run",
     "keep_rates": "tune_bn.method.rates",
     "parameter_groups": "tune_bn.method.groups",
     "scale_batchnorm": "tune_bn.method.batchnorm",
+    "seed_everything": "tune_bn.script.seeding",
 }
 
 __all__ = [
@@ -38,9 +42,11 @@ __all__ = [
     "__version__",
     "check_rates",
     "convert",
+    "current_run",
     "keep_rates",
     "parameter_groups",
     "scale_batchnorm",
+    "seed_everything",
 ]
 
 # Hidden from type checkers: to them it would make every misspelt name a valid attribute.

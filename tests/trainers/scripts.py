@@ -70,8 +70,9 @@ def trainer_of(
 
 def start(trainer: CommandTrainer, folder: Path | None = None, *, seed: int = 1, **kwargs: Any) -> ScriptRun:
     """Begin a run."""
-    params = kwargs.pop("params", PARAMS)
-    return trainer.open(Place()).start(params, seed, folder=folder, **kwargs)
+    params, session = kwargs.pop("params", PARAMS), trainer.open(Place())
+    session.hold = kwargs.pop("hold", None)
+    return session.start(params, seed, folder=folder, **kwargs)
 
 
 def finish(run: ScriptRun, seconds: float = 60.0) -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,19 +33,23 @@ def test_the_seed_decides_and_runs_do_not_touch_each_other(tmp_path: Path) -> No
     assert curves[0] == curves[2] != curves[1]
 
 
-@pytest.mark.parametrize("kept", [None, 3])
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, kept: int | None) -> None:
+@pytest.mark.parametrize("way", ["a stop", "SIGTERM", "SIGKILL", "all of it"])
+def test_a_run_that_was_ended_goes_on_bit_for_bit(tmp_path: Path, way: str) -> None:
     trainer = trainer_of(tmp_path)
     whole = finish(start(trainer))
-    run = start(trainer, tmp_path / "run")
+    run = start(trainer, tmp_path / "run", hold=2)
     while run.steps < 2:
         run.advance()
+    if way.startswith("SIG"):
+        assert run.leader is not None
+        os.kill(run.leader, getattr(signal, way))
+        run.wait_for_end()
     run.close()
     again = start(trainer, tmp_path / "run", state=run.state())
-    assert again.steps >= 2
-    assert [point["val"] for point in again.curve] == whole[: again.steps]
+    assert again.steps == 2
+    assert [point["val"] for point in again.curve] == whole[:2]
     assert finish(again) == whole
-    del kept
+    assert again.result().status == "completed"
 
 
 def test_a_folder_of_another_run_is_not_taken_up(tmp_path: Path) -> None:

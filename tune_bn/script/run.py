@@ -129,6 +129,9 @@ class Run:
                 self._save(save, step, numbers, stop)
             if step != self._last or numbers:
                 append_row(metrics_file(self.folder, self.attempt), {"step": step, **numbers})
+            if self._facts.get("hold") == step + 1 - self._base:
+                self._hold()
+                stop = True
             if self._gate is not None:
                 stop = not self._gate() or stop
             if signals.asked():
@@ -153,12 +156,18 @@ class Run:
         row = {"final": True, **({"stopped_early": True} if stopped_early else {}), **numbers}
         append_row(metrics_file(self.folder, self.attempt), row)
 
+    def _hold(self) -> None:
+        """Under ``tune_bn check`` a script waits here to be ended, so that it is cut at a step that is known."""
+        end = time.monotonic() + 60
+        while not self.should_stop and time.monotonic() < end:
+            time.sleep(0.02)
+
     def _save(self, write: Callable[[Path], Any], step: int, numbers: Mapping[str, float], stop: bool) -> None:
         assert self.folder is not None
         done = step + 1 - (self._base or 0)
         best = self._is_best(numbers)
         keep = self._facts.get("keep")
-        due = time.monotonic() - self._saved >= float(self._facts.get("save_every") or 60)
+        due = time.monotonic() - self._saved >= float(self._facts.get("save_every", 60))
         last = done >= self.steps and keep is not None
         if not (due or stop or last or (best and keep == "best")):
             return

@@ -11,11 +11,14 @@ from tune_bn.protocols.trainer import Place
 from tune_bn.script.folder import RUN_VARIABLE
 from tune_bn.trainers.command.placeholders import text_of
 
+AUDIT_VARIABLE = "TUNE_BN_AUDIT"
 LEFT_OUT = ("TUNE_BN_", "RAY_", "MLFLOW_", "SLURM_")
 """Of the worker's own: a script that starts a Ray or an MLflow of its own must not find the study's."""
 
 
-def script_environment(run: Path, work: Path, place: Place, extra: Mapping[str, object]) -> dict[str, str]:
+def script_environment(
+    run: Path, work: Path, place: Place, extra: Mapping[str, object], *, audit: Path | None = None
+) -> dict[str, str]:
     """What a script finds in its environment.
 
     Args:
@@ -23,6 +26,7 @@ def script_environment(run: Path, work: Path, place: Place, extra: Mapping[str, 
         work: its current folder.
         place: where the worker trains.
         extra: ``trainer.env``, with its placeholders filled.
+        audit: a folder in which every Python of the script notes what it opens; None: nothing is noted.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
     # Where this package is imported from, so that a script in the same environment finds the helper without being
@@ -45,4 +49,8 @@ def script_environment(run: Path, work: Path, place: Place, extra: Mapping[str, 
         env["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
     env |= {name: text_of(value) for name, value in extra.items()}
     env[RUN_VARIABLE] = str(run)
+    if audit is not None:
+        audit.mkdir(parents=True, exist_ok=True)
+        env[AUDIT_VARIABLE] = str(audit)
+        env["PYTHONPATH"] = os.pathsep.join([str(Path(tune_bn.__file__).parent / "script/audit"), env["PYTHONPATH"]])
     return env

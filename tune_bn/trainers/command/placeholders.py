@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -60,8 +61,10 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
 
 
 def fill_all(words: Sequence[str], values: Mapping[str, Any]) -> list[str]:
-    """Each word of a command line, filled."""
-    return [fill(word, values) for word in words]
+    """Each word of a command line, filled. A first word ``python`` is the Python that runs this: an environment that
+    was not activated is on no path."""
+    filled = [fill(word, values) for word in words]
+    return [sys.executable, *filled[1:]] if filled[:1] in (["python"], ["python3"]) else filled
 
 
 def names_in(texts: Iterable[str]) -> set[str]:

@@ -59,6 +59,8 @@ class Points:
                 "this run has seen the test set and is invalid"
             )
         self.rows += 1
+        if self.diverged:
+            return  # What comes after is of no run.
         if row.step is None:
             self.final |= row.metrics
             self.stopped_early = self.stopped_early or row.stopped_early

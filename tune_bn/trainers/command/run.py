@@ -71,10 +71,12 @@ class ScriptRun:
         place: Place,
         versions: Mapping[str, str],
         alone: bool = True,
+        audit: Path | None = None,
+        hold: int | None = None,
     ) -> None:
         self.settings, self.code, self.params, self._seed = settings, code, params, seed
         self.sealed, self.place, self.versions = sealed, place, versions
-        self.alone = alone
+        self.alone, self.audit, self.hold = alone, audit, hold
         self.files = RunFolder(folder, run, settings, code)
         self.points = Points(settings.score, settings.steps)
         self._delivered = 0
@@ -120,6 +122,7 @@ class ScriptRun:
             "goal": settings.score.goal,
             "keep": settings.test_checkpoint if sealed is not None and sealed.command else None,
             "save_every": settings.save_every,
+            "hold": self.hold,
         }
         values = self.values(going_on)
         work = files.work
@@ -140,7 +143,7 @@ class ScriptRun:
         self._attempt = Process(
             argv,
             folder=work,
-            env=script_environment(files.path, work, self.place, env),
+            env=script_environment(files.path, work, self.place, env, audit=self.audit),
             attempt=mark,
             log=files.log,
             stop=files.stop,
@@ -365,6 +368,19 @@ class ScriptRun:
             raise RunError(f"{score.test} is {value:.6g}; accepted: {score.range_words} (log: {self.files.log})")
         self._scores[score.test] = value
         self._done = True
+
+    @property
+    def leader(self) -> int | None:
+        """The process of the script; None where it is a function of this process."""
+        if not isinstance(self._attempt, Process):
+            return None
+        self._attempt.poll(0.5 if self._attempt.leader is None else 0.0)
+        return self._attempt.leader
+
+    def wait_for_end(self) -> None:
+        """Wait until the script has ended, whatever ends it."""
+        if self._attempt is not None:
+            self._attempt.poll(2 * self.settings.grace + 20.0)
 
     def state(self) -> Mapping[str, Any] | None:
         """Its seed: all else that another process needs lies in its folder."""

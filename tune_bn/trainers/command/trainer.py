@@ -127,6 +127,10 @@ class CommandSession:
         self.trainer, self.place = trainer, place
         self.sealed = trainer.sealed
         self._temporary: Path | None = None
+        self.audit: Path | None = None
+        """Folder in which scripts note which files they open; None: they do not."""
+        self.hold: int | None = None
+        """A step at which scripts with the helper wait to be ended; None: none."""
 
     @property
     def device(self) -> str:
@@ -183,6 +187,8 @@ class CommandSession:
             sealed=self.sealed if test is not None else None,
             place=self.place,
             versions=self.trainer.versions(),
+            audit=self.audit,
+            hold=self.hold,
         )
 
     def is_full(self, error: BaseException) -> bool:
