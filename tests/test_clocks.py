@@ -23,6 +23,7 @@ from tune_bn.space.space import Space
 from tune_bn.study.driver import Driver
 from tune_bn.study.feeds import SearchFeed
 from tune_bn.study.folder import StudyFolder
+from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 
@@ -72,7 +73,9 @@ class Endless:
 
 def search_feed(hours: float, seconds_before: float) -> SearchFeed:
     samplers: Any = {"candidate": Endless()}
-    recorder: Any = SimpleNamespace(folder=StudyFolder(Path("one")), records=[])
+    recorder: Any = SimpleNamespace(
+        folder=StudyFolder(Path("one")), records=[], trainer=ScriptedTrainer(), score=ScriptedTrainer().score
+    )
     return SearchFeed(space_with(hours=hours), samplers, {"candidate": 4}, recorder, seconds_before=seconds_before)
 
 

@@ -121,7 +121,7 @@ class Worker:
         result = run.result()
         final = run.chance if run.diverged else run.evaluate(self.data.test)[1]
         curve = {
-            key: [_rounded(getattr(point, key)) for point in result.curve]
+            key: [_rounded(point[key]) for point in result.curve]
             for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         }
         seen = result.epochs * len(self.data.train)

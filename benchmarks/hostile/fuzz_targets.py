@@ -147,7 +147,7 @@ def targets(folder: Path, study: Path) -> list[Target]:
     records = RecordLog(study / "records.jsonl").read()
     plan = read_plan(study / "plan.json")
     verdict = json.loads((study / "verdict.json").read_text(encoding="utf-8"))
-    curve = {"run": records[0].key, "curve": [asdict(epoch_point(1, 0.5, 80.0, 0.5, 80.0, 0.1))]}
+    curve = {"run": records[0].key, "curve": [{"step": 1, **epoch_point(1, 0.5, 80.0, 0.5, 80.0, 0.1).metrics}]}
     table = "arm,seed,score\n" + "".join(f"{arm},{seed},{90 + seed + len(arm)}\n" for arm in "abb" for seed in range(4))
     parts = {
         name: (study / name).read_bytes()

@@ -63,7 +63,7 @@ def missing(uri: str, folder: Path) -> list[str]:
         record, run = records[key], shown[key]
         if run.info.status != RUN_STATUS[record.status] or run.data.tags.get("record_sha256") != record.sha256:
             wrong.append(f"{key}: {run.info.status}, recorded as {record.status}")
-        expected = [point.epoch for point in curves.get(key, ())]
+        expected = [point.step for point in curves.get(key, ())]
         for metric in METRICS:
             steps = sorted(point.step for point in client.get_metric_history(run.info.run_id, metric))
             if steps != expected:

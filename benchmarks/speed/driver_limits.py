@@ -32,6 +32,7 @@ from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.ray.trainable import REPORT, TASK, TaskTrainable
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import Report
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.points import epoch_point
 
@@ -81,7 +82,7 @@ class IdleRunner(RayTuneRunner):
     """The runner with :class:`Idle` in place of training."""
 
     def __init__(self, dataset: Dataset, options: RayOptions, reports: int) -> None:
-        super().__init__(dataset, options)
+        super().__init__(BuiltinTrainer(dataset), options)
         self.reports = reports
 
     def _trainable(self, stopping: EarlyStopping) -> Any:

@@ -147,7 +147,7 @@ def train_run(table: Table, data: DeviceData, cell: Cell, seed: int) -> dict[str
     while not run.done:
         run.train_epoch()
     row: dict[str, Any] = {"seed": seed, **asdict(cell), "diverged": run.diverged, "best_epoch": run.best_epoch}
-    row |= {name: [round(getattr(point, name), 5) for point in run.curve] for name in CURVES}
+    row |= {name: [round(point[name], 5) for point in run.curve] for name in CURVES}
     weights = {"final": None} if run.diverged else {"final": None, "best": run.best_weights}
     for name, state in weights.items():
         if state is not None:

@@ -153,7 +153,7 @@ def test_every_task_comes_back_once_with_the_scores_of_its_runs(workers: int) ->
             wanted = {"val_accuracy": val, "best_epoch": EPOCHS}
             assert result.scores == (wanted if t.test_metric is None else wanted | {t.test_metric: test})
             assert (result.status, result.epochs, result.reason) == (COMPLETED, EPOCHS, f"reached epoch {EPOCHS}")
-            assert [point.epoch for point in result.curve] == list(range(1, EPOCHS + 1))
+            assert [point.step for point in result.curve] == list(range(1, EPOCHS + 1))
             assert tuple(events.points[t.key, result.seed]) == result.curve
 
 
@@ -171,7 +171,7 @@ def test_hopeless_trials_are_stopped_at_the_first_rung_and_say_so() -> None:
     SimulatedRunner(LABORATORY).run(feed, events, scheduler=scheduler, history=history)
     (stopped,), (spared,) = feed.results.values()
     assert (stopped.status, stopped.epochs, stopped.reason) == (PRUNED, 2, "stopped by asha after epoch 2")
-    assert stopped.scores == {"val_accuracy": stopped.curve[-1].val_accuracy, "best_epoch": 2}
+    assert stopped.scores == {"val_accuracy": stopped.curve[-1]["val_accuracy"], "best_epoch": 2}
     assert len(stopped.curve) == 2
     assert (spared.status, spared.epochs) == (COMPLETED, EPOCHS)
 

@@ -68,7 +68,7 @@ class Watcher(Follower):
         return len(self.running) == 2 and all(1 <= self.epochs[key] <= EPOCHS // 3 for key in self.running)
 
     def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
-        reached = [points[-1].epoch for points in curves.values() if points]
+        reached = [points[-1].step for points in curves.values() if points]
         self.epochs[task.key] = max([self.epochs[task.key], *reached])
         if self.disturb is not None:
             self.disturb(self, task)

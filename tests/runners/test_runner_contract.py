@@ -16,6 +16,7 @@ import ray
 import torch
 from ray.tune.experiment import Trial
 
+from tests.study.workers import task_worker
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted, RunnerError
@@ -24,7 +25,7 @@ from tune_bn.protocols.runner import PastTrial, Point, Runner, RunResult, Schedu
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
-from tune_bn.runners.worker import TaskWorker, WorkerOptions
+from tune_bn.runners.worker import WorkerOptions
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
@@ -282,10 +283,11 @@ def test_a_checkpoint_of_another_task_by_the_same_name_is_not_taken_up(
         "images": (CONFIG, "of other images"),
     }
     config, fingerprint = others[changed]
-    stale = TaskWorker(
+    stale = task_worker(
         replace(a_task, config=config),
-        DeviceData(dataset, torch.device("cpu")),
-        WorkerOptions(tmp_path, checkpoint_seconds=1e-9, fingerprint=fingerprint, report_seconds=1e-9),
+        dataset,
+        WorkerOptions(tmp_path, checkpoint_seconds=1e-9, report_seconds=1e-9),
+        fingerprint=fingerprint,
     )
     stale.step()
     stale.close()

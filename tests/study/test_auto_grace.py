@@ -273,9 +273,9 @@ def test_the_objective_of_a_trial_is_the_mean_of_the_best_so_far() -> None:
         return [epoch_point(n, 0.1, 99.0, 0.2, value, 0.1) for n, value in enumerate(accuracies, start=1)]
 
     two = [(COMPLETED, curve(50, 40, 70)), (COMPLETED, curve(30, 60, 50))]
-    assert objective_by_epoch(two, 10.0) == {1: 40, 2: 55, 3: 65}
-    assert objective_by_epoch([two[0], (DIVERGED, curve(30, 60))], 10.0) == {1: 40, 2: 30, 3: 40}
-    assert objective_by_epoch([], 10.0) == {}
+    assert objective_by_epoch(two, ScriptedTrainer().score) == {1: 40, 2: 55, 3: 65}
+    assert objective_by_epoch([two[0], (DIVERGED, curve(30, 60))], ScriptedTrainer().score) == {1: 40, 2: 30, 3: 40}
+    assert objective_by_epoch([], ScriptedTrainer().score) == {}
 
 
 def test_each_twentieth_part_of_the_course_is_in_question() -> None:

@@ -99,6 +99,8 @@ def _point(content: Any) -> Point:
     if None in content.values():
         content = {name: math.nan if value is None else value for name, value in content.items()}
     # A long study has millions of points; which of their values is wrong is asked where one is.
+    if not content:
+        raise TypeError(f"no metric at {STEP} {step!r}")
     if type(step) is not int or not {*map(type, content.values())} <= _NUMBERS:
         wrong, value = next(((n, v) for n, v in content.items() if type(v) not in _NUMBERS), (STEP, step))
         raise TypeError(f"{wrong}: got {value!r}")

@@ -98,13 +98,13 @@ class BuiltinTrainer:
 class BuiltinSession:
     """The images on a device, and the engines that train on them. They come there with the first run."""
 
-    def __init__(self, trainer: BuiltinTrainer, device: torch.device) -> None:
+    def __init__(self, trainer: BuiltinTrainer, device: torch.device, data: DeviceData | None = None) -> None:
         self.trainer = trainer
         self._device = device
         # The test images are not even on the device before a run that may read them.
         self._test: Split | None = trainer.dataset.test
         self._dataset = trainer.dataset.without_test()
-        self._data: DeviceData | None = None
+        self._data = data
 
     @cached_property
     def _fingerprint(self) -> str:
