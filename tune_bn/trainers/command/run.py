@@ -412,7 +412,7 @@ class ScriptRun:
         return RunResult(
             seed=self._seed,
             status=DIVERGED if self.diverged else COMPLETED,
-            reason=f"{score.validation} was not finite at step {self.steps}" if self.diverged else "",
+            reason=self._reason,
             epochs=self.steps,
             scores=scores,
             curve=(),
@@ -424,6 +424,19 @@ class ScriptRun:
             environment={"device_kind": self.place.device.partition(":")[0]}
             | ({} if self.place.threads is None else {"threads": self.place.threads}),
         )
+
+    @property
+    def _reason(self) -> str:
+        if self.diverged:
+            return f"{self.settings.score.validation} was not finite at step {self.steps}"
+        if self._done and self.steps < self.settings.steps:
+            return f"ended by its own rule after {self.steps} of {self.settings.steps} steps"
+        return f"all {self.steps} steps" if self._done else f"{self.steps} of {self.settings.steps} steps so far"
+
+    @property
+    def in_this_process(self) -> bool:
+        """Whether it is a function that has not ended, and holds what this process shares."""
+        return self._attempt is not None and not isinstance(self._attempt, Process)
 
     def inspect(self) -> Diagnostics | None:
         """The network is the script's own."""

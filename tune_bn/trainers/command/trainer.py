@@ -127,6 +127,7 @@ class CommandSession:
         self.trainer, self.place = trainer, place
         self.sealed = trainer.sealed
         self._temporary: Path | None = None
+        self._runs: list[ScriptRun] = []
         self.audit: Path | None = None
         """Folder in which scripts note which files they open; None: they do not."""
         self.hold: int | None = None
@@ -177,7 +178,8 @@ class CommandSession:
                 self._temporary = Path(tempfile.mkdtemp(prefix="tune_bn-"))
             folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._temporary))
         run = sha256_of({"run": dict(self.identity(config)), "seed": seed, "test": test})
-        return ScriptRun(
+        self._runs = [one for one in self._runs if one.in_this_process]
+        begun = ScriptRun(
             settings,
             self.trainer.frozen,
             dict(config),
@@ -189,7 +191,11 @@ class CommandSession:
             versions=self.trainer.versions(),
             audit=self.audit,
             hold=self.hold,
+            # Two functions at a time would share the generators of random numbers.
+            alone=not self._runs,
         )
+        self._runs.append(begun)
+        return begun
 
     def is_full(self, error: BaseException) -> bool:
         """Whether a script's last words say that its device has no room for it, and it was not alone there."""
