@@ -98,7 +98,7 @@ def run_study(
         for line in filter(None, (*remarks, commit_remark())):
             warn(line)
         keep_code(trainer, folder.path)
-        runner = RayTuneRunner(trainer, options, folder.checkpoints, warn=warn, stop=stop)
+        runner = RayTuneRunner(trainer, options, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop)
         store = store_uri(space.tracking.uri, output)
         mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
         observer = Observers(driver, console, log, mlflow)

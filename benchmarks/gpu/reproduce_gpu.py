@@ -47,7 +47,8 @@ from tune_bn.records.log import RecordLog
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.training.config import RunConfig
 from tune_bn.training.device_data import DeviceData
-from tune_bn.training.loop import FINAL_TEST_ACCURACY, TEST_ACCURACY, TrainingRun
+from tune_bn.training.loop import TrainingRun
+from tune_bn.training.points import FINAL_TEST_ACCURACY, TEST_ACCURACY
 from tune_bn.training.versions import library_versions
 
 CIFAR = "cifar-10-batches-py"

@@ -43,7 +43,8 @@ from tune_bn.records.files import canonical_json, write_json, write_text
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_input
-from tune_bn.training.loop import TEST_ACCURACY, TrainingRun
+from tune_bn.training.loop import TrainingRun
+from tune_bn.training.points import TEST_ACCURACY
 
 RUNS = Path("build/curve_table")
 GAMMAS = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)

@@ -109,8 +109,7 @@ class Score:
         """
         found = [self.objective(value) for value in values]
         if self.at == BEST:
-            # A value that is not finite is no best one.
-            found = list(accumulate(found, lambda best, value: value if value > best else best))
+            found = list(accumulate(found, _better))
         elif window := MEAN_LAST.fullmatch(self.at):
             k = int(window[1])
             found = [fmean(found[max(0, end - k) : end]) for end in range(1, len(found) + 1)]
@@ -192,6 +191,11 @@ class Score:
             "decimals": self.decimals,
             "step": self.step,
         }
+
+
+def _better(best: float, value: float) -> float:
+    # A value that is not finite is no best one.
+    return value if value > best else best
 
 
 def read_score(folder: Path) -> Score:

@@ -33,6 +33,7 @@ class LocalRunner:
         *,
         device: str = "cpu",
         checkpoints: Path | None = None,
+        runs: Path | None = None,
         checkpoint_seconds: float = 60.0,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
@@ -41,7 +42,7 @@ class LocalRunner:
         self.stop = stop or StopRequest()
         self.trainer = trainer
         self.place = Place(device)
-        self.options = WorkerOptions(checkpoints, checkpoint_seconds)
+        self.options = WorkerOptions(checkpoints, checkpoint_seconds, runs=runs)
         self.max_failures = max_failures
         self._warn = CheckpointWarning(checkpoints, warn)
         self._opened: Session | None = None

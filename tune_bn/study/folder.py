@@ -50,6 +50,8 @@ class StudyFolder:
         self.journal = self.path / "optuna.journal"
         self.early_order = self.path / "early_order.json"
         self.checkpoints = self.path / "checkpoints"
+        # Of trainers whose runs keep files of their own.
+        self.runs = self.path / "runs"
         self.driver_file = self.path / "driver.json"
         self.stop_file = self.path / "stop"
         self.log_file = self.path / "driver.log"

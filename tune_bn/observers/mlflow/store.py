@@ -141,8 +141,8 @@ class MlflowStore:
         """
         run = self._runs[task.run_key(seed)]
         fresh = [(point, at) for point, at in points if point.step > run.epochs]
-        if fresh and fresh[0][0].epoch == run.epochs + 1:
-            self._log(run, _curve_metrics(fresh), task.overrides, {}, epochs=fresh[-1][0].epoch)
+        if fresh and fresh[0][0].step == run.epochs + 1:
+            self._log(run, _curve_metrics(fresh), task.overrides, {}, epochs=fresh[-1][0].step)
 
     def finish_run(self, record: Record, curve: Sequence[Point]) -> None:
         """Show a run as its record says, with its whole curve."""

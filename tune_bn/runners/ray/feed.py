@@ -277,8 +277,11 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         curves = self.curves.get(trial.trial_id, CurveBook())
         started_at = self.started_at.get(trial.trial_id, _now())
         task = self.ledger.tasks[trial.trial_id]
-        told = {"attempts": attempts, "started_at": started_at, "versions": self.versions(task.config), "lost": lost}
-        self._finish(trial, failed_results(task, error, curves, **told))
+        versions = self.versions(task.config)
+        results = failed_results(
+            task, error, curves, attempts=attempts, started_at=started_at, versions=versions, lost=lost
+        )
+        self._finish(trial, results)
 
     def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
         task = self._forget(trial)

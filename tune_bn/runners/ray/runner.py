@@ -199,6 +199,7 @@ class RayTuneRunner:
         trainer: trains the runs.
         options: where and with what the trials run.
         checkpoints: folder of the study's checkpoints; None: no checkpoints.
+        runs: folder in which each run may have one of its own; None: they have none.
         warn: told once, in one line, that checkpoints cannot be written.
         stop: the request at which the work is interrupted.
     """
@@ -209,9 +210,11 @@ class RayTuneRunner:
         options: RayOptions,
         checkpoints: Path | None = None,
         *,
+        runs: Path | None = None,
         warn: Callable[[str], None] | None = None,
         stop: StopRequest | None = None,
     ) -> None:
+        self.runs = runs
         self.options = options
         self._say = warn
         self.stop = stop or StopRequest()
@@ -333,6 +336,7 @@ class RayTuneRunner:
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
             milestones=stopping.milestones,
+            runs=self.runs,
         )
         trainable = tune.with_parameters(
             TaskTrainable,

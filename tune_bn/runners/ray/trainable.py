@@ -128,7 +128,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
         """
         if folder is not None and folder not in sys.path:
             sys.path.append(folder)
-        gpus = tuple(map(str, ray.get_gpu_ids()))
+        gpus = tuple(map(str, ray.get_gpu_ids())) if ray.is_initialized() else ()
         self.place = Place("cuda" if gpus and torch.cuda.is_available() else "cpu", threads, gpus)
         self.trainer = trainer
         self.session = trainer.open(self.place)
