@@ -21,7 +21,7 @@ from tune_bn.script.folder import ATTEMPT_VARIABLE
 from tune_bn.trainers.command import keeper
 from tune_bn.trainers.command.run import RunError
 
-RANKS = '''
+RANKS = """
 import json, os, random, subprocess, sys, time, tune_bn
 run = tune_bn.current_run(gamma=1.0, c=1.0)
 # Ranks in sessions of their own, as torchrun starts them, and a pool beside.
@@ -44,7 +44,7 @@ for step in range(run.start, run.steps):
         sys.exit("a rank has died")
 for rank in ranks:
     rank.kill()
-'''
+"""
 STEPS = 12
 
 

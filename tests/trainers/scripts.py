@@ -19,7 +19,7 @@ from tune_bn.trainers.command.trainer import CommandTrainer, identity_of
 SCORE = Score("val", "test", "max")
 PARAMS = {"gamma": 0.5, "c": 10}
 
-WALK = '''
+WALK = """
 import json, random, sys, tune_bn
 run = tune_bn.current_run(gamma=1.0, c=1.0)
 rng = random.Random(run.seed)
@@ -34,18 +34,23 @@ for step in range(run.start, run.steps):
         path.write_text(json.dumps({"value": value, "rng": rng.getstate()}))
     if not run.report(step, save=save, val=value, loss=1 / (1 + value)):
         break
-'''
+"""
 """A random walk, with all that the helper offers."""
 
-TEST = '''
+TEST = """
 import json, tune_bn
 run = tune_bn.current_run()
 run.finish(test=json.loads(run.checkpoint.read_text())["value"] * 2)
-'''
+"""
 
 
 def trainer_of(
-    folder: Path, script: str = WALK, *, sealed: SealedTest | None = None, files: Mapping[str, str] | None = None, **settings: Any
+    folder: Path,
+    script: str = WALK,
+    *,
+    sealed: SealedTest | None = None,
+    files: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> CommandTrainer:
     """A trainer of a script that is written to ``folder``."""
     code = folder / "code"

@@ -66,13 +66,19 @@ def test_a_folder_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
 ENDS = {
     "early": ("for s in range(3): run.report(s, val=s)", "ended after 3 of 5 steps with exit status 0"),
     "nothing": ("pass", "ended with exit status 0, and reported nothing"),
-    "raises": ("run.report(0, val=1); raise SystemExit('no such file: x')", "exit status 1 after 1 of 5 steps: no such file: x"),
+    "raises": (
+        "run.report(0, val=1); raise SystemExit('no such file: x')",
+        "exit status 1 after 1 of 5 steps: no such file: x",
+    ),
     "signal": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "signal 11 after 0 of 5 steps"),
     "twice": ("run.report(0, val=1.0); run.report(0, val=2.0)", "step 0 was reported twice, with val 1 and then 2"),
     "too many": ("for s in range(9): run.report(s, val=s)", "step 6 was reported; accepted: at most 4"),
     "no score": ("for s in range(5): run.report(s, loss=s)", "ended after 0 of 5 steps val with exit status 0"),
     "test": ("run.report(0, val=1.0, test=2.0)", "reports 'test', the test score, at step 0"),
-    "test at the end": ("for s in range(5): run.report(s, val=s)\nrun.finish(test=1.0)", "reports 'test', the test score, at its end"),
+    "test at the end": (
+        "for s in range(5): run.report(s, val=s)\nrun.finish(test=1.0)",
+        "reports 'test', the test score, at its end",
+    ),
     "not early": ("run.report(0, val=1.0); run.finish(stopped_early=True)", "ended after 1 of 5 steps"),
     "garbage": (
         "run.report(0, val=1.0); open(run.folder / 'metrics.1.jsonl', 'a').write('{nonsense\\n')",
@@ -93,7 +99,9 @@ def test_what_is_no_whole_run_fails_and_says_why(tmp_path: Path, case: str) -> N
 
 
 def test_the_same_step_twice_with_the_same_score_counts_once(tmp_path: Path) -> None:
-    body = "import tune_bn\nrun = tune_bn.current_run()\nfor s in range(5): run.report(s, val=s), run.report(s, val=s)\n"
+    body = (
+        "import tune_bn\nrun = tune_bn.current_run()\nfor s in range(5): run.report(s, val=s), run.report(s, val=s)\n"
+    )
     assert finish(start(trainer_of(tmp_path, body))) == [0, 1, 2, 3, 4]
 
 

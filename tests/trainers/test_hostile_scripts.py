@@ -19,7 +19,9 @@ LOOP = "for step in range(run.start, run.steps):\n    time.sleep(0.01)\n    if n
 
 
 def test_a_script_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    body = HEAD + "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrun.report(0, val=1.0)\ntime.sleep(600)\n"
+    body = (
+        HEAD + "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nrun.report(0, val=1.0)\ntime.sleep(600)\n"
+    )
     run = start(trainer_of(tmp_path, body, grace=0.3), tmp_path / "run")
     while run.steps < 1:
         run.advance()
@@ -29,7 +31,10 @@ def test_a_script_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
 
 def test_what_forks_away_is_ended_too(tmp_path: Path) -> None:
     code = "import time; time.sleep(600)"
-    body = HEAD + f"subprocess.Popen([sys.executable, '-S', '-c', {code!r}], start_new_session=True, env=dict(os.environ))\n"
+    body = (
+        HEAD
+        + f"subprocess.Popen([sys.executable, '-S', '-c', {code!r}], start_new_session=True, env=dict(os.environ))\n"
+    )
     body += f"subprocess.Popen([sys.executable, '-S', '-c', {code!r}], start_new_session=True, env={{}})\n" + LOOP
     run = start(trainer_of(tmp_path, body), tmp_path / "run")
     assert finish(run) == [0, 1, 2, 3, 4]
@@ -73,7 +78,10 @@ def test_sigterm_reaches_the_scripts_own_handler_as_well(tmp_path: Path) -> None
 
 
 def test_a_keeper_that_is_killed_takes_the_script_with_it(tmp_path: Path) -> None:
-    body = HEAD + "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+    body = (
+        HEAD
+        + "subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+    )
     body += "run.report(0, val=1.0)\ntime.sleep(600)\n"
     run = start(trainer_of(tmp_path, body), tmp_path / "run")
     while run.steps < 1:

@@ -11,7 +11,9 @@ from tune_bn.records.score import MAX, Score
 from tune_bn.testing.trainer import Case, TrainerContract
 from tune_bn.trainers.command.settings import SealedTest
 
-BODY = "\n".join(f"    {line}" for line in WALK.replace("run = tune_bn.current_run(gamma=1.0, c=1.0)\n", "").splitlines())
+BODY = "\n".join(
+    f"    {line}" for line in WALK.replace("run = tune_bn.current_run(gamma=1.0, c=1.0)\n", "").splitlines()
+)
 FUNCTION = f"""
 def train(run):
 {BODY.replace("for step", "if run.gamma < 0: value = float('nan')" + chr(10) + "    for step")}

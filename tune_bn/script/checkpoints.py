@@ -44,7 +44,9 @@ class Checkpoints:
         # numpy adds an ending of its own to a name that has none.
         found = [aside] if aside.exists() else sorted(self.folder.glob(f"{name}.partial*"))
         if len(found) != 1:
-            raise ValueError(f"save: wrote nothing to {aside}; accepted: a function that writes to the path it is given")
+            raise ValueError(
+                f"save: wrote nothing to {aside}; accepted: a function that writes to the path it is given"
+            )
         _flush(found[0])
         path = self.folder / name
         self._remove(path)

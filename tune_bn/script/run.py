@@ -50,7 +50,9 @@ class Run:
     The configuration is read as attributes, ``run.gamma``, or by ``run.params["gamma"]``.
     """
 
-    def __init__(self, params: Mapping[str, Any], seed: int, steps: int, facts: Mapping[str, Any], folder: Optional[Path]):
+    def __init__(
+        self, params: Mapping[str, Any], seed: int, steps: int, facts: Mapping[str, Any], folder: Optional[Path]
+    ):
         self.params = Params(params)
         self.seed = seed
         """The seed of everything that is random."""

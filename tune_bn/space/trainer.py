@@ -44,7 +44,9 @@ class TrainerSection(Section):
         None, doc="a function that is called with the run, in the worker", accepted="package.module:name"
     )
     isolate: bool = entry(
-        False, doc="`function`: in a process of its own, instead of one worker after the other", accepted="true or false"
+        False,
+        doc="`function`: in a process of its own, instead of one worker after the other",
+        accepted="true or false",
     )
     params: dict[str, Plain] = entry(
         {},
@@ -118,13 +120,9 @@ class TrainerSection(Section):
         doc="what is frozen when the study begins, and copied for each run: what git knows there, or files and folders",
         accepted="git or a list of files and folders",
     )
-    root: str | None = entry(
-        None, doc="folder of the code; null: that of the space file", accepted="null or a path"
-    )
+    root: str | None = entry(None, doc="folder of the code; null: that of the space file", accepted="null or a path")
     env: dict[str, Plain] = entry({}, doc="environment variables; placeholders work", accepted="a mapping to values")
-    pty: bool = entry(
-        False, doc="let the script believe that it writes to a terminal", accepted="true or false"
-    )
+    pty: bool = entry(False, doc="let the script believe that it writes to a terminal", accepted="true or false")
     timeout: Seconds | None = entry(
         None, doc="longest time that an attempt may take", accepted="null or a time such as 2h, 30 min or 90s"
     )
@@ -133,7 +131,9 @@ class TrainerSection(Section):
         doc="time between the ways of ending a script: the stop file, SIGTERM, SIGKILL",
         accepted="a time such as 30s",
     )
-    save_every: Seconds = entry(60.0, doc="least time between two checkpoints of the helper", accepted="a time such as 60s")
+    save_every: Seconds = entry(
+        60.0, doc="least time between two checkpoints of the helper", accepted="a time such as 60s"
+    )
     confirm_resume: Literal["exact", "restart", "any"] = entry(
         "exact",
         doc="a confirmed run that was interrupted: `exact` goes on from its checkpoint, and begins again where a repeated "

@@ -1,4 +1,4 @@
-"""``tune_bn check``: a few short runs against the ways to a wrong verdict in silence.
+"""``tune_bn check``: a few short runs against the ways to a wrong verdict.
 
 Nothing here knows more of a trainer than its port tells, but for scripts, whose folders say what they opened, which keys
 they asked for, and what the package did in them.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import first_line
-from tune_bn.protocols.distributions import Cases
+from tune_bn.protocols.distributions import Cases, Choice
 from tune_bn.protocols.trainer import Place, PreemptedError, Run, Session, Trainer
 from tune_bn.records.files import write_json
 from tune_bn.script.folder import ATTEMPT_VARIABLE
@@ -35,6 +35,7 @@ STEPS = 4
 """Steps of a short run, as far as the trainer has so many; it is stopped after them."""
 LONGEST_SECONDS = 600.0
 """For a step of a short run."""
+_TEMPORARY = ("/tmp/", "/var/tmp/")
 SMALL_FILE = 1 << 26
 """Larger files are compared by their paths alone."""
 
@@ -101,7 +102,12 @@ class Checker:
     """
 
     def __init__(
-        self, space: Space, trainer: Trainer, place: Place, folder: Path, say: Callable[[Finding], None] = lambda _: None
+        self,
+        space: Space,
+        trainer: Trainer,
+        place: Place,
+        folder: Path,
+        say: Callable[[Finding], None] = lambda _: None,
     ) -> None:
         self.space, self.trainer, self.folder, self._say = space, trainer, folder.absolute(), say
         if isinstance(trainer, CommandTrainer):
@@ -110,7 +116,7 @@ class Checker:
         self.session: Session = trainer.without_test().open(place)
         self.place = place
         self.checked = Checked()
-        self.base = space.baseline
+        self.base = {**_nuisance(space), **space.baseline}
         self.candidate = self._other(self.base, space.scientific)
         config = space.run_config(self.base)
         self.steps = min(STEPS, trainer.steps(config))
@@ -240,7 +246,9 @@ class Checker:
             same = ((place, contents[found]) for place in first.reads if (found := _content(place)) in contents)
             met = [f"{place}, which equals {other}" for place, other in same]
         if met:
-            self._found(trap, WRONG, f"training reads test data: {met[0]}" + f" and {len(met) - 1} more" * (len(met) > 1))
+            self._found(
+                trap, WRONG, f"training reads test data: {met[0]}" + f" and {len(met) - 1} more" * (len(met) > 1)
+            )
             return
         words = "; the script itself reports" if not sealed.command else "; the test command gives"
         self._found(trap, OK, f"none of {len(first.reads)} files that training opens is test data{words} {score.test}")
@@ -250,7 +258,9 @@ class Checker:
         trap = _NAMES["_seeds"]
         again = self._short(self.base, self._seed("search"))
         others = {stage: self._short(self.base, self._seed(stage)) for stage in ("select", "confirm")}
-        self._spread = max(abs(a - b) for other in others.values() for a, b in zip(first.values, other.values, strict=False))
+        self._spread = max(
+            abs(a - b) for other in others.values() for a, b in zip(first.values, other.values, strict=False)
+        )
         if again.values != first.values:
             self._found(trap, WRONG, f"the same seed twice gives {_differ(first.values, again.values)}")
             return
@@ -267,7 +277,9 @@ class Checker:
         """3. A key is not in effect, or is something else."""
         trap = _NAMES["_effects"]
         wrong: list[str] = []
-        keys = [*self.space.search] or sorted(self.space.scientific & {k for a in self.space.claim.arms.values() for k in a})
+        keys = [*self.space.search] or sorted(
+            self.space.scientific & {k for a in self.space.claim.arms.values() for k in a}
+        )
         moved: list[_Short] = []
         for key in keys:
             config = self._other(self.base, {key, *(n for n in self.space.distributions if n.partition(".")[0] == key)})
@@ -344,7 +356,9 @@ class Checker:
         if isinstance(self.session, CommandSession) and self.session.trainer.settings.function:
             self._found(trap, UNKNOWN, "a worker calls a function once at a time")
             return
-        runs = [self._start(config, seed, name) for config, name in zip((self.base, self.candidate), names, strict=True)]
+        runs = [
+            self._start(config, seed, name) for config, name in zip((self.base, self.candidate), names, strict=True)
+        ]
         try:
             for step in range(1, self.steps + 1):
                 for run in runs:
@@ -379,7 +393,11 @@ class Checker:
         """The test looks at the checkpoint that it is given. It is tried on the data of the search."""
         trap = _NAMES["_tests"]
         del first
-        if not isinstance(self.trainer, CommandTrainer) or self.trainer.sealed is None or not self.trainer.sealed.command:
+        if (
+            not isinstance(self.trainer, CommandTrainer)
+            or self.trainer.sealed is None
+            or not self.trainer.sealed.command
+        ):
             return
         sealed = SealedTest(self.trainer.sealed.command, self.trainer.settings.search_data)
         found: list[float | str] = []
@@ -440,7 +458,9 @@ class Checker:
             lines.append(("resume", (*settings.command, *settings.resume), told))
         if sealed is not None and sealed.command:
             lines.append(("test", sealed.command, {**told, "data": sealed.data or ""}))
-        self.checked.commands += [f"{name:<7} {' '.join(fill(word, given) for word in words)}" for name, words, given in lines]
+        self.checked.commands += [
+            f"{name:<7} {' '.join(fill(word, given) for word in words)}" for name, words, given in lines
+        ]
 
 
 _NAMES = {
@@ -451,6 +471,21 @@ _NAMES = {
     "_apart": "5 runs do not touch",
     "_tests": "  the test command",
 }
+
+
+def _nuisance(space: Space) -> dict[str, Any]:
+    """A value in the middle of each nuisance key, which the baseline leaves to its own search."""
+    found: dict[str, Any] = {}
+    for name, distribution in space.searched.only(space.nuisance).distributions.items():
+        if isinstance(distribution, Cases):
+            distribution = distribution.cases[0][1]
+        if isinstance(distribution, Choice):
+            found[name] = distribution.values[0]
+            continue
+        low, high = distribution.low, distribution.high
+        middle = math.sqrt(low * high) if distribution.log else (low + high) / 2
+        found[name] = round(middle) if distribution.integer else middle
+    return found
 
 
 def _differ(one: Sequence[float], other: Sequence[float]) -> str:
@@ -480,14 +515,15 @@ def _content(place: str) -> str | None:
 
 def _is_own(place: str, folder: Path) -> bool:
     """Whether a file that is written to belongs to the run, to the system, or to a cache."""
-    if place.startswith((os.path.realpath(folder), "/dev/", "/proc/", "/sys/", "/tmp/", "pipe:", "socket:")):  # noqa: S108
+    own = (os.path.realpath(folder), "/dev/", "/proc/", "/sys/", "pipe:", "socket:", *_TEMPORARY)
+    if place.startswith(own):
         return True
     return "__pycache__" in place or "/.cache/" in place or "/.config/" in place
 
 
 def forecast_hours(space: Space, trainer: Trainer, checked: Checked, runs: int, at_once: int) -> float:
     """Hours of a whole study without early stopping."""
-    steps = trainer.steps(space.run_config(space.baseline))
+    steps = trainer.steps(space.run_config({**_nuisance(space), **space.baseline}))
     return runs * (checked.seconds_to_start + steps * checked.seconds_per_step) / 3600 / max(1, at_once)
 
 

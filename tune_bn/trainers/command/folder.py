@@ -193,4 +193,4 @@ def last_words(log: Path, lines: int = 1) -> str:
     except OSError:
         return ""
     said = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
-    return "\n".join(said[-lines:])[:400 * lines]
+    return "\n".join(said[-lines:])[: 400 * lines]

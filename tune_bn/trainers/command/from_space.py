@@ -107,7 +107,9 @@ def _kept(study: Path) -> FrozenCode | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, tarfile.TarError) as error:
-        raise SpecError(f"{study / CODE_FILE}: cannot be read ({error}); accepted: the file as the study wrote it") from None
+        raise SpecError(
+            f"{study / CODE_FILE}: cannot be read ({error}); accepted: the file as the study wrote it"
+        ) from None
     if digest.hexdigest() != facts.get("sha256"):
         raise SpecError(f"{study / CODE_FILE}: was changed; accepted: the file as the study wrote it")
     return FrozenCode(facts["sha256"], facts["files"], archive, facts["origin"], tuple(facts["links"]))

@@ -38,7 +38,9 @@ def outcome_of(end: End, points: Points, *, ends_early: bool, terminated: bool, 
     if points.diverged:
         return Outcome(DIVERGED, f"{points.score.validation} was not finite at step {done}")
     if end.reason == "timeout":
-        return Outcome(FAILED, f"ended after {end.seconds:.0f} s, as trainer.timeout says, at step {done} of {steps}{tail}")
+        return Outcome(
+            FAILED, f"ended after {end.seconds:.0f} s, as trainer.timeout says, at step {done} of {steps}{tail}"
+        )
     if end.reason is not None:
         return Outcome(STOPPED, end.reason)
     if end.status is None:
@@ -57,5 +59,7 @@ def outcome_of(end: End, points: Points, *, ends_early: bool, terminated: bool, 
     if end.status == 0:
         what = f"{points.score.validation} " if not done else ""
         accepted = "every step, or trainer.ends_early and finish(stopped_early=True)"
-        return Outcome(FAILED, f"ended after {done} of {steps} steps {what}with exit status 0; accepted: {accepted}{tail}")
+        return Outcome(
+            FAILED, f"ended after {done} of {steps} steps {what}with exit status 0; accepted: {accepted}{tail}"
+        )
     return Outcome(FAILED, f"{how} after {done} of {steps} steps{tail}")

@@ -72,7 +72,9 @@ class Points:
             raise RowError(f"step {row.step} was reported after step {self._last - 1 + self.base}")
         if done > self.steps + 1 - self.base:
             last = self.steps - 1 + self.base
-            raise RowError(f"step {row.step} was reported; accepted: at most {last}, as trainer.steps: {self.steps} says")
+            raise RowError(
+                f"step {row.step} was reported; accepted: at most {last}, as trainer.steps: {self.steps} says"
+            )
         self._last = done
         done = min(done, self.steps)
         value = row.metrics.get(self.score.validation)

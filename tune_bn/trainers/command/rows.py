@@ -99,7 +99,7 @@ class HelperRows:
             except ValueError:
                 raise RowError(f"{where}: no JSON: {line[:80]!r}") from None
             if not isinstance(content, dict):
-                raise RowError(f"{where}: got {line[:80]!r}; accepted: an object such as {{\"step\": 3, \"loss\": 0.1}}")
+                raise RowError(f'{where}: got {line[:80]!r}; accepted: an object such as {{"step": 3, "loss": 0.1}}')
             yield row_of(content, where)
 
 
@@ -112,6 +112,6 @@ def row_of(content: Mapping[str, Any], where: str) -> Row:
     for name, value in rest.items():
         found = number(value)
         if found is None:
-            raise RowError(f"{where}: {name}: got {value!r}; accepted: a number, or \"nan\", \"inf\", \"-inf\"")
+            raise RowError(f'{where}: {name}: got {value!r}; accepted: a number, or "nan", "inf", "-inf"')
         metrics[name] = found
     return Row(step, metrics, bool(early))

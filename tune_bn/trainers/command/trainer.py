@@ -79,9 +79,7 @@ class CommandTrainer:
 
     def without_test(self) -> CommandTrainer:
         """See :meth:`tune_bn.protocols.trainer.Trainer.without_test`."""
-        return replace(
-            self, sealed=None, data={key: value for key, value in self.data.items() if key != "test"}
-        )
+        return replace(self, sealed=None, data={key: value for key, value in self.data.items() if key != "test"})
 
     @property
     def test_part(self) -> SealedTest | None:
