@@ -71,7 +71,8 @@ def test_a_time_is_a_number_with_a_unit() -> None:
     times = {"90s": 90.0, "30 min": 1800.0, "2h": 7200.0, 5: 5.0, "1d": 86400.0}
     for text, seconds in times.items():
         trainer = parse_space(changed("trainer.timeout", text), "own").trainer
-        assert trainer is not None and trainer.timeout == seconds
+        assert trainer is not None
+        assert trainer.timeout == seconds
 
 
 WRONG = {
@@ -110,8 +111,11 @@ def test_what_is_wrong_gets_one_line(place: str) -> None:
     with pytest.raises(SpecError) as error:
         parse_space(changed(place, value), "own.yaml")
     line = str(error.value)
-    assert line.startswith("own.yaml: ") and words in line and "\n" not in line
-    assert place.split(".")[0] in line and "got" in line
+    assert line.startswith("own.yaml: ")
+    assert words in line
+    assert "\n" not in line
+    assert place.split(".")[0] in line
+    assert "got" in line
 
 
 @pytest.mark.parametrize("place", ["trainer.steps", "trainer.score", "trainer.command", "claim.baseline.beta"])
@@ -141,7 +145,9 @@ def test_what_is_not_there_gets_one_line_too(place: str, tmp_path: Path) -> None
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(changed(place, value)))
     with pytest.raises(SpecError) as error:
         trainer_of(load_space(tmp_path / "space.yaml"))
-    assert words in str(error.value) and str(error.value).startswith("trainer.") and "\n" not in str(error.value)
+    assert words in str(error.value)
+    assert str(error.value).startswith("trainer.")
+    assert "\n" not in str(error.value)
 
 
 def test_code_git_outside_a_repository_says_what_to_do(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ TEST_COMMAND = ["python", "test.py", "{checkpoint}", "{data}"]
 READS = "open(str(run.data) + '/../outer/test.txt').read()\n"
 
 TRAPS: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "the test set is read": (RIGHT.replace("rng = random", READS + "rng = random", 1), {}, "1", "training reads test data"),
+    "the test set is read": (RIGHT.replace("rng = r", READS + "rng = r", 1), {}, "1", "training reads test data"),
     "a copy of it is read": (
         RIGHT.replace("rng = random", "open(str(run.data) + '/copy.txt').read()\nrng = random", 1),
         {},
@@ -44,12 +44,17 @@ TRAPS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     ),
     "it goes on from nothing": (RIGHT.replace('value = state["value"]', "pass"), {}, "4", "it goes on otherwise"),
     "runs share a file": (
-        RIGHT.replace("rng = random", "shared = open(run.data / 'shared', 'a')\nshared.write('x' * 99)\nrng = random", 1),
+        RIGHT.replace("rng = r", "open(run.data / 'shared', 'a').write('x' * 99)\nrng = r", 1),
         {},
         "5",
         "it writes outside its run's folder",
     ),
-    "the test looks elsewhere": (RIGHT, {"test": "import tune_bn\ntune_bn.current_run().finish(test=0.5)\n"}, "", "the same score"),
+    "the test looks elsewhere": (
+        RIGHT,
+        {"test": "import tune_bn\ntune_bn.current_run().finish(test=0.5)\n"},
+        "",
+        "the same score",
+    ),
     "it does not start": ("import no_such_module\n", {}, "it", "No module named 'no_such_module'"),
 }
 
@@ -88,7 +93,8 @@ def checked(folder: Path, script: str, *, test: str = TEST, meaning: dict[str, s
 def test_a_script_that_is_right_passes_every_line(tmp_path: Path) -> None:
     found = checked(tmp_path, RIGHT)
     assert [finding.verdict for finding in found.findings] == [OK] * 7, found.findings
-    assert found.seconds_per_step < 5 and len(found.commands) == 2
+    assert found.seconds_per_step < 5
+    assert len(found.commands) == 2
 
 
 @pytest.mark.parametrize("trap", TRAPS)

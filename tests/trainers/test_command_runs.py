@@ -20,10 +20,12 @@ def test_a_script_with_the_helper_completes(tmp_path: Path) -> None:
     run = start(trainer_of(tmp_path), tmp_path / "run")
     curve = finish(run)
     result = run.result()
-    assert len(curve) == 5 and curve == sorted(curve)
+    assert len(curve) == 5
+    assert curve == sorted(curve)
     assert (result.status, result.epochs, result.scores) == ("completed", 5, {"val": max(curve)})
     assert [sorted(point.metrics) for point in run.curve] == [["loss", "val"]] * 5
-    assert not (tmp_path / "run/work").exists() and (tmp_path / "run/metrics.1.jsonl").exists()
+    assert not (tmp_path / "run/work").exists()
+    assert (tmp_path / "run/metrics.1.jsonl").exists()
 
 
 def test_the_seed_decides_and_runs_do_not_touch_each_other(tmp_path: Path) -> None:
@@ -112,10 +114,12 @@ def test_a_script_may_count_from_one_and_evaluate_now_and_then(tmp_path: Path) -
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_score_that_is_not_finite_is_divergence(tmp_path: Path, value: str) -> None:
-    body = f"import tune_bn\nrun = tune_bn.current_run()\nfor s in range(5): run.report(s, val=float('{value}') if s == 2 else s, loss=float('nan'))\n"
+    body = "import tune_bn\nrun = tune_bn.current_run()\nfor s in range(5):\n    "
+    body += f"run.report(s, val=float('{value}') if s == 2 else s, loss=float('nan'))\n"
     run = start(trainer_of(tmp_path, body, score=Score("val", "test", "max", 0, 100, diverged=0.0)))
     curve = finish(run)
-    assert len(curve) == 3 and not math.isfinite(curve[-1])
+    assert len(curve) == 3
+    assert not math.isfinite(curve[-1])
     assert (run.result().status, run.result().scores) == ("diverged", {"val": 0.0})
     assert all("loss" not in point.metrics for point in run.curve)
 
@@ -135,7 +139,8 @@ def test_exit_status_75_begins_again_and_is_nobodys_fault(tmp_path: Path) -> Non
         finish(run)
     run.close()
     again = start(trainer, tmp_path / "run")
-    assert again.steps == 3 and finish(again) == [0, 1, 2, 3, 4]
+    assert again.steps == 3
+    assert finish(again) == [0, 1, 2, 3, 4]
 
 
 def test_a_script_that_always_asks_for_another_start_fails_in_the_end(tmp_path: Path) -> None:
@@ -152,7 +157,8 @@ def test_a_script_that_always_asks_for_another_start_fails_in_the_end(tmp_path: 
 def test_a_script_may_end_early_where_the_space_says_so(tmp_path: Path) -> None:
     body = "import tune_bn\nrun = tune_bn.current_run()\nrun.report(0, val=1.0)\nrun.finish(stopped_early=True)\n"
     run = start(trainer_of(tmp_path, body, ends_early=True))
-    assert finish(run) == [1.0] and run.result().epochs == 1
+    assert finish(run) == [1.0]
+    assert run.result().epochs == 1
 
 
 def test_a_timeout_ends_a_script_that_hangs(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def test_a_keeper_that_is_killed_takes_the_script_with_it(tmp_path: Path) -> Non
 def test_nothing_survives_random_kills_of_worker_script_and_ranks(tmp_path: Path) -> None:
     whole = train_ranks(tmp_path / "whole")
     curve, killed = storm(tmp_path / "storm", kills=6, seed=5)
-    assert curve == whole and len(curve) == STEPS
+    assert curve == whole
+    assert len(curve) == STEPS
     assert killed.total() == 6
-    assert not survivors(tmp_path / "storm") and not doubled(tmp_path / "storm")
+    assert not survivors(tmp_path / "storm")
+    assert not doubled(tmp_path / "storm")

@@ -17,7 +17,19 @@ from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 from tune_bn.process import exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
 
-__all__ = ["DEFAULT_SPACE", "app", "check", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
+__all__ = [
+    "DEFAULT_SPACE",
+    "app",
+    "check",
+    "head",
+    "inspect",
+    "main",
+    "paper",
+    "statistics",
+    "studies",
+    "tools",
+    "verify",
+]
 
 SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """For Ray, MLflow and the processes that they start: nobody is told that, and how, they are used."""

@@ -13,8 +13,8 @@ from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, 
 from tune_bn.errors import StudyError
 
 if TYPE_CHECKING:
-    from tune_bn.study.folder import StudyFolder
     from tune_bn.space.space import Space
+    from tune_bn.study.folder import StudyFolder
     from tune_bn.trainers.check import Finding
 
 CHECK_FILE = "check.json"
@@ -48,7 +48,7 @@ def check(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None, output: Ou
     with tempfile.TemporaryDirectory(prefix="tune_bn-check-") as folder:
         checked = Checker(loaded, trainer, place, Path(folder) / "runs", _tell).run()
     kept = keep(output, loaded, trainer, checked)
-    if checked.seconds_per_step == checked.seconds_per_step:  # noqa: PLR0124 - it is NaN where no run came to a step
+    if checked.seconds_per_step == checked.seconds_per_step:
         steps = trainer.steps(loaded.run_config(loaded.baseline))
         whole = checked.seconds_to_start + steps * checked.seconds_per_step
         say(
@@ -103,14 +103,14 @@ def require_checked(space: Space, source: str, output: Path, *, unchecked: bool)
     command += "" if output == STUDIES else f" --output {output}"
     if outcome is None:
         raise StudyError(
-            f"{source}: trainer: this code with this space was never checked; accepted: `{os.fspath(command)}` first, or "
-            "--unchecked"
+            f"{source}: trainer: this code with this space was never checked; accepted: `{os.fspath(command)}` first, "
+            "or --unchecked"
         )
     if not outcome["ok"]:
         wrong = next(one for one in outcome["findings"] if one["verdict"] == "WRONG")
         raise StudyError(
-            f"{source}: trainer: its check found: {wrong['trap'].strip()}: {wrong['words']}; accepted: a trainer that passes "
-            f"`{os.fspath(command)}`, or --unchecked"
+            f"{source}: trainer: its check found: {wrong['trap'].strip()}: {wrong['words']}; accepted: a trainer that "
+            f"passes `{os.fspath(command)}`, or --unchecked"
         )
     return None
 

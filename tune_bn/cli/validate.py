@@ -108,7 +108,7 @@ def check_surroundings(
     if space.trainer is not None:
         if single is not None:
             raise DataError(
-                "trainer: got a trainer of your own; accepted: the built-in loop here; `tune_bn check` tries one of yours"
+                "trainer: got a trainer of your own; accepted: the built-in loop here; `tune_bn check` tries yours"
             )
         from tune_bn.trainers.command.from_space import command_trainer
 

@@ -1,12 +1,13 @@
-"""Checkpoints of a script: written aside, renamed, and marked as whole; two are kept, and the best where a test needs it."""
+"""Checkpoints of a script: written aside, renamed, marked as whole; two are kept, and the best for a test."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any
 
 from tune_bn.script.folder import MARK, write_aside
 
@@ -20,7 +21,7 @@ class Checkpoints:
         self.folder = folder
         self.run = run
 
-    def whole(self) -> List[Dict[str, Any]]:
+    def whole(self) -> list[dict[str, Any]]:
         """The marks of this run's checkpoints that are there, newest first."""
         try:
             mark = json.loads((self.folder / MARK).read_text(encoding="utf-8"))
@@ -68,7 +69,7 @@ class Checkpoints:
             path.unlink()
 
 
-def size_of(path: Path) -> Optional[int]:
+def size_of(path: Path) -> int | None:
     """Bytes of a file, or of all files in a folder; None where there is nothing."""
     try:
         if path.is_dir():

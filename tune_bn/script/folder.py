@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any
 
 RUN_VARIABLE = "TUNE_BN_RUN"
 """Names the folder in the environment of a script; unset: the script was started by hand."""
@@ -48,7 +49,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
-def plain_number(value: Any) -> Optional[float]:
+def plain_number(value: Any) -> float | None:
     """A metric as a float, be it a number, a tensor or an array of one element; None: it is none of these."""
     if isinstance(value, (str, bytes)) or value is None:
         return None
@@ -62,7 +63,7 @@ def plain_number(value: Any) -> Optional[float]:
 
 def write_aside(path: Path, text: str) -> None:
     """Write a whole file or nothing."""
-    aside = path.with_name(".%s.%d.tmp" % (path.name, os.getpid()))
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(aside, "w", encoding="utf-8") as handle:
         handle.write(text)
         handle.flush()

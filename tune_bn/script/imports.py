@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import sys
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-_waiting: Dict[str, List[Callable[[Any], None]]] = {}
+_waiting: dict[str, list[Callable[[Any], None]]] = {}
 
 
 def when_imported(name: str, act: Callable[[Any], None]) -> None:
@@ -22,8 +23,8 @@ def when_imported(name: str, act: Callable[[Any], None]) -> None:
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
-        self, fullname: str, path: Optional[Sequence[str]], target: Any = None
-    ) -> Optional[importlib.machinery.ModuleSpec]:
+        self, fullname: str, path: Sequence[str] | None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if fullname not in _waiting:
             return None
         for finder in sys.meta_path:

@@ -1,18 +1,19 @@
-"""What the package notes of itself in a run's folder: which keys were asked for, which γ was set, at which rates it learned.
+"""What the package notes of itself in a run's folder: keys that were asked for, the γ that was set, its rates.
 
 Nothing is written where a script was started by hand.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from tune_bn.script.folder import RUN, RUN_VARIABLE, append_row, notes_file
 
-_place: Optional[tuple[str, Path]] = None
+_place: tuple[str, Path] | None = None
 _said: set[str] = set()
 
 
@@ -26,10 +27,8 @@ def note(event: str, **facts: Any) -> None:
     if words in _said:
         return
     _said.add(words)
-    try:
+    with contextlib.suppress(OSError):
         append_row(_file_of(folder), row)
-    except OSError:
-        pass
 
 
 def forget() -> None:

@@ -7,8 +7,9 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional
+from typing import Any
 
 from tune_bn.script import signals
 from tune_bn.script.checkpoints import Checkpoints
@@ -50,9 +51,7 @@ class Run:
     The configuration is read as attributes, ``run.gamma``, or by ``run.params["gamma"]``.
     """
 
-    def __init__(
-        self, params: Mapping[str, Any], seed: int, steps: int, facts: Mapping[str, Any], folder: Optional[Path]
-    ):
+    def __init__(self, params: Mapping[str, Any], seed: int, steps: int, facts: Mapping[str, Any], folder: Path | None):
         self.params = Params(params)
         self.seed = seed
         """The seed of everything that is random."""
@@ -63,10 +62,10 @@ class Run:
         self.start: int = int(facts.get("start") or 0)
         """Steps that lie behind the checkpoint; 0 where there is none."""
         found = facts.get("checkpoint")
-        self.checkpoint: Optional[Path] = None if found is None else Path(found)
+        self.checkpoint: Path | None = None if found is None else Path(found)
         """Where to go on from; None: from the beginning."""
         data = facts.get("data")
-        self.data: Optional[Path] = None if data is None else Path(data)
+        self.data: Path | None = None if data is None else Path(data)
         """Where the data is, as far as the space file says so."""
         self.wants_test: bool = bool(facts.get("wants_test"))
         """Whether the test score is to be reported, by :meth:`finish`: in the confirmation alone, and only where no
@@ -74,13 +73,13 @@ class Run:
         self.attempt: int = int(facts.get("attempt") or 1)
         self._facts = facts
         self._saved = time.monotonic()
-        self._last: Optional[int] = None
-        self._base: Optional[int] = facts.get("first")
-        self._best: Optional[float] = None
+        self._last: int | None = None
+        self._base: int | None = facts.get("first")
+        self._best: float | None = None
         self._stopped = False
         self._finished = False
         self._told = False
-        self._gate: Optional[Callable[[], bool]] = None
+        self._gate: Callable[[], bool] | None = None
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -96,11 +95,11 @@ class Run:
             return False
         return self._stopped or signals.asked() or (self.folder / STOP).exists()
 
-    def report(self, step: int, *, save: Optional[Callable[[Path], Any]] = None, **metrics: Any) -> bool:
+    def report(self, step: int, *, save: Callable[[Path], Any] | None = None, **metrics: Any) -> bool:
         """Report a step as the last act of it, and hear whether to go on.
 
         Args:
-            step: counts up; a full run of ``steps`` of them ends at ``steps − 1``, or at ``steps`` where the first is 1.
+            step: counts up; a full run of ``steps`` of them ends at ``steps − 1``, or at ``steps`` if the first is 1.
             save: writes a checkpoint to the path that it is given, a file or a folder; called where one is due. What
                 it saves is the state after everything that this step does, evaluation included.
             metrics: numbers by name. One that is not finite is told as such.
@@ -195,10 +194,10 @@ class Run:
         return True
 
 
-_current: Optional[Run] = None
+_current: Run | None = None
 
 
-def current_run(*, seed: int = 1, steps: int = 10, data: Optional[str] = None, **params: Any) -> Run:
+def current_run(*, seed: int = 1, steps: int = 10, data: str | None = None, **params: Any) -> Run:
     """The run that this process is in. By hand it is a stand-in with these values, whose reports go nowhere.
 
     Args:
@@ -229,7 +228,7 @@ def open_run(folder: Path) -> Run:
         ValueError: it cannot be read, or is of another format.
     """
     try:
-        facts: Dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{RUN_VARIABLE}={folder}: {RUN} cannot be read ({error})") from None
     if facts.get("format") != FORMAT:
@@ -237,13 +236,13 @@ def open_run(folder: Path) -> Run:
     return Run(facts["params"], facts["seed"], facts["steps"], facts, folder)
 
 
-def enter(run: Optional[Run]) -> None:
+def enter(run: Run | None) -> None:
     """Make a run the current one of this process, which trains one after the other; None: there is none any more."""
     global _current
     _current = run
 
 
-def _with_defaults(run: Run, params: Mapping[str, Any], data: Optional[str]) -> Run:
+def _with_defaults(run: Run, params: Mapping[str, Any], data: str | None) -> Run:
     values = dict(run.params._values)
     for name, default in params.items():
         if name in values:
@@ -258,7 +257,7 @@ def _with_defaults(run: Run, params: Mapping[str, Any], data: Optional[str]) -> 
     return run
 
 
-def _step(step: Any, last: Optional[int]) -> int:
+def _step(step: Any, last: int | None) -> int:
     if hasattr(step, "item"):
         step = step.item()
     if isinstance(step, bool) or not isinstance(step, int) or step < 0 or (last is not None and step < last):
@@ -267,7 +266,7 @@ def _step(step: Any, last: Optional[int]) -> int:
     return step
 
 
-def _numbers(metrics: Mapping[str, Any]) -> Dict[str, float]:
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     numbers = {}
     for name, value in metrics.items():
         number = plain_number(value)

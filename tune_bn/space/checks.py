@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError
+from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.distributions import Cases
 from tune_bn.records.files import canonical_json
 from tune_bn.records.record import CANDIDATE
 from tune_bn.space.messages import did_you_mean
 from tune_bn.space.search import owner
-from tune_bn.method.config import ModelConfig
-from tune_bn.data.config import DataConfig
 from tune_bn.space.space import LAYER_KEYS, Space
 from tune_bn.space.trainer import check_name
 from tune_bn.training.config import TrainConfig

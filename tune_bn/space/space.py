@@ -132,7 +132,7 @@ class Space(Section):
 
     @property
     def _own_baseline(self) -> Mapping[str, Any]:
-        """What the space file says of the baseline of a trainer of the user's own; the default names no strange keys."""
+        """What the space file says of the baseline of a trainer of the user's own; the default has no strange keys."""
         if "baseline" in self.claim.model_fields_set or self.trainer is None:
             return self.claim.baseline
         known = {*self.trainer.params, *self.search}

@@ -71,14 +71,14 @@ class TrainerSection(Section):
         accepted="true or false",
     )
     score: dict[str, Any] = entry(
-        doc="`validation` and `test`: the names of the scores; `goal`: max or min; `at`: which step counts, last, best or "
-        "mean_last(k); `range`: [low, high], `unit` and `diverged`, the score of a run whose score is not finite, may "
+        doc="`validation` and `test`: the names of the scores; `goal`: max or min; `at`: which step counts, last, best "
+        "or mean_last(k); `range`: [low, high], `unit` and `diverged`, the score of a run whose score is not finite, may "
         "be left out",
         accepted="a mapping such as {validation: val_acc, test: test_acc, goal: max}",
     )
     metrics: dict[str, Any] | None = entry(
         None,
-        doc="where the metrics are: null: reported by the helper, `tune_bn.current_run`; or files that the script writes",
+        doc="where the metrics are: null: reported by the helper, `tune_bn.current_run`; or files of the script",
         accepted="null or a mapping such as {csv: logs/*.csv, step: epoch, rename: {acc: val_acc}}; csv, json or "
         "tensorboard",
     )
@@ -92,8 +92,8 @@ class TrainerSection(Section):
     )
     test_command: list[str] | None = entry(
         None,
-        doc="gives the test score of a confirmed run, in a process of its own that alone is told where the test data is; "
-        "null: the script reports it by `finish` where `run.wants_test`",
+        doc="gives the test score of a confirmed run, in a process of its own that alone is told where the test data "
+        "is; null: the script reports it by `finish` where `run.wants_test`",
         accepted='null or a list of words such as [python, test.py, "{checkpoint}", "{data}"]',
         min_length=1,
     )
@@ -136,8 +136,8 @@ class TrainerSection(Section):
     )
     confirm_resume: Literal["exact", "restart", "any"] = entry(
         "exact",
-        doc="a confirmed run that was interrupted: `exact` goes on from its checkpoint, and begins again where a repeated "
-        "step differs; `restart` always begins again; `any` takes whatever comes",
+        doc="a confirmed run that was interrupted: `exact` goes on from its checkpoint, and begins again where a "
+        "repeated step differs; `restart` always begins again; `any` takes whatever comes",
         accepted="exact | restart | any",
     )
 

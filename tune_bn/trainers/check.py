@@ -1,7 +1,7 @@
 """``tune_bn check``: a few short runs against the ways to a wrong verdict.
 
-Nothing here knows more of a trainer than its port tells, but for scripts, whose folders say what they opened, which keys
-they asked for, and what the package did in them.
+Nothing here knows more of a trainer than its port tells, but of scripts, whose folders say what they opened, which
+keys they asked for, and what the package did in them.
 """
 
 from __future__ import annotations

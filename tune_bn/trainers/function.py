@@ -1,4 +1,4 @@
-"""A function ``package.module:name`` that trains: called with the run, in a thread of the worker or in a process of its own."""
+"""A function ``package.module:name`` that trains: called with the run, in the worker or in a process of its own."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def _begin() -> None:
                 out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
                 os.write(out, os.fsencode(line))
                 os.close(out)
-        except Exception:  # noqa: BLE001, S110
+        except Exception:
             pass
         finally:
             busy.clear()

@@ -161,7 +161,7 @@ def data_identity(path: Path) -> dict[str, Any]:
         digest.update(f"{file.relative_to(path).as_posix()}\0{size}\0".encode())
         with open(file, "rb") as handle:
             if total <= WHOLE_BYTES or size <= 2 * END_BYTES:
-                for piece in iter(lambda: handle.read(1 << 20), b""):  # noqa: B023
+                for piece in iter(lambda: handle.read(1 << 20), b""):
                     digest.update(piece)
             else:
                 digest.update(handle.read(END_BYTES))

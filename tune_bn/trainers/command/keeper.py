@@ -1,8 +1,8 @@
 """Watches over one script: starts it, keeps its log short, and ends it with everything that it has started.
 
 A process of its own between a worker and a script, so that a worker that is killed leaves nothing behind. It is run by
-its path, by a Python without site-packages, and imports nothing of this package. The worker talks to it by lines of JSON
-over a socket; when that closes without a word, the worker is gone and everything ends at once.
+its path, by a Python without site-packages, and imports nothing of this package. The worker talks to it by lines of
+JSON over a socket; when that closes without a word, the worker is gone and everything ends at once.
 
 Orphans of the script become its children (``PR_SET_CHILD_SUBREAPER``), so whatever the script has started stays below
 it, in whichever session. Where the keeper is killed too, the kernel kills the script, and whoever tries the run again
@@ -11,6 +11,7 @@ ends the rest by :func:`end_marked`, which knows them by a variable of their env
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -100,10 +101,8 @@ def _end(who: Callable[[], list[int]], seconds: float, *, reap: bool = False) ->
 
 
 def _kill(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, number)
-    except OSError:
-        pass
 
 
 _ended: list[tuple[int, int]] = []
@@ -161,10 +160,8 @@ class Keeper:
         self.tell({"started": self.leader})
 
     def tell(self, message: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.control.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            pass
 
     def _start(self) -> tuple[int, int]:
         if self.order["pty"]:
@@ -331,10 +328,8 @@ class Keeper:
             self._reaped()
             time.sleep(0.01)
         left = [pid for pid in rest() if pid != self.leader]
-        try:
+        with contextlib.suppress(OSError):
             os.killpg(self.leader, signal.SIGKILL)
-        except OSError:
-            pass
         survivors = _end(rest, SECONDS_TO_DIE, reap=True)
         if self.status is None:
             self._reaped()

@@ -21,7 +21,7 @@ _FIELD = re.compile(
 
 
 def text_of(value: Any, form: str = "") -> str:
-    """A value as a program reads it: a float always with a point, and never as ``1e-05``, which YAML 1.1 takes for text.
+    """A value as a program reads it: a float with a point, and never as ``1e-05``, which YAML 1.1 takes for text.
 
     Raises:
         ValueError: the format does not fit the value.

@@ -1,4 +1,4 @@
-"""From a script's rows to the points of a learning curve: steps from 1 on, without a gap, each with the validation score."""
+"""From a script's rows to the points of a learning curve: steps from 1 on, without a gap, each with its score."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,10 +131,8 @@ class Process:
         """Ask it to stop, in the order of the contract; does not wait."""
         if self._end is None and self._asked is None:
             self._asked = reason
-            try:
+            with suppress(OSError):  # It may have ended just now; poll tells.
                 self._control.sendall(json.dumps({"stop": reason}).encode() + b"\n")
-            except OSError:
-                pass  # It has ended just now; poll tells.
 
     def end(self, reason: str) -> End:
         """Ask it to stop, and wait until nothing of it is left."""
@@ -157,10 +157,8 @@ class Process:
         """The keeper was killed, or cannot end what it keeps: what is known by its environment is ended from here."""
         self._control.close()
         if self.leader is not None:
-            try:
+            with contextlib.suppress(OSError):
                 os.killpg(self.leader, 9)
-            except OSError:
-                pass
         left = len(keeper.marked(ATTEMPT_VARIABLE, self.attempt))
         survivors = tuple(keeper.end_marked(ATTEMPT_VARIABLE, self.attempt))
         seconds = time.monotonic() - self._started

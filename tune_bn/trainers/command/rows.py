@@ -63,7 +63,7 @@ class LineFile:
         self._rest = b""
 
     def read(self, *, last: bool = False) -> list[bytes]:
-        """The new lines without their ends; ``last``: nothing more is written, and a last line without its end counts."""
+        """The new lines without their ends; ``last``: nothing more comes, and a last line without its end counts."""
         try:
             with open(self.path, "rb") as handle:
                 status = os.fstat(handle.fileno())

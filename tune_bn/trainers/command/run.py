@@ -209,7 +209,7 @@ class ScriptRun:
         try:
             for row in rows.read(last=last):
                 self.points.take(row, may_test=self.sealed is not None and not self.sealed.command)
-        except RowError as error:
+        except RowError:
             if replay:
                 return True
             raise

@@ -1,4 +1,4 @@
-"""The test command: once for a confirmed run, in a process and a folder of its own, and told alone where the test data is."""
+"""The test command: once for a confirmed run, in a process and a folder of its own, told alone where the data is."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ EXACT, RESTART, ANY = "exact", "restart", "any"
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a script that cannot be touched leaves its metrics; the first file that fits the pattern counts, newest first."""
+    """Where a script that cannot be touched leaves its metrics; of the files that fit, the newest counts."""
 
     kind: str
     """``csv``, ``json`` or ``tensorboard``."""

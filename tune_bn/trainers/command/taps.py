@@ -1,4 +1,4 @@
-"""Metrics of scripts that cannot be touched, from the files that they write: CSV, JSON, and TensorBoard's event files."""
+"""Metrics of scripts that cannot be touched, from the files that they write: CSV, JSON, TensorBoard's event files."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class CommandTrainer:
     data: Mapping[str, Any] = field(default_factory=dict)
     sealed: SealedTest | None = None
     identity: str = ""
-    """Hash of the code and of all settings that decide a result, those of the test included; see :func:`identity_of`."""
+    """Hash of the code and of all settings that decide a result, of the test too; see :func:`identity_of`."""
 
     @property
     def name(self) -> str:
