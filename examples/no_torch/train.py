@@ -10,11 +10,15 @@ def data(seed, count):
     rng = random.Random(seed)
     weights = [3.0, -2.0, 0.5, 0.0, 1.0, 0.0]
     rows = [[rng.gauss(0, 1) for _ in weights] for _ in range(count)]
-    return [(row, sum(w * x for w, x in zip(weights, row)) + rng.gauss(0, 0.5)) for row in rows]
+    return [(row, sum(w * x for w, x in zip(weights, row, strict=True)) + rng.gauss(0, 0.5)) for row in rows]
+
+
+def error(weights, row, target):
+    return sum(w * x for w, x in zip(weights, row, strict=True)) - target
 
 
 def loss(weights, rows):
-    return sum((sum(w * x for w, x in zip(weights, row)) - y) ** 2 for row, y in rows) / len(rows)
+    return sum(error(weights, row, target) ** 2 for row, target in rows) / len(rows)
 
 
 def main():
@@ -35,9 +39,9 @@ def main():
         for first in range(0, len(order), 32):
             batch = [train[index] for index in order[first : first + 32]]
             for place in range(6):
-                gradient = sum(2 * (sum(w * x for w, x in zip(weights, row)) - y) * row[place] for row, y in batch)
+                gradient = sum(2 * error(weights, row, target) * row[place] for row, target in batch)
                 speed[place] = run.momentum * speed[place] - run.lr * gradient / len(batch)
-            weights = [w + s for w, s in zip(weights, speed)]
+            weights = [w + s for w, s in zip(weights, speed, strict=True)]
         if not run.report(step, save=save, val_loss=loss(weights, validation), train_loss=loss(weights, train)):
             return
     if run.wants_test:

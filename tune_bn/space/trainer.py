@@ -72,8 +72,8 @@ class TrainerSection(Section):
     )
     score: dict[str, Any] = entry(
         doc="`validation` and `test`: the names of the scores; `goal`: max or min; `at`: which step counts, last, best "
-        "or mean_last(k); `range`: [low, high], `unit` and `diverged`, the score of a run whose score is not finite, may "
-        "be left out",
+        "or mean_last(k); `range`: [low, high], `unit` and `diverged`, the score of a run whose score is not finite, "
+        "may be left out",
         accepted="a mapping such as {validation: val_acc, test: test_acc, goal: max}",
     )
     metrics: dict[str, Any] | None = entry(
