@@ -46,7 +46,7 @@ def measured(config: Any, seed: int, step: int) -> Mapping[str, float]:
     return {"val_loss": value(config.model.gamma, seed, "val") + 0.5 / step, "grad_norm": 1.0 / step}
 
 
-def tested(config: Any, seed: int) -> float:
+def final(config: Any, seed: int) -> float:
     return value(config.model.gamma, seed, "test")
 
 
@@ -78,7 +78,7 @@ def whole(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Study, dict[str, Any]]:
     score = LOSS if request.param == MIN else GAIN
-    study = study_of(tmp_path_factory.mktemp(request.param) / "other-1", ScriptedTrainer(score, measured, tested))
+    study = study_of(tmp_path_factory.mktemp(request.param) / "other-1", ScriptedTrainer(score, measured, final))
     study.run()
     return request.param, study, conclude(study.folder)
 
@@ -96,13 +96,15 @@ def test_it_is_supported_where_lower_is_better_and_not_where_higher_is(whole: Wh
     assert verdict["score"]["goal"] == goal
     if goal == MIN:
         assert verdict["headline"] == verdict["verdict"] == "supported"
-        assert arm["effect"] == pytest.approx(-arm["difference"]) > 0
+        assert arm["effect"] == pytest.approx(-arm["difference"])
+        assert arm["effect"] > 0
         assert arm["ci"][0] > 0
         assert "lowers test loss by" in verdict["reason"]
         assert " below γ = 1, c = 1 (" in verdict["reason"]
     else:
         assert verdict["headline"] == "not_supported, and worse"
-        assert arm["effect"] == pytest.approx(arm["difference"]) < 0
+        assert arm["effect"] == pytest.approx(arm["difference"])
+        assert arm["effect"] < 0
         assert "lowers test loss by" in verdict["reason"]
     assert "%" not in verdict["reason"].replace("90 % interval", "")
     assert "percentage points" not in verdict["reason"]
@@ -184,7 +186,7 @@ def test_curves_hold_every_metric_by_its_name(whole: Whole) -> None:
 
 def test_a_later_study_starts_from_the_best(whole: Whole, tmp_path: Path) -> None:
     goal, study, _ = whole
-    other = study_of(tmp_path / "other-2", ScriptedTrainer(LOSS, measured, tested), seeds={"confirm": [11, 12, 13]})
+    other = study_of(tmp_path / "other-2", ScriptedTrainer(LOSS, measured, final), seeds={"confirm": [11, 12, 13]})
     space, _ = warm_started(other.space, "other", [study.folder])
     plan = read_plan(study.folder.plan_file)
     assert space.points[0]["gamma"] == plan["candidates"][0]["config"]["gamma"]
@@ -203,7 +205,7 @@ def diverging_at(*gammas: float, seeds: tuple[int, ...]) -> Any:
 def test_a_run_that_diverged_without_a_declared_score_makes_no_finalist_and_no_proposal_better(tmp_path: Path) -> None:
     bad = [0.05, 0.06]
     points = [{"gamma": gamma} for gamma in (*bad, 0.1, 0.2, 0.3, 0.4)]
-    trainer = ScriptedTrainer(LOSS, diverging_at(*bad, seeds=(102,)), tested)
+    trainer = ScriptedTrainer(LOSS, diverging_at(*bad, seeds=(102,)), final)
     study = study_of(
         tmp_path / "other-1",
         trainer,
@@ -230,7 +232,7 @@ def test_a_run_that_diverged_without_a_declared_score_makes_no_finalist_and_no_p
 
 @pytest.mark.parametrize("stopping", ["fixed", "group_sequential"])
 def test_a_diverged_confirmation_without_a_declared_score_is_invalid_by_name(tmp_path: Path, stopping: str) -> None:
-    trainer = ScriptedTrainer(LOSS, diverging_at(1.0, seeds=(2,)), tested)
+    trainer = ScriptedTrainer(LOSS, diverging_at(1.0, seeds=(2,)), final)
     study = study_of(tmp_path / "other-1", trainer, claim={"stopping": stopping})
     study.run()
     verdict = verify_study(study.folder.path)
@@ -240,7 +242,7 @@ def test_a_diverged_confirmation_without_a_declared_score_is_invalid_by_name(tmp
 
 
 def test_with_a_declared_score_a_diverged_run_counts(tmp_path: Path) -> None:
-    trainer = ScriptedTrainer(replace(LOSS, diverged=9.0), diverging_at(1.0, seeds=(2,)), tested)
+    trainer = ScriptedTrainer(replace(LOSS, diverged=9.0), diverging_at(1.0, seeds=(2,)), final)
     study = study_of(tmp_path / "other-1", trainer)
     study.run()
     verdict = verify_study(study.folder.path)
@@ -254,7 +256,7 @@ def test_with_a_declared_score_a_diverged_run_counts(tmp_path: Path) -> None:
 
 
 def test_all_finalists_without_a_score_end_the_selection_with_words(tmp_path: Path) -> None:
-    study = study_of(tmp_path / "other-1", ScriptedTrainer(LOSS, diverging_at(seeds=(202,)), tested))
+    study = study_of(tmp_path / "other-1", ScriptedTrainer(LOSS, diverging_at(seeds=(202,)), final))
     with pytest.raises(StudyError, match=f"no finalist of the {CANDIDATE} arm"):
         study.run()
 
@@ -266,7 +268,7 @@ def test_what_of_the_curve_counts_is_the_trainers_to_say(tmp_path: Path, at: str
     def course(config: Any, seed: int, step: int) -> Mapping[str, float]:
         return {"val_loss": value(config.model.gamma, seed, "val") + (0.5, 0.1, 0.2, 0.4)[step - 1]}
 
-    study = study_of(tmp_path / "other-1", ScriptedTrainer(replace(LOSS, at=at), course, tested))
+    study = study_of(tmp_path / "other-1", ScriptedTrainer(replace(LOSS, at=at), course, final))
     study.search()
     for record in study.folder.records.read():
         if record.status == COMPLETED:

@@ -71,7 +71,7 @@ def falling(config: Knob, seed: int, step: int) -> Mapping[str, float]:
     return {"val_loss": math.inf if config.lr > 1 else config.lr + seed / 100 + 1 / step, "lr": config.lr}
 
 
-def tested(config: Knob, seed: int) -> float:
+def final(config: Knob, seed: int) -> float:
     return config.lr + seed / 100
 
 
@@ -79,7 +79,7 @@ def steps_of(config: Knob) -> int:
     return config.steps
 
 
-SCRIPTED = ScriptedTrainer(LOSS, falling, tested, steps_of)
+SCRIPTED = ScriptedTrainer(LOSS, falling, final, steps_of)
 
 
 class TestScripted(TrainerContract):
@@ -121,7 +121,7 @@ class BrokenSession(ScriptedSession):
 def suite_on(run: type[ScriptedRun]) -> TrainerContract:
     class Suite(TrainerContract):
         def case(self, folder: Path) -> Case:
-            return Case(Broken(LOSS, falling, tested, steps_of, run=run), Knob(0.1))
+            return Case(Broken(LOSS, falling, final, steps_of, run=run), Knob(0.1))
 
     return Suite()
 
