@@ -81,4 +81,7 @@ def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path:
     assert len(confirmed) == 6
     assert all(trainer.score.test in record.scores for record in confirmed)
     assert not any(trainer.score.test in record.scores for record in folder.records if record.stage != "confirm")
-    assert trainer.score.test in (folder.path / "report.md").read_text(encoding="utf-8")
+    report = (folder.path / "report.md").read_text(encoding="utf-8")
+    assert trainer.score.test.replace("_", " ") in report
+    assert "What `tune_bn check` found:" not in report, "this study was begun without its check"
+    assert "It was never tried by `tune_bn check`" in report
