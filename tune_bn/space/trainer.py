@@ -73,7 +73,7 @@ class TrainerSection(Section):
     score: dict[str, Any] = entry(
         doc="`validation` and `test`: the names of the scores; `goal`: max or min; `at`: which step counts, last, best "
         "or mean_last(k); `range`: [low, high], `unit` and `diverged`, the score of a run whose score is not finite, "
-        "may be left out",
+        "and `step`, what a step is called (epoch), may be left out",
         accepted="a mapping such as {validation: val_acc, test: test_acc, goal: max}",
     )
     metrics: dict[str, Any] | None = entry(
@@ -172,7 +172,7 @@ class TrainerSection(Section):
     @property
     def scored(self) -> Score:
         """The score. Raises :class:`ConfigError`."""
-        known = {"validation", "test", "goal", "at", "range", "unit", "diverged"}
+        known = {"validation", "test", "goal", "at", "range", "unit", "diverged", "step"}
         for key in self.score:
             if key not in known:
                 raise ConfigError(f"score.{key}", self.score[key], f"one of {', '.join(sorted(known))}")
@@ -200,6 +200,7 @@ class TrainerSection(Section):
                 unit=str(self.score.get("unit", "")),
                 at=str(self.score.get("at", LAST)),
                 diverged=None if diverged is None else float(diverged),
+                step=str(self.score.get("step", "step")),
             )
         except ConfigError as error:
             raise ConfigError(f"score.{error.key}", error.value, error.accepted) from None

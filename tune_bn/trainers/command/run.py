@@ -132,7 +132,7 @@ class ScriptRun:
         self._rows: Rows = self._rows_of(number, since)
         self._number = number
         if settings.function and not (settings.isolate or not self.alone):
-            from tune_bn.trainers.function import FunctionThread
+            from tune_bn.trainers.command.function import FunctionThread
 
             self._attempt = FunctionThread(settings.function, self.code, files, threads=self.place.threads)
             return
@@ -157,7 +157,7 @@ class ScriptRun:
     def argv(self) -> Sequence[str]:
         """The command line, with its placeholders."""
         if self.settings.function:
-            return (sys.executable, "-m", "tune_bn.trainers.function", self.settings.function)
+            return (sys.executable, "-m", "tune_bn.trainers.command.function", self.settings.function)
         return self.settings.command
 
     def values(self, going_on: GoOn | None = None) -> dict[str, Any]:
