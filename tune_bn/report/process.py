@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from tune_bn.analysis.early_order import ALPHA, LEAST_TAU
 from tune_bn.analysis.early_order import words as look_words
@@ -44,6 +47,8 @@ from tune_bn.report.figures.landscape import landscape
 from tune_bn.report.figures.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
 from tune_bn.report.figures.luck import shrinkage_figure, shrunken
 from tune_bn.report.study import StudyFiles, Trial
+
+CHECK_FILE = "check.json"
 
 
 def stages(study: StudyFiles) -> Iterator[Block]:
@@ -298,6 +303,7 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
             *_data(study),
         )
     )
+    yield from _own_training(study)
     yield paragraph(
         "The verdict is computed from ",
         Mono("plan.json"),
@@ -313,6 +319,29 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
     folder = study.folder.absolute()
     space = shown(folder / "space.yaml")
     yield Code(shlex.join(["tune_bn", "search", "--space", space, *in_output(folder)]))
+
+
+def _own_training(study: StudyFiles) -> Iterator[Block]:
+    """Whose word the seal of the test set is, and what `tune_bn check` found, where the training is the user's own."""
+    trainer = study.space.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return
+    what = trainer.get("function") or " ".join(map(str, trainer.get("command") or ()))
+    yield paragraph(
+        "Trained by ",
+        Mono(str(what)),
+        ", code that this package does not know. A test score outside the confirmation makes a run invalid; that the "
+        "code has not looked at the test data in secret is the word of whoever wrote it.",
+    )
+    outcome: Any = None
+    with suppress(OSError, ValueError):
+        outcome = json.loads((study.folder / CHECK_FILE).read_bytes())
+    findings = outcome.get("findings") if isinstance(outcome, Mapping) else None
+    if not findings:
+        yield paragraph("It was never tried by ", Mono("tune_bn check"), ".")
+        return
+    yield paragraph("What ", Mono("tune_bn check"), " found:")
+    yield Bullets(tuple((f"{one['trap'].strip()}: {one['verdict']}: {one['words']}",) for one in findings))
 
 
 def _device(record: Record) -> str:
