@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tune_bn.analysis.outcome import spoken
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.errors import Interrupted
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
+from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.sampler import Outcome
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.records.identity import identity_of, is_copy
-from tune_bn.records.score import MAX
+from tune_bn.records.score import MAX, read_score
 from tune_bn.report import write_report
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.optuna.sampler import OptunaSampler
@@ -24,6 +26,7 @@ from tune_bn.study.driver import Driver
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.choose import trainer_of
+from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.versions import commit, commit_remark
 
 
@@ -66,7 +69,7 @@ def run_study(
         Interrupted: it was told to stop; what had finished is kept.
         TuneBNError: the study cannot be run.
     """
-    trainer = trainer_of(space, progress=console.decoding)
+    trainer = trainer_of(space, progress=console.decoding, study=None if going_on is None else going_on.path)
     if going_on is not None:
         require_same(going_on, space, trainer, commit=commit())
     resources = space.resources
@@ -78,6 +81,7 @@ def run_study(
         elastic=resources.elastic,
         max_failures=space.budget.max_failures,
         checkpoint_seconds=resources.checkpoint_seconds,
+        keep_weights=resources.keep_weights == "confirmed",
         code=trainer.code,
         init=ray_init or {},
         tell=console.warn,
@@ -96,6 +100,7 @@ def run_study(
 
         for line in filter(None, (*remarks, commit_remark())):
             warn(line)
+        keep_code(trainer, folder.path)
         runner = RayTuneRunner(trainer, options, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop)
         store = store_uri(space.tracking.uri, output)
         mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
@@ -116,10 +121,11 @@ def run_study(
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())
             stages(study)
+            console.note("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             status, summary = "FINISHED", _summary(verdict)
-            log.note(f"verdict: {verdict['headline']}: {verdict['reason']}")
+            log.note(f"verdict: {spoken(verdict)}: {verdict['reason']}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -131,6 +137,28 @@ def run_study(
         finally:
             runner.close()
             observer.study_finished(status, summary)
+
+
+def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    """Show the tracker what it may have missed of a finished study, from its folder alone; of a copy nothing."""
+    if is_copy(folder.path):
+        return
+    output, identity, records = folder.path.parent, identity_of(folder.path), folder.records.read()
+    store = store_uri(space.tracking.uri, output)
+    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+    info = StudyInfo(
+        name=identity.name,
+        space_name=space.name,
+        folder=folder.path,
+        space_sha256=space.sha256,
+        commit=commit(),
+        versions=records[-1].versions if records else {},
+        study_id=identity.study_id,
+        score=read_score(folder.path),
+    )
+    mlflow.study_started(info, ())
+    mlflow.artifacts_changed(folder.artifacts())
+    mlflow.study_finished("FINISHED", _summary(verdict))
 
 
 def conclude(folder: StudyFolder) -> dict[str, Any]:

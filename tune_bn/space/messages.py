@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -16,15 +16,21 @@ _LONGEST_QUOTE = 120
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument", "invalid_key")
 
 
+def section_of(annotation: Any) -> Any:
+    """The class of a section that may be null."""
+    return next((part for part in get_args(annotation) if hasattr(part, "model_fields")), annotation)
+
+
 def keys_of(section: Any) -> list[str]:
     """The keys of a section, be it a pydantic model or a dataclass, in the order of their declaration."""
+    section = section_of(section)
     return [item.name for item in fields(section)] if is_dataclass(section) else list(section.model_fields)
 
 
-def did_you_mean(key: str, known: Sequence[str]) -> str:
-    """What would be accepted in place of an unknown key: the closest first."""
+def did_you_mean(key: str, known: Sequence[str], section: str = "") -> str:
+    """What would be accepted in place of an unknown key: the closest first, as it is written after ``--set``."""
     close = difflib.get_close_matches(key, known, n=1)
-    return (f"{close[0]} (did you mean it?), or " if close else "") + "one of " + ", ".join(known)
+    return (f"{section}{close[0]} (did you mean it?), or " if close else "") + "one of " + ", ".join(known)
 
 
 def accepted_words(field: FieldInfo) -> str:
@@ -53,7 +59,9 @@ def error_line(error: ValidationError, source: str, root: type[BaseModel]) -> st
         value, accepted = cause.value, cause.accepted
     elif first["type"] in _UNKNOWN_KEY:
         owner: Any = root if len(first["loc"]) == 1 else root.model_fields[str(first["loc"][0])].annotation
-        accepted = did_you_mean(str(first["loc"][-1]), keys_of(owner))
+        section = place.rpartition(".")[0]
+        accepted = did_you_mean(str(first["loc"][-1]), keys_of(owner), f"{section}." if section else "")
+        return f"{source}: {_short(place)}: no such key; accepted: {accepted}{tail}"
     else:
         accepted = _accepted(first["loc"], root)
     return value_line(source, place, value, accepted) + tail
@@ -75,7 +83,7 @@ def _short(text: str) -> str:
 
 def _accepted(loc: Sequence[str | int], root: type[BaseModel]) -> str:
     field = root.model_fields[str(loc[0])]
-    section: Any = field.annotation
+    section: Any = section_of(field.annotation)
     if len(loc) > 1 and is_dataclass(section):
         return next(str(item.metadata["accepted"]) for item in fields(section) if item.name == loc[1])
     if len(loc) > 1 and hasattr(section, "model_fields"):
