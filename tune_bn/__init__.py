@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tune_bn._version import __version__
+
 if TYPE_CHECKING:
     from tune_bn.front.scores import verify_scores
     from tune_bn.front.search import search
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
     from tune_bn.method.rates import check_rates, keep_rates
     from tune_bn.method.rbn import RepresentativeBatchNorm2d
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "InstanceEnhancementBatchNorm2d": "tune_bn.method.iebn",
