@@ -8,7 +8,7 @@ from tune_bn.analysis.outcome import outcome, spoken
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import config_words, metric_words, number_words
-from tune_bn.records.commands import study_command
+from tune_bn.records.commands import line_in_report
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.report.arms import (
     Arm,
@@ -64,7 +64,7 @@ def _progress(study: StudyFiles) -> str:
     planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
     most = "at most " if study.plan["stopping"] != "fixed" else ""
     words = f" {done} of {most}{planned} confirmation runs are done; "
-    return words + f"{study_command('confirm', study.folder.absolute())} goes on."
+    return words + f"{line_in_report('confirm', study.folder.absolute())} goes on."
 
 
 def result(study: StudyFiles) -> Iterator[Block]:
