@@ -136,6 +136,8 @@ class JsonRows(_Files):
                     if not last:
                         return []  # it is being written
                     raise RowError(f"{path.name}: no JSON: {line[:80]!r}") from None
+            if not found:
+                return []
             content = found
         if isinstance(content, Mapping):
             lists = [value for value in content.values() if _objects(value)]
