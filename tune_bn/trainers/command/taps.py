@@ -30,7 +30,9 @@ def tap_rows(tap: Tap, folder: Path, since: float) -> Rows:
         folder: the current folder of the script.
         since: files that were last written before this time, in seconds since 1970, are an earlier attempt's.
     """
-    return {"csv": CsvRows, "json": JsonRows, "tensorboard": EventRows}[tap.kind](tap, folder, since)
+    if tap.kind == "csv":
+        return CsvRows(tap, folder, since)
+    return JsonRows(tap, folder, since) if tap.kind == "json" else EventRows(tap, folder, since)
 
 
 class _Files:
