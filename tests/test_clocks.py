@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-import tune_bn.study.driver
-import tune_bn.training.loop
+import tune_bn.records.times
 from tests.study.local_studies import CONTENT, tiny_dataset
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.record import SEARCH
@@ -44,8 +43,7 @@ def jump(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: real_time() + offset.total_seconds())
         patch.setattr(time, "time_ns", lambda: real_ns() + int(offset.total_seconds()) * 10**9)
-        for module in (tune_bn.study.driver, tune_bn.training.loop):
-            patch.setattr(module, "datetime", JumpingDatetime)
+        patch.setattr(tune_bn.records.times, "datetime", JumpingDatetime)
 
         def move() -> None:
             nonlocal offset

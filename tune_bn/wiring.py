@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tune_bn.analysis.outcome import spoken
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.errors import Interrupted
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
+from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.sampler import Outcome
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.records.identity import identity_of, is_copy
-from tune_bn.records.score import MAX
+from tune_bn.records.score import MAX, read_score
 from tune_bn.report import write_report
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.samplers.optuna.sampler import OptunaSampler
@@ -79,6 +81,7 @@ def run_study(
         elastic=resources.elastic,
         max_failures=space.budget.max_failures,
         checkpoint_seconds=resources.checkpoint_seconds,
+        keep_weights=resources.keep_weights == "confirmed",
         code=trainer.code,
         init=ray_init or {},
         tell=console.warn,
@@ -118,10 +121,11 @@ def run_study(
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())
             stages(study)
+            console.note("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             status, summary = "FINISHED", _summary(verdict)
-            log.note(f"verdict: {verdict['headline']}: {verdict['reason']}")
+            log.note(f"verdict: {spoken(verdict)}: {verdict['reason']}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -133,6 +137,28 @@ def run_study(
         finally:
             runner.close()
             observer.study_finished(status, summary)
+
+
+def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    """Show the tracker what it may have missed of a finished study, from its folder alone; of a copy nothing."""
+    if is_copy(folder.path):
+        return
+    output, identity, records = folder.path.parent, identity_of(folder.path), folder.records.read()
+    store = store_uri(space.tracking.uri, output)
+    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+    info = StudyInfo(
+        name=identity.name,
+        space_name=space.name,
+        folder=folder.path,
+        space_sha256=space.sha256,
+        commit=commit(),
+        versions=records[-1].versions if records else {},
+        study_id=identity.study_id,
+        score=read_score(folder.path),
+    )
+    mlflow.study_started(info, ())
+    mlflow.artifacts_changed(folder.artifacts())
+    mlflow.study_finished("FINISHED", _summary(verdict))
 
 
 def conclude(folder: StudyFolder) -> dict[str, Any]:

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
-from ray.core.generated import autoscaler_pb2
 
 from tests.faults.harness import (
     ONE_STAGE,
@@ -32,10 +30,11 @@ from tune_bn.data.dataset import load_dataset
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.records.record import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
+from tune_bn.runners.ray.compat import GcsClient, preemption
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.trainers.builtin import BuiltinTrainer
 
-PREEMPTION = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+PREEMPTION = preemption()
 FOREVER_MS = 2**53
 EPOCHS = SPACE["train"]["epochs"]
 

@@ -72,14 +72,18 @@ def detectable_words(
     except ConfigError:
         return f"not computed for level {alpha:g} / {candidates}"
     level = f"α = {alpha:g}" + (f" / {candidates}, the first Holm step" if candidates > 1 else "")
-    words = (
-        f"{seeds} seeds find a true gain of {number_words(least)} standard deviations of the paired differences with "
-        f"power 0.8 (one-sided {'' if rule is None else 'group-sequential '}paired t-test, {level})"
+    test = f"one-sided {'' if rule is None else 'group-sequential '}paired t-test, {level}"
+    most = f"{seeds} seeds" if rule is None else f"at most {seeds} seeds, looks at {', '.join(map(str, rule.looks))},"
+    if not std:
+        return (
+            f"{most} find a true gain of {number_words(least)} standard deviations of the paired differences with "
+            f"power 0.8 ({test})"
+        )
+    gain = number_words(least * std_of_differences(std))
+    return (
+        f"{most} find a true gain of {gain} points with power 0.8 where an arm spreads by {number_words(std)} and the "
+        f"arms are uncorrelated ({test})"
     )
-    if std is None:
-        return f"{words}; `tune_bn power` says it in points"
-    gain = number_words(least * std_of_differences(std)) if std > 0 else "0"
-    return f"{words}: {gain} points where an arm spreads by {number_words(std)} and the arms are uncorrelated"
 
 
 def spread_words(mean: float, std: float, decimals: int = 2) -> str:

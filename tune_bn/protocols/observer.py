@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,10 @@ from typing import Any, Protocol
 from tune_bn.protocols.runner import Listener, Point
 from tune_bn.records.record import Record
 from tune_bn.records.score import Score, accuracy
+
+
+def _never(config: Mapping[str, Any]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,14 @@ class StudyInfo:
     """What tells it from another study of the same name; empty: as :mod:`tune_bn.records.identity` finds it."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The identity of its data, as :mod:`tune_bn.records.provenance` has it."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """What is the same in all of its runs: the sections of its space, without what is searched."""
+    searched: Sequence[str] = ()
+    """The keys that its search proposes."""
     score: Score = field(default_factory=accuracy)
     """What its runs are scored by."""
+    is_baseline: Callable[[Mapping[str, Any]], bool] = _never
+    """Whether a configuration is the baseline at its own nuisance values, and so no candidate."""
 
 
 class Observer(Listener, Protocol):

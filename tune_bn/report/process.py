@@ -13,6 +13,7 @@ from tune_bn.analysis.early_order import words as look_words
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
 from tune_bn.errors import listed
+from tune_bn.records.commands import in_output, shown, study_command
 from tune_bn.records.provenance import SPLITS
 from tune_bn.records.record import (
     BASELINE,
@@ -33,7 +34,15 @@ from tune_bn.report.cells import NONE, config_cells, distinct, heading_with, num
 from tune_bn.report.early_order import early_order_figure
 from tune_bn.report.figures.canvas import FEW_ARMS
 from tune_bn.report.figures.curves import curves
-from tune_bn.report.figures.importance import CONTROL, FEWEST, MOST, REPEATS, importance_figure, importances
+from tune_bn.report.figures.importance import (
+    CONTROL,
+    FEWEST,
+    FULL_LENGTH,
+    MOST,
+    REPEATS,
+    importance_figure,
+    importances,
+)
 from tune_bn.report.figures.landscape import landscape
 from tune_bn.report.figures.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
 from tune_bn.report.figures.luck import shrinkage_figure, shrunken
@@ -112,20 +121,28 @@ def importance(study: StudyFiles) -> Iterator[Block]:
     """Which of the searched keys mattered."""
     if not any(trial.arm == CANDIDATE for trial in study.trials[SEARCH]):
         return
-    yield Heading("What mattered in the search")
-    found = importances(study)
+    every = importances(study)
+    # At an epoch that all trials have, a small γ is merely slow: asked only where too few ran to their end.
+    found = [one for one in every if one.score == FULL_LENGTH] or every
+    early = bool(found) and found[0].score != FULL_LENGTH
+    yield Heading(f"What mattered {found[0].score} of the search" if early else "What mattered in the search")
     if not found:
         yield paragraph(
             f"Not drawn: the importance of a key takes {FEWEST} or more comparable trials of the search with different "
             "scores and configurations."
         )
         return
-    chosen = (
-        " Scores of full length are known of the trials that the scheduler let go on, which leaves out bad regions; "
-        "after the fewest epochs of any trial all can be compared, but a key that acts late looks unimportant there."
-        if len(found) > 1
-        else ""
-    )
+    chosen = ""
+    if early:
+        chosen = (
+            f" Too few trials ran to their end, so all are compared {found[0].score}: this says what is fast. A small "
+            "γ starts slowly and may end well, and a key that acts late looks unimportant here."
+        )
+    elif len(every) > 1:
+        chosen = (
+            " Asked of the trials that ran to their end; those that the scheduler stopped are left out, and with them "
+            "bad regions."
+        )
     sample = f" Of more trials a sample of {MOST} is asked." if any(one.trials == MOST for one in found) else ""
     yield Picture(
         "importance.png",
@@ -294,12 +311,14 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
         Mono("records.jsonl"),
         " alone. To compute it again:",
     )
-    yield Code(f"tune_bn verify {shlex.quote(study.name)}")
+    yield Code(study_command("verify", study.folder.absolute()))
     yield paragraph(
         "The study again from its beginning, under another name, with this commit and these versions. Seeds and first "
         "trials are the same; where several trials run at a time, what is proposed next depends on which ends first."
     )
-    yield Code(f"tune_bn search --space {shlex.quote(f'studies/{study.name}/space.yaml')}")
+    folder = study.folder.absolute()
+    space = shown(folder / "space.yaml")
+    yield Code(shlex.join(["tune_bn", "search", "--space", space, *in_output(folder)]))
 
 
 def _own_training(study: StudyFiles) -> Iterator[Block]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tune_bn.analysis.outcome import outcome, spoken
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import (
-    config_keys,
+    config_words,
     decimals_of_verdict,
     metric_words,
     number_words,
     score_of_verdict,
-    symbol,
 )
+from tune_bn.records.commands import study_command
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import (
@@ -28,9 +29,9 @@ from tune_bn.report.arms import (
     setting_of,
     states_losses,
 )
-from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, table
+from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, spans, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.cells import NONE, config_cells, gain, heading_with, interval, mean_cell, number
+from tune_bn.report.cells import NONE, gain, heading_with, interval, mean_cell, number
 from tune_bn.report.figures.canvas import FEW_ARMS
 from tune_bn.report.figures.effects import bars_words, forest
 from tune_bn.report.figures.looks import DECISIONS, boundaries
@@ -51,16 +52,14 @@ def headline(study: StudyFiles) -> Iterator[Block]:
             f"there is no verdict, and scores of the search are no evidence.{_progress(study)}",
         )
     else:
-        # A gain beside a loss is no plain success, and looks like none.
-        outcome = "mixed" if verdict.get("worse") and verdict["verdict"] == SUPPORTED else verdict["verdict"]
-        words = str(verdict.get("headline", "")).replace("_", " ").capitalize() if verdict.get("worse") else ""
-        words = words or _WORDS[verdict["verdict"]]
-        yield VerdictBlock(outcome, words, verdict["reason"])
+        # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
+        said = spoken(verdict).replace("_", " ") if verdict.get("worse") else _WORDS[verdict["verdict"]]
+        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
         problems = verdict.get("problems", [])
         if len(problems) > 1:
-            yield Bullets(tuple((str(problem),) for problem in problems))
+            yield Bullets(tuple(spans(str(problem)) for problem in problems))
         for remark in verdict.get("remarks", []):
-            yield paragraph(Strong("Note:"), f" {remark}.")
+            yield paragraph(Strong("Note:"), *spans(f" {remark}."))
     for problem in study.problems:
         yield paragraph(Strong("Damaged file:"), f" {problem}")
 
@@ -71,7 +70,8 @@ def _progress(study: StudyFiles) -> str:
     done = sum(record.status != FAILED for record in study.records if record.stage == CONFIRM)
     planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
     most = "at most " if study.plan["stopping"] != "fixed" else ""
-    return f" {done} of {most}{planned} confirmation runs are done; tune_bn confirm {study.name} goes on."
+    words = f" {done} of {most}{planned} confirmation runs are done; "
+    return words + f"{study_command('confirm', study.folder.absolute())} goes on."
 
 
 def result(study: StudyFiles) -> Iterator[Block]:
@@ -83,7 +83,6 @@ def result(study: StudyFiles) -> Iterator[Block]:
     if len(baselines_of(verdict)) > 1:
         yield from _by_setting(verdict)
     arms = [*baselines_of(verdict), *verdict["candidates"]]
-    keys = config_keys([arm["config"] for arm in arms])
     several = len(verdict["candidates"]) > 1
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
@@ -91,44 +90,47 @@ def result(study: StudyFiles) -> Iterator[Block]:
     unit = score.difference_unit
     bound = [] if losses else [heading_with(f"{percent_words(1 - verdict['alpha'])} lower bound", unit)]
     repeated = "repeated " if is_sequential(verdict) else ""
+    alone_head = [heading_with(f"{percent_words(confidence_of(verdict))} interval", unit), f"{repeated}p"]
+    # What decides stands right after the score, where a narrow screen shows it.
     header = [
         "arm",
-        *(symbol(key) for key in keys),
         heading_with(metric_words(verdict["metric"]), score.unit),
-        "n",
         heading_with("effect", unit),
-        # What decides stands first, where a narrow screen shows it.
-        *(["finding"] if losses else []),
         *([heading_with("interval at its Holm step", unit)] if several and losses else []),
         *(["p, adjusted (Holm)"] if several else []),
+        *([] if several else alone_head),
+        *(["finding"] if losses else []),
+        "n",
+        "configuration",
         *(["p of a loss, adjusted"] if several and losses else []),
         *bound,
-        heading_with(f"{percent_words(confidence_of(verdict))} interval", unit),
-        f"{repeated}p",
+        *(alone_head if several else []),
         *([f"{repeated}p, two-sided", f"{repeated}p of a loss"] if losses else []),
         "d_z",
         "ρ",
     ]
     rows = []
     for arm in arms:
+        alone = [interval(arm.get("ci"), digits), number(arm.get("p_value"), ".2g")]
         cells = [
             mean_cell(arm, digits),
-            str(arm.get("n") or len(arm["scores"])),
             gain(arm.get("effect"), digits),
-            *([finding(arm)] if losses else []),
             *([interval(arm.get("ci_adjusted"), digits)] if several and losses else []),
             *([number(arm.get("p_adjusted"), ".2g")] if several else []),
+            *([] if several else alone),
+            *([finding(arm)] if losses else []),
+            str(arm.get("n") or len(arm["scores"])),
+            config_words(arm["config"]) or NONE,
             *([number(arm.get("p_worse_adjusted"), ".2g")] if several and losses else []),
             *([gain(arm.get("ci_low"), digits)] if bound else []),
-            interval(arm.get("ci"), digits),
-            number(arm.get("p_value"), ".2g"),
+            *(alone if several else []),
             *([number(arm.get("p_two_sided"), ".2g"), number(arm.get("p_worse"), ".2g")] if losses else []),
             number(arm.get("d_z"), ".2f"),
             number(arm.get("correlation"), ".2f"),
         ]
         # As in the paper's tables, bold is what differs significantly from the baseline.
         shown: list[Span] = [Strong(cell) if arm.get("supported") or arm.get("worse") else cell for cell in cells]
-        rows.append([arm["arm"], *config_cells(arm["config"], keys), *shown])
+        rows.append([arm["arm"], *shown])
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
 

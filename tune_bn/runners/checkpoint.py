@@ -68,6 +68,12 @@ class CheckpointStore:
                 return state
         return None
 
+    def keep(self, file: Path) -> None:
+        """Make the latest checkpoint that file; where there is none, or it cannot be, the weights are lost, no more."""
+        with suppress(OSError):
+            file.parent.mkdir(exist_ok=True)
+            os.replace(self.folder / LATEST, file)
+
     def discard(self) -> None:
         """Delete the folder: the task is finished. A write that still goes on elsewhere does not bring it back."""
         # Under another name first: a file that appears while its folder is emptied would keep the folder in place.

@@ -6,13 +6,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Place, PreemptedError, Session, Trainer
+from tune_bn.records.times import utc_now
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import (
     CheckpointWarning,
@@ -35,6 +35,7 @@ class LocalRunner:
         checkpoints: Path | None = None,
         runs: Path | None = None,
         checkpoint_seconds: float = 60.0,
+        keep_weights: bool = False,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
         stop: StopRequest | None = None,
@@ -42,7 +43,7 @@ class LocalRunner:
         self.stop = stop or StopRequest()
         self.trainer = trainer
         self.place = Place(device)
-        self.options = WorkerOptions(checkpoints, checkpoint_seconds, runs=runs)
+        self.options = WorkerOptions(checkpoints, checkpoint_seconds, keep_weights=keep_weights, runs=runs)
         self.max_failures = max_failures
         self._warn = CheckpointWarning(checkpoints, warn)
         self._opened: Session | None = None
@@ -65,7 +66,7 @@ class LocalRunner:
                 feed.finished(task, results)
 
     def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
-        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        started_at = utc_now()
         curves, attempt = CurveBook(), 0
         options = replace(self.options, milestones=stopping.milestones)
         while True:

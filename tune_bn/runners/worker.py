@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED, FAILED, PRUNED, Run, Session
 from tune_bn.records.files import sha256_of
+from tune_bn.records.record import CONFIRM
 from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 
@@ -28,6 +29,8 @@ class WorkerOptions:
     """Least time between two reports, unless a milestone falls between them."""
     milestones: tuple[int, ...] = ()
     """Steps that must be reported on their own, because a scheduler decides there."""
+    keep_weights: bool = False
+    """Whether a run of the confirmation ends with a checkpoint, which its study keeps."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """What a runner knows of the place of its worker, for the environment of the records."""
     runs: Path | None = None
@@ -126,6 +129,9 @@ class TaskWorker:
         if self.writer is not None and self.done:
             # Whoever hears that the task is done may discard its folder.
             self.writer.flush()
+            if self.options.keep_weights and self.task.stage == CONFIRM:
+                self._save(self.writer)
+                self.writer.flush()
         return self._report()
 
     def checkpoint(self) -> None:
@@ -136,7 +142,8 @@ class TaskWorker:
             self.writer.flush()
 
     def _save(self, writer: CheckpointWriter) -> None:
-        writer.save({"identity": self.identity, "runs": (run.state() for run in self.runs)})
+        runs = (run.state() for run in self.runs)
+        writer.save({"identity": self.identity, "task": described(self.task), "runs": runs})
 
     def close(self) -> None:
         """End its runs, and wait until nothing is written any more."""
@@ -172,6 +179,13 @@ class TaskWorker:
         if not run.curve or (run.diverged and run.steps <= step):
             return self.score.worst
         return self.score.objectives([point[self.score.validation] for point in run.curve[:step]])[-1]
+
+
+def described(task: Task) -> dict[str, Any]:
+    """What a task trains, as plain values: weights say neither the γ that they began with nor its learning rate."""
+    model = getattr(task.config, "model", None)
+    described = {"key": task.key, "arm": task.arm, "overrides": dict(task.overrides)}
+    return described if model is None else described | {"model": asdict(model)}
 
 
 class CheckpointWarning:

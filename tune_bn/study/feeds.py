@@ -18,11 +18,12 @@ from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.diagnostics import to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.provenance import seen
-from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, PRUNED, SEARCH, Record, run_key
 from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace
+from tune_bn.study.done import done_records
 from tune_bn.study.failures import FailingAlike
 from tune_bn.study.folder import StudyFolder
 
@@ -33,20 +34,34 @@ class Recorder:
     A run that failed is not done: a resume runs it again, and both records stay.
     """
 
-    def __init__(self, folder: StudyFolder, info: StudyInfo, observer: Observer, trainer: Trainer) -> None:
+    def __init__(
+        self,
+        folder: StudyFolder,
+        info: StudyInfo,
+        observer: Observer,
+        trainer: Trainer,
+        *,
+        keep_weights: bool = False,
+    ) -> None:
         self.folder = folder
         self.trainer = trainer
         self.score = trainer.score
+        self.keep_weights = keep_weights
         self.info = info
         self.observer = observer
         self.plan_sha256: str | None = None
         self.records = folder.records.read()
-        self._done = {record.key: record for record in self.records if record.status != FAILED}
+        self._done = done_records(self.records)
         self._types = {pair: kind for record in self.records for pair, kind in _type_of(record)}
 
     def get(self, stage: str, arm: str, trial: int | None, seed: int) -> Record | None:
         """The record of a run that is done, or None."""
         return self._done.get(run_key(stage, arm, trial, seed))
+
+    @property
+    def done(self) -> Mapping[str, Record]:
+        """The records of the runs that are done, by key."""
+        return self._done
 
     def has(self, key: str) -> bool:
         """Whether the run of this key is done."""
@@ -78,7 +93,10 @@ class Recorder:
                 self._done[key] = record
                 self._types |= _type_of(record)
             self.observer.run_recorded(record, result.curve)
-        CheckpointStore(self.folder.checkpoints / task.key).discard()
+        store = CheckpointStore(self.folder.checkpoints / task.key)
+        if self.keep_weights and task.stage == CONFIRM and any(result.status == COMPLETED for result in results):
+            store.keep(self.folder.weights / f"{task.key}.pt")
+        store.discard()
 
     def _keep_diagnostics(self, task: Task, result: RunResult) -> None:
         if result.diagnostics is None:

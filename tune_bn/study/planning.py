@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
@@ -12,6 +11,7 @@ from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.records.files import write_json, writing
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM
+from tune_bn.records.times import utc_now
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import device_kind, require_same_code
 from tune_bn.study.folder import StudyFolder
@@ -45,7 +45,7 @@ def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: S
             "schema_version": SCHEMA_VERSION,
             "study": info.name,
             "space_sha256": space.sha256,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": utc_now(),
             "baseline": baselines[0],
             **({"baselines": baselines[1:]} if len(baselines) > 1 else {}),
             "candidates": candidates,

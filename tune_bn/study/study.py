@@ -11,22 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
+from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Feed, History, PastTrial, Point, Runner, Task
 from tune_bn.protocols.sampler import Outcome, Sampler
 from tune_bn.protocols.trainer import Trainer
+from tune_bn.records.commands import search_command
 from tune_bn.records.identity import settle
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, run_key
-from tune_bn.records.score import write_score
+from tune_bn.records.score import PERCENT, write_score
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace, objective_by_epoch
 from tune_bn.study.continuity import remember_data, require_same
+from tune_bn.study.done import confirmation_due
 from tune_bn.study.driver import read_driver_state
 from tune_bn.study.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outcomes
 from tune_bn.study.folder import StudyFolder
+from tune_bn.study.learned import at_chance, validation_images
 from tune_bn.study.planning import locked_plan
 from tune_bn.study.selection import Selection
 
@@ -75,9 +78,13 @@ class Study:
             versions=trainer.versions(),
             study_id=identity.study_id,
             data=trainer.data,
+            fixed=space.fixed_sections,
+            searched=tuple(space.search),
             score=trainer.score,
+            is_baseline=space.is_baseline,
         )
-        self.recorder = Recorder(folder, self.info, observer, trainer)
+        keep = space.resources.keep_weights == "confirmed"
+        self.recorder = Recorder(folder, self.info, observer, trainer, keep_weights=keep)
 
     def run(self) -> None:
         """All stages; what is already done is not repeated."""
@@ -171,10 +178,30 @@ class Study:
     def _select(self) -> Feed:
         selection = self.selection
         most = selection.most
+        self._require_learning()
         # Only where there are finalists: else a resume tries again what failed.
         self._end_search()
         self.observer.stage_started(SELECT, most, self._done(SELECT))
         return DueFeed(selection.due, self.recorder)
+
+    def _require_learning(self) -> None:
+        """End here where a selection, and the confirmation after it, would compare networks that all guess.
+
+        Raises:
+            StudyError: so it is, and the budget does not say to go on.
+        """
+        if self.space.budget.at_chance == "go_on":
+            return
+        # Of a score that is no share of right answers nobody knows what guessing gives.
+        score, images = self.info.score, validation_images(self.info.data)
+        if score.unit != PERCENT or not score.higher_is_better or score.diverged is None:
+            return
+        if problem := at_chance(self.recorder.records, chance=score.diverged, images=images, metric=score.validation):
+            line = search_command(self.folder.path, "--set", "budget.at_chance=go_on")
+            raise StudyError(
+                f"{self.folder.name}: {problem}. Nothing to select or confirm; accepted: a new study with more epochs "
+                f"(--set train.epochs={4 * self.space.train.epochs}), or, to go on all the same: {line}"
+            )
 
     def _done(self, stage: str) -> int:
         return sum(record.stage == stage and record.status != FAILED for record in self.recorder.records)
@@ -195,16 +222,8 @@ class Study:
 
     def _due(self, plan: Mapping[str, Any], failed: frozenset[str]) -> list[Task]:
         """The runs of the confirmation up to the next look; a failed one leaves its look waiting for a resume."""
-        seeds, metric, arms = plan["seeds"], plan["metric"], arms_of(plan)
-        scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms}
-        for arm in arms:
-            for seed in seeds:
-                run = self.recorder.get(CONFIRM, arm["arm"], arm["trial"], seed)
-                # One that diverged and has no score stays without one: no look can be held over it.
-                if run is not None and metric in run.scores:
-                    scores[arm["arm"]][seed] = run.scores[metric]
-        needed = standing(plan, scores).needed
-        configs = {arm["arm"]: self.space.run_config(arm["config"]) for arm in arms}
+        seeds, metric = plan["seeds"], plan["metric"]
+        configs = {arm["arm"]: self.space.run_config(arm["config"]) for arm in arms_of(plan)}
         return [
             Task(
                 CONFIRM,
@@ -219,7 +238,5 @@ class Study:
                 pair=pair_name(CONFIRM, seed),
                 beside=self.recorder.type_of_pair(CONFIRM, seed),
             )
-            for index, seed in enumerate(seeds)
-            for arm in arms
-            if index < needed[arm["arm"]]
+            for arm, seed in confirmation_due(plan, self.recorder.done)
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from tune_bn.method.networks import load_weights
 from tune_bn.protocols.trainer import COMPLETED, DIVERGED, RunResult
 from tune_bn.records.curves import Point
 from tune_bn.records.provenance import merged_environment
+from tune_bn.records.times import utc_now
 from tune_bn.training.config import RunConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import EngineState
@@ -69,7 +69,7 @@ class TrainingRun:
         self.best_weights: dict[str, Tensor] | None = None
         self.seconds = 0.0
         self.began_in: Mapping[str, Any] | None = None
-        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.started_at = utc_now()
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Configuration:
     label: str
     config: Mapping[str, Any]
     scores: list[float] = field(default_factory=list)
+    baseline: bool = False
+    """It is the baseline, or tunes it: not what is looked for."""
     stopped: bool = False
     """A run of it was pruned or diverged: the mean over its other seeds would flatter it."""
 
@@ -51,6 +53,7 @@ class Progress:
         self._clock = clock
         self.study = ""
         self.score = accuracy()
+        self.is_baseline: Callable[[Mapping[str, Any]], bool] = lambda config: False
         self.study_started = clock()
         self.stage = ""
         self.stage_started = clock()
@@ -71,7 +74,8 @@ class Progress:
     def add(self, record: Record) -> None:
         """Count what a record says about its configuration."""
         group = self.configurations.setdefault(record.stage, {})
-        empty = Configuration(label(record.stage, record.arm, record.trial), record.config)
+        baseline = record.arm != CANDIDATE or self.is_baseline(record.config)
+        empty = Configuration(label(record.stage, record.arm, record.trial), record.config, baseline=baseline)
         entry = group.setdefault((record.arm, record.trial), empty)
         score = self.score_of(record)
         if record.stage != CONFIRM and record.status in (PRUNED, DIVERGED):
@@ -99,11 +103,18 @@ class Progress:
 
     @property
     def best(self) -> Configuration | None:
-        """The configuration with the best mean in this stage, among those that no run of was stopped."""
+        """The candidate with the best mean in this stage, among those that no run of was stopped."""
+        return self._best(baseline=False)
+
+    @property
+    def best_baseline(self) -> Configuration | None:
+        """As :attr:`best`, of the trials that are, or tune, the baseline."""
+        return self._best(baseline=True)
+
+    def _best(self, *, baseline: bool) -> Configuration | None:
         group = self.configurations.get(self.stage, {}).values()
-        return max(
-            (c for c in group if c.scores and not c.stopped), key=lambda c: self.score.objective(c.mean), default=None
-        )
+        found = (c for c in group if c.scores and not c.stopped and c.baseline == baseline)
+        return max(found, key=lambda c: self.score.objective(c.mean), default=None)
 
     @property
     def arms(self) -> list[Configuration]:
@@ -135,9 +146,10 @@ def label(stage: str, arm: str, trial: int | None) -> str:
 
 
 def standing(progress: Progress) -> list[str]:
-    """Who leads: in confirm the mean of every arm, before it the best configuration."""
+    """Who leads: in confirm the mean of every arm, before it the best candidate, and the baseline where it ran."""
     words = progress.score.value_words
     if progress.stage == CONFIRM:
         return [f"{arm.label} {words(arm.mean)} (n={len(arm.scores)})" for arm in progress.arms]
-    best = progress.best
-    return [] if best is None else [f"best {words(best.mean)}"]
+    best, baseline = progress.best, progress.best_baseline
+    found = [] if best is None else [f"best {words(best.mean)}"]
+    return found + ([] if baseline is None else [f"baseline {words(baseline.mean)}"])

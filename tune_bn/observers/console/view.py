@@ -14,6 +14,7 @@ from tune_bn.observers.console.progress import Progress, label, standing
 from tune_bn.records.record import CONFIRM, DIVERGED, FAILED, Record
 
 _MAX_TASKS_SHOWN = 10
+_MAX_TASKS_IN_A_LINE = 4
 _MAX_REASON = 100
 
 
@@ -31,6 +32,23 @@ def run_line(record: Record, progress: Progress) -> str:
     if (left := progress.seconds_left) is not None:
         where.append(f"{duration_words(left)} left")
     return "  ".join([*parts, f"[{', '.join(where)}]"])
+
+
+def heartbeat_line(progress: Progress) -> str:
+    """Where a stage is, for those who see no live view: runs, the epochs of those at work, who leads, time left."""
+    working = [
+        f"{label(running.task.stage, running.task.arm, running.task.trial)} {progress.score.step} "
+        f"{running.epoch}/{running.task.steps or '?'}"
+        for running in list(progress.running.values())[:_MAX_TASKS_IN_A_LINE]
+    ]
+    more = len(progress.running) - len(working)
+    parts = [f"{progress.done}/{progress.planned} runs", *standing(progress)]
+    if working:
+        parts.append(f"at work: {', '.join(working)}" + (f" and {more} more" if more else ""))
+    parts.append(f"{duration_words(progress.stage_elapsed)} so far")
+    if (left := progress.seconds_left) is not None:
+        parts.append(f"{duration_words(left)} left")
+    return f"{progress.stage}  {'; '.join(parts)}"
 
 
 def live_view(progress: Progress) -> RenderableType:
@@ -59,9 +77,12 @@ def live_view(progress: Progress) -> RenderableType:
             cells = (arm.label, progress.score.value_words(arm.mean), f"n={len(arm.scores)}", _config(arm.config))
             arms.add_row(*(Text(cell, style="green") for cell in cells))
         parts.append(arms)
-    elif (best := progress.best) is not None:
-        mean = progress.score.value_words(best.mean)
-        parts.append(Text(f"best so far  {mean}  {_config(best.config)}  ({best.label})", style="green"))
+    else:
+        for words, leader in (("best so far", progress.best), ("baseline   ", progress.best_baseline)):
+            if leader is not None:
+                mean = progress.score.value_words(leader.mean)
+                line = f"{words}  {mean}  {_config(leader.config)}  ({leader.label})"
+                parts.append(Text(line, style="green" if leader is progress.best else "dim"))
     tasks = _grid(4)
     for running in list(progress.running.values())[:_MAX_TASKS_SHOWN]:
         task, val = running.task, running.validation(progress.score)

@@ -20,11 +20,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tune_bn.errors import own_fault
+from tune_bn.errors import described, own_fault
+from tune_bn.observers.mlflow.compat import apply, client_settings
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
+from tune_bn.records.commands import search_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.identity import renewed, settle, tracked_at
 from tune_bn.records.log import RecordLog
@@ -36,12 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["MlflowObserver", "check_tracking_uri", "default_tracking_uri"]
 
 # MLflow's own patience is several minutes for a dead server; here a later retry is cheaper than a stuck thread.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
+_SETTINGS = client_settings(retries=1, seconds=10)
 _LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 # How long the end of a study waits for the last deliveries, in seconds.
 _FINAL_SECONDS = 30.0
@@ -100,6 +97,7 @@ class MlflowObserver:
         self._writer = SqliteWriter(tracking_uri)
         self._store: MlflowStore | None = None
         self._own_id: str | None = None
+        self._folder = Path()
         self._live: dict[str, _LiveRun] = {}
         self._recorded: dict[str, tuple[Record, Sequence[Point]]] = {}
         self._tags: dict[str, str] = {}
@@ -115,8 +113,8 @@ class MlflowObserver:
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         """Start mirroring. ``records`` are not needed: the catch-up reads them from the study's folder."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        apply(_SETTINGS)
+        self._folder = info.folder
         self._thread = threading.Thread(target=self._work, args=(info,), name="mlflow-observer", daemon=True)
         self._thread.start()
 
@@ -171,7 +169,7 @@ class MlflowObserver:
         if not self._delivered.is_set():
             self._warn(
                 f"MLflow at {shown(self._uri)} does not show everything of this study yet; nothing is lost: once it "
-                "can be used, the next start of the study (tune_bn search --resume) catches up"
+                f"can be used, {search_command(self._folder)} catches up"
             )
 
     # What the thread does.
@@ -373,8 +371,7 @@ def _reason(error: BaseException) -> str:
     """The innermost cause in one short line; MLflow wraps it in several layers of prose."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return described(error)
 
 
 def _now() -> int:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from mlflow.utils.time import get_current_time_millis
 
+from tune_bn.observers.mlflow.compat import SHARED_VIEW
 from tune_bn.observers.mlflow.uri import is_server
+from tune_bn.observers.mlflow.view import datasets, parameters, view_state
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, Record
@@ -29,6 +31,7 @@ RUN_STATUS = {COMPLETED: FINISHED, PRUNED: FINISHED, DIVERGED: FINISHED, FAILED:
 
 # MLflow takes 1000 items a call, tags and params included.
 _METRICS_PER_CALL = 850
+_PARAMS_PER_CALL = 100
 _RUNS_PER_PAGE = 1000
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
@@ -56,6 +59,7 @@ class MlflowStore:
             info
         )
         self._parent_id = self._open_runs(study_id)
+        self._describe(study_id)
 
     def _open_experiment(self, artifact_root: Path | None) -> str:
         name = self._info.space_name
@@ -77,10 +81,14 @@ class MlflowStore:
     def _open_runs(self, study_id: str) -> str:
         """Find the runs of this study, and the id of their parent; a parent that is missing is made."""
         parent_id = None
+        self._parent_params: set[str] = set()
+        self._has_data = False
         for run in self._search(f"tags.study_id = '{study_id}'"):
             tags, key = run.data.tags, run.data.tags.get("run_key")
             if key is None:
                 parent_id = run.info.run_id
+                self._parent_params = set(run.data.params)
+                self._has_data = bool(run.inputs and run.inputs.dataset_inputs)
                 if run.info.status != RUNNING:
                     self._client.update_run(parent_id, status=RUNNING)
             elif key in self._runs:
@@ -99,6 +107,23 @@ class MlflowStore:
             run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._info.folder.name)
             parent_id = run.info.run_id
         return str(parent_id)
+
+    def _describe(self, study_id: str) -> None:
+        """What MLflow's own pages ask for: the fixed configuration, the data, and the columns of the study's table."""
+        # A later version may have more keys; those that are there cannot be changed.
+        fixed = parameters(self._info.fixed)
+        lacking = [Param(name, text) for name, text in sorted(fixed.items()) if name not in self._parent_params]
+        for start in range(0, len(lacking), _PARAMS_PER_CALL):
+            self._client.log_batch(self._parent_id, params=lacking[start : start + _PARAMS_PER_CALL])
+        if not self._has_data and (found := datasets(self._info)):
+            inputs = []
+            for arguments in found:
+                tag = InputTag(MLFLOW_DATASET_CONTEXT, arguments.pop("context"))
+                inputs.append(DatasetInput(Dataset(**arguments), [tag]))
+            self._client.log_inputs(self._parent_id, inputs)
+        shown = [self._metric_of(name) for name in (self._info.score.validation, self._info.score.test)]
+        state = view_state(study_id, self._info.searched, shown)
+        self._client.set_experiment_tag(self._experiment_id, SHARED_VIEW + study_id, state)
 
     def _search(self, condition: str) -> Iterable[Any]:
         token = None

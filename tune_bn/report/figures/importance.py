@@ -33,6 +33,7 @@ REPEATS = 5
 TREES = 32
 DEPTH = 6
 """Of a tree. Deeper ones fit the noise of single trials, which gives every key a share, and take the square of them."""
+FULL_LENGTH = "at full length"
 CONTROL = "random numbers"
 """A key that no trial has seen; its share is what chance gets."""
 
@@ -58,7 +59,7 @@ def importances(study: StudyFiles) -> list[Importance]:
     """
     trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
     full = [(trial, trial.score) for trial in trials if trial.status == COMPLETED]
-    found = [_importance(study, "at full length", [(trial, score) for trial, score in full if score is not None])]
+    found = [_importance(study, FULL_LENGTH, [(trial, score) for trial, score in full if score is not None])]
     if any(trial.status == PRUNED for trial in trials):
         epochs, early = _at_equal_epochs(study, [trial for trial in trials if trial.status in (COMPLETED, PRUNED)])
         found.append(_importance(study, f"after {epochs} {study.score.step}{'s' if epochs > 1 else ''}", early))

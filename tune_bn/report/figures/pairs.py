@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from tune_bn.analysis.wording import decimals_of_verdict, metric_words, score_of_verdict
 from tune_bn.report.arms import (
@@ -48,10 +47,12 @@ def paired(verdict: Verdict) -> Figure | None:
     for axes, arm in zip(slopes, candidates, strict=True):
         _slopes(axes, verdict, baseline_of(verdict, arm), arm)
         tidy(axes, grid="y")
-    limits = [axes.get_ylim() for axes in slopes]
-    for axes in slopes:
+    # The panels of one baseline have one scale; those of another setting, which may be bad altogether, their own.
+    against = [baseline_of(verdict, arm)["arm"] for arm in candidates]
+    for place, axes in enumerate(slopes):
+        limits = [other.get_ylim() for other, name in zip(slopes, against, strict=True) if name == against[place]]
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes.tick_params(labelleft=axes is slopes[0])
+        axes.tick_params(labelleft=place == 0 or against[place] != against[place - 1])
     unit = score_of_verdict(verdict).unit
     slopes[0].set_ylabel(metric_words(verdict["metric"]) + (f", {unit}" if unit else ""))
     _differences(differences, verdict, candidates)
@@ -83,6 +84,7 @@ def _slopes(axes: Axes, verdict: Verdict, baseline: Arm, arm: Arm) -> None:
 
 def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
+    view = _view(verdict, candidates)
     for index, arm in enumerate(candidates):
         values = gains_of(verdict, arm)
         # A fixed spread keeps the picture the same each time it is drawn.
@@ -94,7 +96,7 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
             )
         mean = values.mean()
         axes.plot([index - 0.25, index + 0.25], [mean, mean], color="black", linewidth=2.6)
-        for end, arrow in _ends(verdict, arm, values):
+        for end, arrow in _ends(verdict, arm, view):
             beyond = "v" if end < mean else "^"
             axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
             axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
@@ -131,13 +133,23 @@ def _interval_name(verdict: Verdict) -> str:
     return f"{percent_words(confidence_of(verdict))} interval"
 
 
-def _ends(verdict: Verdict, arm: Arm, differences: NDArray[np.float64]) -> list[tuple[float, bool]]:
-    """Where the ends of the interval are drawn, each with whether as an arrow, since it lies too far out to be seen."""
-    mean, reach = float(differences.mean()), float(FARTHEST * differences.std(ddof=1))
+def _view(verdict: Verdict, candidates: Sequence[Arm]) -> tuple[float, float]:
+    """The differences that a panel shows: all of them, and of each interval as much as :data:`FARTHEST` allows."""
+    shown = [0.0]
+    for arm in candidates:
+        before, after = pairs_of(baseline_of(verdict, arm), arm).T
+        values = after - before
+        mean, reach = float(values.mean()), float(FARTHEST * values.std(ddof=1)) if len(values) > 1 else 0.0
+        ends = [end for end in deciding_interval(verdict, arm) if end is not None]
+        shown += [*map(float, values), *(min(max(end, mean - reach), mean + reach) for end in ends)]
+    return min(shown), max(shown)
+
+
+def _ends(verdict: Verdict, arm: Arm, view: tuple[float, float]) -> list[tuple[float, bool]]:
+    """Where the ends of the interval are drawn, each with whether as an arrow, since it lies beyond what is shown."""
+    low, high = view
     return [
-        (min(max(end, mean - reach), mean + reach), not mean - reach <= end <= mean + reach)
-        for end in deciding_interval(verdict, arm)
-        if end is not None
+        (min(max(end, low), high), not low <= end <= high) for end in deciding_interval(verdict, arm) if end is not None
     ]
 
 
@@ -146,6 +158,7 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
     figure = new_figure(8.0, 1.2 + 0.42 * len(candidates))
     axes = figure.add_subplot()
     axes.axvline(0, color="black", linewidth=0.8)
+    view = _view(verdict, candidates)
     for row, arm in enumerate(candidates):
         values = gains_of(verdict, arm)
         offsets = 0.16 * np.cos(2.4 * np.arange(len(values)))
@@ -156,7 +169,7 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
             )
         mean = values.mean()
         axes.plot([mean, mean], [row - 0.3, row + 0.3], color="black", linewidth=2.6)
-        for end, arrow in _ends(verdict, arm, values):
+        for end, arrow in _ends(verdict, arm, view):
             beyond = "<" if end < mean else ">"
             axes.plot([end, mean], [row, row], color="black", linewidth=1.6)
             axes.plot(end, row, color="black", marker=beyond if arrow else "|", markersize=8, markeredgewidth=1.6)

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ray.tune.search import Searcher
 from tune_bn.errors import TuneBNError
 from tune_bn.protocols.runner import Feed, Listener, RunResult, Task
 from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.times import utc_now
 from tune_bn.runners.ray.pair_placement import PairPlacement
 from tune_bn.runners.ray.share import LOOK_SECONDS, ClusterShare
 from tune_bn.runners.ray.trainable import (
@@ -215,7 +215,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.ledger.making_room.discard(trial.trial_id)
         self.waiting.discard(trial.trial_id)
         self.curves.setdefault(trial.trial_id, CurveBook())
-        self.started_at.setdefault(trial.trial_id, _now())
+        self.started_at.setdefault(trial.trial_id, utc_now())
         self.listener.task_started(self.ledger.tasks[trial.trial_id])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -275,7 +275,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
 
     def _fail(self, trial: Trial, error: str, attempts: int, *, lost: bool = False) -> None:
         curves = self.curves.get(trial.trial_id, CurveBook())
-        started_at = self.started_at.get(trial.trial_id, _now())
+        started_at = self.started_at.get(trial.trial_id, utc_now())
         task = self.ledger.tasks[trial.trial_id]
         versions = self.versions(task.config)
         results = failed_results(
@@ -348,10 +348,6 @@ class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """All of them after a failure, and where some wait in vain."""
         return self.callback.failure is not None or self.callback.released
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _error_text(trial: Trial) -> str:

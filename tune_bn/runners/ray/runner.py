@@ -31,6 +31,7 @@ from tune_bn.process import apart
 from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer
+from tune_bn.runners.ray import compat
 from tune_bn.runners.ray.address import reachable_address, unreachable
 from tune_bn.runners.ray.feed import FeedCallback, FeedSearcher, HeedStop, Ledger, NoProgress, Pairs, StopOnFailure
 from tune_bn.runners.ray.folder import RayFolder, tune_folder
@@ -42,23 +43,6 @@ from tune_bn.runners.ray.share import ClusterShare
 from tune_bn.runners.ray.trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
-
-# Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
-# time that grows with the number of trials, for files that nothing reads.
-_TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "auto",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # Networks of the user's may read files beside them; trials have no files of their own.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # No task reports a metric of Tune's: who is stopped is decided from whole reports.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Who handles a signal is for the verb to say (StopRequest).
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-}
-
 
 _MANY = 100_000
 _folders: list[RayFolder] = []
@@ -82,6 +66,8 @@ class RayOptions:
     ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
     max_failures: int = 3
     checkpoint_seconds: float = 60.0
+    keep_weights: bool = False
+    """Whether runs of the confirmation end with a checkpoint."""
     code: Sequence[Path] = ()
     """Modules of the user's, which workers elsewhere are sent."""
     init: Mapping[str, Any] = field(default_factory=dict)
@@ -100,9 +86,11 @@ def connect(options: RayOptions) -> None:
     """Connect to the cluster, or start one on this machine, and check that a trial fits it.
 
     Raises:
-        RunnerError: the address cannot be reached, or the cluster is too small for one trial.
+        RunnerError: the address cannot be reached, the cluster is too small for one trial, or this version of Ray lacks
+            what is used of it.
     """
-    os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_SETTINGS.items()})
+    compat.require()
+    os.environ.update({key: os.environ.get(key, value) for key, value in compat.TUNE_SETTINGS.items()})
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -113,7 +101,7 @@ def connect(options: RayOptions) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
         _ensure_token()
         _folders.append(RayFolder(tell=options.tell))
-        arguments["_temp_dir"] = str(_folders[-1].path)
+        arguments |= compat.local_folder(str(_folders[-1].ray))
         atexit.register(_disconnect)
         stay_on_loopback()
     else:
@@ -335,6 +323,7 @@ class RayTuneRunner:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
+            keep_weights=self.options.keep_weights,
             milestones=stopping.milestones,
             runs=self.runs,
         )

@@ -12,12 +12,13 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayActorError, RayError
 from ray.tune import PlacementGroupFactory
 
+from tune_bn.errors import first_line
 from tune_bn.protocols.runner import Task
 from tune_bn.protocols.trainer import Place, PreemptedError, Session, Trainer
+from tune_bn.runners.ray.compat import GcsClient
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 
 # Keys of a trial's configuration.
@@ -78,15 +79,8 @@ class NodeDrainingError(RayActorError):  # type: ignore[misc]
 
     @property
     def preempted(self) -> bool:
-        """That it is nobody's fault."""
+        """True: no fault of the run."""
         return True
-
-
-if not isinstance(getattr(RayActorError, "preempted", None), property):
-    # Without it Tune would count every drained node as a failure of its runs.
-    raise ImportError(
-        "this version of Ray has no RayActorError.preempted; accepted: a version that tune_bn was made for"
-    )
 
 
 class DrainNotice:
@@ -175,7 +169,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
                 # The driver discards the checkpoints of a failed task as soon as it hears of it.
                 self._end_task()
                 raise
-            message = f"{self._device_words()}: {next(iter(str(error).splitlines()), '')}"
+            message = f"{self._device_words()}: {first_line(error)}"
         else:
             return {"done": report.done, REPORT: report}
         # Outside the handler: the error holds on to what was allocated.

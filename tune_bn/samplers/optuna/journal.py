@@ -19,6 +19,7 @@ from tune_bn.errors import StudyError
 from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
 from tune_bn.records.files import not_linked, writing
 from tune_bn.records.score import MAX
+from tune_bn.samplers.optuna.compat import start_point
 
 _GIVEN = " given "
 
@@ -123,7 +124,7 @@ def _check_parameters(
 
 def _check_start_point(place: str, trial: FrozenTrial, declared: Mapping[str, Range | Choice]) -> None:
     # Optuna takes a start point outside its distribution, with no more than a warning.
-    point = trial.system_attrs.get("fixed_params", {}) if trial.state == TrialState.WAITING else {}
+    point = start_point(trial) if trial.state == TrialState.WAITING else {}
     for stored, value in point.items():
         if stored not in declared or not declared[stored].contains(value):
             accepted = to_optuna(declared[stored]) if stored in declared else ", ".join(declared)

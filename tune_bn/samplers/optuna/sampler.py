@@ -22,6 +22,7 @@ from tune_bn.protocols.samplers import SAMPLERS
 from tune_bn.records.files import writing
 from tune_bn.records.record import FAILED, PRUNED
 from tune_bn.records.score import MAX
+from tune_bn.samplers.optuna.compat import trial_of
 from tune_bn.samplers.optuna.journal import key_of, open_study, stored_name
 
 
@@ -227,8 +228,7 @@ class OptunaSampler:
         return [trial.number for trial in running]
 
     def _trial(self, number: int) -> optuna.trial.Trial:
-        trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        return optuna.trial.Trial(self.study, trial_id)
+        return trial_of(self.study, number)
 
     @property
     def told(self) -> int:
