@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
     if run.folder is not None:
         seed_everything(run.seed, deterministic=deterministic)
         for name in ("torch.utils.tensorboard.writer", "tensorboardX.writer"):
-            when_imported(name, lambda found, folder=run.folder: _tap(found, folder))
+            when_imported(name, partial(_tap, run.folder))
     sys.argv = rest
     if module:
         sys.path[0] = os.getcwd()
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
         runpy.run_path(rest[0], run_name="__main__")
 
 
-def _tap(module: Any, folder: Path) -> None:
+def _tap(folder: Path, module: Any) -> None:
     """Have ``add_scalar`` leave a row of its own as well."""
     inner = module.SummaryWriter.add_scalar
 

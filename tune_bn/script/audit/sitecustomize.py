@@ -12,7 +12,7 @@ def _begin() -> None:
     if not folder:
         return
     seen = set()
-    busy = []
+    busy: list = []  # type: ignore[type-arg]
 
     def hook(event: str, arguments: tuple) -> None:  # type: ignore[type-arg]
         if event != "open" or busy:

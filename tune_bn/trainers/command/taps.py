@@ -30,7 +30,9 @@ def tap_rows(tap: Tap, folder: Path, since: float) -> Rows:
         folder: the current folder of the script.
         since: files that were last written before this time, in seconds since 1970, are an earlier attempt's.
     """
-    return {"csv": CsvRows, "json": JsonRows, "tensorboard": EventRows}[tap.kind](tap, folder, since)
+    if tap.kind == "csv":
+        return CsvRows(tap, folder, since)
+    return JsonRows(tap, folder, since) if tap.kind == "json" else EventRows(tap, folder, since)
 
 
 class _Files:
@@ -136,6 +138,8 @@ class JsonRows(_Files):
                     if not last:
                         return []  # it is being written
                     raise RowError(f"{path.name}: no JSON: {line[:80]!r}") from None
+            if not found:
+                return []
             content = found
         if isinstance(content, Mapping):
             lists = [value for value in content.values() if _objects(value)]
