@@ -319,8 +319,9 @@ class Driver(Observer):
         """Whole runs alone are counted; how far the others are is for who watches."""
         with self._lock:
             own = self._courses.setdefault(task.key, {})
-            for seed, points in curves.items():
-                known = {} if not points or points[0].step == 1 else dict(enumerate(own.get(seed, ()), start=1))
+            # A report may bring nothing new.
+            for seed, points in ((seed, points) for seed, points in curves.items() if points):
+                known = {} if points[0].step == 1 else dict(enumerate(own.get(seed, ()), start=1))
                 known |= {point.step: point.metrics.get(self._score.validation, math.nan) for point in points}
                 own[seed] = [known[step] for step in sorted(known)]
 
