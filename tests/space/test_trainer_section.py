@@ -115,7 +115,7 @@ def test_what_is_wrong_gets_one_line(place: str) -> None:
     assert words in line
     assert "\n" not in line
     assert place.split(".")[0] in line
-    assert "got" in line
+    assert "got" in line or "no such key" in line
 
 
 @pytest.mark.parametrize("place", ["trainer.steps", "trainer.score", "trainer.command", "claim.baseline.beta"])

@@ -11,6 +11,7 @@ from tune_bn.protocols.trainer import Place
 from tune_bn.script.folder import RUN_VARIABLE
 from tune_bn.trainers.command.placeholders import text_of
 
+HELPER = "helper"
 AUDIT_VARIABLE = "TUNE_BN_AUDIT"
 LEFT_OUT = ("TUNE_BN_", "RAY_", "MLFLOW_", "SLURM_")
 """Of the worker's own: a script that starts a Ray or an MLflow of its own must not find the study's."""
@@ -29,14 +30,19 @@ def script_environment(
         audit: a folder in which every Python of the script notes what it opens; None: nothing is noted.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
-    # Where this package is imported from, so that a script in the same environment finds the helper without being
-    # installed with it; last, so that nothing of the script's own is hidden.
+    # The helper is found by a Python of another environment too, and nothing else of this one is: the folder holds
+    # this package alone. Last, so that nothing of the script's own is hidden.
     paths = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
+    home = run / HELPER
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "tune_bn").exists():
+        (home / "tune_bn").unlink(missing_ok=True)
+        (home / "tune_bn").symlink_to(Path(tune_bn.__file__).parent)
     env |= {
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": os.pathsep.join([*paths, str(Path(tune_bn.__file__).parents[1])]),
+        "PYTHONPATH": os.pathsep.join([*paths, str(home)]),
         "WANDB_MODE": "offline",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "PWD": str(work),

@@ -27,6 +27,7 @@ from tune_bn.script.folder import (
 )
 from tune_bn.trainers.command import keeper
 from tune_bn.trainers.command.code import FrozenCode
+from tune_bn.trainers.command.environment import HELPER
 from tune_bn.trainers.command.placeholders import fill
 from tune_bn.trainers.command.settings import CommandSettings
 
@@ -156,7 +157,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """The run is over: what is large goes, what was said stays."""
-        for name in (WORK, CHECKPOINT):
+        for name in (WORK, CHECKPOINT, HELPER, f"{TEST}/{HELPER}"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         shutil.rmtree(self.test / WORK, ignore_errors=True)
 
