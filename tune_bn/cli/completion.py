@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -29,10 +30,11 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: object) -> list[str]:
         """See Click."""
+        commands: dict[str, Any] = dict(self.commands)
         for panel, names in PANELS.items():
             for name in names:
-                if name in self.commands and hasattr(self.commands[name], "rich_help_panel"):
-                    self.commands[name].rich_help_panel = panel
+                if name in commands:
+                    commands[name].rich_help_panel = panel
         return sorted(self.commands, key=lambda name: (_PLACES.get(name, len(_PLACES)), name))
 
 
