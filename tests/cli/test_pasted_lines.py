@@ -196,7 +196,8 @@ def test_what_verbs_and_pages_print_can_be_typed(
     assert {shlex.split(line)[1] for line in found} >= {"search", "confirm", "verify", "status"}
     for line in sorted(found):
         status, text = typed(line)
-        assert status == 0 or "which no driver works on" in text or "driver.log" in text, (line, text)
+        # 1: the verdict of a study that waits is invalid.
+        assert status in (0, 1) or "which no driver works on" in text or "driver.log" in text, (line, text)
 
 
 def _lines(text: str) -> set[str]:
