@@ -14,6 +14,7 @@ import torch
 
 from tests.records.synthetic_layers import diagnostics
 from tests.study.local_studies import CONTENT, study_in, tiny_dataset
+from tests.study.workers import loops, task_worker
 from tune_bn.cli import main
 from tune_bn.cli.inspection import as_text
 from tune_bn.protocols.runner import Task
@@ -21,7 +22,7 @@ from tune_bn.records.diagnostics import read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import DIVERGED, FAILED, PRUNED
-from tune_bn.runners.worker import TaskWorker, WorkerOptions
+from tune_bn.runners.worker import WorkerOptions
 from tune_bn.space.file import dump_yaml
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
@@ -187,10 +188,11 @@ def data() -> DeviceData:
 def trained(data: DeviceData, folder: Path) -> tuple[TrainingRun, Path]:
     """A run after its first epoch, and the checkpoint that its worker wrote then."""
     task = Task("search", "candidate", 0, {"gamma": 0.2, "c": 10.0}, CONFIG, (101, 102))
-    worker = TaskWorker(task, data, WorkerOptions(folder, checkpoint_seconds=1e-9, report_seconds=1e-9))
+    options = WorkerOptions(folder, checkpoint_seconds=1e-9, report_seconds=1e-9)
+    worker = task_worker(task, tiny_dataset(), options, data=data)
     worker.step()
     worker.close()
-    return worker.runs[1], folder / task.key / "latest.pt"
+    return loops(worker)[1], folder / task.key / "latest.pt"
 
 
 def gammas(found: dict[str, Any]) -> dict[str, float]:

@@ -46,7 +46,7 @@ def test_the_best_is_the_best_candidate(tmp_path: Path) -> None:
     study.search()
     row = describe_study(study.folder)
     assert row["best"]["val_accuracy"] == 93.0
-    assert row["best_baseline"] == {"config": {"gamma": 1.0, "c": 1.0}, "val_accuracy": 99.0}
+    assert row["best_baseline"] == {"config": {"gamma": 1.0, "c": 1.0}, "val_accuracy": 99.0, "words": "99.00 %"}
     assert "best candidate on validation: 93.00 % with " in table([row], tmp_path)
     assert "(baseline: 99.00 %)" in table([row], tmp_path)
 

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import SyntheticStudy
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.cli.watch import BLOCKS, screen, sparkline, still
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.study.driver import LIVE_FILE, Driver
 from tune_bn.study.folder import StudyFolder
@@ -55,7 +55,7 @@ def test_a_verdict_and_the_pairs_are_shown(tmp_path: Path, synthetic_study: Call
     (arm,) = verdict["candidates"]
     pairs = [arm["scores"][seed] - verdict["baseline"]["scores"][seed] for seed in arm["scores"]]
     signs = "".join("=" if value == 0 else "+" if value > 0 else "-" for value in pairs)
-    assert f"{signs} {arm['effect']:+.2f} points" in text
+    assert f"{signs} {arm['effect']:+.2f} pp" in text
 
 
 def test_a_study_that_has_nothing_yet_and_one_that_is_spoilt(
@@ -76,13 +76,13 @@ def test_a_course_that_diverges_breaks_no_picture() -> None:
 def test_trials_at_work_are_seen_as_far_as_they_are(tmp_path: Path, synthetic_study: Callable[..., Any]) -> None:
     folder = StudyFolder(part(synthetic_study(), "search", most=2).write(tmp_path / "one", plan=False))
     space = folder.space()
-    task = Task("search", "candidate", 7, {"gamma": 0.3}, RunConfig(train=TrainConfig(epochs=9)), (101, 102))
+    task = Task("search", "candidate", 7, {"gamma": 0.3}, RunConfig(train=TrainConfig(epochs=9)), (101, 102), steps=9)
     driver = Driver(folder, space.budget, space.resources, stop=StopRequest())
     with folder.locked(), driver.watching():
         driver.stage_started("search", 24, 2)
         driver.task_started(task)
         for first in (1, 3):
-            points = [EpochPoint(epoch, 1.0, 50.0, 1.0, 10.0 * epoch, 0.1) for epoch in (first, first + 1)]
+            points = [Point(epoch, {"val_accuracy": 10.0 * epoch}) for epoch in (first, first + 1)]
             driver.task_progress(task, {101: points, 102: points})
         driver._write()
         assert json.loads((folder.path / LIVE_FILE).read_text())["tasks"] == [

@@ -18,9 +18,11 @@ from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.errors import StudyError
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import Record
+from tune_bn.records.score import accuracy as accuracy_score
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.points import epoch_point
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 CONFIG = {"gamma": 0.2, "c": 100.0}
@@ -74,11 +76,11 @@ def confirmed(arm: str, seed: int, accuracy: float, metric: str = "test_accuracy
 
 
 def task(trial: int, seeds: tuple[int, ...] = (101,)) -> Task:
-    return Task("search", "candidate", trial, CONFIG, RunConfig(train=TrainConfig(epochs=40)), seeds)
+    return Task("search", "candidate", trial, CONFIG, RunConfig(train=TrainConfig(epochs=40)), seeds, steps=40)
 
 
-def point(epoch: int, val_accuracy: float) -> EpochPoint:
-    return EpochPoint(epoch, 1.0, 50.0, 1.0, val_accuracy, 0.1)
+def point(epoch: int, val_accuracy: float) -> Point:
+    return epoch_point(epoch, 1.0, 50.0, 1.0, val_accuracy, 0.1)
 
 
 class Screen:
@@ -181,6 +183,7 @@ def test_a_resumed_study_remembers_its_best(pipe: Screen) -> None:
 
 @pytest.mark.parametrize("metric", ["test_accuracy", "final_test_accuracy"])
 def test_confirm_shows_the_planned_metric_and_the_mean_of_every_arm(pipe: Screen, metric: str) -> None:
+    pipe.observer.study_started(replace(INFO, score=accuracy_score(metric)), [])
     pipe.observer.stage_started("confirm", 4, 0)
     pipe.observer.run_recorded(confirmed("baseline", 1, 96.0, metric), ())
     pipe.observer.run_recorded(confirmed("baseline", 2, 97.0, metric), ())

@@ -353,7 +353,7 @@ def test_trials_are_means_over_their_seeds(synthetic_study):
     assert len(trials) == 3
     for trial in trials:
         scores = [r.scores["val_accuracy"] for r in study.records if r.stage == "select" and r.trial == trial.number]
-        assert trial.val_accuracy == pytest.approx(np.mean(scores))
+        assert trial.score == pytest.approx(np.mean(scores))
 
 
 def test_a_trial_with_a_failed_seed_has_no_score(synthetic_study):
@@ -361,4 +361,4 @@ def test_a_trial_with_a_failed_seed_has_no_score(synthetic_study):
     records = [
         replace(r, status="failed", scores={}) if (r.stage, r.seed) == ("select", 202) else r for r in study.records
     ]
-    assert {(t.status, t.val_accuracy) for t in trials_of(records, "select")} == {("failed", None)}
+    assert {(t.status, t.score) for t in trials_of(records, "select")} == {("failed", None)}

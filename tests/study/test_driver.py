@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 
 from tune_bn.cli.common import resume_line
-from tune_bn.errors import ClusterLost, Interrupted, StudyError
+from tune_bn.errors import ClusterLost, Interrupted, RecordError, StudyError
+from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Task
 from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.curves import Point
 from tune_bn.records.files import write_json
 from tune_bn.records.record import SEARCH, SELECT
+from tune_bn.records.score import MIN, Score
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.driver import (
@@ -29,6 +33,7 @@ from tune_bn.study.driver import (
     WORKING,
     Driver,
     DriverState,
+    checked_driver_state,
     read_driver_state,
 )
 from tune_bn.study.folder import StudyFolder
@@ -93,6 +98,21 @@ def test_device_time_is_that_for_which_tasks_hold_devices_over_all_drivers(
     state = read_driver_state(folder)
     assert state is not None
     assert (state.seconds, state.search_seconds, state.state) == (140, 133, FINISHED)
+
+
+def test_a_loss_that_is_not_finite_any_more_ends_the_course_that_is_told(folder: StudyFolder) -> None:
+    driver, task = driver_of(folder, Clock()), task_of(0)
+    info = StudyInfo("one", "x", folder.path, "0" * 64, None, {}, score=Score("val_loss", "test_loss", MIN))
+    with driver.watching():
+        driver.study_started(info, ())
+        driver.task_started(task)
+        losses = {101: [2.0, 1.0, 0.5], 102: [3.0, math.nan]}
+        found = {seed: [Point(n, {"val_loss": v}) for n, v in enumerate(own, 1)] for seed, own in losses.items()}
+        driver.task_progress(task, found)
+        # A report that brings nothing new takes nothing away.
+        driver.task_progress(task, {101: (), 102: ()})
+        (live,) = driver._live()
+    assert live["scores"] == [2.5]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +222,26 @@ def test_a_value_of_another_type_says_nothing(folder: StudyFolder) -> None:
     content = json.loads(folder.driver_file.read_text())
     folder.driver_file.write_text(json.dumps(content | {"seconds": "many"}))
     assert read_driver_state(folder) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("{}", "started_at: got nothing; accepted: when the driver began"),
+        ('{"host": 3}', "host: got 3; accepted: str"),
+        ('{"seconds": "many"}', "seconds: got 'many'; accepted: int or float"),
+        ("[]", "content: got \\[\\]; accepted: an object"),
+        ("", r"no state of a driver \(.*\); accepted: the file as it was written"),
+    ],
+)
+def test_a_spoilt_file_is_told_of_with_its_key_and_value(folder: StudyFolder, content: str, line: str) -> None:
+    folder.driver_file.write_text(content)
+    with pytest.raises(RecordError, match=rf"driver\.json: {line}$"):
+        checked_driver_state(folder)
+
+
+def test_of_no_driver_nothing_is_told(folder: StudyFolder) -> None:
+    assert checked_driver_state(folder) is None
 
 
 def test_a_cost_limit_needs_a_price() -> None:

@@ -15,6 +15,8 @@ from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.training.versions import commit
 from tune_bn.wiring import sampler_of
 
 
@@ -28,11 +30,11 @@ def test_the_weights_of_the_confirmation_stay_where_they_are_asked_for(
     Study(
         folder,
         space,
-        runner=LocalRunner(dataset, checkpoints=folder.checkpoints, keep_weights=keep == "confirmed"),
+        runner=LocalRunner(BuiltinTrainer(dataset), checkpoints=folder.checkpoints, keep_weights=keep == "confirmed"),
         make_sampler=lambda arm, outcomes: sampler_of(space, folder, arm, outcomes),
         observer=Follower(),
-        num_classes=dataset.num_classes,
-        data=dataset.identity,
+        trainer=BuiltinTrainer(dataset, archs=space.archs),
+        commit=commit(),
     ).run()
     kept = sorted(path.name for path in folder.weights.glob("*"))
     confirmed = [record for record in folder.records.read() if record.stage == "confirm"]

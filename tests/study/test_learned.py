@@ -11,6 +11,7 @@ from tests.study.local_studies import CONTENT
 from tests.study.scripted_runner import scripted_study
 from tune_bn.errors import StudyError
 from tune_bn.records.record import CONFIRM, SELECT
+from tune_bn.records.score import accuracy
 from tune_bn.space.loading import parse_space
 from tune_bn.study.learned import at_chance
 from tune_bn.study.study import Study
@@ -21,6 +22,7 @@ def study_of(folder: Path, best: float, images: int | None = 600, **budget: Any)
     study, _ = scripted_study(folder, space, lambda task, seed: best - 0.5 * (task.trial or 0) + 0.1 * (seed % 3))
     if images is not None:
         object.__setattr__(study.info, "data", {"val": {"count": images, "images": "x", "labels": "y"}})
+    object.__setattr__(study.info, "score", accuracy(diverged=10.0))
     return study
 
 

@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from tune_bn.analysis.power import check_effect_size, check_target, level_of
 from tune_bn.analysis.sequential import Design
@@ -121,6 +121,8 @@ def detectable(rule: Design, *, candidates: int = 1, power: float = 0.8) -> floa
 
     Arguments and errors as in :func:`course`; alpha / candidates < ``power`` < 1.
     """
+    from scipy import optimize
+
     check_target(power, level_of(rule.alpha, candidates))
     high = 1.0
     while course(rule, high, candidates=candidates).power < power:

@@ -6,10 +6,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,9 @@ from tune_bn.records.commands import STUDIES as STUDIES
 from tune_bn.records.commands import in_output, search_command, study_command
 from tune_bn.records.commands import shown as shown
 from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+
+if TYPE_CHECKING:
+    from tune_bn.observers.console.observer import ConsoleObserver
 
 app = typer.Typer(
     cls=InOrder,
@@ -60,22 +63,57 @@ StudyArgument = Annotated[
     typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.", autocompletion=known_studies),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+RequireOption = Annotated[
+    str | None,
+    typer.Option(
+        "--require",
+        metavar="supported",
+        help="Exit with 3 where the verdict is not supported; for scripts.",
+        callback=lambda value: _required(value),
+    ),
+]
 
 DEFAULT_SPACE = "digits.yaml"
 
 
-def run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
+def _required(value: str | None) -> str | None:
+    if value not in (None, "supported"):
+        raise ConfigError("--require", value, "supported")
+    return value
+
+
+def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
+    """End with 1 for an invalid verdict, and with 3 for one that lacks what is required."""
+    if verdict["verdict"] == "invalid":
+        raise typer.Exit(1)
+    if require is not None and verdict["verdict"] != require:
+        raise typer.Exit(3)
+
+
+def run(
+    open_folder: Any,
+    space: Any,
+    source: str,
+    address: str | None,
+    place: Path,
+    *,
+    require: str | None = None,
+    **stages: Any,
+) -> None:
     """Run as :func:`carry_out` does, and print the verdict."""
     going_on = stages.get("going_on")
     known = None if going_on is None else finished(going_on)
     if going_on is None or known is None:
-        print_verdict(*carry_out(open_folder, space, source, address, place, **stages))
+        folder, verdict = carry_out(open_folder, space, source, address, place, **stages)
+        print_verdict(folder, verdict)
+        exit_by(verdict, require)
         return
     print_verdict(going_on, known)
 
     from tune_bn.wiring import catch_up
 
-    catch_up(going_on, space, lambda line: typer.echo(f"warning: {line}", err=True))
+    catch_up(going_on, space, known, lambda line: typer.echo(f"warning: {line}", err=True))
+    exit_by(known, require)
 
 
 def carry_out(
@@ -88,9 +126,14 @@ def carry_out(
     to_go_on: list[str] | None = None,
     studies_dir: Path | None = None,
     going_on: StudyFolder | None = None,
+    console: ConsoleObserver | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
+    from tune_bn.extras import require
+
+    require("a study", "train", "ray", "mlflow")
+
     from tune_bn.cli.validate import check_surroundings
     from tune_bn.observers.mlflow.uri import check_store
     from tune_bn.service.jobs import VARIABLE
@@ -124,8 +167,8 @@ def carry_out(
 
             say(f"ray  {f'joining {address} …' if address else 'starting on this machine …'}")
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
-            with naming(source), ConsoleObserver() as console:
-                verdict = run_study(opening, space, address=address, console=console, **stages)
+            with naming(source), console or ConsoleObserver() as told:
+                verdict = run_study(opening, space, address=address, console=told, **stages)
     except (Interrupted, KeyboardInterrupt) as error:
         lost = "nothing was begun"
         if begun:

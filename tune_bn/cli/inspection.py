@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from tune_bn.analysis.plan import read_plan
@@ -18,6 +17,7 @@ from tune_bn.cli.validate import check_surroundings
 from tune_bn.data.dataset import describe_data, load_dataset
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError, first_line
 from tune_bn.method.networks import load_weights
+from tune_bn.observers.console.plain import rendered
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.provenance import data_changes
@@ -89,6 +89,9 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
             return found
     record = _record(folder, key)
     space = folder.space()
+    if space.trainer is not None:
+        accepted = "a run of the built-in loop"
+        raise StudyError(f"--run: got {key!r}, which a script of your own has trained; accepted: {accepted}")
     config, device = space.run_config(record.config), device_of(space)
     data = describe_data(space.data)
     check_network(config, data.image_shape, data.num_classes)
@@ -101,7 +104,7 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
     run = TrainingRun(config, DeviceData(dataset, device), record.seed)
     while not run.done and run.epochs < record.epochs:
         point = run.train_epoch()
-        say(f"epoch {point.epoch:>3}/{record.epochs}  val {point.val_accuracy:.2f} %")
+        say(f"epoch {point.step:>3}/{record.epochs}  val {point['val_accuracy']:.2f} %")
     recorded = record.scores["val_accuracy"]
     if run.val_accuracy != recorded:
         say(
@@ -287,14 +290,9 @@ def _layers(found: Diagnostics, every: bool) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for place, name in enumerate(header):
         shown.add_column(name, justify="right" if place else "left")
     for row in rows:
         shown.add_row(*row)
-    with console.capture() as text:
-        console.print(shown)
-    return text.get().rstrip("\n")
+    return rendered(shown)

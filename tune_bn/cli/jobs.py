@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_bn.cli.common import STUDIES, OutputOption, naming, say
+from tune_bn.cli.common import STUDIES, OutputOption, exit_by, naming, say
 from tune_bn.cli.head import head_app
 from tune_bn.errors import RunnerError, TrackingError
 from tune_bn.records.commands import study_command
@@ -23,7 +23,11 @@ WATCH_SECONDS = 30.0
 
 
 def carry_out_as_job(
-    open_folder: Callable[[], StudyFolder], space: Space, source: str, going_on: StudyFolder | None = None
+    open_folder: Callable[[], StudyFolder],
+    space: Space,
+    source: str,
+    going_on: StudyFolder | None = None,
+    require: str | None = None,
 ) -> None:
     """Check at the door, begin the study, submit its driver, and follow its log; exits with the driver's status.
 
@@ -41,7 +45,8 @@ def carry_out_as_job(
         going_on.forget_stop()
     # The job finds the images decoded: what is wrong with one is said here, before there is a study.
     with naming(source), ConsoleObserver() as console:
-        load_dataset(space.data, progress=console.decoding)
+        if space.trainer is None:
+            load_dataset(space.data, progress=console.decoding)
     folder = open_folder()
     job = server.submit(folder)
     name = folder.name
@@ -65,6 +70,11 @@ def carry_out_as_job(
         follow, end = study_command("logs", folder.path, "-f"), study_command("stop", folder.path)
         typer.echo(f"the study goes on; {follow} follows it, {end} ends it", err=True)
         status = 130
+    if status == 0 and require is not None:
+        from tune_bn.analysis.verdict import verify_study
+
+        # The job itself ends well: Ray would count any other status as its failure.
+        exit_by(verify_study(folder.path), require)
     raise typer.Exit(status)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.table import Table
@@ -20,12 +20,14 @@ from rich.text import Text
 from tune_bn.analysis.outcome import spoken
 from tune_bn.analysis.wording import config_words
 from tune_bn.cli.validate import planned
-from tune_bn.errors import TuneBNError
+from tune_bn.errors import RecordError, TuneBNError
+from tune_bn.observers.console.plain import plain_console, rendered
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.records.score import Score, read_score
 from tune_bn.space.space import Space
-from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
+from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, checked_driver_state
 from tune_bn.study.folder import StudyFolder
 
 WATCH_SECONDS = 2.0
@@ -49,14 +51,19 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"study": folder.name, "folder": str(folder.path), "user": _owner(folder)}
     try:
-        space, records = folder.space(), folder.records.read()
+        space, records, score = folder.space(), folder.records.read(), read_score(folder.path)
     except TuneBNError as error:
         return row | {"state": "unreadable", "problem": str(error)}
     done = [record for record in records if record.status != FAILED]
     counts, plan = Counter(record.stage for record in done), planned(space)
     totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
-    (verdict, headline), driver = _verdict(folder), read_driver_state(folder)
-    best, baseline = (_best(space, done, baseline=which) for which in (False, True))
+    problem = ""
+    try:
+        driver = checked_driver_state(folder)
+    except RecordError as error:
+        driver, problem = None, str(error)
+    verdict, headline = _verdict(folder)
+    best, baseline = (_best(space, done, score, baseline=which) for which in (False, True))
     state = _state(folder, verdict, driver)
     reached = next((stage for stage in reversed(STAGES) if counts[stage]), CONFIRM if space.claim.arms else SEARCH)
     hours = sum(record.duration_seconds for record in records) / 3600
@@ -65,7 +72,7 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     return row | {
         "space": space.name,
         "state": state,
-        "reason": "" if driver is None or state != "stopped" else driver.reason,
+        "reason": problem or ("" if driver is None or state != "stopped" else driver.reason),
         "stage": driver.stage if state == "running" and driver is not None and driver.stage else reached,
         "runs": {stage: {"done": counts[stage], "planned": totals[stage]} for stage in STAGES},
         "running": driver.running if state == "running" and driver is not None else 0,
@@ -117,16 +124,19 @@ def _seconds_left(
     return round(seconds / driver.running, 1)
 
 
-def _best(space: Space, records: Sequence[Record], *, baseline: bool) -> dict[str, Any] | None:
+def _best(space: Space, records: Sequence[Record], score: Score, *, baseline: bool) -> dict[str, Any] | None:
     """The best whole run of the search among the candidates, or among those that are the baseline or tune it."""
     search = [record for record in records if record.stage == SEARCH and record.status == COMPLETED]
     found = [
         record
         for record in search
-        if "val_accuracy" in record.scores and (record.arm != CANDIDATE or space.is_baseline(record.config)) == baseline
+        if score.has(record.scores) and (record.arm != CANDIDATE or space.is_baseline(record.config)) == baseline
     ]
-    best = max(found, key=lambda record: record.scores["val_accuracy"], default=None)
-    return None if best is None else {"config": dict(best.config), "val_accuracy": best.scores["val_accuracy"]}
+    best = max(found, key=lambda record: score.objective_of(record.scores), default=None)
+    if best is None:
+        return None
+    value = best.scores[score.validation]
+    return {"config": dict(best.config), score.validation: value, "words": score.value_words(value)}
 
 
 def _verdict(folder: StudyFolder) -> tuple[str | None, str | None]:
@@ -142,13 +152,7 @@ def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
     """The studies for people, as wide as the terminal."""
     if not rows:
         return _no_studies(output)
-    # No markup: the words of an error hold brackets. Into a pipe every column keeps its whole text.
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    with console.capture() as text:
-        console.print(_table(rows))
-    return text.get().rstrip("\n")
+    return rendered(_table(rows))
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ class View:
 
 def watch(look: Callable[[], View], output: Path) -> None:
     """Show the studies and keep the view up to date, until Ctrl-C. Files that did not change are not read again."""
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     known: dict[Path, tuple[Any, dict[str, Any]]] = {}
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
@@ -243,10 +247,8 @@ def _words(row: Mapping[str, Any]) -> list[str]:
         return [row["problem"]]
     best, baseline, found = row["best"], row["best_baseline"], []
     if best is not None:
-        beside = "" if baseline is None else f" (baseline: {baseline['val_accuracy']:.2f} %)"
-        found.append(
-            f"best candidate on validation: {best['val_accuracy']:.2f} % with {config_words(best['config'])}{beside}"
-        )
+        beside = "" if baseline is None else f" (baseline: {baseline['words']})"
+        found.append(f"best candidate on validation: {best['words']} with {config_words(best['config'])}{beside}")
     if row["reason"]:
         found.append(f"{row['state']}: {row['reason']}")
     if row["headline"]:

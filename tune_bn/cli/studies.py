@@ -18,6 +18,7 @@ from tune_bn.cli.common import (
     AddressOption,
     JsonOption,
     OutputOption,
+    RequireOption,
     SetOption,
     SpaceOption,
     StudyArgument,
@@ -109,6 +110,11 @@ def search(
         list[str] | None,
         typer.Option(metavar="STUDY", help="Begin with the best of another study's search; may be given again."),
     ] = None,
+    require: RequireOption = None,
+    unchecked: Annotated[
+        bool,
+        typer.Option("--unchecked", help="Take a trainer of your own that `tune_bn check` has not passed; it is told."),
+    ] = False,
 ) -> None:
     """Search, select, confirm, verify and report: the whole way from a space file to a verdict.
 
@@ -134,6 +140,11 @@ def search(
     if job and (tracked := setting_for_job(loaded.tracking.uri)):
         loaded = load_space(path, [*overrides, tracked])
     told: list[str] = []
+    if loaded.trainer is not None and not resume:
+        from tune_bn.cli.check import require_checked
+
+        if remarked := require_checked(loaded, source, output, unchecked=unchecked):
+            told.append(remarked)
     if warm_start:
         if resume:
             raise StudyError(
@@ -141,13 +152,18 @@ def search(
                 "space.yaml holds the start points"
             )
         others = [existing_study(name, output, "--warm-start") for name in warm_start]
-        loaded, told = warm_started(loaded, source, others)
+        loaded, warm = warm_started(loaded, source, others)
+        told += warm
 
     opening: Callable[[], StudyFolder]
     going_on: StudyFolder | None = None
 
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
+        if loaded.trainer is not None:
+            from tune_bn.cli.check import keep_with_study
+
+            keep_with_study(loaded, output, folder)
         used = remark(loaded, list_studies(output))
         for line in [*told, *([used] if used else [])]:
             typer.echo(line, err=True)
@@ -158,9 +174,8 @@ def search(
     if resume:
         folder = known or (existing_study(study, output) if study is not None else latest_study(output, loaded.name))
         if study is None:
-            typer.echo(
-                f"goes on with {folder.name}, the newest of {'that space' if known is None else 'all'}", err=True
-            )
+            of = "that space" if known is None else "all"
+            typer.echo(f"goes on with {folder.name}, the newest of {of}", err=True)
         folder.check_resume(loaded)
         opening, place, going_on = partial(folder.resumed, loaded), folder.path, folder
     elif study is not None:
@@ -174,15 +189,20 @@ def search(
         require_writable(place)
         if going_on is not None:
             require_budget(going_on, loaded)
-        carry_out_as_job(opening, loaded, source, going_on)
+        carry_out_as_job(opening, loaded, source, going_on, require)
     else:
         # A named study of this moment has no folder yet, so its place does not tell where its store will be.
         studies_dir = output if going_on is None else going_on.path.parent
-        run(opening, loaded, source, address, place, going_on=going_on, studies_dir=studies_dir)
+        run(opening, loaded, source, address, place, going_on=going_on, studies_dir=studies_dir, require=require)
 
 
 @app.command()
-def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: AddressOption = None) -> None:
+def confirm(
+    study: StudyArgument,
+    output: OutputOption = STUDIES,
+    address: AddressOption = None,
+    require: RequireOption = None,
+) -> None:
     """Select and confirm with the trials that the search has so far, then verify and report."""
     folder = existing_study(study, output)
     if folder.is_locked:
@@ -194,7 +214,7 @@ def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: Addre
     from tune_bn.study.study import Study
 
     stages = {"going_on": folder, "stages": Study.confirm}
-    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, **stages)
+    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, require=require, **stages)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from tune_bn.errors import TuneBNError
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.records.score import Score, read_score
 from tune_bn.study.driver import LIVE_FILE
 from tune_bn.study.folder import StudyFolder
 
@@ -52,13 +53,13 @@ def screen(folder: StudyFolder, width: int = 80, height: int = 24) -> Lines:
         return _fitted([f"{row['study']}  unreadable", row["problem"]], width, height)
     records = [record for record in folder.records.read() if record.status != FAILED]
     lines = _head(row)
-    stage = row["stage"]
+    stage, score = row["stage"], read_score(folder.path)
     if stage == SEARCH:
-        lines += ["", *_trials(folder, records), "", *_landscape(folder, records)]
+        lines += ["", *_trials(folder, records, score), "", *_landscape(records, score)]
     elif stage == SELECT:
-        lines += ["", *_trials(folder, records, most=3), "", *_race(records)]
+        lines += ["", *_trials(folder, records, score, most=3), "", *_race(records, score)]
     else:
-        lines += ["", *_race(records, most=3), "", *_pairs(folder, records)]
+        lines += ["", *_race(records, score, most=3), "", *_pairs(folder, records, score)]
     return _fitted(lines, width, height)
 
 
@@ -79,13 +80,13 @@ def _head(row: Mapping[str, Any]) -> Lines:
             lines.append(f"{stage:<8} {'█' * filled}{'░' * (30 - filled)} {done}/{planned}{now}")
     best, baseline = row["best"], row["best_baseline"]
     if best is not None:
-        beside = "" if baseline is None else f"; baseline {baseline['val_accuracy']:.2f} %"
-        lines.append(f"best     {best['val_accuracy']:.2f} % on validation with {config_words(best['config'])}{beside}")
+        beside = "" if baseline is None else f"; baseline {baseline['words']}"
+        lines.append(f"best     {best['words']} on validation with {config_words(best['config'])}{beside}")
     lines += [f"{row['state']}: {row['reason']}"] if row["reason"] else []
     return lines + ([f"verdict  {row['headline']}"] if row["headline"] else [])
 
 
-def _trials(folder: StudyFolder, records: Sequence[Record], most: int = TRIALS) -> Lines:
+def _trials(folder: StudyFolder, records: Sequence[Record], score: Score, most: int = TRIALS) -> Lines:
     """The newest trials and those at work, each with its course."""
     try:
         curves = folder.curves.read()
@@ -96,26 +97,27 @@ def _trials(folder: StudyFolder, records: Sequence[Record], most: int = TRIALS) 
         (
             f"{'trial' if r.arm == CANDIDATE else r.arm} {r.trial}",
             r.config,
-            [p.val_accuracy for p in curves[r.key]],
+            [p.metrics.get(score.validation, math.nan) for p in curves[r.key]],
             r.status,
         )
         for r in searched
         if curves.get(r.key)
     ][-most:]
     live = [
-        (one["name"], one["config"], one["scores"], f"epoch {len(one['scores'])}/{one['epochs']}")
+        (one["name"], one["config"], one["scores"], f"{score.step} {len(one['scores'])}/{one['epochs']}")
         for one in _live(folder)
     ]
     shown = [*courses, *live][-(most + len(live)) :]
-    finite = [score for *_, scores, _ in shown for score in scores if math.isfinite(score)]
+    finite = [value for *_, values, _ in shown for value in values if math.isfinite(value)]
     if not finite:
-        return ["no epoch of a trial is known yet"]
+        return [f"no {score.step} of a trial is known yet"]
     low, high = min(finite), max(finite)
-    lines = [f"trials as they learn, {low:.1f} to {high:.1f} % on validation"]
-    for name, config, scores, state in shown:
-        last = max((score for score in scores if math.isfinite(score)), default=math.nan)
+    lines = [f"trials as they learn, {score.value_words(low)} to {score.value_words(high)} on validation"]
+    for name, config, values, state in shown:
+        known = [value for value in values if math.isfinite(value)]
+        best = score.value_words(max(known, key=score.objective)) if known else "–"
         lines.append(
-            f"  {name:<11} {sparkline(scores, low, high):<{SPARK}} {last:6.2f} %  {state:<12} {config_words(config)}"
+            f"  {name:<11} {sparkline(values, low, high):<{SPARK}} {best:>8}  {state:<12} {config_words(config)}"
         )
     return lines
 
@@ -131,33 +133,34 @@ def _live(folder: StudyFolder) -> list[dict[str, Any]]:
         return []
 
 
-def _landscape(folder: StudyFolder, records: Sequence[Record]) -> Lines:
+def _landscape(records: Sequence[Record], score: Score) -> Lines:
     """Where the trials lay over γ and c, or over γ alone, darker where they scored better."""
     whole = [
         record
         for record in records
-        if (record.stage, record.arm, record.status) == (SEARCH, CANDIDATE, COMPLETED)
-        and "val_accuracy" in record.scores
+        if (record.stage, record.arm, record.status) == (SEARCH, CANDIDATE, COMPLETED) and score.has(record.scores)
     ]
     keys = [key for key in ("gamma", "c") if len({record.config.get(key) for record in whole}) > 1]
     if not keys or not all(isinstance(record.config.get(key), int | float) for record in whole for key in keys):
         return []
-    scores = [record.scores["val_accuracy"] for record in whole]
+    scores = [record.scores[score.validation] for record in whole]
     low, high = min(scores), max(scores)
     x = _places([record.config[keys[0]] for record in whole], MAP_COLUMNS)
     y = _places([record.config[keys[1]] for record in whole], MAP_ROWS) if len(keys) > 1 else [0] * len(whole)
     cells: dict[tuple[int, int], float] = {}
-    for column, row, score in zip(x, y, scores, strict=True):
-        cells[row, column] = max(score, cells.get((row, column), -math.inf))
+    for column, row, value in zip(x, y, scores, strict=True):
+        cells[row, column] = max(value, cells.get((row, column), value), key=score.objective)
     names = {"gamma": "γ", "c": "c"}
     ends = [
         f"{names[key]} {min(r.config[key] for r in whole):.3g} to {max(r.config[key] for r in whole):.3g}"
         for key in keys
     ]
-    lines = [f"landscape: {', '.join(ends)} (logarithmic); {SHADES[0]} {low:.1f} % … {SHADES[-1]} {high:.1f} %"]
+    worst, best = sorted((low, high), key=score.objective)
+    legend = f"{SHADES[0]} {score.value_words(worst)} … {SHADES[-1]} {score.value_words(best)}"
+    lines = [f"landscape: {', '.join(ends)} (logarithmic); {legend}"]
     for row in reversed(range(MAP_ROWS if len(keys) > 1 else 1)):
         found = (cells.get((row, column)) for column in range(MAP_COLUMNS))
-        lines.append("  │" + "".join(" " if score is None else _shade(score, low, high) for score in found) + "│")
+        lines.append("  │" + "".join(" " if value is None else _shade(value, worst, best) for value in found) + "│")
     return lines
 
 
@@ -167,31 +170,31 @@ def _places(values: Sequence[float], count: int) -> list[int]:
     return [min(count - 1, int((value - low) / span * count)) for value in logs]
 
 
-def _shade(score: float, low: float, high: float) -> str:
-    place = (score - low) / ((high - low) or 1.0)
+def _shade(value: float, worst: float, best: float) -> str:
+    place = (value - worst) / ((best - worst) or 1.0)
     return SHADES[min(len(SHADES) - 1, int(place * len(SHADES)))]
 
 
-def _race(records: Sequence[Record], most: int = 10) -> Lines:
+def _race(records: Sequence[Record], score: Score, most: int = 10) -> Lines:
     """The finalists by their mean on the selection seeds."""
     found: dict[tuple[str, int | None], list[Record]] = {}
     for record in records:
-        if record.stage == SELECT and "val_accuracy" in record.scores:
+        if record.stage == SELECT and score.has(record.scores):
             found.setdefault((record.arm, record.trial), []).append(record)
     if not found:
         return []
     rows = sorted(
-        ((fmean(run.scores["val_accuracy"] for run in runs), key, runs) for key, runs in found.items()),
-        key=lambda row: -row[0],
+        ((fmean(run.scores[score.validation] for run in runs), key, runs) for key, runs in found.items()),
+        key=lambda row: -score.objective(row[0]),
     )
     lines = ["race of the finalists, validation over selection seeds"]
     for mean, (arm, trial), runs in rows[:most]:
         name = f"{'trial' if arm == CANDIDATE else arm} {trial}"
-        lines.append(f"  {name:<13} {mean:6.2f} %  n = {len(runs):<3} {config_words(runs[0].config)}")
+        lines.append(f"  {name:<13} {score.value_words(mean):>8}  n = {len(runs):<3} {config_words(runs[0].config)}")
     return lines
 
 
-def _pairs(folder: StudyFolder, records: Sequence[Record]) -> Lines:
+def _pairs(folder: StudyFolder, records: Sequence[Record], score: Score) -> Lines:
     """Each candidate's differences by seed, as signs and as their mean, and where its looks are."""
     from tune_bn.analysis.plan import read_plan
 
@@ -208,8 +211,11 @@ def _pairs(folder: StudyFolder, records: Sequence[Record]) -> Lines:
     for arm in plan["candidates"]:
         name, other = arm["arm"], opponent(arm)
         pairs = [scores[name][s] - scores[other][s] for s in plan["seeds"] if s in scores[name] and s in scores[other]]
-        signs = "".join("=" if value == 0 else "+" if value > 0 else "-" for value in pairs)
-        mean = f"{fmean(pairs):+.2f} points" if pairs else "no pair yet"
+        signs = "".join("=" if value == 0 else "+" if score.objective(value) > 0 else "-" for value in pairs)
+        mean = "no pair yet"
+        if pairs:
+            gain = fmean(pairs)
+            mean = f"{gain:+.{score.decimals_of(gain)}f} {score.difference_unit}".rstrip()
         outcome = held.outcomes.get(name)
         look = "" if outcome is None else f"  look at {outcome.last.n}: {outcome.last.decision}"
         lines.append(f"  {name:<14} {signs:<{min(30, len(plan['seeds']))}} {mean}{look}")

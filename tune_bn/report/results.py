@@ -7,9 +7,16 @@ from collections.abc import Iterator, Sequence
 from tune_bn.analysis.outcome import outcome, spoken
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
-from tune_bn.analysis.wording import config_words, metric_words, number_words
+from tune_bn.analysis.wording import (
+    config_words,
+    decimals_of_verdict,
+    metric_words,
+    number_words,
+    score_of_verdict,
+)
 from tune_bn.records.commands import line_in_report
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
+from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import (
     Arm,
     Verdict,
@@ -24,7 +31,7 @@ from tune_bn.report.arms import (
 )
 from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, spans, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.cells import NONE, gain, interval, mean_cell, number
+from tune_bn.report.cells import NONE, gain, heading_with, interval, mean_cell, number
 from tune_bn.report.figures.canvas import FEW_ARMS
 from tune_bn.report.figures.effects import bars_words, forest
 from tune_bn.report.figures.looks import DECISIONS, boundaries
@@ -79,40 +86,43 @@ def result(study: StudyFiles) -> Iterator[Block]:
     several = len(verdict["candidates"]) > 1
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
-    bound = [] if losses else [f"{percent_words(1 - verdict['alpha'])} lower bound, pp"]
+    score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    unit = score.difference_unit
+    bound = [] if losses else [heading_with(f"{percent_words(1 - verdict['alpha'])} lower bound", unit)]
     repeated = "repeated " if is_sequential(verdict) else ""
+    alone_head = [heading_with(f"{percent_words(confidence_of(verdict))} interval", unit), f"{repeated}p"]
     # What decides stands right after the score, where a narrow screen shows it.
     header = [
         "arm",
-        f"{metric_words(verdict['metric'])}, %",
-        "effect, pp",
-        *(["interval at its Holm step, pp"] if several and losses else []),
+        heading_with(metric_words(verdict["metric"]), score.unit),
+        heading_with("effect", unit),
+        *([heading_with("interval at its Holm step", unit)] if several and losses else []),
         *(["p, adjusted (Holm)"] if several else []),
-        *([] if several else [f"{percent_words(confidence_of(verdict))} interval, pp", f"{repeated}p"]),
+        *([] if several else alone_head),
         *(["finding"] if losses else []),
         "n",
         "configuration",
         *(["p of a loss, adjusted"] if several and losses else []),
         *bound,
-        *([f"{percent_words(confidence_of(verdict))} interval, pp", f"{repeated}p"] if several else []),
+        *(alone_head if several else []),
         *([f"{repeated}p, two-sided", f"{repeated}p of a loss"] if losses else []),
         "d_z",
         "ρ",
     ]
     rows = []
     for arm in arms:
-        alone = [interval(arm.get("ci")), number(arm.get("p_value"), ".2g")]
+        alone = [interval(arm.get("ci"), digits), number(arm.get("p_value"), ".2g")]
         cells = [
-            mean_cell(arm),
-            gain(arm.get("effect")),
-            *([interval(arm.get("ci_adjusted"))] if several and losses else []),
+            mean_cell(arm, digits),
+            gain(arm.get("effect"), digits),
+            *([interval(arm.get("ci_adjusted"), digits)] if several and losses else []),
             *([number(arm.get("p_adjusted"), ".2g")] if several else []),
             *([] if several else alone),
             *([finding(arm)] if losses else []),
             str(arm.get("n") or len(arm["scores"])),
             config_words(arm["config"]) or NONE,
             *([number(arm.get("p_worse_adjusted"), ".2g")] if several and losses else []),
-            *([gain(arm.get("ci_low"))] if bound else []),
+            *([gain(arm.get("ci_low"), digits)] if bound else []),
             *(alone if several else []),
             *([number(arm.get("p_two_sided"), ".2g"), number(arm.get("p_worse"), ".2g")] if losses else []),
             number(arm.get("d_z"), ".2f"),
@@ -141,9 +151,13 @@ def _legend(verdict: Verdict) -> str:
             "and the intervals"
         )
         plain = ", up to the look that ended the candidate (too high on average where a gain was shown early)"
+    score = score_of_verdict(verdict)
+    unit = f" in {score.difference_unit_words}" if score.difference_unit else ""
+    unit += f" ({score.difference_unit})" if score.difference_unit != score.difference_unit_words else ""
+    way = "" if score.higher_is_better else ", turned so that + is a lower score, which is better"
     start = (
-        f"Mean ± standard deviation over {seeds}; effect: mean of the paired differences from the baseline in "
-        f"percentage points (pp){plain}; "
+        f"Mean ± standard deviation over {seeds}; effect: mean of the paired differences from the baseline"
+        f"{unit}{way}{plain}; "
     )
     end = (
         f"; α = {verdict['alpha']:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
@@ -169,20 +183,21 @@ def _legend(verdict: Verdict) -> str:
 
 
 def _by_setting(verdict: Verdict) -> Iterator[Block]:
+    score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
     settings = {arm["arm"]: setting_of(arm["arm"]) for arm in baselines_of(verdict)}
     cells: dict[str, dict[str, Span]] = {BASELINE: {}}
     for arm in baselines_of(verdict):
-        cells[BASELINE][settings[arm["arm"]]] = mean_cell(arm)
+        cells[BASELINE][settings[arm["arm"]]] = mean_cell(arm, digits)
     for arm in verdict["candidates"]:
         setting = settings[baseline_of(verdict, arm)["arm"]]
-        text = mean_cell(arm)
+        text = mean_cell(arm, digits)
         text += " (worse)" if arm.get("worse") else ""
         marked = arm["supported"] or arm.get("worse")
         cells.setdefault(name_without(arm, setting), {})[setting] = Strong(text) if marked else text
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
-        f"{metric_words(verdict['metric']).capitalize()} in percent by setting, mean ± standard deviation over seeds; "
-        "bold: significantly better than the baseline of the same setting, or worse where it says so."
+        f"{metric_words(verdict['metric']).capitalize()}{_in_unit(score)} by setting, mean ± standard deviation over "
+        "seeds; bold: significantly better than the baseline of the same setting, or worse where it says so."
     )
     yield table("Result by setting", ["arm", *settings.values()], rows)
 
@@ -271,12 +286,20 @@ def looks(study: StudyFiles) -> Iterator[Block]:
         )
     yield table(
         "Looks by candidate",
-        ["candidate", "pairs", "effect, pp", "t", "p at this look", "repeated p", "decision"],
+        [
+            "candidate",
+            "pairs",
+            heading_with("effect", score_of_verdict(verdict).difference_unit),
+            "t",
+            "p at this look",
+            "repeated p",
+            "decision",
+        ],
         [
             [
                 arm["arm"],
                 str(look["n"]),
-                number(look["effect"], "+.2f"),
+                number(look["effect"], f"+.{decimals_of_verdict(verdict)}f"),
                 number(look["t"], ".2f"),
                 number(look["nominal_p"], ".2g"),
                 number(look["p_value"], ".2g"),
@@ -299,37 +322,37 @@ def sensitivity(study: StudyFiles) -> Iterator[Block]:
         return
     yield Heading("Does the verdict hang on the test?")
     if judged:
-        header = _sensitivity_header(judged[0]["sensitivity"]["confidence"])
+        header = _sensitivity_header(verdict, judged[0]["sensitivity"]["confidence"])
         yield table("Other tests and intervals", header, [_sensitivity_row(verdict, arm) for arm in judged])
         yield paragraph(_sensitivity_words(verdict))
     yield from events
 
 
-def _sensitivity_header(confidence: float) -> list[str]:
-    level = percent_words(confidence)
+def _sensitivity_header(verdict: Verdict, confidence: float) -> list[str]:
+    level, unit = percent_words(confidence), score_of_verdict(verdict).difference_unit
     return [
         "candidate",
         "p of the verdict",
         "p, Wilcoxon",
         "p, sign-flip",
-        f"{level} t interval, pp",
-        f"{level} bootstrap interval, pp",
-        "std, pp",
-        "detectable gain, pp",
+        heading_with(f"{level} t interval", unit),
+        heading_with(f"{level} bootstrap interval", unit),
+        heading_with("std", unit),
+        heading_with("detectable gain", unit),
     ]
 
 
 def _sensitivity_row(verdict: Verdict, arm: Arm) -> list[str]:
-    other = arm["sensitivity"]
+    other, digits = arm["sensitivity"], decimals_of_verdict(verdict)
     return [
         arm["arm"],
         number(arm["p_value"], ".2g"),
         number(other["wilcoxon"]["p_value"], ".2g"),
         number(other["sign_flip"]["p_value"], ".2g"),
-        interval(other["t_interval"]),
-        interval(other["bootstrap_interval"]),
-        number(arm.get("std_difference"), ".2f"),
-        number(arm.get("minimum_detectable_effect"), ".2f"),
+        interval(other["t_interval"], digits),
+        interval(other["bootstrap_interval"], digits),
+        number(arm.get("std_difference"), f".{digits}f"),
+        number(arm.get("minimum_detectable_effect"), f".{digits}f"),
     ]
 
 
@@ -369,7 +392,11 @@ def scores(study: StudyFiles) -> Iterator[Block]:
     if verdict is None or not baselines_of(verdict):
         return
     yield Heading("Scores by seed")
-    yield paragraph(f"{metric_words(verdict['metric']).capitalize()} in percent; differences in percentage points.")
+    score = score_of_verdict(verdict)
+    words = f"{metric_words(verdict['metric']).capitalize()}{_in_unit(score)}"
+    if score.difference_unit:
+        words += f"; differences in {score.difference_unit_words}"
+    yield paragraph(words + ("." if score.higher_is_better else "; lower is better, and so is a negative difference."))
     for baseline in baselines_of(verdict):
         candidates = [arm for arm in verdict["candidates"] if baseline_of(verdict, arm) is baseline]
         # More would not fit on paper.
@@ -377,16 +404,21 @@ def scores(study: StudyFiles) -> Iterator[Block]:
             yield _scores(verdict, baseline, candidates[start : start + ARMS_OF_A_TABLE])
 
 
+def _in_unit(score: Score) -> str:
+    return " in percent" if score.unit == PERCENT else f" in {score.unit}" if score.unit else ""
+
+
 def _scores(verdict: Verdict, baseline: Arm, candidates: Sequence[Arm]) -> Block:
-    header = ["seed", baseline["arm"]]
+    header, digits = ["seed", baseline["arm"]], decimals_of_verdict(verdict)
     for arm in candidates:
         header += [arm["arm"], "difference"]
     rows = []
     for seed in map(str, verdict["seeds"]):
         before = baseline["scores"].get(seed)
-        row = [seed, number(before, ".2f")]
+        row = [seed, number(before, f".{digits}f")]
         for arm in candidates:
             after = arm["scores"].get(seed)
-            row += [number(after, ".2f"), number(None if None in (before, after) else after - before, "+.2f")]
+            difference = None if None in (before, after) else after - before
+            row += [number(after, f".{digits}f"), number(difference, f"+.{digits}f")]
         rows.append(row)
     return table(f"Scores of {baseline['arm']} and {', '.join(arm['arm'] for arm in candidates)}", header, rows)

@@ -25,7 +25,8 @@ def confirmation_due(plan: Mapping[str, Any], done: Mapping[str, Record]) -> lis
     for arm in arms:
         for seed in seeds:
             run = done.get(run_key(CONFIRM, arm["arm"], arm["trial"], seed))
-            if run is not None:
+            # One that diverged and has no score stays without one: no look can be held over it.
+            if run is not None and metric in run.scores:
                 scores[arm["arm"]][seed] = run.scores[metric]
     needed = standing(plan, scores).needed
     return [(arm, seed) for index, seed in enumerate(seeds) for arm in arms if index < needed[arm["arm"]]]

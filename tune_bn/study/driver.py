@@ -9,25 +9,28 @@ by nobody again. Durations are measured by a clock that does not jump.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tune_bn.errors import ClusterLost, Interrupted
+from tune_bn.errors import ClusterLost, Interrupted, RecordError
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
-from tune_bn.records.files import read_bytes, write_json
+from tune_bn.records.files import write_json
+from tune_bn.records.reading import read_as
 from tune_bn.records.record import CANDIDATE, SEARCH, Record
+from tune_bn.records.score import accuracy
+from tune_bn.records.times import utc_now
 from tune_bn.space.sections import Budget, Resources
 from tune_bn.study.folder import StudyFolder
 
@@ -92,14 +95,24 @@ class DriverState:
 
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
-    try:
-        # Older drivers say nothing of batch systems and addresses.
-        content = {"to_go_on": "", "batch_job": "", "address": ""} | json.loads(read_bytes(folder.driver_file))
-        known = {item.name: content[item.name] for item in fields(DriverState)}
-        sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
-        return DriverState(**known) if sound else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    with suppress(RecordError):
+        return checked_driver_state(folder)
+    return None
+
+
+def checked_driver_state(folder: StudyFolder) -> DriverState | None:
+    """What the last driver of a study told; None where there was none.
+
+    Raises:
+        RecordError: the file is not what a driver wrote.
+    """
+    if not folder.driver_file.exists():
         return None
+    # Older drivers say less, later ones may say more.
+    found = read_as(DriverState, folder.driver_file, what="state of a driver", lenient=True)
+    if not found.started_at:
+        raise RecordError(f"{folder.driver_file}: started_at: got nothing; accepted: when the driver began")
+    return found
 
 
 def used_up(state: DriverState, budget: Budget, resources: Resources) -> str:
@@ -155,6 +168,7 @@ class Driver(Observer):
         self._lock = threading.RLock()
         self._tasks: dict[str, Task] = {}
         self._courses: dict[str, dict[int, list[float]]] = {}
+        self._score = accuracy()
         self._last = clock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="driver", daemon=True)
@@ -162,7 +176,7 @@ class Driver(Observer):
         self._state = DriverState(
             host=socket.gethostname(),
             pid=os.getpid(),
-            started_at=_now(),
+            started_at=utc_now(),
             seconds=before.seconds,
             search_seconds=before.search_seconds,
             device_seconds=before.device_seconds,
@@ -176,7 +190,7 @@ class Driver(Observer):
         """The state as of now."""
         with self._lock:
             self._advance()
-            return replace(self._state, running=len(self._tasks), updated_at=_now())
+            return replace(self._state, running=len(self._tasks), updated_at=utc_now())
 
     @contextmanager
     def watching(self) -> Iterator[Driver]:
@@ -277,8 +291,9 @@ class Driver(Observer):
                 {
                     "name": name if task.trial is None else f"{name} {task.trial}",
                     "config": dict(task.overrides),
-                    "epochs": task.config.train.epochs,
-                    "scores": [fmean(parts) for parts in zip(*courses.get(key, ()), strict=False)],
+                    "epochs": task.steps,
+                    # JSON has no NaN, which a loss is from the step on in which one of the seeds diverged.
+                    "scores": list(takewhile(math.isfinite, map(fmean, zip(*courses.get(key, ()), strict=False)))),
                 }
             )
         return found
@@ -287,6 +302,7 @@ class Driver(Observer):
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         """The state of the drivers before was read already."""
+        self._score = info.score
 
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         """A stage begins."""
@@ -301,14 +317,15 @@ class Driver(Observer):
             self._advance()
             self._tasks[task.key] = task
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """Whole runs alone are counted; how far the others are is for who watches."""
         with self._lock:
             own = self._courses.setdefault(task.key, {})
-            for seed, points in curves.items():
-                known = {} if not points or points[0].epoch == 1 else dict(enumerate(own.get(seed, ()), start=1))
-                known |= {point.epoch: point.val_accuracy for point in points}
-                own[seed] = [known[epoch] for epoch in sorted(known)]
+            # A report may bring nothing new.
+            for seed, points in ((seed, points) for seed, points in curves.items() if points):
+                known = {} if points[0].step == 1 else dict(enumerate(own.get(seed, ()), start=1))
+                known |= {point.step: point.metrics.get(self._score.validation, math.nan) for point in points}
+                own[seed] = [known[step] for step in sorted(known)]
 
     def task_killed(self, task: Task) -> None:
         """The task gave its devices back."""
@@ -322,7 +339,7 @@ class Driver(Observer):
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is no concern of the driver."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """A run is done, and with it its task."""
         with self._lock:
             self._advance()
@@ -337,7 +354,3 @@ class Driver(Observer):
 
     def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
         """How it ended is written when :meth:`watching` ends."""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

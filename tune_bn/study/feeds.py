@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,14 @@ from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import RunResult, SchedulerConfig, Task
 from tune_bn.protocols.sampler import Outcome, Sampler
+from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.diagnostics import to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.provenance import seen
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore
+from tune_bn.script.folder import CHECKPOINT, WORK
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace
 from tune_bn.study.done import done_records
@@ -32,8 +36,18 @@ class Recorder:
     A run that failed is not done: a resume runs it again, and both records stay.
     """
 
-    def __init__(self, folder: StudyFolder, info: StudyInfo, observer: Observer, *, keep_weights: bool = False) -> None:
+    def __init__(
+        self,
+        folder: StudyFolder,
+        info: StudyInfo,
+        observer: Observer,
+        trainer: Trainer,
+        *,
+        keep_weights: bool = False,
+    ) -> None:
         self.folder = folder
+        self.trainer = trainer
+        self.score = trainer.score
         self.keep_weights = keep_weights
         self.info = info
         self.observer = observer
@@ -85,6 +99,10 @@ class Recorder:
         if self.keep_weights and task.stage == CONFIRM and any(result.status == COMPLETED for result in results):
             store.keep(self.folder.weights / f"{task.key}.pt")
         store.discard()
+        for seed in task.seeds:
+            # Of a trainer whose runs have folders: what is large goes, what was said stays.
+            for name in (WORK, CHECKPOINT):
+                shutil.rmtree(self.folder.runs / task.run_key(seed) / name, ignore_errors=True)
 
     def _keep_diagnostics(self, task: Task, result: RunResult) -> None:
         if result.diagnostics is None:
@@ -106,7 +124,7 @@ class Recorder:
             status=result.status,
             reason=result.reason,
             epochs=result.epochs,
-            epochs_planned=task.config.train.epochs,
+            epochs_planned=self.trainer.steps(task.config),
             scores=dict(result.scores),
             attempts=result.attempts,
             started_at=result.started_at,
@@ -133,25 +151,30 @@ def _type_of(record: Record) -> list[tuple[str, str]]:
     return [(pair_name(record.stage, record.seed), kind)]
 
 
-def trial_outcome(runs: Sequence[Any]) -> Outcome:
+def trial_outcome(runs: Sequence[Any], score: Score) -> Outcome:
     """What the runs of a trial, records or results, say of it: failed if one failed, pruned if one was stopped."""
     statuses = {run.status for run in runs}
     epoch = max(run.epochs for run in runs)
     if FAILED in statuses:
         return Outcome(FAILED, None, epoch, n=len(runs))
-    scores = [run.scores["val_accuracy"] for run in runs]
-    std = stdev(scores) if len(scores) > 1 else None
-    return Outcome(PRUNED if PRUNED in statuses else COMPLETED, fmean(scores), epoch, std, len(scores))
+    status = PRUNED if PRUNED in statuses else COMPLETED
+    if not all(score.has(run.scores) for run in runs):
+        return Outcome(status, None, epoch, n=len(runs))
+    found = [score.objective_of(run.scores) for run in runs]
+    std = stdev(found) if len(found) > 1 else None
+    return Outcome(status, fmean(found), epoch, std, len(found))
 
 
-def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int]) -> dict[int, Outcome]:
+def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int], score: Score) -> dict[int, Outcome]:
     """Outcomes by trial number of the search trials of an arm whose every seed is recorded."""
     trials: dict[int, dict[int, Record]] = {}
     for record in records:
         if record.stage == SEARCH and record.arm == arm and record.trial is not None:
             trials.setdefault(record.trial, {})[record.seed] = record
     return {
-        trial: trial_outcome(list(runs.values())) for trial, runs in sorted(trials.items()) if set(runs) == set(seeds)
+        trial: trial_outcome(list(runs.values()), score)
+        for trial, runs in sorted(trials.items())
+        if set(runs) == set(seeds)
     }
 
 
@@ -244,7 +267,16 @@ class SearchFeed:
         overrides = self.space.normalized({**fixed, **proposal.overrides})
         config = self.space.run_config(overrides)
         self._fates[arm][proposal.trial] = _LOST if self._is_no_rival(arm, overrides) else _OPEN
-        return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search), may_stop=True)
+        return Task(
+            SEARCH,
+            arm,
+            proposal.trial,
+            overrides,
+            config,
+            tuple(self.space.seeds.search),
+            may_stop=True,
+            steps=self.recorder.trainer.steps(config),
+        )
 
     def spares(self, task: Task) -> bool:
         """See :class:`tune_bn.protocols.runner.Feed`."""
@@ -272,7 +304,7 @@ class SearchFeed:
         if self.grace is not None and self.grace.ended(task.arm, task.trial, results) and self.grace.said is not None:
             self.recorder.observer.early_order_seen(self.grace.said)
         self._fates[task.arm][task.trial] = self._fate(task.arm, task.overrides, results)
-        held, outcome = self._held[task.arm], trial_outcome(results)
+        held, outcome = self._held[task.arm], trial_outcome(results, self.recorder.score)
         held.append((task.trial, outcome))
         # A resume tries again what failed since anything of its arm came back well: the cause may have been mended.
         if outcome.status != FAILED:

@@ -12,18 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
 from tune_bn.records.commands import shown, study_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
-from tune_bn.space.file import dump_yaml
-from tune_bn.space.loading import load_space
-from tune_bn.space.space import Space
+
+if TYPE_CHECKING:
+    from tune_bn.space.space import Space
 
 _FOLLOW_SECONDS = 0.5
 # Python makes the parents of a folder one within the other.
@@ -53,6 +51,8 @@ class StudyFolder:
         self.journal = self.path / "optuna.journal"
         self.early_order = self.path / "early_order.json"
         self.checkpoints = self.path / "checkpoints"
+        # Of trainers whose runs keep files of their own.
+        self.runs = self.path / "runs"
         self.weights = self.path / "weights"
         self.driver_file = self.path / "driver.json"
         self.stop_file = self.path / "stop"
@@ -130,6 +130,8 @@ class StudyFolder:
         return self
 
     def _write_space(self, space: Space, check: Callable[[], None]) -> None:
+        from tune_bn.space.file import dump_yaml
+
         # Another process may work here, or have begun a study of this name in the meantime.
         with self.locked():
             check()
@@ -144,11 +146,17 @@ class StudyFolder:
     def space(self) -> Space:
         """The space of the study, with every default written out."""
         self.require()
+
+        # Many look into a folder, and few of them need pydantic.
+        from tune_bn.space.loading import load_space
+
         return load_space(self.space_file)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only writer. The lock of a process that died is free again; it is the system that holds it."""
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self._lock_file)
         try:
             # `is_locked` of another process holds the lock for a moment too.
@@ -245,7 +253,7 @@ def list_studies(output: Path) -> list[StudyFolder]:
         # Unlike Path.is_file this is no error where the folder may not be entered.
         found = [path for path in output.iterdir() if os.path.isfile(path / "space.yaml")]
         folders = [StudyFolder(path) for path in found if not _is_closed(path)]
-        return sorted(folders, key=lambda folder: (_last_written(folder), folder.name))
+        return sorted(folders, key=lambda folder: (last_written(folder), folder.name))
     except OSError as error:
         raise StudyError(f"--output: {output} cannot be read ({error.strerror}); accepted: a folder that can") from None
 
@@ -319,7 +327,8 @@ def _unwritable(path: Path, error: OSError) -> StudyError:
     return StudyError(f"--output: {path} cannot be written ({error.strerror}); accepted: a folder that can")
 
 
-def _last_written(folder: StudyFolder) -> float:
+def last_written(folder: StudyFolder) -> float:
+    """When a study's space or records were written last, in seconds since 1970."""
     # Not the lock: asking whether it is held touches it.
     return max(path.stat().st_mtime for path in (folder.space_file, folder.records.path) if path.exists())
 

@@ -15,7 +15,7 @@ DEVIATIONS = 4.0
 networks that guess reaches about three."""
 
 
-def at_chance(records: Sequence[Record], *, chance: float, images: int | None) -> str:
+def at_chance(records: Sequence[Record], *, chance: float, images: int | None, metric: str = "val_accuracy") -> str:
     """What to say where the best candidate of a search scores what guessing gives; empty where it learned, or too few
     images tell.
 
@@ -23,19 +23,19 @@ def at_chance(records: Sequence[Record], *, chance: float, images: int | None) -
         records: of the study.
         chance: score of guessing, in percent.
         images: of the validation split; None: not known.
+        metric: the validation score, in percent.
     """
     whole = [
         record
         for record in records
-        if (record.stage, record.arm, record.status) == (SEARCH, CANDIDATE, COMPLETED)
-        and "val_accuracy" in record.scores
+        if (record.stage, record.arm, record.status) == (SEARCH, CANDIDATE, COMPLETED) and metric in record.scores
     ]
     if not whole or images is None or images < FEWEST_IMAGES:
         return ""
-    best = max(whole, key=lambda record: record.scores["val_accuracy"])
+    best = max(whole, key=lambda record: record.scores[metric])
     share = chance / 100
     limit = chance + DEVIATIONS * 100 * math.sqrt(share * (1 - share) / images)
-    score = best.scores["val_accuracy"]
+    score = best.scores[metric]
     if score > limit:
         return ""
     return (

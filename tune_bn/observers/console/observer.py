@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,16 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from tune_bn.analysis.plan import PLAN_FILE, design_of
+from tune_bn.analysis.plan import PLAN_FILE, design_of, score_of
 from tune_bn.analysis.wording import detectable_words
 from tune_bn.observers.console.progress import Progress, Running, standing
 from tune_bn.observers.console.view import duration_words, heartbeat_line, live_view, run_line
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.files import not_linked, writing
 from tune_bn.records.record import Record
+from tune_bn.records.score import PERCENT
+from tune_bn.records.times import utc_now
 
 REFRESH_PER_SECOND = 4
 DECODING_LINE_SECONDS = 30
@@ -86,6 +87,7 @@ class ConsoleObserver(Observer):
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         with self._lock:
             self._progress.study = info.folder.name
+            self._progress.score = info.score
             self._progress.is_baseline = info.is_baseline
             self._plan_known = (info.folder / PLAN_FILE).exists()
             for record in records:
@@ -111,7 +113,7 @@ class ConsoleObserver(Observer):
         """What is going to be claimed and, where that is news, what can be found, in two lasting lines."""
         self._end_stage()
         candidates, rule = plan["candidates"], plan.get("design")
-        spreads = [arm["selection"].get("val_accuracy_std") for arm in candidates if "selection" in arm]
+        spreads = [arm["selection"].get(f"{score_of(plan).validation}_std") for arm in candidates if "selection" in arm]
         known = [spread for spread in spreads if spread]
         looks = "" if rule is None else f", looks at {', '.join(map(str, rule['looks']))} pairs"
         arms = ", ".join(arm["arm"] for arm in candidates)
@@ -120,16 +122,16 @@ class ConsoleObserver(Observer):
         self._print(f"plan  {plan['plan_sha256'][:12]} locked{when}: {arms} on {how}")
         if self._plan_known:
             return
-        found = detectable_words(
-            len(plan["seeds"]), plan["alpha"], len(candidates), max(known, default=None), design_of(plan)
-        )
+        seeds, most = len(plan["seeds"]), max(known, default=None)
+        unit = "points" if score_of(plan).unit == PERCENT else score_of(plan).unit
+        found = detectable_words(seeds, plan["alpha"], len(candidates), most, design_of(plan), unit)
         self._print(f"power  {found}" + (", as on the selection seeds" if known else ""))
 
     def task_started(self, task: Task) -> None:
         with self._lock:
             self._progress.running[task.key] = Running(task)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         with self._lock:
             if (running := self._progress.running.get(task.key)) is not None:
                 running.points |= {seed: points[-1] for seed, points in curves.items() if points}
@@ -138,7 +140,7 @@ class ConsoleObserver(Observer):
         with self._lock:
             self._progress.running.pop(task.key, None)
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         with self._lock:
             self._progress.finish(record)
             line = run_line(record, self._progress)
@@ -212,7 +214,7 @@ class ConsoleObserver(Observer):
 
     def _print(self, line: str, style: str | None = None) -> None:
         if self._stamped:
-            line = f"{datetime.now(UTC).isoformat(timespec='seconds')}  {line}"
+            line = f"{utc_now()}  {line}"
         self._last_line = self._clock()
         # What the terminal's encoding lacks is shown as a question mark rather than lost with its line.
         encoding = self._console.encoding

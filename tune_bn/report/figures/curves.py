@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,13 +21,17 @@ MOST_ENLARGED = 8.0
 
 
 def curves(study: StudyFiles) -> Figure | None:
-    """Mean ± std over seeds of the validation accuracy per epoch, for the confirmed arms; the second half enlarged."""
+    """Mean ± std over seeds of the validation score per step, for the confirmed arms; the second half enlarged."""
     by_arm: dict[str, list[Curve]] = {}
     for record in study.records:
         if record.stage == CONFIRM and study.curves.get(record.key):
             by_arm.setdefault(record.arm, []).append(study.curves[record.key])
     planned = [] if study.plan is None else [arm["arm"] for arm in arms_of(study.plan)]
-    arms = {arm: _stack(by_arm[arm]) for arm in [*planned, *sorted(set(by_arm) - set(planned))] if arm in by_arm}
+    arms = {
+        arm: _stack(by_arm[arm], study.score.validation)
+        for arm in [*planned, *sorted(set(by_arm) - set(planned))]
+        if arm in by_arm
+    }
     arms = {arm: stack for arm, stack in arms.items() if stack.shape[1] > 1}
     if not arms:
         return None
@@ -53,7 +58,7 @@ def curves(study: StudyFiles) -> Figure | None:
             lows.append(np.min((mean - band)[half:]))
             highs.append(np.max((mean + band)[half:]))
             ranges.append(highs[-1] - lows[-1])
-    whole.set_ylabel(f"validation accuracy, % ({'mean ± std' if banded else 'mean'})")
+    whole.set_ylabel(f"{study.score.axis_words} ({'mean ± std' if banded else 'mean'})")
     whole.set_xlim(1, last)
     whole.set_title("whole course", loc="left", fontsize=10)
     late.set_title("second half, enlarged", loc="left", fontsize=10)
@@ -61,13 +66,21 @@ def curves(study: StudyFiles) -> Figure | None:
         late.set_xlim(half + 1, last)
     if highs and min(lows) < max(highs):
         # An arm that learned nothing must not flatten the others; the whole course shows it.
-        top = max(highs)
-        bottom = max(min(lows), top - MOST_ENLARGED * max(float(np.median(ranges)), 0.02 * (top - min(lows))))
+        bottom, top = min(lows), max(highs)
+        most = MOST_ENLARGED * max(float(np.median(ranges)), 0.02 * (top - bottom))
+        if study.score.higher_is_better:
+            bottom = max(bottom, top - most)
+        else:
+            top = min(top, bottom + most)
         margin = 0.04 * (top - bottom)
         late.set_ylim(bottom - margin, top + margin)
-        ends = [(value, words if value >= bottom else f"{words}, below", colour) for value, words, colour in ends]
+        beyond = ((value, "below" if value < bottom else "above" if value > top else "") for value, *_ in ends)
+        ends = [
+            (value, f"{words}, {where}" if where else words, colour)
+            for (value, words, colour), (_, where) in zip(ends, beyond, strict=True)
+        ]
     for axes in (whole, late):
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(study.score.step)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         tidy(axes)
     label_ends(late, ends)
@@ -81,17 +94,17 @@ def _baselines(study: StudyFiles) -> set[str]:
 def _finding(study: StudyFiles, arm: str) -> str:
     """``better`` or ``worse`` where the verdict says so."""
     judged = [] if study.verdict is None else study.verdict["candidates"]
-    found = next((one for one in judged if one["arm"] == arm), {})
+    found: Mapping[str, Any] = next((one for one in judged if one["arm"] == arm), {})
     return "better" if found.get("supported") else "worse" if found.get("worse") else ""
 
 
-def _stack(runs: Sequence[Curve]) -> NDArray[np.float64]:
-    """Validation accuracies, shape (runs, epochs), up to the first epoch for which no run has a finite value."""
+def _stack(runs: Sequence[Curve], metric: str) -> NDArray[np.float64]:
+    """Values of a metric, shape (runs, epochs), up to the first epoch for which no run has a finite value."""
     length = max(len(run) for run in runs)
     stack = np.full((len(runs), length), np.nan)
     for row, run in zip(stack, runs, strict=True):
         for index, point in enumerate(run):
-            row[index] = point.val_accuracy
+            row[index] = point.metrics.get(metric, np.nan)
     reached = np.isfinite(stack).any(axis=0)
     return stack[:, : length if reached.all() else int(np.argmin(reached))]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tune_bn.analysis.wording import decimals_of_verdict, score_of_verdict
 from tune_bn.report.arms import Arm, Verdict, confidence_of, is_sequential, percent_words, states_losses
 from tune_bn.report.figures.canvas import BLUE, FARTHEST, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
 
@@ -20,6 +21,7 @@ def forest(verdict: Verdict) -> Figure | None:
     candidates = [arm for arm in verdict["candidates"] if arm.get("effect") is not None]
     if not candidates:
         return None
+    score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
     figure = new_figure(8.0, 1.9 + 0.42 * len(candidates))
     axes = figure.add_subplot()
     axes.axvline(0, color="black", linewidth=0.9)
@@ -27,13 +29,14 @@ def forest(verdict: Verdict) -> Figure | None:
     for row, arm in enumerate(candidates):
         _row(axes, row, arm, verdict, view, name_parts=row == 0)
         weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
-        words = f"{arm['effect']:+.2f}"
+        words = f"{arm['effect']:+.{digits}f}"
         axes.text(1.01, row, words, transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
     if any(arm.get("worse") for arm in candidates) and not candidates[0].get("worse"):
         _marker(axes, [], [], worse=True, label=WORSE)
     axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
-    axes.set_xlabel("effect: gain over the baseline, percentage points")
+    words = "effect: gain over the baseline" + ("" if score.higher_is_better else " (+ is lower)")
+    axes.set_xlabel(f"{words}, {score.difference_unit_words}" if score.difference_unit_words else words)
     repeated = "repeated intervals: they hold at all looks together; " if is_sequential(verdict) else ""
     axes.set_title(f"{repeated}bold: significant", loc="left", fontsize=10)
     tidy(axes, grid="x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from tune_bn.analysis.plan import opponent
 from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, DIVERGED, PRUNED, SEARCH
+from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import name_without, setting_of
 from tune_bn.report.figures.canvas import (
     FEW_ARMS,
@@ -28,7 +30,6 @@ from tune_bn.report.figures.canvas import (
 from tune_bn.report.study import StudyFiles, Trial
 
 LABELS = {"gamma": r"initial BN scale $\gamma$", "c": r"$c$, divisor of the learning rate of $\gamma$"}
-SCORE_LABEL = "validation accuracy, % (best epoch)"
 _STOPPED: Mapping[str, dict[str, Any]] = {
     PRUNED: {"facecolors": "none", "edgecolors": GREY},
     DIVERGED: {"color": "black", "marker": "x"},
@@ -38,12 +39,12 @@ MANY = 1000
 
 
 def landscape(study: StudyFiles) -> Figure | None:
-    """Trials over γ and c, coloured by validation accuracy; over one of them where the other was not searched.
+    """Trials over γ and c, coloured by their validation score; over one of them where the other was not searched.
 
     Returns None where no trial has a score.
     """
     trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
-    scored = [trial for trial in trials if trial.val_accuracy is not None]
+    scored = [trial for trial in trials if trial.score is not None]
     if not scored:
         return None
     axes_keys = _axes_keys(scored)
@@ -76,25 +77,29 @@ def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequenc
     first, second = keys
     completed = [trial for trial in trials if trial.status not in _STOPPED]
     # The best are drawn last, on top.
-    completed.sort(key=lambda trial: trial.val_accuracy or 0.0)
+    score = study.score
+    completed.sort(key=lambda trial: score.worst if trial.score is None else score.objective(trial.score))
     if completed:
-        colours = np.array([trial.val_accuracy for trial in completed], dtype=float)
+        colours = np.array([trial.score for trial in completed], dtype=float)
         # One bad trial must not flatten the colours of all the others.
-        floor = max(colours.min(), np.median(colours) - 3 * (colours.max() - np.median(colours)) - 0.5)
+        good = colours if score.higher_is_better else -colours
+        least = 0.5 if score.unit == PERCENT else 0.0
+        floor = max(good.min(), np.median(good) - 3 * (good.max() - np.median(good)) - least)
+        ends = {"vmin": floor} if score.higher_is_better else {"vmax": -floor}
         points = axes.scatter(
             [trial.config[first] for trial in completed],
             [trial.config[second] for trial in completed],
             c=colours,
-            cmap="cividis",
-            vmin=floor,
+            cmap="cividis" if score.higher_is_better else "cividis_r",
             edgecolors="black",
             label="completed",
             zorder=3,
+            **ends,
             **_size(len(completed), 75),
         )
-        extend = "min" if colours.min() < floor else "neither"
+        extend = "neither" if good.min() >= floor else "min" if score.higher_is_better else "max"
         bar = figure.colorbar(points, ax=axes, extend=extend, pad=0.02)
-        bar.set_label(SCORE_LABEL)
+        bar.set_label(_label(score))
         bar.outline.set_visible(False)
     for status, style in _STOPPED.items():
         some = [trial for trial in trials if trial.status == status]
@@ -113,6 +118,8 @@ def _landscape_1d(figure: Figure, study: StudyFiles, trials: Sequence[Trial], ke
         return [float(trial.config[key] if key else trial.number or 0) for trial in some]
 
     stopped = [status for status in _STOPPED if any(trial.status == status for trial in trials)]
+    axes: Axes
+    strip: Axes
     if stopped:
         axes, strip = figure.subplots(2, 1, sharex=True, height_ratios=(8, 0.6 + 0.5 * len(stopped)))
         for row, status in enumerate(stopped):
@@ -126,14 +133,14 @@ def _landscape_1d(figure: Figure, study: StudyFiles, trials: Sequence[Trial], ke
     completed = [trial for trial in trials if trial.status not in _STOPPED]
     axes.scatter(
         places(completed),
-        [trial.val_accuracy or 0.0 for trial in completed],
+        [math.nan if trial.score is None else trial.score for trial in completed],
         facecolors="white",
         edgecolors="black",
         label="completed",
         zorder=3,
         **_size(len(completed), 55),
     )
-    axes.set_ylabel(SCORE_LABEL)
+    axes.set_ylabel(_label(study.score))
     if key is None:
         strip.set_xlabel("trial")
         strip.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -191,13 +198,17 @@ def _mark_arms_1d(axes: Axes, study: StudyFiles, completed: Sequence[Trial], key
 def _score_of(
     study: StudyFiles, name: str, config: Mapping[str, Any], completed: Sequence[Trial]
 ) -> tuple[float | None, str]:
-    """The validation accuracy of an arm, and where it is from if not from the search."""
-    own = [trial.val_accuracy for trial in completed if dict(trial.config) == dict(config)]
+    """The validation score of an arm, and where it is from if not from the search."""
+    own = [trial.score for trial in completed if dict(trial.config) == dict(config)]
     if found := [score for score in own if score is not None]:
-        return max(found), ""
-    confirmed = [trial.val_accuracy for trial in study.trials[CONFIRM] if trial.arm == name]
+        return max(found, key=study.score.objective), ""
+    confirmed = [trial.score for trial in study.trials[CONFIRM] if trial.arm == name]
     known = [score for score in confirmed if score is not None]
     return (fmean(known), ", in the confirmation") if known else (None, "")
+
+
+def _label(score: Score) -> str:
+    return f"{score.axis_words} ({score.at_words})"
 
 
 def _size(points: int, usual: float) -> dict[str, Any]:

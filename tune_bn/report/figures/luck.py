@@ -1,10 +1,12 @@
-"""From search to confirmation: how the validation accuracy of what was chosen falls when its luck is gone."""
+"""From search to confirmation: how the validation score of what was chosen falls when its luck is gone."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from tune_bn.analysis.wording import score_of_verdict
 from tune_bn.records.record import STAGES
+from tune_bn.records.score import Score
 from tune_bn.report.arms import Arm, Verdict, baseline_of
 from tune_bn.report.figures.canvas import BASELINE_STYLE, GREY, PALE, arm_style, label_ends, new_figure, tidy
 
@@ -14,8 +16,8 @@ def shrunken(verdict: Verdict) -> list[Arm]:
     return [arm for arm in verdict["candidates"] if arm.get("shrinkage")]
 
 
-def shrinkage_figure(verdict: Verdict) -> Figure | None:
-    """Validation accuracy of each candidate in search, selection and confirmation, beside its baseline's.
+def shrinkage_figure(verdict: Verdict, score: Score | None = None) -> Figure | None:
+    """Validation score of each candidate in search, selection and confirmation, beside its baseline's.
 
     Returns None where no candidate was searched.
     """
@@ -52,7 +54,7 @@ def shrinkage_figure(verdict: Verdict) -> Figure | None:
     }
     axes.set_xticks(range(len(STAGES)), [f"{stage}\n{_seeds(parts[stage])}" for stage in STAGES])
     axes.set_xlim(-0.25, len(STAGES) - 0.75)
-    axes.set_ylabel("validation accuracy, % (mean over seeds)")
+    axes.set_ylabel(f"{(score or score_of_verdict(verdict)).axis_words} (mean over seeds)")
     tidy(axes)
     label_ends(axes, ends)
     return figure

@@ -9,13 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tune_bn.analysis.wording import metric_words
+from tune_bn.analysis.wording import decimals_of_verdict, metric_words, score_of_verdict
 from tune_bn.report.arms import (
     Arm,
     Verdict,
     baseline_of,
     confidence_of,
     deciding_interval,
+    gain_label,
+    gains_of,
     paired_candidates,
     pairs_of,
     percent_words,
@@ -43,7 +45,7 @@ def paired(verdict: Verdict) -> Figure | None:
     ratios = [2.6] * len(candidates) + [beside]
     *slopes, differences = figure.subplots(1, len(candidates) + 1, width_ratios=ratios)
     for axes, arm in zip(slopes, candidates, strict=True):
-        _slopes(axes, baseline_of(verdict, arm), arm)
+        _slopes(axes, verdict, baseline_of(verdict, arm), arm)
         tidy(axes, grid="y")
     # The panels of one baseline have one scale; those of another setting, which may be bad altogether, their own.
     against = [baseline_of(verdict, arm)["arm"] for arm in candidates]
@@ -51,17 +53,18 @@ def paired(verdict: Verdict) -> Figure | None:
         limits = [other.get_ylim() for other, name in zip(slopes, against, strict=True) if name == against[place]]
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
         axes.tick_params(labelleft=place == 0 or against[place] != against[place - 1])
-    slopes[0].set_ylabel(f"{metric_words(verdict['metric'])}, %")
+    unit = score_of_verdict(verdict).unit
+    slopes[0].set_ylabel(metric_words(verdict["metric"]) + (f", {unit}" if unit else ""))
     _differences(differences, verdict, candidates)
     differences.set_title(f"mean, {_interval_name(verdict)}", loc="left", fontsize=10)
     tidy(differences, grid="y")
     return figure
 
 
-def _slopes(axes: Axes, baseline: Arm, arm: Arm) -> None:
-    pairs = pairs_of(baseline, arm)
-    for before, after in pairs:
-        colour, dashes, _ = CHANGES[int(np.sign(after - before))]
+def _slopes(axes: Axes, verdict: Verdict, baseline: Arm, arm: Arm) -> None:
+    pairs, gains = pairs_of(baseline, arm), gains_of(verdict, arm)
+    for (before, after), gain in zip(pairs, gains, strict=True):
+        colour, dashes, _ = CHANGES[int(np.sign(gain))]
         axes.plot(
             [0, 1],
             [before, after],
@@ -73,7 +76,7 @@ def _slopes(axes: Axes, baseline: Arm, arm: Arm) -> None:
             alpha=0.75,
         )
     axes.plot([0, 1], pairs.mean(axis=0), color="black", linewidth=2.6, marker="s", markersize=7, zorder=4)
-    wins = int((pairs[:, 1] > pairs[:, 0]).sum())
+    wins = int((gains > 0).sum())
     axes.set_title(f"better on {wins} of {len(pairs)} seeds", loc="left", fontsize=10)
     _name_below(axes, [baseline["arm"], arm["arm"]], letters=22)
     axes.set_xlim(-0.35, 1.35)
@@ -83,8 +86,7 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
     axes.axhline(0, color="black", linewidth=0.8)
     view = _view(verdict, candidates)
     for index, arm in enumerate(candidates):
-        before, after = pairs_of(baseline_of(verdict, arm), arm).T
-        values = after - before
+        values = gains_of(verdict, arm)
         # A fixed spread keeps the picture the same each time it is drawn.
         offsets = 0.14 * np.cos(2.4 * np.arange(len(values)))
         for sign, (colour, _, marker) in CHANGES.items():
@@ -98,10 +100,10 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
             beyond = "v" if end < mean else "^"
             axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
             axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
-        axes.annotate(f"{mean:+.2f}", (index + 0.29, mean), va="center", fontweight="bold")
+        axes.annotate(f"{mean:+.{decimals_of_verdict(verdict)}f}", (index + 0.29, mean), va="center", fontweight="bold")
     _name_below(axes, [arm["arm"] for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
-    axes.set_ylabel("difference from the baseline, percentage points")
+    axes.set_ylabel(gain_label(verdict))
 
 
 def _name_below(axes: Axes, names: Sequence[str], *, letters: int) -> None:
@@ -158,8 +160,7 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
     axes.axvline(0, color="black", linewidth=0.8)
     view = _view(verdict, candidates)
     for row, arm in enumerate(candidates):
-        before, after = pairs_of(baseline_of(verdict, arm), arm).T
-        values = after - before
+        values = gains_of(verdict, arm)
         offsets = 0.16 * np.cos(2.4 * np.arange(len(values)))
         for sign, (colour, _, marker) in CHANGES.items():
             chosen = np.sign(values) == sign
@@ -174,10 +175,12 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
             axes.plot(end, row, color="black", marker=beyond if arrow else "|", markersize=8, markeredgewidth=1.6)
         weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
         place = axes.get_yaxis_transform()
-        axes.text(1.01, row, f"{mean:+.2f}", transform=place, va="center", fontweight=weight)
+        axes.text(
+            1.01, row, f"{mean:+.{decimals_of_verdict(verdict)}f}", transform=place, va="center", fontweight=weight
+        )
     axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
-    axes.set_xlabel("difference from the baseline, percentage points")
+    axes.set_xlabel(gain_label(verdict))
     axes.set_title(f"each seed, mean, {_interval_name(verdict)}; bold: significant", loc="left", fontsize=10)
     tidy(axes)
     return figure
