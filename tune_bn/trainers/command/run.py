@@ -431,7 +431,8 @@ class ScriptRun:
             return f"{self.settings.score.validation} was not finite at step {self.steps}"
         if self._done and self.steps < self.settings.steps:
             return f"ended by its own rule after {self.steps} of {self.settings.steps} steps"
-        return f"all {self.steps} steps" if self._done else f"{self.steps} of {self.settings.steps} steps so far"
+        words = f"all {self.steps} steps" if self._done else f"{self.steps} of {self.settings.steps} steps so far"
+        return words if self.points.inexact is None else f"{words}; did not go on as it was: {self.points.inexact}"
 
     @property
     def in_this_process(self) -> bool:
