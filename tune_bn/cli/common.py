@@ -283,8 +283,10 @@ def next_steps(folder: StudyFolder, verdict: dict[str, Any]) -> list[str]:
     if verdict["verdict"] == "invalid":
         return [f"what the driver said: {study_command('logs', folder.path)}"]
     ui = shlex.join(["tune_bn", "ui", *in_output(folder.path)])
+    # The network of a trainer of the user's own is known to its code alone.
+    own = (folder.path / "code.json").exists()
     steps = [
-        f"inside the BN layers: {study_command('inspect', folder.path)}",
+        *([] if own else [f"inside the BN layers: {study_command('inspect', folder.path)}"]),
         f"the curves of every run, in MLflow: {ui}",
     ]
     seeds = [int(seed) for seed in verdict.get("seeds", ())]
