@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tune_bn._version import __version__
+
 if TYPE_CHECKING:
     from tune_bn.front.scores import verify_scores
     from tune_bn.front.search import search
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from tune_bn.method.rbn import RepresentativeBatchNorm2d
     from tune_bn.script.run import current_run
     from tune_bn.script.seeding import seed_everything
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "InstanceEnhancementBatchNorm2d": "tune_bn.method.iebn",

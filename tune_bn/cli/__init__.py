@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tune_bn import __version__
+from tune_bn._version import __version__
 from tune_bn.cli import check, doctor, head, inspect, paper, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError

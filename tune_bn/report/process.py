@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,7 +12,7 @@ from tune_bn.analysis.early_order import words as look_words
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
 from tune_bn.errors import listed
-from tune_bn.records.commands import in_output, shown, study_command
+from tune_bn.records.commands import line_in_report, repeat_line
 from tune_bn.records.provenance import SPLITS
 from tune_bn.records.record import (
     BASELINE,
@@ -309,16 +308,15 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
         Mono("plan.json"),
         " and ",
         Mono("records.jsonl"),
-        " alone. To compute it again:",
+        f" alone. To compute it again, in the folder above {study.folder.absolute().parent.name}/:",
     )
-    yield Code(study_command("verify", study.folder.absolute()))
+    folder = study.folder.absolute()
+    yield Code(line_in_report("verify", folder))
     yield paragraph(
         "The study again from its beginning, under another name, with this commit and these versions. Seeds and first "
         "trials are the same; where several trials run at a time, what is proposed next depends on which ends first."
     )
-    folder = study.folder.absolute()
-    space = shown(folder / "space.yaml")
-    yield Code(shlex.join(["tune_bn", "search", "--space", space, *in_output(folder)]))
+    yield Code(repeat_line(folder))
 
 
 def _own_training(study: StudyFiles) -> Iterator[Block]:
