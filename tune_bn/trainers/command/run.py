@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,6 +98,8 @@ class ScriptRun:
         files, settings = self.files, self.settings
         self._replay()
         going_on = self._checkpoint()
+        self.goes_on = going_on is not None
+        """Whether it goes on from a checkpoint."""
         if going_on is None:
             files.fresh()
             self.points.next_attempt(0)
@@ -376,6 +379,13 @@ class ScriptRun:
             return None
         self._attempt.poll(0.5 if self._attempt.leader is None else 0.0)
         return self._attempt.leader
+
+    @property
+    def reported(self) -> int:
+        """Steps that the script itself has told of; it may be ahead of :attr:`steps`."""
+        with suppress(RowError):
+            self._take(self._rows, last=True)
+        return len(self.points.points)
 
     def wait_for_end(self) -> None:
         """Wait until the script has ended, whatever ends it."""
