@@ -283,18 +283,9 @@ def next_steps(folder: StudyFolder, verdict: dict[str, Any]) -> list[str]:
     if verdict["verdict"] == "invalid":
         return [f"what the driver said: {study_command('logs', folder.path)}"]
     ui = shlex.join(["tune_bn", "ui", *in_output(folder.path)])
-<<<<<<< HEAD
     steps = [f"the curves of every run, in MLflow: {ui}"]
     if folder.diagnostics.is_dir():
         steps.insert(0, f"inside the BN layers: {study_command('inspect', folder.path)}")
-=======
-    # The network of a trainer of the user's own is known to its code alone.
-    own = (folder.path / "code.json").exists()
-    steps = [
-        *([] if own else [f"inside the BN layers: {study_command('inspect', folder.path)}"]),
-        f"the curves of every run, in MLflow: {ui}",
-    ]
->>>>>>> cmd
     seeds = [int(seed) for seed in verdict.get("seeds", ())]
     if seeds and verdict["verdict"] != "supported" and not verdict.get("worse"):
         fresh = f"seeds.confirm={{from: {max(seeds) + 1}, to: {max(seeds) + 2 * len(seeds)}}}"

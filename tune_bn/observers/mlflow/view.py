@@ -56,12 +56,15 @@ def page_of(experiment_id: str, study_id: str, *, saved: bool) -> str:
 
 
 def parameters(fixed: Mapping[str, Any]) -> dict[str, str]:
-    """The fixed part of a space as parameters: sections are taken apart, so that ``train.lr`` is one of them."""
+    """The fixed part of a space as parameters: sections are taken apart, so that ``train.lr`` is one of them.
+
+    What is not set, or empty, is left out.
+    """
     found: dict[str, str] = {}
     for key, value in fixed.items():
         if isinstance(value, Mapping) and value:
             found |= parameters({f"{key}.{name}": inner for name, inner in value.items()})
-        else:
+        elif value not in (None, {}, []):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
             found[key] = text[:MOST_LETTERS]
     return found

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from tune_bn.protocols.trainer import Place, PreemptedError, RunResult
 from tune_bn.records.curves import Point
 from tune_bn.records.diagnostics import Diagnostics
 from tune_bn.records.record import COMPLETED, DIVERGED
+from tune_bn.records.times import utc_now
 from tune_bn.script.folder import FORMAT
 from tune_bn.trainers.command import outcome
 from tune_bn.trainers.command.code import FrozenCode
@@ -83,7 +83,7 @@ class ScriptRun:
         self._delivered = 0
         self._done = False
         self._began = time.monotonic()
-        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started_at = utc_now()
         self._last_step_at: float | None = None
         self._test: SealedRun | None = None
         self._scores: dict[str, float] = {}
