@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tune_bn.analysis.claims import PLAIN, Claim, agreeing, outcome_of
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
-from tune_bn.analysis.t_result import TResult, agreeing
+from tune_bn.analysis.t_result import TResult, tail
 
 Bounds = Callable[[float], tuple[float | None, float | None]]
 """From a level to the lower and the upper one-sided bound of the effect; None where an end is open."""
@@ -26,10 +27,20 @@ class Comparison:
     """What one comparison of a family says by itself."""
 
     p_value: float
-    """One-sided, for a gain."""
+    """One-sided, for the claim: a gain, where nothing else is claimed."""
     p_value_less: float
-    """One-sided, for a loss."""
+    """One-sided, for a loss of whatever size."""
     bounds: Bounds
+    """Of the effect itself, wherever the margin lies."""
+    claim: Claim = PLAIN
+    p_value_greater: float | None = None
+    """One-sided, for a gain of whatever size; None: ``p_value`` is."""
+
+    @property
+    def p_value_two_sided(self) -> float:
+        """For a difference of whatever size and sign."""
+        greater = self.p_value if self.p_value_greater is None else self.p_value_greater
+        return min(1.0, 2 * min(greater, self.p_value_less))
 
 
 @dataclass(frozen=True)
@@ -39,22 +50,33 @@ class Judged:
     p_adjusted: float
     """``p_value`` after Holm's procedure."""
     supported: bool
-    """Better than its baseline: ``p_adjusted`` ≤ alpha."""
+    """Its claim holds, for a plain one that it is better than its baseline: ``p_adjusted`` ≤ alpha."""
     p_adjusted_less: float
     """``p_value_less`` after Holm's procedure."""
     worse: bool
     """Worse than its baseline: ``p_adjusted_less`` ≤ alpha."""
     interval: tuple[float | None, float | None]
-    """The bounds at the levels of the comparison's own Holm steps: the lower end is ≥ 0 exactly where the comparison is
-    supported, the upper end ≤ 0 exactly where it is worse. It speaks of this comparison alone: that all intervals of a
-    family hold at once has no stated confidence."""
+    """The bounds at the levels of the comparison's own Holm steps: the lower end is ≥ the claim's null (0 for a plain
+    claim) exactly where the comparison is supported, the upper end ≤ 0 exactly where it is worse. For equivalence both
+    ends are at the level of its own step, and lie within the margin exactly where it is supported. It speaks of this
+    comparison alone: that all intervals of a family hold at once has no stated confidence."""
     levels: tuple[float, float]
     """The one-sided levels of the two ends; ``alpha`` both where the family has one comparison."""
 
 
-def comparison(result: TResult) -> Comparison:
-    """A t-test as a comparison of a family."""
-    return Comparison(result.p_value, result.p_value_less, result.bounds)
+def comparison(result: TResult, claim: Claim = PLAIN) -> Comparison:
+    """A t-test as a comparison of a family, moved by the claim's margin: t = (effect − null) / se."""
+    if claim.is_plain:
+        return Comparison(result.p_value, result.p_value_less, result.bounds)
+    p_value = p_above(result, claim.null)
+    if claim.ceiling is not None:
+        p_value = max(p_value, tail(result.df, (result.effect - claim.ceiling) / result.se))
+    return Comparison(p_value, result.p_value_less, result.bounds, claim, result.p_value)
+
+
+def p_above(result: TResult, null: float) -> float:
+    """P(T ≥ t) where the effect is ``null``: one-sided, for an effect above it."""
+    return result.p_value if null == 0 else tail(result.df, -(result.effect - null) / result.se)
 
 
 def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict[str, Judged]:
@@ -78,17 +100,24 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict
     found = {}
     for i, (name, one) in enumerate(comparisons.items()):
         supported, worse = bool(gains[i] <= alpha), bool(losses[i] <= alpha)
-        low, high = one.bounds(float(gain_levels[i]))[0], one.bounds(float(loss_levels[i]))[1]
+        ceiling = one.claim.ceiling
+        # Equivalence has its other end from the same two tests, whatever is known of a loss.
+        levels = float(gain_levels[i]), float((loss_levels if ceiling is None else gain_levels)[i])
+        low, high = one.bounds(levels[0])[0], one.bounds(levels[1])[1]
+        if ceiling is None:
+            interval = (
+                None if low is None else agreeing(low, rejected=supported, null=one.claim.null),
+                None if high is None else 0.0 - agreeing(-high, rejected=worse),
+            )
+        else:
+            interval = _within(low, high, ceiling, supported=supported)
         found[name] = Judged(
             p_adjusted=float(gains[i]),
             supported=supported,
             p_adjusted_less=float(losses[i]),
             worse=worse,
-            interval=(
-                None if low is None else agreeing(low, rejected=supported),
-                None if high is None else 0.0 - agreeing(-high, rejected=worse),
-            ),
-            levels=(float(gain_levels[i]), float(loss_levels[i])),
+            interval=interval,
+            levels=levels,
         )
     return found
 
@@ -110,7 +139,7 @@ def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dic
             "ci_low": ci[0],
             "ci": ci,
             "p_value": one.p_value,
-            "p_two_sided": min(1.0, 2 * min(one.p_value, one.p_value_less)),
+            "p_two_sided": one.p_value_two_sided,
             "p_worse": one.p_value_less,
             "p_adjusted": judged.p_adjusted,
             "supported": judged.supported,
@@ -119,6 +148,7 @@ def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dic
             "ci_adjusted": list(map(_finite, judged.interval)),
             "adjusted_levels": list(judged.levels),
         }
+        found[name]["outcome"] = outcome_of(found[name])
     return found
 
 
@@ -127,6 +157,27 @@ FIELDS = (
     *("ci_adjusted", "adjusted_levels"),
 )
 """Keys of :func:`family_fields` that are null where nothing could be judged; ``supported`` and ``worse`` are false."""
+
+
+def _within(
+    low: float | None, high: float | None, ceiling: float, *, supported: bool
+) -> tuple[float | None, float | None]:
+    """The interval of a claim of equivalence, on the side of the margin on which its tests put it."""
+    if low is None or high is None:
+        return low, high
+    if supported:
+        return max(low, -ceiling), min(high, ceiling)
+    if -ceiling <= low and high <= ceiling:
+        # Rounding alone: the end that is nearer to its margin is the one that failed.
+        return (
+            (math.nextafter(-ceiling, -math.inf), high)
+            if ceiling + low < ceiling - high
+            else (
+                low,
+                math.nextafter(ceiling, math.inf),
+            )
+        )
+    return low, high
 
 
 def _finite(value: float | None) -> float | None:

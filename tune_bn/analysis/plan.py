@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tune_bn.analysis.sequential import Design, design
+from tune_bn.analysis.claims import KINDS, claim_of
+from tune_bn.analysis.sequential import NO_LOOKS, Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import canonical_json, read_bytes, sha256_of
 from tune_bn.records.record import BASELINE
@@ -114,9 +115,12 @@ def structure_problem(plan: object) -> str | None:
     checks = dict(_PLAN) if plan.get("schema_version") == 1 else {**_PLAN, **_SINCE_2}
     checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
+    # A plan that claims a gain of whatever size says no more than it always did.
+    checks |= _KIND if {"kind", "margin"} & set(plan) else {}
     return (
         _object_problem(plan, checks)
         or _arms_problem(plan)
+        or _claim_problem(plan)
         or _within("diverged", _object_problem(plan["diverged"], _DIVERGED))
         or (_within("design", _design_problem(plan)) if "design" in plan else None)
     )
@@ -145,6 +149,18 @@ def _arms_problem(plan: Mapping[str, Any]) -> str | None:
     return (
         f"baselines: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each" if alone else None
     )
+
+
+def _claim_problem(plan: Mapping[str, Any]) -> str | None:
+    try:
+        claim = claim_of(plan.get("kind"), plan.get("margin"))
+    except ConfigError as error:
+        return str(error)
+    if "kind" in plan and claim.is_plain:
+        return "kind: got 'superior' with margin 0; accepted: neither key, where any gain is claimed"
+    if claim.ceiling is not None and plan["stopping"] != FIXED:
+        return f"stopping: got {plan['stopping']!r} with kind {claim.kind!r}; accepted: {FIXED!r}, since {NO_LOOKS}"
+    return None
 
 
 def _design_problem(plan: Mapping[str, Any]) -> str | None:
@@ -261,6 +277,10 @@ _PLAN: Mapping[str, Check] = {
     "commit": (lambda value: value is None or _is_text(value), "text or null"),
     "versions": _OBJECT,
     HASH: _TEXT,
+}
+_KIND: Mapping[str, Check] = {
+    "kind": _one(*KINDS),
+    "margin": (lambda value: _is_number_in(0, LARGEST_FLOAT, value), "a number ≥ 0"),
 }
 _SINCE_2: Mapping[str, Check] = {
     "data": _OBJECT,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairsError, paired_t_test
@@ -109,7 +110,7 @@ def _compare(
     Raises:
         PairsError: its differences cannot be judged.
     """
-    alpha = plan["alpha"]
+    alpha, claim = plan["alpha"], claim_in(plan)
     outcome = held.outcomes.get(arm["arm"])
     n = len(plan["seeds"]) if outcome is None else outcome.last.n
     candidate, baseline = (
@@ -123,28 +124,32 @@ def _compare(
         "t": result.t,
         "d_z": result.d_z,
         "correlation": result.correlation,
-        "minimum_detectable_effect": _detectable(plan, result.std),
+        "minimum_detectable_effect": _detectable(plan, result.std, claim),
         "sensitivity": sensitivity_analysis(
-            candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline)
+            candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline), claim=claim
         ),
         "decision": None,
         "looks": [],
     }
     if outcome is None:
-        return comparison(result), found
-    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value), found | {
+        return comparison(result, claim), found
+    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | {
         "decision": str(outcome.last.decision),
         "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
     }
 
 
-def _detectable(plan: Mapping[str, Any], std: float) -> float | None:
-    """None where the level is too small, or the spread too large or small, for a power to be computed."""
+def _detectable(plan: Mapping[str, Any], std: float, claim: Claim) -> float | None:
+    """None where the level is too small, or the spread too large or small, for a power to be computed, and for
+    equivalence, where no gain is looked for."""
+    if claim.kind == EQUIVALENT:
+        return None
     candidates = len(plan["candidates"])
     try:
-        return minimum_detectable_effect(std, len(plan["seeds"]), alpha=plan["alpha"], candidates=candidates)
+        above = minimum_detectable_effect(std, len(plan["seeds"]), alpha=plan["alpha"], candidates=candidates)
     except ConfigError:
         return None
+    return claim.null + above
 
 
 def verify_study(folder: Path) -> dict[str, Any]:
@@ -199,6 +204,7 @@ _UNKNOWN: Mapping[str, Any] = {
     **dict.fromkeys(FIELDS),
     "supported": False,
     "worse": False,
+    "outcome": None,
     "shrinkage": None,
 }
 """What is said of a candidate of an invalid verdict."""
@@ -222,6 +228,7 @@ def _verdict(
         "reason": "",
         "problems": list(problems),
         **{key: known.get(key) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
+        **({} if plan is None else asdict(claim_in(plan))),
         "ci_confidence": None if plan is None else 1 - 2 * plan["alpha"],
         "n": len(known.get("seeds", ())),
         "seeds": list(known.get("seeds", ())),
@@ -246,7 +253,8 @@ def _verdict(
         supported = any(arm["supported"] for arm in verdict["candidates"])
         verdict["verdict"] = SUPPORTED if supported else NOT_SUPPORTED
         verdict["reason"] = comparison_sentence(verdict)
-        verdict["headline"] = headline(verdict["verdict"], verdict["candidates"], kind_of_comparisons(verdict))
+        kind = kind_of_comparisons(verdict)
+        verdict["headline"] = headline(verdict["verdict"], verdict["candidates"], kind, claim_in(known))
     return verdict
 
 

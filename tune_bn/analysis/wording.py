@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tune_bn.analysis.characteristics import detectable
+from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, PLAIN, Claim, claim_in
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
 from tune_bn.analysis.sequential import Design
 from tune_bn.errors import ConfigError
@@ -105,27 +106,60 @@ def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
     return "settings" if baselines == len(verdict["candidates"]) else "comparisons"
 
 
-def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
+def claim_words(claim: Claim) -> str:
+    """What is claimed beside any gain: ``noninferior, margin 0.5``; empty for a plain claim."""
+    return "" if claim.is_plain else f"{claim.kind}, margin {number_words(claim.margin)}"
+
+
+def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str, claim: Claim = PLAIN) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
     It begins with the verdict's own word, and is that word alone where no arm is worse; else ``not_supported, and
-    worse`` of one arm, and of several ``supported in 1 of 4 settings, worse in 3``.
+    worse`` of one arm, and of several ``supported in 1 of 4 settings, worse in 3``. Where no gain is claimed, or one
+    by a margin, it says so: ``supported: noninferior, margin 0.5``.
 
     Args:
         verdict: ``supported`` or ``not_supported``.
         arms: each with ``supported`` and ``worse``.
         kind: what the arms are, in the plural.
+        claim: of all of them.
     """
     better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    what = "" if claim.is_plain else f": {claim_words(claim)}"
     if not worse:
-        return verdict
+        return f"{verdict}{what}"
     if len(arms) == 1:
-        return "not_supported, and worse"
-    return f"{f'supported in {better}' if better else 'not_supported in any'} of {len(arms)} {kind}, worse in {worse}"
+        return f"{verdict}{what}, {'though' if better else 'and'} worse"
+    counted = f"supported in {better}" if better else "not_supported in any"
+    return f"{counted} of {len(arms)} {kind}{what}, worse in {worse}"
+
+
+def claim_sentence(claim: Claim, arm: Mapping[str, Any], *, metric: str, against: str, effect: str, margin: str) -> str:
+    """What is shown of an arm under a claim that is not plain, as the rest of a sentence after its name.
+
+    Args:
+        arm: with ``supported`` and ``worse``.
+        metric, against: names.
+        effect: the effect with its sign and unit.
+        margin: the margin with its unit.
+    """
+    loss = ", though it is worse" if arm["worse"] and arm["supported"] else ", and is worse" if arm["worse"] else ""
+    if claim.kind == NONINFERIOR:
+        shown = "is noninferior" if arm["supported"] else "is not shown to be noninferior"
+        return f"{shown} to {against} in {metric}, by a margin of {margin}{loss}: {effect}"
+    if claim.kind == EQUIVALENT:
+        shown = "is equivalent" if arm["supported"] else "is not shown to be equivalent"
+        return f"{shown} to {against} in {metric}, within ±{margin}{loss}: {effect}"
+    shown = "is better" if arm["supported"] else "is not shown to be better"
+    return f"{shown} than {against} in {metric} by more than {margin}{loss}: {effect}"
 
 
 def harm_sentence(
-    arms: Sequence[Mapping[str, Any]], names: Sequence[str], kind: str, effect_words: Callable[[float], str]
+    arms: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    kind: str,
+    effect_words: Callable[[float], str],
+    claim: Claim = PLAIN,
 ) -> str:
     """Names every arm that is worse, and every one that is better; empty where none is worse, or there is but one arm.
 
@@ -134,6 +168,7 @@ def harm_sentence(
         names: of the arms, as the table beside it has them.
         kind: what the arms are, in the plural.
         effect_words: an effect with its sign and unit.
+        claim: of all of them.
     """
 
     def listed(key: str) -> str:
@@ -145,10 +180,11 @@ def harm_sentence(
     if not worse or len(arms) == 1:
         return ""
     named = f": {listed('supported')}" if better else ""
-    rest = len(arms) - better - worse
+    rest = sum(not arm["supported"] and not arm["worse"] for arm in arms)
     undecided = f"; undecided in {rest}" if rest else ""
+    shown = "Better" if claim.is_plain else f"Supported ({claim_words(claim)})"
     return (
-        f"Better in {better} of {len(arms)} {kind}{named}; worse in {worse}: {listed('worse')}, by the mirrored test "
+        f"{shown} in {better} of {len(arms)} {kind}{named}; worse in {worse}: {listed('worse')}, by the mirrored test "
         f"with the same correction{undecided}. "
     )
 
@@ -158,12 +194,16 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
 
     Where a candidate is worse than its baseline another sentence stands before it, with every one that is.
     """
-    candidates, alpha = verdict["candidates"], verdict["alpha"]
+    candidates, alpha, stated = verdict["candidates"], verdict["alpha"], claim_in(verdict)
     best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
     baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
     metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
     against = config_words(baseline["config"])
-    if best["supported"]:
+    if not stated.is_plain:
+        told = {"effect": f"{signed_words(effect)} percentage points"}
+        margin = f"{number_words(stated.margin)} percentage points"
+        claim = claim_sentence(stated, best, metric=metric, against=against, margin=margin, **told)
+    elif best["supported"]:
         claim = f"raises {metric} by {effect:.2f} percentage points over {against}"
     elif best["worse"]:
         claim = f"lowers {metric} by {-effect:.2f} percentage points below {against}"
@@ -180,7 +220,7 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
     names = [arm["against"].partition(".")[2] if kind == "settings" else arm["arm"] for arm in candidates]
-    harm = harm_sentence(candidates, names, kind, lambda value: f"{signed_words(value)} pp")
+    harm = harm_sentence(candidates, names, kind, lambda value: f"{signed_words(value)} pp", stated)
     sentence = f"{config_words(best['config'])} {claim} ({scores} %, {seeds}, {test} {p_value}{note})."
     return f"{harm}The strongest: {sentence}" if harm else sentence
 

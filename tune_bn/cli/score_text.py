@@ -8,6 +8,7 @@ from typing import Any
 
 def verdict_text(verdict: Mapping[str, Any]) -> str:
     """The verdict, its reason, the goal and every remark; then the arms as a table."""
+    from tune_bn.analysis.claims import OUTCOMES, outcome_of
     from tune_bn.analysis.score_words import THRESHOLD, arm_words
     from tune_bn.errors import listed
 
@@ -35,7 +36,7 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
                 p_words(arm["p_value"]),
                 *adjusted,
                 p_words(arm["p_two_sided"]),
-                "supported" if arm["supported"] else "worse" if arm["worse"] else "not supported",
+                OUTCOMES[outcome_of(arm)] + (", worse" if arm["supported"] and arm["worse"] else ""),
             ]
         )
     tables = [*table(head, rows), *_beside(verdict, several)]

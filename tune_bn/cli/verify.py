@@ -147,6 +147,22 @@ def verify(
             rich_help_panel=_TEST,
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What is claimed: superior (default), noninferior or equivalent, by --margin.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="The loss or difference that would not matter, in the score's unit; for superior: the gain to exceed.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
     accept: Annotated[
         list[str] | None,
         typer.Option(
@@ -184,6 +200,8 @@ def verify(
         "--threshold": threshold,
         "--folds": folds,
         "--looks": looks,
+        "--kind": kind,
+        "--margin": margin,
         "--accept": accept,
     }
     sources = {"--scores": scores, "--mlflow": mlflow}
@@ -210,6 +228,8 @@ def verify(
         "threshold": threshold,
         "folds": folds,
         "looks": None if looks is None else looks_of(looks),
+        "kind": kind,
+        "margin": margin,
         "accept": accept or (),
     }
     if scores is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, SUPERIOR, Claim, claim_in
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
-from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
+from tune_bn.analysis.wording import claim_words, config_keys, metric_words, number_words, symbol
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.report.arms import (
     Arm,
@@ -45,7 +46,8 @@ def headline(study: StudyFiles) -> Iterator[Block]:
     else:
         # A gain beside a loss is no plain success, and looks like none.
         outcome = "mixed" if verdict.get("worse") and verdict["verdict"] == SUPPORTED else verdict["verdict"]
-        words = str(verdict.get("headline", "")).replace("_", " ").capitalize() if verdict.get("worse") else ""
+        stated = str(verdict.get("headline", "")) if verdict.get("worse") or not claim_in(verdict).is_plain else ""
+        words = stated.replace("_", " ").capitalize()
         words = words or _WORDS[verdict["verdict"]]
         yield VerdictBlock(outcome, words, verdict["reason"])
         problems = verdict.get("problems", [])
@@ -105,7 +107,7 @@ def result(study: StudyFiles) -> Iterator[Block]:
             mean_cell(arm),
             str(arm.get("n") or len(arm["scores"])),
             gain(arm.get("effect")),
-            *([finding(arm)] if losses else []),
+            *([finding(arm, claim_in(verdict))] if losses else []),
             *([interval(arm.get("ci_adjusted"))] if several and losses else []),
             *([number(arm.get("p_adjusted"), ".2g")] if several else []),
             *([number(arm.get("p_worse_adjusted"), ".2g")] if several and losses else []),
@@ -123,11 +125,16 @@ def result(study: StudyFiles) -> Iterator[Block]:
     yield paragraph(_legend(verdict))
 
 
-def finding(arm: Arm) -> str:
-    """What was decided on an arm: ``better``, ``worse`` or ``undecided``; a dash for a baseline."""
+_SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalent"}
+
+
+def finding(arm: Arm, claim: Claim) -> str:
+    """What was decided on an arm: ``better`` (or what is claimed), ``worse``, ``undecided``; a dash: a baseline."""
     if arm.get("p_value") is None:
         return NONE
-    return "better" if arm["supported"] else "worse" if arm.get("worse") else "undecided"
+    if arm["supported"] and arm.get("worse"):
+        return f"{_SHOWN[claim.kind]}, but worse"
+    return _SHOWN[claim.kind] if arm["supported"] else "worse" if arm.get("worse") else "undecided"
 
 
 def _legend(verdict: Verdict) -> str:
@@ -159,6 +166,19 @@ def _legend(verdict: Verdict) -> str:
             ", both before any correction for several candidates; interval at its Holm step: at the levels at which "
             "Holm's procedure decided on this arm, so that it excludes 0 where the arm is found better or worse and "
             "nowhere else; it speaks of this arm alone"
+        )
+    claim = claim_in(verdict)
+    if not claim.is_plain:
+        within = {
+            SUPERIOR: f"the gain exceeds the margin of {number_words(claim.margin)} pp, which the lower end does then",
+            NONINFERIOR: f"no loss of {number_words(claim.margin)} pp or more, which the lower end lies above then",
+            EQUIVALENT: f"no difference of {number_words(claim.margin)} pp or more (the larger p of two one-sided "
+            "tests), within which the interval lies then",
+        }
+        return (
+            f"{start}{intervals}; {p_value}, of the claim ({claim_words(claim)}): {within[claim.kind]}; p of a loss: "
+            "the test of any loss at all, with the same correction over the same family; two-sided: of any difference"
+            f"{end}better or worse than the baseline, or the claim holds."
         )
     return (
         f"{start}{intervals}; {p_value}, for a gain; p of a loss: the mirrored test, with the same correction over the "

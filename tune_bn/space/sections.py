@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tune_bn.analysis.claims import Claim as Claimed
+from tune_bn.analysis.claims import claim_of
+from tune_bn.analysis.sequential import NO_LOOKS
 from tune_bn.errors import ConfigError
 from tune_bn.protocols.samplers import SAMPLERS
 from tune_bn.records.record import BASELINE, fresh_seeds
@@ -198,6 +201,22 @@ class Claim(Section):
         doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch",
         accepted="test_accuracy | final_test_accuracy",
     )
+    kind: Literal["superior", "noninferior", "equivalent"] = entry(
+        "superior",
+        doc="`superior`: better by more than `margin`; `noninferior`: not worse by `margin` or more; `equivalent`: no "
+        "different by `margin` or more (statistics.md)",
+        accepted="superior | noninferior | equivalent",
+        added=True,
+    )
+    margin: float | None = entry(
+        None,
+        doc="the loss, or difference, that would not matter, in percentage points, chosen before anything runs; for "
+        "`superior` the gain that has to be exceeded, null: 0",
+        accepted="null or a number ≥ 0; a number > 0 for noninferior and equivalent",
+        added=True,
+        ge=0,
+        le=100,
+    )
     alpha: float = entry(
         0.05,
         doc="level of the one-sided test, over all candidates together",
@@ -254,6 +273,18 @@ class Claim(Section):
                 if name == BASELINE or not ARM_NAME.fullmatch(name):
                     accepted = "a name of up to 40 letters, digits, '.', '_' and '-', other than baseline"
                     raise ConfigError(key, name, accepted)
+        return self
+
+    @property
+    def stated(self) -> Claimed:
+        """Kind and margin, for the statistics."""
+        return claim_of(self.kind, self.margin)
+
+    @model_validator(mode="after")
+    def _margin_fits(self) -> Self:
+        claim = self.stated
+        if claim.ceiling is not None and self.stopping != "fixed":
+            raise ConfigError("kind", self.kind, f"superior or noninferior with stopping: {self.stopping}; {NO_LOOKS}")
         return self
 
     @model_validator(mode="after")

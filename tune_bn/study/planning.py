@@ -54,6 +54,7 @@ def locked_plan(
             "metric": claim.metric,
             "direction": "maximize",
             "test": "paired_t_greater",
+            **claim.stated.fields(),
             "alpha": claim.alpha,
             "correction": "holm",
             "stopping": claim.stopping,

@@ -7,6 +7,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tune_bn.analysis.claims import claim_in
 from tune_bn.report.arms import Arm, Verdict, confidence_of, is_sequential, percent_words, states_losses
 from tune_bn.report.figures.canvas import BLUE, FARTHEST, GREY, VERMILION, legend_below, new_figure, plain, tidy
 
@@ -22,6 +23,10 @@ def forest(verdict: Verdict) -> Figure | None:
     figure = new_figure(8.0, 1.9 + 0.42 * len(candidates))
     axes = figure.add_subplot()
     axes.axvline(0, color="black", linewidth=0.9)
+    claim = claim_in(verdict)
+    for margin in () if claim.is_plain else {claim.null, claim.null if claim.ceiling is None else claim.ceiling}:
+        label = f"margin of the claim ({claim.kind})" if margin == claim.null else None
+        axes.axvline(margin, color=VERMILION, linewidth=0.9, linestyle="--", label=label)
     for row, arm in enumerate(candidates):
         _row(axes, row, arm, verdict, name_parts=row == 0)
         weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
