@@ -11,6 +11,7 @@ import numpy as np
 
 from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
+from tune_bn.analysis.images import covers, other_outcomes, over_images
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairsError, paired_t_test
 from tune_bn.analysis.plan import (
@@ -94,8 +95,13 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     if not problems:
         judged = family_fields(comparisons, alpha=plan["alpha"])
         for arm in plan["candidates"]:
-            findings[arm["arm"]] |= judged[arm["arm"]] | {"shrinkage": shrinkage(arm, records)}
-    return _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
+            beside = {"over_images": None, "shrinkage": shrinkage(arm, records)}
+            findings[arm["arm"]] |= judged[arm["arm"]] | beside
+    verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
+    if not problems:
+        verdict["covers"] = covers(plan, records, with_images=False)
+        verdict["other_outcomes"] = other_outcomes(plan, records)
+    return verdict
 
 
 def _the_baseline(name: str) -> str:
@@ -172,7 +178,19 @@ def verify_study(folder: Path) -> dict[str, Any]:
         records = RecordLog(log).read()
     except RecordError as error:
         return _verdict(plan["study"], plan, Evidence(scores={}), (_without_folder(error, folder),), {})
-    return judge(plan, records)
+    verdict = judge(plan, records)
+    if verdict["verdict"] != INVALID:
+        _add_images(verdict, folder, plan, records)
+    return verdict
+
+
+def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], records: Sequence[Record]) -> None:
+    """Beside a valid verdict: the interval over test images, from files that only a folder has."""
+    intervals, remarks = over_images(folder, plan, records, verdict)
+    verdict["remarks"] += remarks
+    for arm in verdict["candidates"]:
+        arm["over_images"] = intervals.get(arm["arm"])
+    verdict["covers"] = covers(plan, records, with_images=len(intervals) == len(verdict["candidates"]))
 
 
 def write_verdict(folder: Path) -> dict[str, Any]:
@@ -205,6 +223,7 @@ _UNKNOWN: Mapping[str, Any] = {
     "supported": False,
     "worse": False,
     "outcome": None,
+    "over_images": None,
     "shrinkage": None,
 }
 """What is said of a candidate of an invalid verdict."""
@@ -245,6 +264,8 @@ def _verdict(
         "retried": list(evidence.retried),
         "remarks": list(evidence.remarks),
         "selection": SELECTION_NOTE,
+        "covers": None,
+        "other_outcomes": {},
     }
     if problems:
         more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""

@@ -98,6 +98,15 @@ def interval_words(ends: Sequence[float | None]) -> str:
     return " to ".join("–" if end is None else signed_words(end) for end in ends)
 
 
+def images_words(found: Mapping[str, Any]) -> str:
+    """The interval over seeds × test images in words."""
+    return (
+        f"{100 * found['confidence']:g} % interval over {found['seeds']} seeds × {found['images']:,} test images "
+        f"{interval_words((found['low'], found['high']))} pp; the drawing of the images is "
+        f"{100 * found['share_images']:.0f} % of its variance"
+    )
+
+
 def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
     """What the comparisons of a verdict are: ``candidates`` of one baseline, ``settings`` of one candidate, or both."""
     baselines = len(verdict["baselines"])

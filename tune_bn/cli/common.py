@@ -159,11 +159,24 @@ def shown(path: Path) -> str:
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
     say(f"verdict: {verdict['headline']}")
     say(verdict["reason"])
+    for line in about(verdict):
+        say(line)
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")
     say(f"report:  {shown(folder.page_file)}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)
+
+
+def about(verdict: dict[str, Any]) -> Iterator[str]:
+    """What a valid verdict is about, and what it is over test images too."""
+    from tune_bn.analysis.wording import images_words
+
+    for arm in verdict["candidates"]:
+        if arm.get("over_images"):
+            yield f"images:  {arm['arm']}: {images_words(arm['over_images'])}"
+    if verdict.get("covers"):
+        yield f"about:   {verdict['covers']}"
 
 
 def study_name(name: str, option: str = "--study") -> str:

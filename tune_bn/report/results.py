@@ -53,6 +53,8 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         problems = verdict.get("problems", [])
         if len(problems) > 1:
             yield Bullets(tuple((str(problem),) for problem in problems))
+        if verdict.get("covers"):
+            yield paragraph(Strong("What it is about:"), f" {verdict['covers']}")
         for remark in verdict.get("remarks", []):
             yield paragraph(Strong("Note:"), f" {remark}.")
     for problem in study.problems:
@@ -123,6 +125,63 @@ def result(study: StudyFiles) -> Iterator[Block]:
         rows.append([arm["arm"], *config_cells(arm["config"], keys), *shown])
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
+    yield from _beside(verdict)
+
+
+_OUTCOMES = {
+    "loss": ("test loss", ".4g"),
+    "brier": ("Brier score", ".4g"),
+    "calibration_error": ("calibration error", ".4g"),
+    "worst_class": ("worst class, %", ".2f"),
+}
+
+
+def _beside(verdict: Verdict) -> Iterator[Block]:
+    """What the seed test leaves out: test images as a source of variation, and outcomes beside the claimed score."""
+    judged = [arm for arm in verdict["candidates"] if arm.get("over_images")]
+    if judged:
+        yield paragraph(
+            "Over seeds and test images: the test above takes the test images as they are; this interval takes them as "
+            "drawn at random, as the seeds are (two-way variance components). It is never shorter than that over seeds."
+        )
+        yield table(
+            "Over seeds and test images",
+            ["arm", "effect, pp", "interval, pp", "seeds", "images", "share of the images in its variance"],
+            [
+                [
+                    arm["arm"],
+                    gain(found["effect"]),
+                    interval([found["low"], found["high"]]),
+                    str(found["seeds"]),
+                    f"{found['images']:,}",
+                    f"{100 * found['share_images']:.0f} %",
+                ]
+                for arm, found in ((arm, arm["over_images"]) for arm in judged)
+            ],
+        )
+    others = verdict.get("other_outcomes") or {}
+    names = [name for name in _OUTCOMES if any(name in found for found in others.values())]
+    if names:
+        yield paragraph(
+            "Other outcomes on the test images, mean ± standard deviation over seeds: described, not tested. Loss, "
+            "Brier score and calibration error are better where they are lower."
+        )
+        yield table(
+            "Other outcomes",
+            ["arm", *(_OUTCOMES[name][0] for name in names)],
+            [
+                [
+                    arm,
+                    *(
+                        f"{found[name]['mean']:{_OUTCOMES[name][1]}} ± {found[name]['std']:.2g}"
+                        if name in found
+                        else NONE
+                        for name in names
+                    ),
+                ]
+                for arm, found in others.items()
+            ],
+        )
 
 
 _SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalent"}
