@@ -47,5 +47,5 @@ def test_reasons_name_every_loss():
 
 @pytest.mark.parametrize("odd", ["", "Supported", "significant"])
 def test_an_unknown_requirement_is_refused(odd):
-    with pytest.raises(ConfigError, match="--require: got .*accepted: supported"):
+    with pytest.raises(ConfigError, match=r"--require: got .*accepted: supported"):
         exit_status(verdict("supported", (True, False)), odd)

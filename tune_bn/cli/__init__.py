@@ -12,12 +12,24 @@ from typing import Annotated, NoReturn
 import typer
 
 from tune_bn import __version__
-from tune_bn.cli import head, inspect, paper, statistics, studies, tools, verify
+from tune_bn.cli import head, inspect, paper, proof, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 from tune_bn.process import exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
 
-__all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
+__all__ = [
+    "DEFAULT_SPACE",
+    "app",
+    "head",
+    "inspect",
+    "main",
+    "paper",
+    "proof",
+    "statistics",
+    "studies",
+    "tools",
+    "verify",
+]
 
 SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """For Ray, MLflow and the processes that they start: nobody is told that, and how, they are used."""

@@ -156,13 +156,18 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
+def say_verdict(verdict: dict[str, Any]) -> None:
+    """What a verdict says, in words."""
     say(f"verdict: {verdict['headline']}")
     say(verdict["reason"])
     for line in about(verdict):
         say(line)
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")
+
+
+def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
+    say_verdict(verdict)
     say(f"report:  {shown(folder.page_file)}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)

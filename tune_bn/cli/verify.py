@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_bn.cli.common import STUDIES, JsonOption, OutputOption, app, existing_study, looks_of, print_verdict, say
+from tune_bn.cli.common import (
+    STUDIES,
+    JsonOption,
+    OutputOption,
+    app,
+    existing_study,
+    looks_of,
+    print_verdict,
+    say,
+    say_verdict,
+)
 from tune_bn.cli.score_text import verdict_text
 from tune_bn.errors import ConfigError, StudyError
 
@@ -24,7 +34,7 @@ _TABLE, _MLFLOW, _TEST = "A table of scores", "Runs in MLflow", "The test, for a
 def verify(
     context: typer.Context,
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, or its folder.")
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, its folder, or a bundle.zip.")
     ] = None,
     output: OutputOption = STUDIES,
     as_json: JsonOption = False,
@@ -248,6 +258,11 @@ def _require_mode(options: Mapping[str, Any], mode: str, accepted: str) -> None:
 
 
 def _verify_study(study: str, output: Path, as_json: bool) -> None:
+    from tune_bn.records.bundle import is_bundle
+
+    if is_bundle(study):
+        _verify_bundle(Path(study), as_json)
+        return
     from tune_bn.analysis.verdict import write_verdict
 
     folder = existing_study(study, output)
@@ -257,6 +272,17 @@ def _verify_study(study: str, output: Path, as_json: bool) -> None:
         _exit(verdict)
     else:
         print_verdict(folder, verdict)
+
+
+def _verify_bundle(path: Path, as_json: bool) -> None:
+    from tune_bn.analysis.bundles import verify_bundle
+
+    verdict = verify_bundle(path)
+    if as_json:
+        _say(verdict, as_json)
+    else:
+        say_verdict(verdict)
+    _exit(verdict)
 
 
 def _say(verdict: Mapping[str, Any], as_json: bool) -> None:
