@@ -217,9 +217,9 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
     family = f", adjusted by Holm's procedure for {m} comparisons" if m > 1 else ""
     parts.append(
         f"Confirmation. A plan was locked (SHA-256 {plan['plan_sha256'][:16]}) before the first confirmation run. "
-        f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read once "
-        f"per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over seeds "
-        f"at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} A "
+        f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "
+        f"once per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over "
+        f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} A "
         f"diverged run counts as guessing ({plan['diverged']['score']:g} %)."
     )
     parts.append(f"Result. {verdict['reason']}")
@@ -316,7 +316,8 @@ PAPER = r"""% Shows how the parts fit together: pdflatex paper && bibtex paper &
 \begin{document}
 \section*{\tbnStudy}
 \tbnVerdict, $\alpha = \tbnAlpha$, $n = \tbnSeeds$ seeds. The method is that of \cite{davis2022revisiting}; the test is
-the paired $t$-test \cite{student1908probable}, corrected by Holm's procedure \cite{holm1979simple} where several are made.
+the paired $t$-test \cite{student1908probable}, corrected by Holm's procedure \cite{holm1979simple} where several are
+made.
 
 \begin{table}[h]\centering\small
 \input{table}
