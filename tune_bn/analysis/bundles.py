@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.claims import claim_in
+from tune_bn.analysis.plan import PLAN_FILE
 from tune_bn.analysis.verdict import INVALID, VERDICT_FILE, verify_study
 from tune_bn.records.bundle import unpacked
 
@@ -33,10 +34,12 @@ def verify_bundle(path: Path) -> dict[str, Any]:
     with unpacked(path) as folder:
         verdict = verify_study(folder)
         stated = _stated(folder / VERDICT_FILE)
+        data = _stated(folder / PLAN_FILE).get("data")
     verdict["bundle"] = {
         "file": path.name,
         "headline": stated.get("headline"),
         "plan_sha256": stated.get("plan_sha256"),
+        "data": data,
     }
     for key in ("verdict", "headline", "plan_sha256"):
         if stated.get(key) != verdict[key]:

@@ -117,6 +117,7 @@ def replicate(
     input, 3 not replicated or inconclusive.
     """
     from tune_bn.analysis.bundles import replication, verify_bundle
+    from tune_bn.analysis.plan import read_plan
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
 
     before = verify_bundle(path)
@@ -132,6 +133,8 @@ def replicate(
     place = output if study is None else output / study
     folder, after = carry_out(opening, space, str(path), address, place, studies_dir=output)
     found = replication(before, after)
+    other_data = read_plan(folder.plan_file).get("data") != before["bundle"]["data"]
+    found["other_data"] = other_data
     if as_json:
         say(json.dumps(found | {"study": folder.name, "verdict": after["verdict"]}, indent=2, ensure_ascii=False))
     else:
@@ -147,6 +150,8 @@ def replicate(
                 f"({interval_words(arm['new_interval'])})"
             )
         say(f"rule: {found['rule']}")
+        if other_data:
+            say("note: the data differ from those of the claim, so this says whether it holds on other data")
     if after["verdict"] == "invalid" or found["outcome"] != "replicated":
         raise typer.Exit(1 if after["verdict"] == "invalid" else 3)
 
@@ -164,11 +169,14 @@ def _seeds(text: str) -> list[int]:
     return found
 
 
+_PLACES = ("data.root=", "resources.", "tracking.")
+"""What may be otherwise here without being another claim."""
+
+
 def _space_of(path: Path, before: dict[str, Any], seeds: list[int], overrides: list[str]) -> Space:
     """The space of a study that tests the supported arms of a bundle again, and nothing else."""
     from tune_bn.analysis.plan import read_plan
     from tune_bn.records.bundle import unpacked
-    from tune_bn.records.record import fresh_seeds
     from tune_bn.space.file import parse_yaml
     from tune_bn.space.loading import parse_space, with_override
 
@@ -181,7 +189,10 @@ def _space_of(path: Path, before: dict[str, Any], seeds: list[int], overrides: l
     used = {*plan["seeds"]}.union(*plan["used_seeds"].values())
     again = sorted(used.intersection(seeds))
     if again:
-        raise ConfigError("--seeds", again[0], f"fresh seeds, such as {fresh_seeds(len(seeds), used)}")
+        first = max(used) + 1
+        raise ConfigError(
+            "--seeds", again[0], f"seeds that the claim has not used, such as {first}-{first + len(seeds) - 1}"
+        )
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
     arms = {arm["arm"]: arm["config"] for arm in before["candidates"] if arm["supported"]}
     claim = {**content.get("claim", {}), "baseline": plan["baseline"]["config"], "arms": arms, "across": {}}
@@ -193,6 +204,9 @@ def _space_of(path: Path, before: dict[str, Any], seeds: list[int], overrides: l
         "seeds": {"search": spare[:1], "select": spare[1:], "confirm": seeds, "earlier": earlier},
     }
     for override in overrides:
+        # Another length, or another margin, would be another claim.
+        if not override.startswith(_PLACES):
+            raise ConfigError("--set", override, ", ".join(f"{place}…" for place in _PLACES))
         content = with_override(content, override)
     return parse_space(content, f"{path}: space.yaml")
 
