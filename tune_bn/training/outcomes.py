@@ -46,7 +46,8 @@ class PerImage:
         bits = np.packbits(right.astype(bool), bitorder="little").tobytes()
         counts = np.bincount(labels)
         by_class = np.bincount(labels, weights=right)[counts > 0] / counts[counts > 0]
-        bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+        # A network whose best epoch was finite may be infinite on other images.
+        bins = np.minimum((np.nan_to_num(confidence) * BINS).astype(int), BINS - 1)
         gaps = np.abs(np.bincount(bins, weights=right - confidence, minlength=BINS))
         found = {
             "images": int(right.size),
@@ -57,7 +58,6 @@ class PerImage:
             "calibration_error": float(gaps.sum() / right.size),
             "worst_class": 100.0 * float(by_class.min()),
         }
-        # A network whose best epoch was finite may be infinite on other images.
         return {
             key: value for key, value in found.items() if not isinstance(value, float) or math.isfinite(value)
         }, bits
