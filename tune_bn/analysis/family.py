@@ -7,16 +7,18 @@ dependence between the comparisons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tune_bn.analysis.claims import PLAIN, Claim, agreeing, outcome_of
+from tune_bn.analysis.max_t import LEAST, step_down
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
 from tune_bn.analysis.t_result import TResult, tail
+from tune_bn.errors import ConfigError
 
 Bounds = Callable[[float], tuple[float | None, float | None]]
 """From a level to the lower and the upper one-sided bound of the effect; None where an end is open."""
@@ -33,6 +35,8 @@ class Comparison:
     bounds: Bounds
     """Of the effect itself, wherever the margin lies."""
     claim: Claim = PLAIN
+    differences: Array | None = None
+    """Candidate − baseline by seed, where all comparisons of the family share the seeds."""
     p_value_greater: float | None = None
     """One-sided, for a gain of whatever size; None: ``p_value`` is."""
 
@@ -64,14 +68,14 @@ class Judged:
     """The one-sided levels of the two ends; ``alpha`` both where the family has one comparison."""
 
 
-def comparison(result: TResult, claim: Claim = PLAIN) -> Comparison:
+def comparison(result: TResult, claim: Claim = PLAIN, differences: Array | None = None) -> Comparison:
     """A t-test as a comparison of a family, moved by the claim's margin: t = (effect − null) / se."""
     if claim.is_plain:
-        return Comparison(result.p_value, result.p_value_less, result.bounds)
+        return Comparison(result.p_value, result.p_value_less, result.bounds, differences=differences)
     p_value = p_above(result, claim.null)
     if claim.ceiling is not None:
         p_value = max(p_value, tail(result.df, (result.effect - claim.ceiling) / result.se))
-    return Comparison(p_value, result.p_value_less, result.bounds, claim, result.p_value)
+    return Comparison(p_value, result.p_value_less, result.bounds, claim, differences, result.p_value)
 
 
 def p_above(result: TResult, null: float) -> float:
@@ -79,8 +83,21 @@ def p_above(result: TResult, null: float) -> float:
     return result.p_value if null == 0 else tail(result.df, -(result.effect - null) / result.se)
 
 
-def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict[str, Judged]:
-    """Holm's procedure over all comparisons, for gains and, mirrored, for losses.
+HOLM, MAX_T = "holm", "max_t"
+CORRECTIONS = (HOLM, MAX_T)
+
+
+def check_correction(correction: str, claim: Claim, *, seeds: int, fixed: bool = True) -> None:
+    """Raises :class:`ConfigError` where the correction is not known, or does not go with the claim."""
+    if correction not in CORRECTIONS:
+        raise ConfigError("correction", correction, " | ".join(CORRECTIONS))
+    if correction == MAX_T and (not fixed or claim.ceiling is not None or seeds < LEAST):
+        why = f"max_t goes with {LEAST} or more pairs, no looks, and no claim of equivalence"
+        raise ConfigError("correction", correction, f"{HOLM}; {why}")
+
+
+def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correction: str = HOLM) -> dict[str, Judged]:
+    """Holm's procedure over all comparisons, for gains and, mirrored, for losses; or step-down max-t instead.
 
     The level of a rejected comparison's step is alpha / (m − i + 1), i its place in the order of the p-values; of one
     that stands it is that of the first step that failed, alpha / (m − r) after r rejections.
@@ -88,11 +105,16 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict
     Args:
         comparisons: by name; all that share the claim, also those that look hopeless.
         alpha: family-wise level, below 0.5.
+        correction: ``max_t`` where each has its ``differences``, see :mod:`tune_bn.analysis.max_t`.
     """
-    sides = []
+    sides = [] if correction == HOLM or len(comparisons) < 2 else _by_max_t(list(comparisons.values()), alpha)
     for p_values in (
-        [one.p_value for one in comparisons.values()],
-        [one.p_value_less for one in comparisons.values()],
+        (
+            [one.p_value for one in comparisons.values()],
+            [one.p_value_less for one in comparisons.values()],
+        )
+        if not sides
+        else ()
     ):
         adjusted = holm(p_values)
         sides.append((adjusted, _step_levels(np.asarray(p_values), adjusted <= alpha, alpha)))
@@ -122,7 +144,23 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict
     return found
 
 
-def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict[str, dict[str, Any]]:
+def _by_max_t(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[Array, Array]]:
+    """Adjusted p-values and levels for gains, then for losses."""
+    found = []
+    for sign in (1, -1):
+        rows = []
+        for one in comparisons:
+            if one.differences is None:
+                raise ConfigError("correction", MAX_T, f"{HOLM}, where arms share no seeds")
+            rows.append(sign * one.differences - (one.claim.null if sign == 1 else 0.0))
+        stepped = step_down(np.stack(rows), alpha)
+        found.append((stepped.p_adjusted, stepped.levels))
+    return found
+
+
+def family_fields(
+    comparisons: Mapping[str, Comparison], *, alpha: float, correction: str = HOLM
+) -> dict[str, dict[str, Any]]:
     """What a verdict states of each comparison of a family, as JSON can hold it; null is an end that is open.
 
     Returns:
@@ -132,7 +170,7 @@ def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dic
         says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``.
     """
     found = {}
-    for name, judged in judge_family(comparisons, alpha=alpha).items():
+    for name, judged in judge_family(comparisons, alpha=alpha, correction=correction).items():
         one = comparisons[name]
         ci = list(map(_finite, one.bounds(alpha)))
         found[name] = {

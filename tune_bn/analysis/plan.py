@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.claims import KINDS, claim_of
+from tune_bn.analysis.family import CORRECTIONS, check_correction
 from tune_bn.analysis.sequential import NO_LOOKS, Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import canonical_json, read_bytes, sha256_of
@@ -160,6 +161,10 @@ def _claim_problem(plan: Mapping[str, Any]) -> str | None:
         return "kind: got 'superior' with margin 0; accepted: neither key, where any gain is claimed"
     if claim.ceiling is not None and plan["stopping"] != FIXED:
         return f"stopping: got {plan['stopping']!r} with kind {claim.kind!r}; accepted: {FIXED!r}, since {NO_LOOKS}"
+    try:
+        check_correction(plan["correction"], claim, seeds=len(plan["seeds"]), fixed=plan["stopping"] == FIXED)
+    except ConfigError as error:
+        return str(error)
     return None
 
 
@@ -266,7 +271,7 @@ _PLAN: Mapping[str, Check] = {
         lambda value: _is_number_in(1e-8, 0.5, value) and value < 0.5,
         "a number from 1e-8 to below 0.5",
     ),
-    "correction": _one("holm"),
+    "correction": _one(*CORRECTIONS),
     "stopping": _one(*STOPPING),
     "seeds": (_are_integers, "a list of integers"),
     "used_seeds": (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tune_bn.analysis.claims import PLAIN, Claim, outcome_of
-from tune_bn.analysis.family import FIELDS, comparison, family_fields
+from tune_bn.analysis.family import FIELDS, HOLM, comparison, family_fields
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
@@ -65,7 +65,9 @@ def _as_one_family(
     return {name: judged[name] | {"effect": parts[0].effect} | known(*parts) for name, parts in found.items()}
 
 
-def over_pairs(arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN) -> dict[str, dict[str, Any]]:
+def over_pairs(
+    arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN, correction: str = HOLM
+) -> dict[str, dict[str, Any]]:
     """Paired t-test.
 
     Args:
@@ -73,6 +75,7 @@ def over_pairs(arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAI
         baseline: those of the baseline.
         alpha: family-wise level.
         claim: what is to be shown of each.
+        correction: for several arms.
 
     Returns:
         For each arm what is known of it, as :data:`NOTHING` names it.
@@ -86,11 +89,20 @@ def over_pairs(arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAI
         error = difference_error(values, baseline)
         return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error, claim=claim)
 
-    def known(result: PairedResult, also: Any) -> dict[str, Any]:
-        differences = {"std_difference": result.std, "d_z": result.d_z, "correlation": result.correlation}
-        return differences | {"sensitivity": also}
-
-    return _as_one_family(_each(arms, one), known, alpha=alpha, claim=claim)
+    found = _each(arms, one)
+    compared = {name: comparison(result, claim, arms[name] - baseline) for name, (result, _) in found.items()}
+    judged = family_fields(compared, alpha=alpha, correction=correction)
+    return {
+        name: judged[name]
+        | {
+            "effect": result.effect,
+            "std_difference": result.std,
+            "d_z": result.d_z,
+            "correlation": result.correlation,
+            "sensitivity": also,
+        }
+        for name, (result, also) in found.items()
+    }
 
 
 def add_doubts(

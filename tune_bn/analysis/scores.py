@@ -17,6 +17,7 @@ import numpy as np
 from tune_bn.analysis.claims import claim_of
 from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.doorman import KINDS, name_findings, threshold_findings, value_findings
+from tune_bn.analysis.family import HOLM, check_correction
 from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_tests import (
     NOTHING,
@@ -72,6 +73,7 @@ def judge_scores(
     accept: Sequence[str] = (),
     kind: str | None = None,
     margin: float | None = None,
+    correction: str = HOLM,
 ) -> dict[str, Any]:
     """The verdict on every other arm of a table against ``baseline``: the rules of a confirmation, without its plan.
 
@@ -95,6 +97,7 @@ def judge_scores(
         accept: kinds of findings (:data:`tune_bn.analysis.doorman.KINDS`) that are said instead of refused.
         kind: ``superior``, ``noninferior`` or ``equivalent``; None: superior.
         margin: in the unit of the score; see :mod:`tune_bn.analysis.claims`.
+        correction: for several arms; ``max_t`` where they are paired (:mod:`tune_bn.analysis.max_t`).
 
     Returns:
         A dict that JSON can hold, with the keys of :func:`tune_bn.analysis.verdict.judge` that have a meaning here.
@@ -140,6 +143,8 @@ def judge_scores(
         raise ConfigError("folds", folds, f"2 or more, and a divisor of the {len(pairs)} pairs")
     rule = None if looks is None else design(looks, alpha, futility=None)
     paired = mode in (PAIRED, FOLDS, LOOKS)
+    check_correction(correction, claim, seeds=len(pairs), fixed=mode == PAIRED)
+    correction = correction if len(arms) > 1 else HOLM
     usable, problems = _usable(scores, everyone, pairs, paired=paired)
     refused, remarks = _findings(scores, usable, pairs, accept, paired=paired and not problems, threshold=threshold)
     problems += refused
@@ -158,7 +163,7 @@ def judge_scores(
             elif baseline is not None and rule is not None:
                 found = over_looks(others, values[baseline], rule, claim=claim)
             elif baseline is not None:
-                found = over_pairs(others, values[baseline], alpha=alpha, claim=claim)
+                found = over_pairs(others, values[baseline], alpha=alpha, claim=claim, correction=correction)
             if baseline is not None and paired:
                 names: Any = {"against": baseline, "paired_by": scores.paired_by, "claim": claim}
                 add_doubts(found, others, values[baseline], alpha=alpha, rows=_rows(scores, pairs), **names)
@@ -188,7 +193,7 @@ def judge_scores(
         "mode": mode,
         "test": _TESTS[mode],
         "alpha": alpha,
-        "correction": "holm",
+        "correction": correction,
         "kind": claim.kind,
         "margin": claim.margin,
         "n": len(pairs) if paired else None,

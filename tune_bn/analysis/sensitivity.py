@@ -272,6 +272,17 @@ def _coins(count: int, columns: int) -> Iterator[NDArray[np.uint8]]:
         yield np.unpackbits(raw.view(np.uint8), bitorder="little", count=count)
 
 
+def flip_signs(n: int, *, exact: bool) -> Iterator[Array]:
+    """For each of n pairs its signs, ±1, over all 2ⁿ assignments, or over :data:`FLIPS` that are drawn."""
+    if exact:
+        numbers = np.arange(2**n)
+        for pair in range(n):
+            yield 1.0 - 2.0 * ((numbers >> pair) & 1)
+    else:
+        for bits in _coins(FLIPS, n):
+            yield 1.0 - 2.0 * bits
+
+
 def _indices(count: int, n: int) -> Iterator[NDArray[np.uint64]]:
     """For each of n columns ``count`` draws from 0 … n − 1, two from each word: ⌊n·u / 2³²⌋ of 32 bits u."""
     bits = np.random.PCG64(STREAM)

@@ -298,7 +298,7 @@ def repeated_comparison(result: PairedResult, looks: Sequence[int], p_value: flo
         return repeated_bounds(result, looks, level, p_value, p_value_less, claim.null)
 
     greater = None if claim.is_plain else repeated_p_value(looks, result.n, result.p_value)
-    return Comparison(p_value, p_value_less, bounds, claim, greater)
+    return Comparison(p_value, p_value_less, bounds, claim, p_value_greater=greater)
 
 
 def _decided(look: Look, p_adjusted: float, design: Design) -> Look:

@@ -93,7 +93,7 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
             except PairsError as error:
                 problems.append(f"{arm['arm']}: {error}")
     if not problems:
-        judged = family_fields(comparisons, alpha=plan["alpha"])
+        judged = family_fields(comparisons, alpha=plan["alpha"], correction=plan["correction"])
         for arm in plan["candidates"]:
             beside = {"over_images": None, "shrinkage": shrinkage(arm, records)}
             findings[arm["arm"]] |= judged[arm["arm"]] | beside
@@ -138,7 +138,7 @@ def _compare(
         "looks": [],
     }
     if outcome is None:
-        return comparison(result, claim), found
+        return comparison(result, claim, candidate - baseline), found
     return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | {
         "decision": str(outcome.last.decision),
         "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],

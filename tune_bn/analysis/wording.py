@@ -115,6 +115,11 @@ def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
     return "settings" if baselines == len(verdict["candidates"]) else "comparisons"
 
 
+def correction_words(verdict: Mapping[str, Any]) -> str:
+    """The name of the correction for several comparisons: ``Holm`` or ``max-t``."""
+    return "max-t" if verdict.get("correction") == "max_t" else "Holm"
+
+
 def claim_words(claim: Claim) -> str:
     """What is claimed beside any gain: ``noninferior, margin 0.5``; empty for a plain claim."""
     return "" if claim.is_plain else f"{claim.kind}, margin {number_words(claim.margin)}"
@@ -224,7 +229,8 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     ended = {"efficacy": ", ended for efficacy", "futility": ", ended for futility"}.get(best["decision"], "")
     seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds{ended}"
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
-    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates)
+    step = correction_words(verdict)
+    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, step)
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
@@ -234,7 +240,9 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     return f"{harm}The strongest: {sentence}" if harm else sentence
 
 
-def p_value_words(best: Mapping[str, Any], alpha: float, kind: str, arms: Sequence[Mapping[str, Any]]) -> str:
+def p_value_words(
+    best: Mapping[str, Any], alpha: float, kind: str, arms: Sequence[Mapping[str, Any]], step: str = "Holm"
+) -> str:
     """The p-values of the strongest arm, one- and two-sided, and the interval that belongs to the decision on it.
 
     Args:
@@ -242,6 +250,7 @@ def p_value_words(best: Mapping[str, Any], alpha: float, kind: str, arms: Sequen
         alpha: level of the one-sided test.
         kind: what the arms are, in the plural.
         arms: all of the family.
+        step: name of the correction.
     """
     loss = f", for a loss p = {p_words(best['p_worse_adjusted'], alpha)}" if best["worse"] else ""
     if len(arms) == 1:
@@ -252,7 +261,7 @@ def p_value_words(best: Mapping[str, Any], alpha: float, kind: str, arms: Sequen
     supported = sum(bool(arm["supported"]) for arm in arms)
     return (
         f"p = {best['p_value']:.2g}, two-sided {best['p_two_sided']:.2g}, adjusted for {len(arms)} {kind} "
-        f"p = {p_words(best['p_adjusted'], alpha)}{loss}, interval at its Holm step "
+        f"p = {p_words(best['p_adjusted'], alpha)}{loss}, interval at its {step} step "
         f"{interval_words(best['ci_adjusted'])}; {supported} of {len(arms)} supported"
     )
 

@@ -10,6 +10,7 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
     """The verdict, its reason, the goal and every remark; then the arms as a table."""
     from tune_bn.analysis.claims import OUTCOMES, outcome_of
     from tune_bn.analysis.score_words import THRESHOLD, arm_words
+    from tune_bn.analysis.wording import correction_words
     from tune_bn.errors import listed
 
     lines = [f"verdict: {verdict['headline']}", verdict["reason"]]
@@ -18,7 +19,15 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
         return "\n".join([*lines, *(f"- {problem}" for problem in verdict["problems"][1:]), *remarks])
     several = len(verdict["candidates"]) > 1
     bound = f"{100 * (1 - verdict['alpha']):g} %"
-    head = ["arm", "n", "mean ± std", "gain", f"≥ ({bound})", "p", *(["p (Holm)"] if several else [])]
+    head = [
+        "arm",
+        "n",
+        "mean ± std",
+        "gain",
+        f"≥ ({bound})",
+        "p",
+        *([f"p ({correction_words(verdict)})"] if several else []),
+    ]
     head += ["p two-sided", "verdict"]
     baseline = verdict["baseline"]
     rows = []

@@ -173,6 +173,14 @@ def verify(
             rich_help_panel=_TEST,
         ),
     ] = None,
+    correction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For several arms: holm (default), or max_t, step-down max-t by sign flips.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
     accept: Annotated[
         list[str] | None,
         typer.Option(
@@ -212,6 +220,7 @@ def verify(
         "--looks": looks,
         "--kind": kind,
         "--margin": margin,
+        "--correction": correction,
         "--accept": accept,
     }
     sources = {"--scores": scores, "--mlflow": mlflow}
@@ -240,6 +249,7 @@ def verify(
         "looks": None if looks is None else looks_of(looks),
         "kind": kind,
         "margin": margin,
+        "correction": "holm" if correction is None else correction,
         "accept": accept or (),
     }
     if scores is not None:

@@ -18,7 +18,7 @@ from tune_bn import __version__
 from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, claim_in
 from tune_bn.analysis.plan import PLAN_FILE, read_plan
 from tune_bn.analysis.verdict import INVALID, verify_study
-from tune_bn.analysis.wording import config_keys, metric_words, number_words, value_words
+from tune_bn.analysis.wording import config_keys, correction_words, metric_words, number_words, value_words
 from tune_bn.errors import StudyError
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
@@ -165,10 +165,14 @@ def table_tex(verdict: Verdict) -> str:
     arms = [*verdict["baselines"], *verdict["candidates"]]
     keys = config_keys([arm["config"] for arm in arms])
     several = len(verdict["candidates"]) > 1
-    interval = "interval at Holm step" if several else f"{100 * verdict['ci_confidence']:g}\\% interval"
+    interval = (
+        f"interval at {correction_words(verdict)} step"
+        if several
+        else f"{100 * verdict['ci_confidence']:g}\\% interval"
+    )
     head = ["arm", *(tex("γ" if key == "gamma" else key) for key in keys)]
     head += [tex(metric_words(verdict["metric"])) + r" (\%)", "$n$", "effect (pp)", interval]
-    head += ["$p$ (Holm)" if several else "$p$"]
+    head += [f"$p$ ({correction_words(verdict)})" if several else "$p$"]
     lines = [
         "% Needs \\usepackage{booktabs}.",
         f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
@@ -214,7 +218,8 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
             f" Looks after {', '.join(map(str, plan['design']['looks']))} pairs were planned with O'Brien-Fleming "
             "boundaries for the t statistic; p-values and intervals hold at all looks together."
         )
-    family = f", adjusted by Holm's procedure for {m} comparisons" if m > 1 else ""
+    by = "step-down max-t over sign flips" if plan["correction"] == "max_t" else "Holm's procedure"
+    family = f", adjusted by {by} for {m} comparisons" if m > 1 else ""
     parts.append(
         f"Confirmation. A plan was locked (SHA-256 {plan['plan_sha256'][:16]}) before the first confirmation run. "
         f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "

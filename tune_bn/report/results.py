@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, SUPERIOR, Claim, claim_in
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
-from tune_bn.analysis.wording import claim_words, config_keys, metric_words, number_words, symbol
+from tune_bn.analysis.wording import claim_words, config_keys, correction_words, metric_words, number_words, symbol
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.report.arms import (
     Arm,
@@ -80,7 +80,7 @@ def result(study: StudyFiles) -> Iterator[Block]:
         yield from _by_setting(verdict)
     arms = [*baselines_of(verdict), *verdict["candidates"]]
     keys = config_keys([arm["config"] for arm in arms])
-    several = len(verdict["candidates"]) > 1
+    several, step = len(verdict["candidates"]) > 1, correction_words(verdict)
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
     bound = [] if losses else [f"{percent_words(1 - verdict['alpha'])} lower bound, pp"]
@@ -93,8 +93,8 @@ def result(study: StudyFiles) -> Iterator[Block]:
         "effect, pp",
         # What decides stands first, where a narrow screen shows it.
         *(["finding"] if losses else []),
-        *(["interval at its Holm step, pp"] if several and losses else []),
-        *(["p, adjusted (Holm)"] if several else []),
+        *([f"interval at its {step} step, pp"] if several and losses else []),
+        *([f"p, adjusted ({step})"] if several else []),
         *(["p of a loss, adjusted"] if several and losses else []),
         *bound,
         f"{percent_words(confidence_of(verdict))} interval, pp",
@@ -222,8 +222,9 @@ def _legend(verdict: Verdict) -> str:
     )
     if len(verdict["candidates"]) > 1:
         intervals += (
-            ", both before any correction for several candidates; interval at its Holm step: at the levels at which "
-            "Holm's procedure decided on this arm, so that it excludes 0 where the arm is found better or worse and "
+            f", both before any correction for several candidates; interval at its {correction_words(verdict)} step: "
+            "at the levels at which the correction decided on this arm, so that it excludes 0 where the arm is found "
+            "better or worse and "
             "nowhere else; it speaks of this arm alone"
         )
     claim = claim_in(verdict)

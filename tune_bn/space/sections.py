@@ -224,6 +224,14 @@ class Claim(Section):
         ge=1e-8,
         lt=0.5,
     )
+    correction: Literal["holm", "max_t"] = entry(
+        "holm",
+        doc="for several comparisons: `holm`, under any dependence; `max_t`: step-down max-t by sign flips, which "
+        "knows that candidates share seeds and baseline, and assumes symmetric differences; with five seeds or more, "
+        "`stopping: fixed`, and no `equivalent`",
+        accepted="holm | max_t",
+        added=True,
+    )
     candidates: int = entry(
         1,
         doc="configurations that are confirmed, best of the selection first; at most `budget.finalists`",

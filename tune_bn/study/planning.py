@@ -56,7 +56,8 @@ def locked_plan(
             "test": "paired_t_greater",
             **claim.stated.fields(),
             "alpha": claim.alpha,
-            "correction": "holm",
+            # One comparison has nothing to be corrected for.
+            "correction": claim.correction if len(candidates) > 1 else "holm",
             "stopping": claim.stopping,
             **({} if rule is None else {"design": asdict(rule)}),
             "seeds": seeds.confirm,
