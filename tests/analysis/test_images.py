@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tune_bn.analysis.images import covers, two_way_interval
+from tune_bn.analysis.about import covers
+from tune_bn.analysis.images import two_way_interval
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.records.per_image import path_of, read_bits, write_bits
 from tune_bn.records.record import CONFIRM

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tune_bn.analysis.about import covers, tail_remarks
 from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
-from tune_bn.analysis.images import covers, other_outcomes, over_images
+from tune_bn.analysis.images import other_outcomes, over_images
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairsError, paired_t_test
 from tune_bn.analysis.plan import (
@@ -100,6 +101,7 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
     if not problems:
         verdict["covers"] = covers(plan, records, with_images=False)
+        verdict["remarks"] += tail_remarks(plan, records)
         verdict["other_outcomes"] = other_outcomes(plan, records)
     return verdict
 

@@ -116,8 +116,8 @@ def interval_words_of(verdict: Verdict) -> str:
         return "its one-sided lower confidence bound"
     if len(verdict["candidates"]) > 1:
         return (
-            f"its interval at the levels of its own {correction_words(verdict)} step, which excludes 0 where the arm is "
-            "found better or worse"
+            f"its interval at the levels of its own {correction_words(verdict)} step, which excludes 0 where the arm "
+            "is found better or worse"
         )
     return f"its two-sided {percent_words(confidence_of(verdict))} interval, which belongs to the one-sided test"
 
