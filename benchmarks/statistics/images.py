@@ -60,16 +60,17 @@ class Population:
         return float(special.ndtri(self.baseline)) * total, float(special.ndtri(self.candidate)) * total
 
 
-# Chosen such that the components of the simulated differences are those measured (see the table that is written).
+# `--measure` gave: 897 images, 95.65 and 96.07 %, σ_a .58, σ_b 3.61, σ_e 16.85 points. The latent parts are chosen such
+# that the first population has about these.
 POPULATIONS = (
-    Population("digits, as measured", 15, 899, 0.9650, 0.9716, 2.2, 0.45, 0.10, 0.80),
-    Population("digits, no effect", 15, 899, 0.9683, 0.9683, 2.2, 0.45, 0.10, 0.80),
-    Population("digits, no image effect", 15, 899, 0.9683, 0.9683, 2.2, 0.0, 0.10, 0.80),
-    Population("digits, large image effect", 15, 899, 0.9683, 0.9683, 2.2, 1.0, 0.10, 0.80),
-    Population("digits, 5 seeds", 5, 899, 0.9650, 0.9716, 2.2, 0.45, 0.10, 0.80),
-    Population("small test set", 15, 200, 0.9650, 0.9716, 2.2, 0.45, 0.10, 0.80),
-    Population("10,000 images, 15 seeds", 15, 10_000, 0.935, 0.940, 1.8, 0.35, 0.03, 0.80),
-    Population("hard, 60 %", 15, 2_000, 0.60, 0.61, 1.5, 0.40, 0.05, 0.80),
+    Population("digits, as measured", 15, 897, 0.9565, 0.9607, 3.5, 0.31, 0.17, 1.1),
+    Population("digits, no effect", 15, 897, 0.9586, 0.9586, 3.5, 0.31, 0.17, 1.1),
+    Population("digits, images alike for both arms", 15, 897, 0.9565, 0.9607, 3.5, 0.0, 0.17, 1.1),
+    Population("digits, images three times as unlike", 15, 897, 0.9565, 0.9607, 3.5, 0.93, 0.17, 1.1),
+    Population("digits, 5 seeds", 5, 897, 0.9565, 0.9607, 3.5, 0.31, 0.17, 1.1),
+    Population("digits, 200 images", 15, 200, 0.9565, 0.9607, 3.5, 0.31, 0.17, 1.1),
+    Population("digits, 10,000 images", 15, 10_000, 0.9565, 0.9607, 3.5, 0.31, 0.17, 1.1),
+    Population("hard, 60 %, 2,000 images", 15, 2_000, 0.60, 0.61, 1.5, 0.40, 0.05, 0.8),
 )
 
 

@@ -65,7 +65,7 @@ def tail_remarks(plan: Mapping[str, Any], records: Sequence[Record]) -> Iterator
         bad = sum(record.status == DIVERGED for record in runs)
         if bad:
             yield (
-                f"{arm['arm']} diverged in {bad} of the {len(runs)} whole runs of its configuration, so its differences "
-                "have a long left tail: a gain of its mean must not be trusted on so few seeds, whatever the test "
+                f"{arm['arm']} diverged in {bad} of the {len(runs)} whole runs of its configuration, so its differences"
+                " have a long left tail: a gain of its mean must not be trusted on so few seeds, whatever the test "
                 "(statistics.md)"
             )
