@@ -85,6 +85,8 @@ def p_above(result: TResult, null: float) -> float:
 
 HOLM, MAX_T = "holm", "max_t"
 CORRECTIONS = (HOLM, MAX_T)
+NONE = "none"
+"""Where all comparisons have to hold together, each is tested at alpha (intersection–union); losses keep Holm's."""
 
 
 def check_correction(correction: str, claim: Claim, *, seeds: int, fixed: bool = True) -> None:
@@ -107,17 +109,15 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correct
         alpha: family-wise level, below 0.5.
         correction: ``max_t`` where each has its ``differences``, see :mod:`tune_bn.analysis.max_t`.
     """
-    sides = [] if correction == HOLM or len(comparisons) < 2 else _by_max_t(list(comparisons.values()), alpha)
-    for p_values in (
-        (
-            [one.p_value for one in comparisons.values()],
-            [one.p_value_less for one in comparisons.values()],
-        )
-        if not sides
-        else ()
-    ):
-        adjusted = holm(p_values)
-        sides.append((adjusted, _step_levels(np.asarray(p_values), adjusted <= alpha, alpha)))
+    if correction == MAX_T and len(comparisons) > 1:
+        sides = _by_max_t(list(comparisons.values()), alpha)
+    else:
+        shown = np.array([one.p_value for one in comparisons.values()])
+        free = (shown, np.full_like(shown, alpha))
+        sides = [
+            free if correction == NONE else _by_holm(shown, alpha),
+            _by_holm(np.array([one.p_value_less for one in comparisons.values()]), alpha),
+        ]
     (gains, gain_levels), (losses, loss_levels) = sides
     found = {}
     for i, (name, one) in enumerate(comparisons.items()):
@@ -142,6 +142,12 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correct
             levels=levels,
         )
     return found
+
+
+def _by_holm(p_values: Array, alpha: float) -> tuple[Array, Array]:
+    """Adjusted p-values and the levels of their steps."""
+    adjusted = holm(p_values)
+    return adjusted, _step_levels(p_values, adjusted <= alpha, alpha)
 
 
 def _by_max_t(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[Array, Array]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.claims import KINDS, claim_of
-from tune_bn.analysis.family import CORRECTIONS, check_correction
+from tune_bn.analysis.family import CORRECTIONS, NONE, check_correction
 from tune_bn.analysis.sequential import NO_LOOKS, Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import canonical_json, read_bytes, sha256_of
@@ -28,6 +28,8 @@ PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
 FIXED, GROUP_SEQUENTIAL = "fixed", "group_sequential"
 STOPPING = (FIXED, GROUP_SEQUENTIAL)
+ALL = "all"
+"""Of ``holds``: the claim is that every comparison holds; without the key, that some does."""
 
 LARGEST_FLOAT = sys.float_info.max
 
@@ -117,6 +119,7 @@ def structure_problem(plan: object) -> str | None:
     checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
     # A plan that claims a gain of whatever size says no more than it always did.
+    checks |= {"holds": _one(ALL)} if "holds" in plan else {}
     checks |= _KIND if {"kind", "margin"} & set(plan) else {}
     return (
         _object_problem(plan, checks)
@@ -161,6 +164,17 @@ def _claim_problem(plan: Mapping[str, Any]) -> str | None:
         return "kind: got 'superior' with margin 0; accepted: neither key, where any gain is claimed"
     if claim.ceiling is not None and plan["stopping"] != FIXED:
         return f"stopping: got {plan['stopping']!r} with kind {claim.kind!r}; accepted: {FIXED!r}, since {NO_LOOKS}"
+    if plan.get("holds") == ALL:
+        paired_off = len(baselines_of(plan)) == len(plan["candidates"]) > 1
+        if plan["correction"] != NONE or not paired_off or plan["stopping"] != FIXED:
+            return (
+                f"holds: got {ALL!r} with correction {plan['correction']!r}, {len(plan['candidates'])} candidates and "
+                f"stopping {plan['stopping']!r}; accepted: correction {NONE!r}, one candidate in each of several "
+                f"settings, and {FIXED!r}"
+            )
+        return None
+    if plan["correction"] == NONE:
+        return f"correction: got {NONE!r}; accepted: {' or '.join(CORRECTIONS)}, or holds: {ALL!r} beside it"
     try:
         check_correction(plan["correction"], claim, seeds=len(plan["seeds"]), fixed=plan["stopping"] == FIXED)
     except ConfigError as error:
@@ -271,7 +285,7 @@ _PLAN: Mapping[str, Check] = {
         lambda value: _is_number_in(1e-8, 0.5, value) and value < 0.5,
         "a number from 1e-8 to below 0.5",
     ),
-    "correction": _one(*CORRECTIONS),
+    "correction": _one(*CORRECTIONS, NONE),
     "stopping": _one(*STOPPING),
     "seeds": (_are_integers, "a list of integers"),
     "used_seeds": (

@@ -16,6 +16,7 @@ from tune_bn.analysis.images import other_outcomes, over_images
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairsError, paired_t_test
 from tune_bn.analysis.plan import (
+    ALL,
     PLAN_FILE,
     arms_of,
     baselines_of,
@@ -249,7 +250,7 @@ def _verdict(
         "reason": "",
         "problems": list(problems),
         **{key: known.get(key) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
-        **({} if plan is None else asdict(claim_in(plan))),
+        **({} if plan is None else asdict(claim_in(plan)) | {"holds": known.get("holds", "any")}),
         "ci_confidence": None if plan is None else 1 - 2 * plan["alpha"],
         "n": len(known.get("seeds", ())),
         "seeds": list(known.get("seeds", ())),
@@ -273,11 +274,14 @@ def _verdict(
         more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
         verdict["reason"] = f"{problems[0]}{more}."
     else:
-        supported = any(arm["supported"] for arm in verdict["candidates"])
+        holds = all if known.get("holds") == ALL else any
+        supported = holds(arm["supported"] for arm in verdict["candidates"])
         verdict["verdict"] = SUPPORTED if supported else NOT_SUPPORTED
         verdict["reason"] = comparison_sentence(verdict)
         kind = kind_of_comparisons(verdict)
-        verdict["headline"] = headline(verdict["verdict"], verdict["candidates"], kind, claim_in(known))
+        verdict["headline"] = headline(
+            verdict["verdict"], verdict["candidates"], kind, claim_in(known), known.get("holds") == ALL
+        )
     return verdict
 
 

@@ -125,7 +125,9 @@ def claim_words(claim: Claim) -> str:
     return "" if claim.is_plain else f"{claim.kind}, margin {number_words(claim.margin)}"
 
 
-def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str, claim: Claim = PLAIN) -> str:
+def headline(
+    verdict: str, arms: Sequence[Mapping[str, Any]], kind: str, claim: Claim = PLAIN, together: bool = False
+) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
     It begins with the verdict's own word, and is that word alone where no arm is worse; else ``not_supported, and
@@ -137,8 +139,15 @@ def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str, claim: 
         arms: each with ``supported`` and ``worse``.
         kind: what the arms are, in the plural.
         claim: of all of them.
+        together: whether the claim is that every one of them holds.
     """
     better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    if together:
+        rest = "" if better == len(arms) else f", held in {better}"
+        loss = f", worse in {worse}" if worse else ""
+        return (
+            f"{verdict} in all of {len(arms)} {kind}{'' if claim.is_plain else f': {claim_words(claim)}'}{rest}{loss}"
+        )
     what = "" if claim.is_plain else f": {claim_words(claim)}"
     if not worse:
         return f"{verdict}{what}"
@@ -231,6 +240,8 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
     step = correction_words(verdict)
     p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, step)
+    if verdict.get("holds") == "all":
+        return _together_sentence(verdict)
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
@@ -238,6 +249,23 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     harm = harm_sentence(candidates, names, kind, lambda value: f"{signed_words(value)} pp", stated)
     sentence = f"{config_words(best['config'])} {claim} ({scores} %, {seeds}, {test} {p_value}{note})."
     return f"{harm}The strongest: {sentence}" if harm else sentence
+
+
+def _together_sentence(verdict: Mapping[str, Any]) -> str:
+    """The outcome of a claim that has to hold in every setting: the weakest decides."""
+    arms, alpha = verdict["candidates"], verdict["alpha"]
+    weakest = max(arms, key=lambda arm: arm["p_value"])
+    listed = ", ".join(
+        f"{arm['against'].partition('.')[2]} {signed_words(arm['effect'])} pp (p = {arm['p_value']:.2g}"
+        f"{', worse' if arm['worse'] else ''})"
+        for arm in arms
+    )
+    shown = "holds" if verdict["verdict"] == "supported" else "is not shown"
+    return (
+        f"The claim {shown} in all {len(arms)} settings of {metric_words(verdict['metric'])}: {listed}; n = "
+        f"{verdict['n']} seeds each, one-sided paired t-tests, each at α = {alpha:g} (intersection–union), the weakest "
+        f"p = {p_words(weakest['p_value'], alpha)}."
+    )
 
 
 def p_value_words(

@@ -89,6 +89,11 @@ def _check_settings(space: Space) -> None:
 
 def _check_stopping(space: Space) -> None:
     claim = space.claim
+    if claim.holds == "all":
+        candidates = len(claim.arms) or claim.candidates
+        if len(claim.across) < 2 or candidates > 1 or claim.stopping != "fixed" or claim.correction != "holm":
+            accepted = "any; all goes with two or more settings in claim.across, one candidate and stopping: fixed"
+            raise ConfigError("claim.holds", claim.holds, accepted)
     try:
         check_correction(
             claim.correction, claim.stated, seeds=len(space.seeds.confirm), fixed=claim.stopping == "fixed"

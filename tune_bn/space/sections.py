@@ -252,6 +252,13 @@ class Claim(Section):
         "any, the space itself is the one setting",
         accepted="a mapping from names (letters, digits, '.', '_', '-') to mappings such as {arch: resnet50, lr: 0.01}",
     )
+    holds: Literal["any", "all"] = entry(
+        "any",
+        doc="of several settings: `any`: the claim is that some comparison holds, corrected for their number; `all`: "
+        "that every setting does, each tested at `alpha`; with `all` one candidate, and `stopping: fixed`",
+        accepted="any | all",
+        added=True,
+    )
     stopping: Literal["fixed", "group_sequential"] = entry(
         "fixed",
         doc="`fixed`: every seed is run, as in the paper; `group_sequential`: the pairs so far are looked at, and a "

@@ -57,7 +57,8 @@ def locked_plan(
             **claim.stated.fields(),
             "alpha": claim.alpha,
             # One comparison has nothing to be corrected for.
-            "correction": claim.correction if len(candidates) > 1 else "holm",
+            "correction": "none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
+            **({"holds": "all"} if claim.holds == "all" else {}),
             "stopping": claim.stopping,
             **({} if rule is None else {"design": asdict(rule)}),
             "seeds": seeds.confirm,
