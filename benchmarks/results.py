@@ -33,9 +33,9 @@ Made = TypeVar("Made")
 
 def stamp(started: float) -> dict[str, Any]:
     """What a result was made with; ``started`` is ``time.monotonic()`` of the beginning."""
-    module = Path(sys.argv[0]).stem
+    spec = sys.modules["__main__"].__spec__
     return {
-        "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", spec.name if spec else Path(sys.argv[0]).stem, *sys.argv[1:]]),
         "commit": COMMIT,
         "versions": {"python": platform.python_version()} | versions("numpy", "scipy", "torch", "optuna", "ray"),
         "seconds": round(time.monotonic() - started),

@@ -177,7 +177,7 @@ def test_a_mistake_while_tracing_is_not_the_networks(monkeypatch: pytest.MonkeyP
 def test_mlflow_is_not_blamed_for_a_mistake_of_ours() -> None:
     said: list[str] = []
     observer = MlflowObserver("http://server:5000", artifact_root=None, warn=said.append)
-    observer._let_go(raised_at("torch.no_such_name", str(HERE / "tracking/mlflow_store.py")))
+    observer._let_go(raised_at("torch.no_such_name", str(HERE / "observers/mlflow/store.py")))
     assert said[0].startswith("a fault of tune_bn itself (tune_bn/observers/mlflow/store.py:1, AttributeError: ")
     assert "the study is not shown there; it goes on" in said[0]
     observer = MlflowObserver("http://server:5000", artifact_root=None, warn=said.append)

@@ -42,7 +42,7 @@ ISOLATED = [
     "--mount",
     "--mount-proc",
 ]
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 SCRATCH = CHECKOUT / "build" / "many_users"
 OPTIONS = "options.json"
 

@@ -34,7 +34,7 @@ from benchmarks.results import markdown, mean_words, save, speed_parser, stamp
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import CONFIRM, SEARCH, SELECT
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 PLAIN, REUSED, OURS, SAME_WORK = "plain", "plain, actors reused", "ours", "ours, the same work"
 STAGES = ("search_seconds", "select_seconds", "confirm_seconds")
 Lines = Sequence[tuple[float, str]]

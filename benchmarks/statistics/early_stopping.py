@@ -48,7 +48,7 @@ from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 
 STUDIES = Path("build/early_stopping")
-DIGITS = Path(__file__).parents[1] / "search_spaces" / "digits.yaml"
+DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 TRIALS, WORKERS = 24, 2
 SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid")
 SLOW = "gp"

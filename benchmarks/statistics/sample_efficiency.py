@@ -48,7 +48,7 @@ from tune_bn.space.space import Space
 from tune_bn.study.study import Study
 
 GRID_RUNS = 21 * len(paper.SEEDS)
-RESNET = Path(__file__).parents[1] / "search_spaces" / "resnet.yaml"
+RESNET = Path(__file__).parents[2] / "search_spaces" / "resnet.yaml"
 EPOCHS_PER_SIMULATED = 10
 
 

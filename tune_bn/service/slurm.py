@@ -98,7 +98,7 @@ class Job:
         self.number = environment["SLURM_JOB_ID"]
         self.home = Path(environment["SLURM_SUBMIT_DIR"])
         self.studies = Path(environment.get("TUNE_BN_STUDIES") or self.home / "studies")
-        self.restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
+        self.restarts = int(count) if (count := environment.get("SLURM_RESTART_COUNT", "")).isdecimal() else 0
         self.study = ""
         self.nodes = Nodes(self.events, environment)
         self.driver: subprocess.Popen[bytes] | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tune_bn.errors import SpecError
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 FOLDER = "search_spaces"
 
 

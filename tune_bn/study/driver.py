@@ -209,9 +209,6 @@ class Driver(Observer):
         """Why the study must stop now, in words; empty where it may go on."""
         state, budget = self.state, self._budget
         if self._folder.stop_file.exists():
-            # Where it cannot be removed, who starts the study the next time tries again.
-            with suppress(OSError):
-                self._folder.stop_file.unlink(missing_ok=True)
             return "tune_bn stop asked for it"
         if budget.total_hours is not None and state.seconds >= 3600 * budget.total_hours:
             return f"budget.total_hours = {budget.total_hours:g} is used up"
@@ -234,8 +231,14 @@ class Driver(Observer):
 
     def _write(self) -> None:
         # A full disk is for the records to report: this file is worth no error.
+        state = self.state
         with suppress(OSError):
-            write_json(self._folder.driver_file, asdict(self.state))
+            write_json(self._folder.driver_file, asdict(state))
+        if state.reason:
+            # Only now, since a driver may be killed between the two. Where it cannot be removed, who starts the study
+            # the next time tries again.
+            with suppress(OSError):
+                self._folder.stop_file.unlink(missing_ok=True)
 
     # What the study tells.
 

@@ -30,7 +30,7 @@ def made(environment: dict[str, str], *fallbacks: Path) -> tuple[RayFolder, list
 def check(folder: RayFolder, base: Path) -> None:
     assert folder.path.parent == base
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
-    socket = folder.path / "session_2026-11-29_08-04-16_123456_4194304/sockets/plasma_store"
+    socket = folder.ray / "session_2026-11-29_08-04-16_123456_4194304/sockets/plasma_store"
     assert len(os.fsencode(socket)) <= LONGEST_SOCKET
     (folder.path / "session").mkdir()
     folder.remove()
@@ -48,7 +48,7 @@ def test_a_folder_of_the_environment_is_taken_where_it_will_do(short: Path) -> N
 
 
 def test_of_a_longer_one_a_short_name_below_it(short: Path) -> None:
-    base = short / ("x" * (35 - len(str(short)) - 1))
+    base = short / ("x" * (31 - len(str(short)) - 1))
     base.mkdir()
     folder, told = made({"TMPDIR": str(base)}, Path("/nowhere"))
     assert len(folder.path.name) == 5
@@ -94,7 +94,7 @@ def test_what_the_user_named_for_ray_is_used_or_refused(short: Path) -> None:
     with pytest.raises(RunnerError) as caught:
         made({"RAY_TMPDIR": str(short / ("x" * 90))}, short)
     assert str(caught.value).startswith(f"RAY_TMPDIR: Ray's files would go to {short}/xxx")
-    assert "accepted: a folder that can be written to, with at least 64 MiB and a path of at most 35 bytes" in str(
+    assert "accepted: a folder that can be written to, with at least 64 MiB and a path of at most 33 bytes" in str(
         caught.value
     )
     folder, _ = made({"RAY_TMPDIR": str(short / "new")})

@@ -19,8 +19,9 @@ LEAST_ROOM = 64 << 20
 """Bytes that a Ray of this machine needs for its logs and sockets."""
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Bytes that a socket's path may have."""
-_BELOW = len("/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
-"""Bytes that Ray adds to its folder for the longest of its sockets; the number is the largest process id."""
+_RAY = "r"
+_BELOW = len(f"/{_RAY}/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
+"""Bytes that a socket's path may have below the folder; the number is the largest process id."""
 _NAMES = ("tune_bn-ray-", "r")
 _TUNE = "tune_bn-tune-"
 _LOCK = "tune_bn.lock"
@@ -87,6 +88,13 @@ class RayFolder(OwnFolder):
     ) -> None:
         made = _made(environment, fallbacks, tell) if place is None else _made_at(place)
         super().__init__(made, [f"{name}{'[0-9a-f]' * 4}" for name in _NAMES])
+        # Ray opens its folder to all, so it is one within ours, which lets nobody in.
+        self.ray.mkdir(exist_ok=True)
+
+    @property
+    def ray(self) -> Path:
+        """What Ray is to take for its folder."""
+        return self.path / _RAY
 
 
 def _made(environment: Mapping[str, str], fallbacks: tuple[str, ...], tell: Callable[[str], None]) -> Path:

@@ -115,7 +115,7 @@ def connect(options: RayOptions) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
         _ensure_token()
         _folders.append(RayFolder(tell=options.tell))
-        arguments["_temp_dir"] = str(_folders[-1].path)
+        arguments["_temp_dir"] = str(_folders[-1].ray)
         atexit.register(_disconnect)
         stay_on_loopback()
     else:
