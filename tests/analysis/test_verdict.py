@@ -82,7 +82,7 @@ def test_a_verdict_has_the_promised_keys(study):
         *("schema_version", "study", "verdict", "reason", "problems", "metric", "test", "alpha", "correction", "n"),
         *("seeds", "plan_sha256", "space_sha256", "baseline", "candidates", "diverged", "retried", "selection"),
         *("stopping", "design", "baselines", "headline", "worse", "ci_confidence", "remarks"),
-        *("kind", "margin", "holds", "covers", "other_outcomes"),
+        *("kind", "margin", "holds", "covers", "other_outcomes", "seal"),
     }
     assert set(verdict["baseline"]) == ARM_KEYS
     assert set(verdict["candidates"][0]) == ARM_KEYS | RESULT_KEYS | {"against", "looks"}

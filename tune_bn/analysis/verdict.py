@@ -36,6 +36,7 @@ from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import write_json
 from tune_bn.records.log import VERDICT_SCHEMA_VERSION, RecordLog
 from tune_bn.records.record import BASELINE, Record
+from tune_bn.records.seal import seal_words
 
 SUPPORTED, NOT_SUPPORTED, INVALID = "supported", "not_supported", "invalid"
 VERDICT_FILE = "verdict.json"
@@ -193,6 +194,7 @@ def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], 
     verdict["remarks"] += remarks
     for arm in verdict["candidates"]:
         arm["over_images"] = intervals.get(arm["arm"])
+    verdict["seal"] = seal_words(folder, folder / PLAN_FILE)
     verdict["covers"] = covers(plan, records, with_images=len(intervals) == len(verdict["candidates"]))
 
 
@@ -269,6 +271,7 @@ def _verdict(
         "selection": SELECTION_NOTE,
         "covers": None,
         "other_outcomes": {},
+        "seal": None,
     }
     if problems:
         more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""

@@ -180,6 +180,8 @@ def about(verdict: dict[str, Any]) -> Iterator[str]:
     for arm in verdict["candidates"]:
         if arm.get("over_images"):
             yield f"images:  {arm['arm']}: {images_words(arm['over_images'])}"
+    if verdict.get("seal"):
+        yield f"seal:    {verdict['seal']}"
     if verdict.get("covers"):
         yield f"about:   {verdict['covers']}"
 

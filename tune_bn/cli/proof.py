@@ -63,6 +63,54 @@ def bundle(
 
 
 @app.command()
+def seal(
+    study: StudyArgument,
+    output: OutputOption = STUDIES,
+    reply: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The authority's reply, to be checked and kept with the study.")
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--ca", metavar="PEM", help="The authority's certificates, beside --reply.")
+    ] = None,
+) -> None:
+    """Make it public since when the plan has existed, by your own means. Nothing is sent.
+
+    Prints the plan's hash as a text to post and as a signed git tag, and writes
+    seal.tsq, a request for a time stamp (RFC 3161) that you send. --reply with --ca
+    checks what came back by `openssl ts` and keeps it; verify and the bundle show it.
+    """
+    from tune_bn.analysis.plan import plan_problem, read_plan
+    from tune_bn.records.files import writing
+    from tune_bn.records.seal import REPLY, REQUEST, request_of, seal_words, take_reply
+
+    folder = existing_study(study, output)
+    plan = read_plan(folder.plan_file)
+    problem = plan_problem(plan)
+    if problem is not None:
+        raise StudyError(f"{folder.plan_file}: {problem}; accepted: the plan as it was locked")
+    if (reply is None) != (authority is None):
+        raise StudyError("--reply: got one of --reply and --ca; accepted: both, or neither")
+    if reply is not None and authority is not None:
+        for option, path in (("--reply", reply), ("--ca", authority)):
+            if not path.is_file():
+                raise StudyError(f"{option}: got {path}, which is no file; accepted: a file")
+        when = take_reply(folder.path, folder.plan_file, reply, authority)
+        say(f"sealed:  {when:%Y-%m-%d %H:%M:%S} UTC, kept as {shown(folder.path / REPLY)}")
+        return
+    sha256, request = plan["plan_sha256"], folder.path / REQUEST
+    with writing(request):
+        request.write_bytes(request_of(folder.plan_file.read_bytes()))
+    say(f"plan:    {sha256}")
+    say(f"post:    The plan of {folder.name} has plan_sha256 {sha256}; locked {plan['created_at']}.")
+    say(f"tag:     git tag -s plan-{folder.name} -m 'plan_sha256 {sha256}'")
+    say(f"stamp:   curl -H 'Content-Type: application/timestamp-query' --data-binary @{shown(request)} URL > reply.tsr")
+    say(f"keep:    tune_bn seal {study} --reply reply.tsr --ca CA.pem")
+    known = seal_words(folder.path, folder.plan_file)
+    if known is not None:
+        say(f"seal:    {known}")
+
+
+@app.command()
 def gate(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, its folder, or a bundle.zip.")],
     require: Annotated[str, typer.Option("--require", metavar="WHAT", help="supported.")] = SUPPORTED,

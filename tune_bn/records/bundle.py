@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 
 from tune_bn.errors import StudyError
 from tune_bn.records.per_image import FOLDER
+from tune_bn.records.seal import REPLY
 
 MANIFEST = "MANIFEST.json"
 SCHEMA_VERSION = 1
@@ -31,7 +32,7 @@ NEEDED = ("plan.json", "records.jsonl", "space.yaml", "verdict.json")
 """Without these there is nothing to verify."""
 ALSO = (
     *("curves.jsonl", "data.json", "early_order.json", "report.md", "report.html"),
-    "optuna.journal",
+    *("optuna.journal", REPLY),
 )
 FOLDERS = (FOLDER, "diagnostics", "plots")
 LARGEST = 2**30
