@@ -14,6 +14,7 @@ from tune_bn.records.seal import REPLY, request_of, seal_words, stamped, take_re
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
+SUBJECT = ("-subj", "/CN=other")
 CONFIG = """
 [tsa]
 default_tsa = own

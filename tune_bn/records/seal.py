@@ -1,7 +1,8 @@
 """``seal.tsr`` beside a plan: a time stamp of RFC 3161 that shows since when the plan has existed.
 
-Nothing is sent anywhere. A request for a time stamp holds the SHA-256 of ``plan.json`` and nothing else of the study. Whoever runs the study sends
-it to an authority of their choice and gives the reply back; ``openssl ts`` checks the authority's signature.
+Nothing is sent anywhere. A request for a time stamp holds the SHA-256 of ``plan.json`` and nothing else of the study.
+Whoever runs the study sends it to an authority of their choice and gives the reply back; ``openssl ts`` checks the
+authority's signature.
 """
 
 from __future__ import annotations
