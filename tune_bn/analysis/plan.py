@@ -119,6 +119,7 @@ def structure_problem(plan: object) -> str | None:
     checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
     # A plan that claims a gain of whatever size says no more than it always did.
+    checks |= {"earlier_claims": _OBJECTS} if "earlier_claims" in plan else {}
     checks |= {"holds": _one(ALL)} if "holds" in plan else {}
     checks |= _KIND if {"kind", "margin"} & set(plan) else {}
     return (
@@ -164,6 +165,10 @@ def _claim_problem(plan: Mapping[str, Any]) -> str | None:
         return "kind: got 'superior' with margin 0; accepted: neither key, where any gain is claimed"
     if claim.ceiling is not None and plan["stopping"] != FIXED:
         return f"stopping: got {plan['stopping']!r} with kind {claim.kind!r}; accepted: {FIXED!r}, since {NO_LOOKS}"
+    for place, earlier in enumerate(plan.get("earlier_claims", ())):
+        problem = _object_problem(earlier, {"study": _TEXT, "plan_sha256": _TEXT})
+        if problem is not None:
+            return f"earlier_claims[{place}].{problem}"
     if plan.get("holds") == ALL:
         paired_off = len(baselines_of(plan)) == len(plan["candidates"]) > 1
         if plan["correction"] != NONE or not paired_off or plan["stopping"] != FIXED:

@@ -34,6 +34,7 @@ from tune_bn.analysis.validity import Evidence, gather
 from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import write_json
+from tune_bn.records.ledger import ledger_words
 from tune_bn.records.log import VERDICT_SCHEMA_VERSION, RecordLog
 from tune_bn.records.record import BASELINE, Record
 from tune_bn.records.seal import seal_words
@@ -104,6 +105,8 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     if not problems:
         verdict["covers"] = covers(plan, records, with_images=False)
         verdict["remarks"] += tail_remarks(plan, records)
+        known = ledger_words(plan.get("earlier_claims", ()), plan["alpha"])
+        verdict["remarks"] += [] if known is None else [known]
         verdict["other_outcomes"] = other_outcomes(plan, records)
     return verdict
 

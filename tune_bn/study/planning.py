@@ -11,6 +11,7 @@ from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
 from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.records.files import write_json, writing
+from tune_bn.records.ledger import earlier_claims, enter_claim
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import device_kind, require_same_code
@@ -42,6 +43,7 @@ def locked_plan(
         raise StudyError(f"{folder.plan_file}: missing, with confirmation runs made under it; accepted: that plan")
     claim, seeds, rule = space.claim, space.seeds, space.design
     baselines, candidates = _in_settings(space, *(_stated_arms(space) if claim.arms else _selected_arms(selection)))
+    earlier = earlier_claims(folder.path.parent, info.data)
     plan = seal(
         {
             "schema_version": SCHEMA_VERSION,
@@ -68,11 +70,13 @@ def locked_plan(
             "versions": dict(info.versions),
             "data": dict(info.data),
             "device_kind": device_kind(space),
+            **({"earlier_claims": earlier} if earlier else {}),
         }
     )
     with writing(folder.plan_file):
         write_json(folder.plan_file, plan)
         folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
+    enter_claim(folder.path.parent, plan)
     return plan
 
 
