@@ -1,8 +1,8 @@
 """``ledger.jsonl`` beside the studies: which of them have locked a claim on which test data. Lines are only appended.
 
 One study that is wrong 5 % of the time is a fair bet; twenty on the same test images hold a false gain more often than
-not. Each plan is entered when it is locked, before its first confirmation run, and takes with it which came before. A line
-that cannot be read is passed over: the ledger reminds, and proves nothing against those who delete it.
+not. Each plan is entered when it is locked, before its first confirmation run, and takes with it which came before. A
+line that cannot be read is passed over: the ledger reminds, and proves nothing against those who delete it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tune_bn.records.files import canonical_json, not_linked, read_bytes, sha256
 LEDGER_FILE = "ledger.jsonl"
 
 
-def test_key(data: Mapping[str, Any]) -> str | None:
+def key_of(data: Mapping[str, Any]) -> str | None:
     """What tells test data apart: the hash of its identity; None where it is not known."""
     test = data.get("test")
     return sha256_of(test) if isinstance(test, Mapping) and test else None
@@ -27,7 +27,7 @@ def test_key(data: Mapping[str, Any]) -> str | None:
 
 def earlier_claims(studies: Path, data: Mapping[str, Any]) -> list[dict[str, str]]:
     """The claims that were locked on this test data by the studies of a folder: study and hash of the plan."""
-    key = test_key(data)
+    key = key_of(data)
     try:
         lines = read_bytes(studies / LEDGER_FILE).split(b"\n")
     except OSError:
@@ -50,7 +50,7 @@ def enter_claim(studies: Path, plan: Mapping[str, Any]) -> None:
     Raises:
         StudyError: the ledger cannot be written.
     """
-    key = test_key(plan.get("data") or {})
+    key = key_of(plan.get("data") or {})
     if key is None:
         return
     entry = {name: plan[name] for name in ("study", "plan_sha256", "created_at", "alpha", "seeds")} | {"test": key}
@@ -79,9 +79,9 @@ def ledger_words(earlier: Sequence[Mapping[str, Any]], alpha: float) -> str | No
         return None
     n = len(earlier) + 1
     names = ", ".join(str(one["study"]) for one in earlier[:5]) + (", …" if len(earlier) > 5 else "")
+    levels = [f"{spent_level(alpha, k):.2g}" for k in (n, n + 1)]
     return (
-        f"this is claim {n} on the same test images in this folder (before it: {names}); each at its own level, so that "
-        f"with {n} at α = {alpha:g} the chance of a false gain somewhere is up to {min(1.0, n * alpha):.2g}; to hold "
-        f"{alpha:g} over all of them, claim {n + 1} would have claim.alpha={spent_level(alpha, n + 1):.2g} (and this one "
-        f"had {spent_level(alpha, n):.2g})"
+        f"this is claim {n} on the same test images in this folder (before it: {names}); {n} claims at α = {alpha:g} each "
+        f"hold a false gain with a chance of up to {min(1.0, n * alpha):.2g}; to hold {alpha:g} over all claims, number "
+        f"{n + 1} would have claim.alpha={levels[1]} (this one: {levels[0]})"
     )
