@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tune_bn.analysis.wording import config_words, detectable_words
+from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words
 from tune_bn.data.cache import Progress
 from tune_bn.data.dataset import DataSummary
 from tune_bn.errors import DataError
@@ -63,7 +63,11 @@ def _candidates(space: Space) -> int:
 def power_words(space: Space) -> str:
     """What the confirmation of the space can find."""
     candidates = len(space.settings) * _candidates(space)
-    return detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    words = detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    claim = space.claim.stated
+    if claim.is_plain:
+        return words
+    return f"{words}; the claim is {claim_words(claim)}, so that this counts from {number_words(claim.null)} points on"
 
 
 def run_seconds(space: Space, data: DataSummary) -> float:
