@@ -16,7 +16,17 @@ from tune_bn.records.files import canonical_json, sha256_of
 ARM_KEYS = {"arm", "trial", "config", "scores", "mean", "std"}
 RESULT_KEYS = {
     *("n", "effect", "std_difference", "t", "ci_low", "ci", "p_value", "p_adjusted", "d_z", "correlation"),
-    *("minimum_detectable_effect", "sensitivity", "shrinkage", "decision", "supported", "worse"),
+    *(
+        "minimum_detectable_effect",
+        "sensitivity",
+        "effect_adjusted",
+        "over_images",
+        "outcome",
+        "shrinkage",
+        "decision",
+        "supported",
+        "worse",
+    ),
     *("p_two_sided", "p_worse", "p_worse_adjusted", "ci_adjusted", "adjusted_levels"),
 }
 

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from tune_bn.analysis.about import covers, tail_remarks
+from tune_bn.analysis.characteristics import median_unbiased
 from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
 from tune_bn.analysis.images import other_outcomes, over_images
 from tune_bn.analysis.monitoring import Standing
-from tune_bn.analysis.paired import PairsError, paired_t_test
+from tune_bn.analysis.paired import PairedResult, PairsError, paired_t_test
 from tune_bn.analysis.plan import (
     ALL,
     PLAN_FILE,
     arms_of,
     baselines_of,
+    design_of,
     opponent,
     plan_problem,
     read_plan,
@@ -28,7 +30,7 @@ from tune_bn.analysis.plan import (
 from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import repeated_comparison
+from tune_bn.analysis.sequential import Decision, Outcome, repeated_comparison
 from tune_bn.analysis.shrinkage import shrinkage
 from tune_bn.analysis.validity import Evidence, gather
 from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
@@ -141,15 +143,25 @@ def _compare(
         "sensitivity": sensitivity_analysis(
             candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline), claim=claim
         ),
+        "effect_adjusted": None,
         "decision": None,
         "looks": [],
     }
     if outcome is None:
         return comparison(result, claim, candidate - baseline), found
+    found["effect_adjusted"] = _after_looks(plan, result, outcome, claim)
     return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | {
         "decision": str(outcome.last.decision),
         "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
     }
+
+
+def _after_looks(plan: Mapping[str, Any], result: PairedResult, outcome: Outcome, claim: Claim) -> float | None:
+    """The median-unbiased gain of a candidate that ended with its gain shown, where it is the only one; else None."""
+    rule, last = design_of(plan), outcome.last
+    if rule is None or last.t is None or last.decision is not Decision.EFFICACY or len(plan["candidates"]) > 1:
+        return None
+    return claim.null + median_unbiased(rule, last.n, last.t) * result.std
 
 
 def _detectable(plan: Mapping[str, Any], std: float, claim: Claim) -> float | None:
@@ -225,7 +237,7 @@ def _without_folder(error: RecordError, folder: Path) -> str:
 
 _UNKNOWN: Mapping[str, Any] = {
     **dict.fromkeys(("n", "effect", "std_difference", "t", "d_z", "correlation")),
-    **dict.fromkeys(("minimum_detectable_effect", "sensitivity", "decision")),
+    **dict.fromkeys(("minimum_detectable_effect", "sensitivity", "decision", "effect_adjusted")),
     "looks": [],
     **dict.fromkeys(FIELDS),
     "supported": False,

@@ -242,6 +242,8 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, step)
     if verdict.get("holds") == "all":
         return _together_sentence(verdict)
+    if best.get("effect_adjusted") is not None:
+        p_value += f", adjusted for the looks {signed_words(best['effect_adjusted'])} pp (median-unbiased)"
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
