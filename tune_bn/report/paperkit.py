@@ -237,7 +237,7 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
     """Questions of the NeurIPS checklist on experiments, answered from the records."""
     done = [record for record in records if record.status != FAILED]
     hours = {stage: sum(r.duration_seconds for r in records if r.stage == stage) / 3600 for stage in STAGES}
-    devices = sorted({record.device for record in done})
+    devices = sorted({str(record.environment.get("device_model") or record.device) for record in done})
     retried = len(verdict["retried"])
     spread = ", ".join(f"{arm['arm']} {arm['std']:.2f}" for arm in [*verdict["baselines"], *verdict["candidates"]])
     versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan["versions"].items()))
@@ -254,7 +254,7 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
             "Compute resources",
             f"{', '.join(devices) or 'not known'}; runs: {runs['search']} search, {runs['select']} selection, "
             f"{runs['confirm']} confirmation; hours of training: "
-            + ", ".join(f"{hours[stage]:.2f} {stage}" for stage in STAGES)
+            + ", ".join(f"{number_words(hours[stage])} {stage}" for stage in STAGES)
             + f"; mean run {fmean([r.duration_seconds for r in done]) if done else 0:.1f} s. Failed runs are counted.",
         ),
         (
