@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tune_bn.analysis.wording import config_words, detectable_words
+from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words, with_unit
 from tune_bn.cli.cost import Cost, cost_of_a_run
 from tune_bn.data.cache import Progress
 from tune_bn.data.dataset import DataSummary
@@ -15,6 +15,7 @@ from tune_bn.data.registry import SOURCES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
 from tune_bn.records.record import BASELINE, CANDIDATE
+from tune_bn.records.score import accuracy
 from tune_bn.space.distributions import CASES
 from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
 from tune_bn.space.space import Space
@@ -61,7 +62,12 @@ def _candidates(space: Space) -> int:
 def power_words(space: Space) -> str:
     """What the confirmation of the space can find."""
     candidates = len(space.settings) * _candidates(space)
-    return detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    words = detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    claim = space.claim.stated
+    if claim.is_plain:
+        return words
+    start = with_unit(number_words(claim.null), accuracy(space.claim.metric).difference_unit_words)
+    return f"{words}; the claim is {claim_words(claim)}, so that this counts from {start} on"
 
 
 def check_surroundings(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tune_bn.analysis.family import check_correction
 from tune_bn.errors import ConfigError
 from tune_bn.protocols.distributions import Cases
 from tune_bn.records.files import canonical_json
@@ -87,6 +88,18 @@ def _check_settings(space: Space) -> None:
 
 
 def _check_stopping(space: Space) -> None:
+    claim = space.claim
+    if claim.holds == "all":
+        candidates = len(claim.arms) or claim.candidates
+        if len(claim.across) < 2 or candidates > 1 or claim.stopping != "fixed" or claim.correction != "holm":
+            accepted = "any; all goes with two or more settings in claim.across, one candidate and stopping: fixed"
+            raise ConfigError("claim.holds", claim.holds, accepted)
+    try:
+        check_correction(
+            claim.correction, claim.stated, seeds=len(space.seeds.confirm), fixed=claim.stopping == "fixed"
+        )
+    except ConfigError as error:
+        raise ConfigError(f"claim.{error.key}", error.value, error.accepted) from None
     try:
         rule = space.design
     except ConfigError as error:
