@@ -42,6 +42,33 @@ def stamp(started: float) -> dict[str, Any]:
     }
 
 
+def simulate(
+    name: str,
+    doc: str | None,
+    *,
+    studies: int,
+    measure: Callable[[int], list[dict[str, Any]]],
+    title: Callable[[list[dict[str, Any]], int], str],
+    summary: Callable[[list[dict[str, Any]]], str],
+) -> None:
+    """The whole of a benchmark that simulates ``--studies`` studies a row, and writes ``NAME.csv``.
+
+    Args:
+        name: of the result.
+        doc: of its module.
+        studies: where the command line says nothing.
+        measure: gives the rows, from the number of studies.
+        title: of the table, from the rows and that number.
+        summary: the table, as Markdown.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=studies)
+    given = parser.parse_args()
+    started = time.monotonic()
+    rows = measure(given.studies)
+    save(name, rows, stamp(started), {title(rows, given.studies): summary(rows)})
+
+
 def speed_parser(doc: str | None, rounds: int | None = 5) -> argparse.ArgumentParser:
     """The options that every benchmark of speed has: ``--results``, and ``--rounds`` where contenders take turns."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

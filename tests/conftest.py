@@ -27,8 +27,8 @@ from tune_bn.records.files import write_json, write_text
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import Record
 
-# The same examples in every run, so that a failure can be seen again, and no limit to their time, which a busy machine exceeds;
-# HYPOTHESIS_PROFILE=explore draws new ones.
+# The same examples in every run, so that a failure can be seen again, and no limit to their time, which a busy machine
+# exceeds; HYPOTHESIS_PROFILE=explore draws new ones.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", derandomize=False, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))

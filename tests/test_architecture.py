@@ -68,6 +68,7 @@ def test_the_public_functions_come_with_their_first_use(tmp_path: Path) -> None:
 
 
 def test_the_public_names() -> None:
+    from tune_bn.front import scores, search, study, verdict
     from tune_bn.method import batchnorm, convert, groups, iebn, rates, rbn
 
     assert tune_bn.scale_batchnorm is batchnorm.scale_batchnorm
@@ -77,6 +78,13 @@ def test_the_public_names() -> None:
     layers = {"InstanceEnhancementBatchNorm2d": iebn, "RepresentativeBatchNorm2d": rbn}
     assert all(getattr(tune_bn, name) is getattr(home, name) for name, home in layers.items())
     functions = {"check_rates", "convert", "keep_rates", "parameter_groups", "scale_batchnorm"}
+    assert (tune_bn.open_study, tune_bn.Study) == (study.open_study, study.Study)
+    assert (tune_bn.search, tune_bn.verify_scores, tune_bn.Verdict) == (
+        search.search,
+        scores.verify_scores,
+        verdict.Verdict,
+    )
+    functions |= {"Study", "Verdict", "open_study", "search", "verify_scores"}
     assert {"__version__", *functions, *layers} == set(tune_bn.__all__) <= set(dir(tune_bn))
     with pytest.raises(AttributeError, match="no attribute 'scale_batchnorms'"):
         _ = tune_bn.scale_batchnorms  # type: ignore[attr-defined]

@@ -47,7 +47,8 @@ from tune_bn.records.log import RecordLog
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.training.config import RunConfig
 from tune_bn.training.device_data import DeviceData
-from tune_bn.training.loop import FINAL_TEST_ACCURACY, TEST_ACCURACY, TrainingRun
+from tune_bn.training.loop import TrainingRun
+from tune_bn.training.points import FINAL_TEST_ACCURACY, TEST_ACCURACY
 from tune_bn.training.versions import library_versions
 
 CIFAR = "cifar-10-batches-py"
@@ -121,7 +122,7 @@ class Worker:
         result = run.result()
         final = run.chance if run.diverged else run.evaluate(self.data.test)[1]
         curve = {
-            key: [_rounded(getattr(point, key)) for point in result.curve]
+            key: [_rounded(point[key]) for point in result.curve]
             for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         }
         seen = result.epochs * len(self.data.train)

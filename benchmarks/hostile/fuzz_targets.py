@@ -22,7 +22,7 @@ from tune_bn.analysis.verdict import verify_study
 from tune_bn.cli.status import describe_study
 from tune_bn.cli.validate import planned
 from tune_bn.errors import TuneBNError
-from tune_bn.records.curves import CurveLog, EpochPoint
+from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import canonical_json, sha256_of, write_json
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import Record
@@ -31,6 +31,7 @@ from tune_bn.space.file import dump_yaml, parse_yaml
 from tune_bn.space.loading import load_space, parse_space
 from tune_bn.space.locate import find_space
 from tune_bn.study.folder import StudyFolder
+from tune_bn.training.points import epoch_point
 
 T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[T]], T]
@@ -146,7 +147,7 @@ def targets(folder: Path, study: Path) -> list[Target]:
     records = RecordLog(study / "records.jsonl").read()
     plan = read_plan(study / "plan.json")
     verdict = json.loads((study / "verdict.json").read_text(encoding="utf-8"))
-    curve = {"run": records[0].key, "curve": [asdict(EpochPoint(1, 0.5, 80.0, 0.5, 80.0, 0.1))]}
+    curve = {"run": records[0].key, "curve": [{"step": 1, **epoch_point(1, 0.5, 80.0, 0.5, 80.0, 0.1).metrics}]}
     table = "arm,seed,score\n" + "".join(f"{arm},{seed},{90 + seed + len(arm)}\n" for arm in "abb" for seed in range(4))
     parts = {
         name: (study / name).read_bytes()
@@ -247,7 +248,7 @@ def _read_study(place: Path) -> None:
 def _read_curves(path: Path) -> None:
     log = CurveLog(path)
     log.read()
-    log.append("confirm-baseline-s1", [EpochPoint(1, float("nan"), 80.0, 0.5, 80.0, 0.1)])
+    log.append("confirm-baseline-s1", [epoch_point(1, float("nan"), 80.0, 0.5, 80.0, 0.1)])
     if "confirm-baseline-s1" not in log.read():
         raise AssertionError("the curve that was appended is not read")
 
@@ -309,7 +310,7 @@ def make_study(folder: Path) -> Path:
     log = RecordLog(folder / "records.jsonl")
     for record in records_of(folder.name, space, plan):
         written = log.append(record)
-        points = [EpochPoint(epoch, 2.0 / epoch, 80.0, 2.0 / epoch, 80.0 + epoch / 10, 0.1) for epoch in range(1, 4)]
+        points = [epoch_point(epoch, 2.0 / epoch, 80.0, 2.0 / epoch, 80.0 + epoch / 10, 0.1) for epoch in range(1, 4)]
         CurveLog(folder / "curves.jsonl").append(written.key, points)
     write_json(folder / "plan.json", plan)
     write_json(folder / "verdict.json", verify_study(folder))

@@ -12,10 +12,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.cluster_utils import Cluster
+from ray.exceptions import RayError
 
 from benchmarks.load.many_users_plan import DRAIN_NODE, KILL_NODE, KILL_WORKER, ClusterEvent
+from tune_bn.runners.ray.compat import GcsClient
 
 NODES, LEAST_NODES = 8, 4
 STORE_BYTES = 80 << 20
@@ -83,7 +84,7 @@ class Lab:
             try:
                 GcsClient(address=self.address).drain_node(node.node_id, PREEMPTION, "the spot price rose", deadline)
             # One that has not joined yet is none to drain.
-            except Exception:
+            except RayError:
                 return False
             self.leaving.add(node.node_id)
 

@@ -16,12 +16,14 @@ from benchmarks.load.many_users_plan import LONG_SHAPE, Left, StudyPlan, faults_
 from benchmarks.load.mlflow_load import missing
 from tune_bn.data.dataset import load_dataset
 from tune_bn.protocols.observer import Observer
-from tune_bn.protocols.runner import EpochPoint
+from tune_bn.protocols.runner import Point
 from tune_bn.records.record import Record
 from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.training.versions import commit
 from tune_bn.wiring import sampler_of
 
 
@@ -35,7 +37,7 @@ class Nobody(Observer):
     def task_killed(self, task: Any) -> None: ...
     def early_order_seen(self, line: str) -> None: ...
     def plan_locked(self, plan: Any) -> None: ...
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None: ...
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None: ...
     def artifacts_changed(self, paths: Sequence[Path]) -> None: ...
     def study_finished(self, status: str, summary: Any) -> None: ...
 
@@ -57,10 +59,11 @@ def undisturbed(plan: StudyPlan, seeds: int | None = None) -> list[Record]:
         study = Study(
             folder,
             space,
-            runner=LocalRunner(dataset),
+            runner=LocalRunner(BuiltinTrainer(dataset)),
             make_sampler=lambda arm, outcomes: sampler_of(space, folder, arm, outcomes),
             observer=Nobody(),
-            num_classes=dataset.num_classes,
+            trainer=BuiltinTrainer(dataset, archs=space.archs),
+            commit=commit(),
         )
         study.run()
         return list(folder.records.read())

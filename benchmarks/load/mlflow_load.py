@@ -30,13 +30,14 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.store import RUN_STATUS
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Task
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.identity import identity_of
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import COMPLETED, SEARCH, Record
 from tune_bn.service.head import ADMINISTRATOR, Head, uri_of
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.points import epoch_point
 
 SPACE, SHA256 = "load", "5" * 64
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
@@ -62,7 +63,7 @@ def missing(uri: str, folder: Path) -> list[str]:
         record, run = records[key], shown[key]
         if run.info.status != RUN_STATUS[record.status] or run.data.tags.get("record_sha256") != record.sha256:
             wrong.append(f"{key}: {run.info.status}, recorded as {record.status}")
-        expected = [point.epoch for point in curves.get(key, ())]
+        expected = [point.step for point in curves.get(key, ())]
         for metric in METRICS:
             steps = sorted(point.step for point in client.get_metric_history(run.info.run_id, metric))
             if steps != expected:
@@ -99,7 +100,7 @@ def follow_studies(given: tuple[str, Path, range, int]) -> list[str]:
         observers[number] = MlflowObserver(uri, artifact_root=None, warn=warnings.append)
         observers[number].study_started(StudyInfo(path.name, SPACE, path, SHA256, COMMIT, VERSIONS), [])
         observers[number].task_started(_task(number, epochs))
-    points = [EpochPoint(n, 2.3 / n, 100 - 90 / n, 2.4 / n, 97 - 80 / n, 0.1 / n) for n in range(1, epochs + 1)]
+    points = [epoch_point(n, 2.3 / n, 100 - 90 / n, 2.4 / n, 97 - 80 / n, 0.1 / n) for n in range(1, epochs + 1)]
     for point in points:
         time.sleep(EPOCH_SECONDS)
         for number, observer in observers.items():

@@ -23,13 +23,14 @@ from unittest.mock import patch
 from benchmarks.load.made_up import plan_of, records_of
 from benchmarks.measure import hardware, hardware_words
 from benchmarks.results import RESULTS, in_processes, markdown, save, stamp
-from tune_bn.records.curves import CurveLog, EpochPoint
+from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import write_json
 from tune_bn.records.log import RecordLog
 from tune_bn.space.file import dump_yaml
 from tune_bn.space.loading import load_space
 from tune_bn.space.locate import find_space
 from tune_bn.space.space import Space
+from tune_bn.training.points import epoch_point
 
 OTHER_RUNS = 33
 """Runs of a made-up study beside its search: 3 of the selection, 2 × 15 of the confirmation."""
@@ -51,7 +52,9 @@ def _write(folder: Path, space: Space, trials: int) -> int:
     written = 0
     for record in records_of(folder.name, space, plan, trials=trials):
         best = record.scores["val_accuracy"]
-        points = [EpochPoint(n, 2.3 / n, 100 - 90 / n, 2.4 / n, best - 80 / n, 0.1 / n) for n in _epochs(record.epochs)]
+        points = [
+            epoch_point(n, 2.3 / n, 100 - 90 / n, 2.4 / n, best - 80 / n, 0.1 / n) for n in _epochs(record.epochs)
+        ]
         curves.append(record.key, points)
         log.append(record)
         written += 1

@@ -25,7 +25,8 @@ from tune_bn.data.dataset import load_dataset
 from tune_bn.method.config import ModelConfig
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
-from tune_bn.training.loop import TEST_ACCURACY, train
+from tune_bn.training.loop import train
+from tune_bn.training.points import TEST_ACCURACY
 
 DATA = DataConfig(source="digits", train_size=300)
 ARMS = {"baseline": (1.0, 1.0), "ours": (0.1, 100.0)}

@@ -26,13 +26,15 @@ from benchmarks.results import markdown, save, speed_parser, stamp
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import ModelConfig
-from tune_bn.protocols.runner import EpochPoint, RunResult, Task
+from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.ray.trainable import REPORT, TASK, TaskTrainable
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import Report
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.points import epoch_point
 
 CONCURRENT = 2
 MEMORY_AFTER = (100, 1_000, 5_000, 10_000)
@@ -57,7 +59,7 @@ class Idle(TaskTrainable):
         """The next report, as large as a real one."""
         task: Task = self.config[TASK]
         self.epoch += 1
-        point = EpochPoint(self.epoch, 0.5, 80.0, 0.5, 80.0, 0.1)
+        point = epoch_point(self.epoch, 0.5, 80.0, 0.5, 80.0, 0.1)
         result = RunResult(
             seed=task.seeds[0],
             status=COMPLETED,
@@ -80,7 +82,7 @@ class IdleRunner(RayTuneRunner):
     """The runner with :class:`Idle` in place of training."""
 
     def __init__(self, dataset: Dataset, options: RayOptions, reports: int) -> None:
-        super().__init__(dataset, options)
+        super().__init__(BuiltinTrainer(dataset), options)
         self.reports = reports
 
     def _trainable(self, stopping: EarlyStopping) -> Any:
@@ -129,7 +131,7 @@ class Queue:
     def task_started(self, task: Task) -> None:
         """See :class:`tune_bn.protocols.runner.Listener`."""
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """See :class:`tune_bn.protocols.runner.Listener`."""
         self.reports += 1
 

@@ -21,6 +21,7 @@ from tune_bn.data.dataset import load_dataset
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Task
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 
 DATA = DataConfig(source="digits", train_size=300)
@@ -64,7 +65,7 @@ def main() -> None:
         for workers in order:
             runs = Runs(given.runs * workers, given.epochs)
             cpu = time.process_time()
-            RayTuneRunner(dataset, RayOptions(max_concurrent=workers)).run(runs, runs)
+            RayTuneRunner(BuiltinTrainer(dataset), RayOptions(max_concurrent=workers)).run(runs, runs)
             seconds = runs.ended[-1] - runs.ended[workers - 1]
             cpu = time.process_time() - cpu
             timings.append(Timing(number, words(workers), seconds, cpu, float(len(runs.ended) - workers)))

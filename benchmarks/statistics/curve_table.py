@@ -43,7 +43,8 @@ from tune_bn.records.files import canonical_json, write_json, write_text
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_input
-from tune_bn.training.loop import TEST_ACCURACY, TrainingRun
+from tune_bn.training.loop import TrainingRun
+from tune_bn.training.points import TEST_ACCURACY
 
 RUNS = Path("build/curve_table")
 GAMMAS = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -147,7 +148,7 @@ def train_run(table: Table, data: DeviceData, cell: Cell, seed: int) -> dict[str
     while not run.done:
         run.train_epoch()
     row: dict[str, Any] = {"seed": seed, **asdict(cell), "diverged": run.diverged, "best_epoch": run.best_epoch}
-    row |= {name: [round(getattr(point, name), 5) for point in run.curve] for name in CURVES}
+    row |= {name: [round(point[name], 5) for point in run.curve] for name in CURVES}
     weights = {"final": None} if run.diverged else {"final": None, "best": run.best_weights}
     for name, state in weights.items():
         if state is not None:

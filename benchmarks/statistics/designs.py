@@ -8,14 +8,12 @@ decisions of a confirmation, as a check. The gains are those that the fixed desi
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
 from typing import Any
 
 import numpy as np
 
-from benchmarks.results import markdown, save, stamp
+from benchmarks.results import markdown, simulate
 from benchmarks.statistics.vectorized import batches, sequential_decisions
 from tune_bn.analysis.characteristics import course
 from tune_bn.analysis.power import minimum_detectable_effect, t_test_power
@@ -78,20 +76,19 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return markdown(lines)
 
 
-def main() -> None:
-    """Run it all and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=200_000)
-    given = parser.parse_args()
-    started = time.monotonic()
+def rows(studies: int) -> list[dict[str, Any]]:
+    """One for each gain and design."""
     gains = [0.0, *(minimum_detectable_effect(1.0, PAIRS, power=power) for power in POWERS)]
-    rows = [measured(looks, d_z, given.studies) for d_z in gains for looks in LOOKS]
-    title = (
-        f"**Group-sequential designs over the gain** (exact; in brackets {given.studies:,} simulated studies each, ± "
+    return [measured(looks, d_z, studies) for d_z in gains for looks in LOOKS]
+
+
+def title(rows: list[dict[str, Any]], studies: int) -> str:
+    """Of the table."""
+    return (
+        f"**Group-sequential designs over the gain** (exact; in brackets {studies:,} simulated studies each, ± "
         "standard error; one-sided, α = 0.05, futility 0.05, one candidate)"
     )
-    save("designs", rows, stamp(started), {title: summary(rows)})
 
 
 if __name__ == "__main__":
-    main()
+    simulate("designs", __doc__, studies=200_000, measure=rows, title=title, summary=summary)

@@ -8,14 +8,12 @@ seeds. Both designs judge the same simulated pairs; the fixed power is also comp
 
 from __future__ import annotations
 
-import argparse
-import time
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from benchmarks.results import markdown, save, stamp
+from benchmarks.results import markdown, simulate
 from benchmarks.statistics.vectorized import batches, fixed_decisions, sequential_decisions
 from tune_bn.analysis.power import t_test_power
 from tune_bn.analysis.sequential import Design, design
@@ -88,20 +86,21 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return markdown(lines)
 
 
-def main() -> None:
-    """Run it all and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=100_000)
-    given = parser.parse_args()
-    started = time.monotonic()
-    cells = [cell for cell in paper.cells("table1a") if cell.method != paper.BASE]
-    rows = [cell_power(cell, rho, design(), given.studies, seed=1) for rho, cell in product(RHOS, cells)]
-    title = (
-        f"**Mean over the {len(cells)} cells of Table 1.a** ({given.studies:,} simulated studies for each; ± is the "
+CELLS = [cell for cell in paper.cells("table1a") if cell.method != paper.BASE]
+
+
+def rows(studies: int) -> list[dict[str, Any]]:
+    """One for each cell and correlation."""
+    return [cell_power(cell, rho, design(), studies, seed=1) for rho, cell in product(RHOS, CELLS)]
+
+
+def title(rows: list[dict[str, Any]], studies: int) -> str:
+    """Of the table."""
+    return (
+        f"**Mean over the {len(CELLS)} cells of Table 1.a** ({studies:,} simulated studies for each; ± is the "
         "Monte-Carlo standard error)"
     )
-    save("power", rows, stamp(started), {title: summary(rows)})
 
 
 if __name__ == "__main__":
-    main()
+    simulate("power", __doc__, studies=100_000, measure=rows, title=title, summary=summary)

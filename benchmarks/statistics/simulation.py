@@ -37,13 +37,16 @@ from typing import Any, Protocol
 
 from benchmarks.statistics.surrogates import Point, Surrogate, point_of
 from tune_bn.errors import RunnerError
-from tune_bn.protocols.runner import EpochPoint, Feed, History, Listener, Runner, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import Feed, History, Listener, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.sampler import Sampler
+from tune_bn.records.curves import Point as CurvePoint
 from tune_bn.records.record import COMPLETED, PRUNED, Record
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.testing.scripted import ScriptedTrainer
+from tune_bn.training.points import epoch_point
 from tune_bn.training.versions import library_versions
 from tune_bn.wiring import sampler_of
 
@@ -190,7 +193,7 @@ class SimulatedRunner:
         curves = {seed: self.world.curve(point, seed, epochs) for seed in task.seeds}
         return _Course(task, now, curves, {seed: list(accumulate(curve, max)) for seed, curve in curves.items()})
 
-    def _advance(self, course: _Course, epoch: int) -> dict[int, tuple[EpochPoint, ...]]:
+    def _advance(self, course: _Course, epoch: int) -> dict[int, tuple[CurvePoint, ...]]:
         before, course.epoch = course.epoch, epoch
         return {seed: _points(course, seed, before) for seed in course.task.seeds}
 
@@ -227,15 +230,15 @@ class SimulatedRunner:
         """See :meth:`tune_bn.protocols.runner.Runner.close`."""
 
 
-def _points(course: _Course, seed: int, after: int) -> tuple[EpochPoint, ...]:
+def _points(course: _Course, seed: int, after: int) -> tuple[CurvePoint, ...]:
     lr, curve = course.task.config.train.lr, course.curves[seed]
     return tuple(_point(epoch, curve[epoch - 1], lr) for epoch in range(after + 1, course.epoch + 1))
 
 
-def _point(epoch: int, accuracy: float, lr: float) -> EpochPoint:
+def _point(epoch: int, accuracy: float, lr: float) -> CurvePoint:
     # A loss is asked for and used by nothing here: that of a forecast that is right with this probability.
     loss = -math.log(max(accuracy, 1e-3) / 100.0)
-    return EpochPoint(epoch, loss, accuracy, loss, accuracy, lr)
+    return epoch_point(epoch, loss, accuracy, loss, accuracy, lr)
 
 
 def _next_report(course: _Course, milestones: Sequence[int]) -> int:
@@ -266,13 +269,13 @@ class Quiet:
     def task_started(self, task: Task) -> None:
         """See :class:`tune_bn.protocols.runner.Listener`."""
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[CurvePoint]]) -> None:
         """See :class:`tune_bn.protocols.runner.Listener`."""
 
     def task_killed(self, task: Task) -> None:
         """See :class:`tune_bn.protocols.runner.Listener`."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[CurvePoint]) -> None:
         """See :class:`tune_bn.protocols.observer.Observer`."""
         self.records.append(record)
 
@@ -309,7 +312,7 @@ def simulated_study(
         runner=runner or SimulatedRunner(world, workers),
         make_sampler=lambda arm, outcomes: taught(sampler_of(space, where, arm, outcomes)),
         observer=Quiet(),
-        num_classes=CLASSES,
+        trainer=ScriptedTrainer(),
     )
 
 

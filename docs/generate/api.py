@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -60,14 +61,32 @@ def _module(module: ModuleType) -> Iterator[str]:
         if callable(item) and not (inspect.isclass(item) and issubclass(item, Exception)):
             yield f"```python\n{name}{_signature(item)}\n```\n"
         yield from _docstring(item)
+        if inspect.isclass(item):
+            yield from _members(item)
+
+
+def _members(item: type) -> Iterator[str]:
+    """The public methods and attributes of a class that are described."""
+    for name, member in vars(item).items():
+        described = member.func if isinstance(member, cached_property) else member
+        if name.startswith("_") or isinstance(member, type) or not inspect.getdoc(described):
+            continue
+        if isinstance(member, property | cached_property) or inspect.isfunction(member):
+            yield f"#### {item.__name__}.{name}\n"
+            if inspect.isfunction(member):
+                yield f"```python\n{name}{_signature(member)}\n```\n"
+            yield from _docstring(described)
 
 
 def _signature(item: Any) -> str:
+    try:
+        signature = inspect.signature(item)
+    except ValueError:
+        return "(…)"  # That of a class of Python's own.
     # Annotations are kept as text, in quotes; those of a default stay.
-    text = _QUOTED.sub(r"\1\2", str(inspect.signature(item)))
+    text = _QUOTED.sub(r"\1\2", str(signature))
     if len(text) <= 100:
         return text
-    signature = inspect.signature(item)
     # One parameter to a line: the text is cut where the next one begins.
     names = "|".join(re.escape(name) for name in [*signature.parameters, "*"])
     parameters, _, result = text[1:].rpartition(")")
@@ -94,15 +113,32 @@ def _docstring(item: Any) -> Iterator[str]:
 
 
 def _markdown(text: str) -> str:
-    """A docstring's text: literal blocks are Markdown's already, and tables become such blocks."""
+    """A docstring's text: literal blocks are Markdown's already, and tables become Markdown's."""
     blocks = text.split("\n\n")
     for index, block in enumerate(blocks):
-        if block.startswith("==="):
-            blocks[index] = "    " + block.replace("\n", "\n    ")
-            blocks[index] = re.sub(r"``(.+?)``", r"\1    ", blocks[index])
+        if block.lstrip().startswith("==="):
+            blocks[index] = _table(block)
         elif not block.startswith("    "):
             blocks[index] = _ROLE.sub(r"`\1`", block).replace("``", "`").replace("::", ":")
     return "\n\n".join(blocks)
+
+
+def _table(block: str) -> str:
+    """A table between rules of ``=``, whose runs are its columns."""
+    lines = [line.strip() if set(line.strip()) <= {"=", " "} else line for line in block.splitlines()]
+    indent = len(block) - len(block.lstrip())
+    rule, head, _, *rows, _ = lines
+    starts = [found.start() + indent for found in re.finditer("=+", rule)]
+    ends = [*starts[1:], None]
+
+    def cells(line: str) -> str:
+        found = (
+            line[start:end].strip().replace("``", "`").replace("|", "\\|")
+            for start, end in zip(starts, ends, strict=True)
+        )
+        return f"| {' | '.join(found)} |"
+
+    return "\n".join([cells(head), f"|{' --- |' * len(starts)}", *map(cells, rows)])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from benchmarks.statistics.surrogates import (
 from tune_bn.errors import RunnerError
 from tune_bn.method.config import ModelConfig
 from tune_bn.paper import tables as paper
-from tune_bn.protocols.runner import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.records.curves import Point as CurvePoint
 from tune_bn.records.record import COMPLETED, PRUNED
 from tune_bn.training.config import RunConfig, TrainConfig
 
@@ -69,12 +70,12 @@ class Events(Quiet):
     def __init__(self) -> None:
         super().__init__()
         self.started: list[str] = []
-        self.points: dict[tuple[str, int], list[EpochPoint]] = {}
+        self.points: dict[tuple[str, int], list[CurvePoint]] = {}
 
     def task_started(self, task: Task) -> None:
         self.started.append(task.key)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[CurvePoint]]) -> None:
         for seed, points in curves.items():
             self.points.setdefault((task.key, seed), []).extend(points)
 
@@ -152,7 +153,7 @@ def test_every_task_comes_back_once_with_the_scores_of_its_runs(workers: int) ->
             wanted = {"val_accuracy": val, "best_epoch": EPOCHS}
             assert result.scores == (wanted if t.test_metric is None else wanted | {t.test_metric: test})
             assert (result.status, result.epochs, result.reason) == (COMPLETED, EPOCHS, f"reached epoch {EPOCHS}")
-            assert [point.epoch for point in result.curve] == list(range(1, EPOCHS + 1))
+            assert [point.step for point in result.curve] == list(range(1, EPOCHS + 1))
             assert tuple(events.points[t.key, result.seed]) == result.curve
 
 
@@ -170,7 +171,7 @@ def test_hopeless_trials_are_stopped_at_the_first_rung_and_say_so() -> None:
     SimulatedRunner(LABORATORY).run(feed, events, scheduler=scheduler, history=history)
     (stopped,), (spared,) = feed.results.values()
     assert (stopped.status, stopped.epochs, stopped.reason) == (PRUNED, 2, "stopped by asha after epoch 2")
-    assert stopped.scores == {"val_accuracy": stopped.curve[-1].val_accuracy, "best_epoch": 2}
+    assert stopped.scores == {"val_accuracy": stopped.curve[-1]["val_accuracy"], "best_epoch": 2}
     assert len(stopped.curve) == 2
     assert (spared.status, spared.epochs) == (COMPLETED, EPOCHS)
 

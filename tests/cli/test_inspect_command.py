@@ -14,6 +14,7 @@ import torch
 
 from tests.records.synthetic_layers import diagnostics
 from tests.study.local_studies import CONTENT, study_in, tiny_dataset
+from tests.study.workers import loops, task_worker
 from tune_bn.cli import main
 from tune_bn.cli.inspection import as_text
 from tune_bn.protocols.runner import Task
@@ -21,7 +22,7 @@ from tune_bn.records.diagnostics import read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import DIVERGED, FAILED, PRUNED
-from tune_bn.runners.worker import TaskWorker, WorkerOptions
+from tune_bn.runners.worker import WorkerOptions
 from tune_bn.space.file import dump_yaml
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
@@ -30,6 +31,7 @@ from tune_bn.training.loop import TrainingRun
 from tune_bn.wiring import conclude
 
 SPACE = parse_space(CONTENT | {"budget": {"trials": 2, "finalists": 1}}, "tiny")
+OWN = ("--gamma", "0.2", "--c", "1")
 CONFIG = SPACE.run_config({"gamma": 0.2, "c": 10})
 
 
@@ -186,10 +188,11 @@ def data() -> DeviceData:
 def trained(data: DeviceData, folder: Path) -> tuple[TrainingRun, Path]:
     """A run after its first epoch, and the checkpoint that its worker wrote then."""
     task = Task("search", "candidate", 0, {"gamma": 0.2, "c": 10.0}, CONFIG, (101, 102))
-    worker = TaskWorker(task, data, WorkerOptions(folder, checkpoint_seconds=1e-9, report_seconds=1e-9))
+    options = WorkerOptions(folder, checkpoint_seconds=1e-9, report_seconds=1e-9)
+    worker = task_worker(task, tiny_dataset(), options, data=data)
     worker.step()
     worker.close()
-    return worker.runs[1], folder / task.key / "latest.pt"
+    return loops(worker)[1], folder / task.key / "latest.pt"
 
 
 def gammas(found: dict[str, Any]) -> dict[str, float]:
@@ -206,12 +209,48 @@ def own_gammas(run: TrainingRun) -> dict[str, Any]:
 
 def test_a_checkpoint_of_a_study_names_its_seed_and_epoch(inspect: Any, home: Path, data: DeviceData) -> None:
     run, file = trained(data, home / "checkpoints")
-    arguments = ("--checkpoint", file, "--space", "tiny.yaml", "--gamma", "0.2", "--json")
+    arguments = ("--checkpoint", file, "--space", "tiny.yaml", "--json")
     found = json.loads(inspect(*arguments, "--seed", "102")[0])
     assert (found["seed"], found["epoch"]) == (102, 1)
     assert gammas(found) == own_gammas(run)
     assert found["layers"][0]["gamma"]["initial"] == pytest.approx(0.2)
     assert json.loads(inspect(*arguments)[0])["seed"] == 101
+    # The space says γ = 1, c = 1; what the run was trained with says its checkpoint.
+    assert found["config"] == {"arch": "resnet8", "gamma": 0.2, "c": 10.0}
+    drifts = [layer["gamma"]["relative_drift"] for layer in found["layers"]]
+    assert 0 < max(drifts) < 0.5, "measured from where the run began"
+
+
+def test_a_checkpoint_in_its_study_needs_no_space(inspect: Any, refusal: Any, home: Path, data: DeviceData) -> None:
+    _, file = trained(data, home / "studies" / "tiny-1" / "checkpoints")
+    found = json.loads(inspect("--checkpoint", file, "--json")[0])
+    assert found["config"] == {"arch": "resnet8", "gamma": 0.2, "c": 10.0}
+    assert (
+        inspect("--checkpoint", file, "--gamma", "0.2", "--c", "10", "--json")[0]
+        == inspect("--checkpoint", file, "--json")[0]
+    )
+    assert refusal("--checkpoint", file, "--gamma", "0.3").startswith("--gamma: got 0.3; accepted: gamma = 0.2, with ")
+    assert refusal("--checkpoint", file, "--c", "1").startswith("--c: got 1.0; accepted: c = 10.0, with which ")
+    line = refusal("--checkpoint", file, "--set", "model.norm=rbn")
+    assert line.startswith("--space: tiny has another model than ")
+    assert "(they differ in model.norm); accepted: the space.yaml of its study" in line
+
+
+def test_weights_that_do_not_say_what_they_began_with_are_asked_for_it(
+    inspect: Any, refusal: Any, home: Path, data: DeviceData
+) -> None:
+    _, file = trained(data, home / "checkpoints")
+    content = torch.load(file, weights_only=True)
+    del content["task"]
+    torch.save(content, home / "older.pt")
+    torch.save(content["runs"][0]["model"], home / "mine.pt")
+    for name in ("older.pt", "mine.pt"):
+        arguments = ["--checkpoint", name, "--space", "tiny.yaml"]
+        assert refusal(*arguments).startswith(f"--gamma: not given, and {name} does not say it; accepted: the initial ")
+        assert refusal(*arguments, "--gamma", "0.2").startswith(f"--c: not given, and {name} does not say it; ")
+        assert "γ = 0.2, c = 10, seed" in inspect(*arguments, "--gamma", "0.2", "--c", "10")[0]
+    by_stage = "model.gamma={per_stage: [0.2, 0.2, 0.3]}"
+    assert "γ.3 = 0.3" in inspect("--checkpoint", "mine.pt", "--space", "tiny.yaml", "--set", by_stage, "--c", "10")[0]
 
 
 @pytest.mark.parametrize("wrap", ["bare", "state_dict", "model", "DataParallel"])
@@ -224,10 +263,10 @@ def test_weights_of_the_users_own_making(inspect: Any, home: Path, data: DeviceD
     if wrap == "DataParallel":
         weights = {f"module.{name}": value for name, value in weights.items() if "num_batches" not in name}
     torch.save(weights, home / "mine.pt")
-    found = json.loads(inspect("--checkpoint", "mine.pt", "--space", "tiny.yaml", "--gamma", "0.2", "--json")[0])
+    found = json.loads(inspect("--checkpoint", "mine.pt", "--space", "tiny.yaml", *OWN, "--json")[0])
     assert (found["seed"], found["epoch"]) == (0, None)
     assert gammas(found) == own_gammas(run)
-    text, _ = inspect("--checkpoint", "mine.pt", "--space", "tiny.yaml", "--gamma", "0.2")
+    text, _ = inspect("--checkpoint", "mine.pt", "--space", "tiny.yaml", *OWN)
     assert text.startswith("resnet8: γ = 0.2, c = 1, seed 0, weights of a checkpoint\n")
 
 
@@ -249,7 +288,7 @@ def test_weights_of_another_network_are_refused(
     weights = dict(TrainingRun(CONFIG, data, 5).model.state_dict())
     change(weights)
     torch.save(weights, home / "mine.pt")
-    line = refusal("--checkpoint", "mine.pt", "--space", "tiny.yaml", "--gamma", "0.2")
+    line = refusal("--checkpoint", "mine.pt", "--space", "tiny.yaml", *OWN)
     assert line.startswith(f"--checkpoint: mine.pt does not fit resnet8 with norm: scaled: {problem}")
 
 

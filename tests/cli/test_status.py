@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
+from tests.study.local_studies import CONTENT
+from tests.study.scripted_runner import scripted_study
 from tune_bn.cli.status import describe_study, table
 from tune_bn.records.files import write_json
+from tune_bn.space.loading import parse_space
 from tune_bn.study.driver import BROKEN, LOST, STOPPED, DriverState
 from tune_bn.study.folder import StudyFolder
 
@@ -32,6 +36,37 @@ def test_a_study_that_was_stopped_and_one_that_runs(tmp_path: Path, synthetic_st
     assert describe_study(folder)["state"] == "finished"
     assert describe_study(folder)["verdict"] == "supported"
     assert f"{best:.2f} %" in table([describe_study(folder)], tmp_path)
+
+
+def test_the_best_is_the_best_candidate(tmp_path: Path) -> None:
+    space = parse_space(CONTENT | {"sampler": {"points": [{"gamma": 1.0, "c": 1.0}]}}, "tiny")
+    study, _ = scripted_study(
+        tmp_path / "one", space, lambda task, seed: 99.0 if task.trial == 0 else 90.0 + task.trial
+    )
+    study.search()
+    row = describe_study(study.folder)
+    assert row["best"]["val_accuracy"] == 93.0
+    assert row["best_baseline"] == {"config": {"gamma": 1.0, "c": 1.0}, "val_accuracy": 99.0, "words": "99.00 %"}
+    assert "best candidate on validation: 93.00 % with " in table([row], tmp_path)
+    assert "(baseline: 99.00 %)" in table([row], tmp_path)
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_stopped_study_can_be_read_in_a_narrow_terminal(
+    tmp_path: Path, synthetic_study: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    folder = StudyFolder(synthetic_study(n=5).write(tmp_path / "one"))
+    reason = "budget.cost = 12 is used up: 34.5 device-hours at 0.35"
+    write_json(folder.driver_file, asdict(DriverState(state=STOPPED, reason=reason)))
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = Text.from_ansi(table([describe_study(folder)], tmp_path)).plain.splitlines()
+    assert max(map(len, lines)) <= width
+    head, numbers, best, why = (" ".join(line.split()) for line in lines)
+    assert head == "study state search select confirm device-h cost left"
+    assert numbers.startswith("one stopped 23/24 9/9 10/30 ")
+    assert best.startswith("best candidate on validation: ")
+    assert why == f"stopped: {reason}"
 
 
 def test_a_study_that_cannot_be_read_is_shown_with_its_whole_problem(tmp_path: Path) -> None:

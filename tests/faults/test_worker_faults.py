@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 import ray
-from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
-from ray.core.generated import autoscaler_pb2
 
 from tests.faults.harness import (
     ONE_STAGE,
@@ -29,12 +27,14 @@ from tests.faults.harness import (
 from tests.study.local_studies import Follower
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
-from tune_bn.protocols.runner import EpochPoint, RunResult, Task
+from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.records.record import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
+from tune_bn.runners.ray.compat import GcsClient, preemption
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.trainers.builtin import BuiltinTrainer
 
-PREEMPTION = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+PREEMPTION = preemption()
 FOREVER_MS = 2**53
 EPOCHS = SPACE["train"]["epochs"]
 
@@ -66,8 +66,8 @@ class Watcher(Follower):
         """Whether two trials run that are seen to train and have most of their way before them, wherever they are."""
         return len(self.running) == 2 and all(1 <= self.epochs[key] <= EPOCHS // 3 for key in self.running)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
-        reached = [points[-1].epoch for points in curves.values() if points]
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
+        reached = [points[-1].step for points in curves.values() if points]
         self.epochs[task.key] = max([self.epochs[task.key], *reached])
         if self.disturb is not None:
             self.disturb(self, task)
@@ -76,7 +76,7 @@ class Watcher(Follower):
         self.running.discard(task.key)
         self.killed.append(task.key)
 
-    def run_recorded(self, record: Any, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Any, curve: Sequence[Point]) -> None:
         super().run_recorded(record, curve)
         self.running.discard(record.key)
 
@@ -128,7 +128,9 @@ def disturbed(
     place: Workplace, options: RayOptions, watcher: Watcher, warn: Callable[[str], None] | None = None
 ) -> None:
     """The study, through all its stages."""
-    run_in_process(place, lambda dataset, folder: RayTuneRunner(dataset, options, folder, warn=warn), watcher)
+    run_in_process(
+        place, lambda dataset, folder: RayTuneRunner(BuiltinTrainer(dataset), options, folder, warn=warn), watcher
+    )
 
 
 def trainers() -> list[int]:
@@ -185,7 +187,7 @@ def test_the_process_of_a_trial_is_killed(
     def make(dataset: Any, folder: Path) -> RayTuneRunner:
         if fault == "checkpoints blocked":
             folder.touch()
-        return RayTuneRunner(dataset, options, folder, warn=warnings.append)
+        return RayTuneRunner(BuiltinTrainer(dataset), options, folder, warn=warnings.append)
 
     run_in_process(place, make, watcher)
     names = {"worker killed": "SIGKILL of workers", "checkpoint truncated": "SIGKILL, latest checkpoint truncated"}
@@ -211,7 +213,7 @@ def test_a_warm_worker_is_killed_between_two_runs(
     options = connected(place, max_concurrent=1, max_failures=1, init={"num_cpus": 1})
 
     class Killer(Watcher):
-        def run_recorded(self, record: Any, curve: Sequence[EpochPoint]) -> None:
+        def run_recorded(self, record: Any, curve: Sequence[Point]) -> None:
             super().run_recorded(record, curve)
             if len(self.recorded) in (1, 6):
                 (pid,) = trainers()
@@ -277,7 +279,7 @@ def test_a_node_is_drained(
     watcher = Watcher(drain)
     run_in_process(
         place,
-        lambda dataset, folder: RayTuneRunner(dataset, options, folder if checkpoints else None),
+        lambda dataset, folder: RayTuneRunner(BuiltinTrainer(dataset), options, folder if checkpoints else None),
         watcher,
     )
     name = "node drained" if checkpoints else "node drained, no checkpoint"
@@ -350,7 +352,7 @@ def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
     feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
     dataset = load_dataset(DataConfig(source="digits", train_size=40, val_size=40, test_size=40))
     try:
-        RayTuneRunner(dataset, options).run(feed, watcher)
+        RayTuneRunner(BuiltinTrainer(dataset), options).run(feed, watcher)
     finally:
         for path in counting.glob("out_of_memory-*"):
             path.unlink()

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.errors import StudyError
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import Record
 from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.points import epoch_point
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 CONFIG = {"gamma": 0.2, "c": 100.0}
@@ -76,8 +78,8 @@ def task(trial: int, seeds: tuple[int, ...] = (101,)) -> Task:
     return Task("search", "candidate", trial, CONFIG, RunConfig(train=TrainConfig(epochs=40)), seeds)
 
 
-def point(epoch: int, val_accuracy: float) -> EpochPoint:
-    return EpochPoint(epoch, 1.0, 50.0, 1.0, val_accuracy, 0.1)
+def point(epoch: int, val_accuracy: float) -> Point:
+    return epoch_point(epoch, 1.0, 50.0, 1.0, val_accuracy, 0.1)
 
 
 class Screen:
@@ -214,8 +216,11 @@ def test_a_pipe_gets_no_escape_codes_and_no_folded_lines(pipe: Screen) -> None:
     ("selection", "words"),
     [
         ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.5, "n": 3}, "points where an arm spreads by 0.5 and"),
-        ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.0, "n": 3}, ": 0 points where an arm spreads by 0 and"),
-        ({"val_accuracy_mean": 96.0, "val_accuracy_std": None, "n": 1}, "`tune_bn power` says it in points"),
+        ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.0, "n": 3}, "standard deviations of the paired differences"),
+        (
+            {"val_accuracy_mean": 96.0, "val_accuracy_std": None, "n": 1},
+            "standard deviations of the paired differences",
+        ),
     ],
 )
 def test_a_locked_plan_says_what_it_claims_and_what_it_can_find(
@@ -228,8 +233,66 @@ def test_a_locked_plan_says_what_it_claims_and_what_it_can_find(
     assert first == f"plan  {plan['plan_sha256'][:12]} locked: candidate-1, candidate-2 on 15 seeds, fixed"
     # The first Holm step of two candidates.
     least = minimum_detectable_effect(1.0, 15, alpha=0.025)
-    assert f"15 seeds find a true gain of {least:.3g} standard deviations" in second
+    spread = selection["val_accuracy_std"]
+    gain = f"{least * spread * 2**0.5:.3g} points" if spread else f"{least:.3g} standard deviations"
+    assert second.startswith(f"power  15 seeds find a true gain of {gain} ")
     assert words in second
+    assert ("as on the selection seeds" in second) == bool(spread)
+
+
+def test_a_resume_does_not_say_again_what_can_be_found(pipe: Screen, synthetic_study, tmp_path: Path) -> None:
+    study = synthetic_study()
+    folder = study.write(tmp_path / "digits-1")
+    pipe.observer.study_started(replace(INFO, folder=folder), [])
+    pipe.observer.plan_locked(study.plan)
+    (line,) = pipe.lines
+    assert f"{study.plan['plan_sha256'][:12]} locked before: candidate-1 on 15 seeds" in line
+
+
+def test_the_best_is_the_best_candidate_and_the_baseline_stands_beside_it(pipe: Screen) -> None:
+    def is_baseline(config: Any) -> bool:
+        return config["gamma"] == 0.09
+
+    pipe.observer.study_started(replace(INFO, is_baseline=is_baseline), [])
+    pipe.observer.stage_started("search", 5, 0)
+    for record in (scored(9, 97.0), scored(3, 96.0), run("search", "baseline", 0, scores={"val_accuracy": 96.5})):
+        pipe.observer.run_recorded(record, ())
+    assert [line.partition("[")[2].split(",")[1:3] for line in pipe.lines[1:]] == [
+        [" baseline 97.00 %", " 0:00 left]"],
+        [" best 96.00 %", " baseline 97.00 %"],
+        [" best 96.00 %", " baseline 97.00 %"],
+    ]
+
+
+def test_a_silent_pipe_hears_after_a_minute_that_the_study_works(pipe: Screen) -> None:
+    pipe.observer.beat()
+    pipe.observer.stage_started("search", 8, 0)
+    for trial in range(6):
+        pipe.observer.task_started(task(trial))
+    pipe.observer.task_progress(task(0), {101: [point(12, 90.0)]})
+    pipe.clock.now += 59
+    pipe.observer.beat()
+    assert len(pipe.lines) == 1
+    pipe.clock.now += 1
+    pipe.observer.beat()
+    pipe.observer.beat()
+    assert pipe.lines[1:] == [
+        "search  0/8 runs; at work: trial 0 epoch 12/40, trial 1 epoch 0/40, trial 2 epoch 0/40, trial 3 epoch 0/40 "
+        "and 2 more; 1:00 so far"
+    ]
+    pipe.clock.now += 60
+    pipe.observer.beat()
+    assert len(pipe.lines) == 3
+
+
+def test_the_end_of_a_stage_stands_above_the_plan(terminal: Screen, synthetic_study) -> None:
+    terminal.observer.stage_started("select", 1, 0)
+    terminal.observer.run_recorded(scored(3, 96.0, stage="select"), ())
+    terminal.observer.plan_locked(synthetic_study().plan)
+    terminal.observer.stage_started("confirm", 30, 0)
+    terminal.observer.close()
+    lines = [line for line in terminal.lines if line.startswith(("select", "plan"))]
+    assert [line.split()[0] for line in lines] == ["select", "plan"]
 
 
 def test_letters_that_the_encoding_lacks_do_not_lose_the_line() -> None:

@@ -41,7 +41,7 @@ def test_resnet_is_the_recipe_of_the_paper() -> None:
     assert (data.train_size, data.val_size, data.test_size) == (None, 5000, None)
     assert space.seeds.confirm == list(range(1, 16))
     assert space.baseline == {"gamma": 1.0, "c": 1.0}
-    assert [point["gamma"] for point in space.start_points()] == [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0]
+    assert [point["gamma"] for point in space.start_points()] == [0.1, 0.25, 0.5, 0.05, 1.0, 0.75, 0.01]
     assert space.resources.gpu == 1
 
 

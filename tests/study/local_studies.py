@@ -10,13 +10,15 @@ import torch
 
 from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import Record
 from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.training.versions import commit
 from tune_bn.wiring import sampler_of
 
 CONTENT: dict[str, Any] = {
@@ -47,7 +49,7 @@ class Follower:
 
     def task_started(self, task: Task) -> None: ...
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None: ...
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None: ...
 
     def task_killed(self, task: Task) -> None: ...
 
@@ -55,7 +57,7 @@ class Follower:
 
     def plan_locked(self, plan: Mapping[str, Any]) -> None: ...
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         self.recorded.append(record)
         if self.left is not None:
             self.left -= 1
@@ -78,12 +80,11 @@ def study_in(folder: Path, dataset: Dataset, space: Space, follower: Follower | 
     return Study(
         where,
         space,
-        runner=LocalRunner(dataset, checkpoints=where.checkpoints),
+        runner=LocalRunner(BuiltinTrainer(dataset), checkpoints=where.checkpoints),
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=follower or Follower(),
-        num_classes=dataset.num_classes,
-        data=dataset.identity,
-        classes=dataset.classes,
+        trainer=BuiltinTrainer(dataset, archs=space.archs),
+        commit=commit(),
     )
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.study.local_studies import Follower
-from tune_bn.protocols.runner import EpochPoint, Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.records.record import COMPLETED, FAILED
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.testing.scripted import ScriptedTrainer
+from tune_bn.training.points import epoch_point
 from tune_bn.wiring import sampler_of
 
 Score = Callable[[Task, int], float | str | None]
@@ -61,7 +63,7 @@ class ScriptedRunner:
             lost=error == LOST,
             epochs=epochs,
             scores=scores,
-            curve=() if score is None else (EpochPoint(epochs, 0.1, 99.0, 0.2, score, 0.0),),
+            curve=() if score is None else (epoch_point(epochs, 0.1, 99.0, 0.2, score, 0.0),),
             attempts=1,
             started_at="2026-01-01T00:00:00+00:00",
             duration_seconds=1.0,
@@ -85,6 +87,6 @@ def scripted_study(
         runner=runner,
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=follower or Follower(),
-        num_classes=10,
+        trainer=ScriptedTrainer(),
     )
     return study, runner

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.statistics.simulation import CLASSES, SimulatedRunner
+from benchmarks.statistics.simulation import SimulatedRunner
 from benchmarks.statistics.surrogates import Point
 from tests.study.local_studies import Follower, essence
 from tune_bn.analysis.early_order import read_looks
 from tune_bn.cli.validate import describe
 from tune_bn.errors import Interrupted
 from tune_bn.observers.console.observer import ConsoleObserver
-from tune_bn.protocols.runner import EpochPoint, PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.records.curves import Point as CurvePoint
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH
 from tune_bn.report.writing import write_report
 from tune_bn.runners.stopping import EarlyStopping
@@ -30,6 +31,8 @@ from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import objective_by_epoch
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.testing.scripted import ScriptedTrainer
+from tune_bn.training.points import epoch_point
 from tune_bn.wiring import sampler_of
 
 EPOCHS, FIRST = 20, 16
@@ -104,7 +107,7 @@ def study_in(
         runner=runner,
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=Listening(stop_after),
-        num_classes=CLASSES,
+        trainer=ScriptedTrainer(),
     )
 
 
@@ -266,13 +269,13 @@ def test_a_trial_that_diverged_ends_at_chance_and_is_none_of_the_better_half(tmp
 
 
 def test_the_objective_of_a_trial_is_the_mean_of_the_best_so_far() -> None:
-    def curve(*accuracies: float) -> list[EpochPoint]:
-        return [EpochPoint(n, 0.1, 99.0, 0.2, value, 0.1) for n, value in enumerate(accuracies, start=1)]
+    def curve(*accuracies: float) -> list[CurvePoint]:
+        return [epoch_point(n, 0.1, 99.0, 0.2, value, 0.1) for n, value in enumerate(accuracies, start=1)]
 
     two = [(COMPLETED, curve(50, 40, 70)), (COMPLETED, curve(30, 60, 50))]
-    assert objective_by_epoch(two, 10.0) == {1: 40, 2: 55, 3: 65}
-    assert objective_by_epoch([two[0], (DIVERGED, curve(30, 60))], 10.0) == {1: 40, 2: 30, 3: 40}
-    assert objective_by_epoch([], 10.0) == {}
+    assert objective_by_epoch(two, ScriptedTrainer().score) == {1: 40, 2: 55, 3: 65}
+    assert objective_by_epoch([two[0], (DIVERGED, curve(30, 60))], ScriptedTrainer().score) == {1: 40, 2: 30, 3: 40}
+    assert objective_by_epoch([], ScriptedTrainer().score) == {}
 
 
 def test_each_twentieth_part_of_the_course_is_in_question() -> None:

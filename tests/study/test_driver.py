@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tune_bn.cli.common import resume_line
-from tune_bn.errors import ClusterLost, Interrupted, StudyError
+from tune_bn.errors import ClusterLost, Interrupted, RecordError, StudyError
 from tune_bn.protocols.runner import Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.files import write_json
@@ -29,6 +29,7 @@ from tune_bn.study.driver import (
     WORKING,
     Driver,
     DriverState,
+    checked_driver_state,
     read_driver_state,
 )
 from tune_bn.study.folder import StudyFolder
@@ -202,6 +203,26 @@ def test_a_value_of_another_type_says_nothing(folder: StudyFolder) -> None:
     content = json.loads(folder.driver_file.read_text())
     folder.driver_file.write_text(json.dumps(content | {"seconds": "many"}))
     assert read_driver_state(folder) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("{}", "started_at: got nothing; accepted: when the driver began"),
+        ('{"host": 3}', "host: got 3; accepted: str"),
+        ('{"seconds": "many"}', "seconds: got 'many'; accepted: int or float"),
+        ("[]", "content: got \\[\\]; accepted: an object"),
+        ("", r"no state of a driver \(.*\); accepted: the file as it was written"),
+    ],
+)
+def test_a_spoilt_file_is_told_of_with_its_key_and_value(folder: StudyFolder, content: str, line: str) -> None:
+    folder.driver_file.write_text(content)
+    with pytest.raises(RecordError, match=rf"driver\.json: {line}$"):
+        checked_driver_state(folder)
+
+
+def test_of_no_driver_nothing_is_told(folder: StudyFolder) -> None:
+    assert checked_driver_state(folder) is None
 
 
 def test_a_cost_limit_needs_a_price() -> None:

@@ -13,16 +13,16 @@ from typing import Any
 
 import optuna
 import pytest
-import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tests.study.local_studies import CONTENT, Follower, study_in, tiny_dataset
+from tests.study.workers import task_worker
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted
-from tune_bn.protocols.runner import EpochPoint, Feed, Listener, RunResult, Task
+from tune_bn.protocols.runner import Feed, Listener, Point, RunResult, Task
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.stopping import EarlyStopping
@@ -32,7 +32,8 @@ from tune_bn.space.space import Space
 from tune_bn.study.feeds import SearchFeed
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
-from tune_bn.training.device_data import DeviceData
+from tune_bn.testing.scripted import ScriptedTrainer
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.loop import TrainingRun
 from tune_bn.wiring import sampler_of
 
@@ -75,7 +76,7 @@ class Breaking:
         self.left = times
         train_epoch = TrainingRun.train_epoch
 
-        def breaking(run: TrainingRun) -> EpochPoint:
+        def breaking(run: TrainingRun) -> Point:
             if self.left and run.seed == seed and run.config.model.gamma == gamma and run.epochs == 1:
                 self.left -= 1
                 raise OSError("a disk hiccup")
@@ -136,7 +137,7 @@ class StoppingRunner(LocalRunner):
         if not task.may_stop or task.trial is None or task.trial % 2 == 0:
             return super()._train(task, listener, stopping)
         curves, options = CurveBook(), replace(self.options, report_seconds=0.0)
-        report = TaskWorker(task, self._device_data(task), options).step()
+        report = TaskWorker(task, self._session(task), self.trainer.score, options).step()
         curves.add(report.curves)
         return final_results(report.results, curves, pruned_by="asha", attempts=1)
 
@@ -146,7 +147,7 @@ def test_after_a_whole_study_every_trial_has_ended_as_its_records_say(
 ) -> None:
     Breaking(monkeypatch, GAMMAS[2], 103, times=1000)
     study = study_in(tmp_path / "tiny-1", dataset, space_with(budget={"trials": 6, "finalists": 1}))
-    study.runner = StoppingRunner(dataset, checkpoints=study.folder.checkpoints)
+    study.runner = StoppingRunner(BuiltinTrainer(dataset), checkpoints=study.folder.checkpoints)
     study.run()
     expected = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.PRUNED]
     assert states_of(study) == [*expected, TrialState.COMPLETE, TrialState.PRUNED]
@@ -163,11 +164,10 @@ def test_after_a_whole_study_every_trial_has_ended_as_its_records_say(
 def test_the_scheduler_sees_the_mean_over_the_seeds_in_every_epoch(dataset: Dataset) -> None:
     space = space_with(train={**CONTENT["train"], "epochs": 5})
     task = Task(SEARCH, CANDIDATE, 0, {"gamma": 0.3}, space.run_config({"gamma": 0.3}), tuple(SEEDS), may_stop=True)
-    data = DeviceData(dataset.without_test(), torch.device("cpu"))
-    worker = TaskWorker(task, data, WorkerOptions(None, report_seconds=0.0))
+    worker = task_worker(task, dataset, WorkerOptions(None, report_seconds=0.0))
     reports = [worker.step() for _ in range(5)]
     assert [report.epoch for report in reports] == [1, 2, 3, 4, 5]
-    best = [accumulate((run.val_accuracy for run in curves), max) for curves in (run.curve for run in worker.runs)]
+    best = [accumulate((point["val_accuracy"] for point in curve), max) for curve in (run.curve for run in worker.runs)]
     assert [report.objective for report in reports] == pytest.approx([fmean(step) for step in zip(*best, strict=True)])
 
 
@@ -176,14 +176,13 @@ def test_a_trial_that_goes_on_from_a_checkpoint_tells_what_it_had_reached_at_the
 ) -> None:
     space = space_with(train={**CONTENT["train"], "epochs": 6})
     task = Task(SEARCH, CANDIDATE, 0, {"gamma": 0.3}, space.run_config({"gamma": 0.3}), tuple(SEEDS), may_stop=True)
-    data = DeviceData(dataset.without_test(), torch.device("cpu"))
     options = WorkerOptions(tmp_path, checkpoint_seconds=1e-9, report_seconds=0.0, milestones=(1, 3, 5))
-    worker = TaskWorker(task, data, options)
+    worker = task_worker(task, dataset, options)
     first = [worker.step() for _ in range(4)]
     worker.checkpoint()
     worker.close()
     assert [report.objectives for report in first] == [{report.epoch: report.objective} for report in first]
-    again = TaskWorker(task, data, options)
+    again = task_worker(task, dataset, options)
     assert again.epoch == 4
     report = again.step()
     expected = {reported.epoch: reported.objective for reported in first if reported.epoch in (1, 3)}
@@ -196,7 +195,7 @@ def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_tor
 ) -> None:
     train_epoch = TrainingRun.train_epoch
 
-    def diverging(run: TrainingRun) -> EpochPoint:
+    def diverging(run: TrainingRun) -> Point:
         point = train_epoch(run)
         run.diverged = run.seed == 102 and run.config.model.gamma == GAMMAS[1] and run.epochs == 2
         return point
@@ -206,7 +205,8 @@ def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_tor
 
     class Watching(LocalRunner):
         def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
-            worker = TaskWorker(task, self._device_data(task), replace(self.options, report_seconds=0.0))
+            options = replace(self.options, report_seconds=0.0)
+            worker = TaskWorker(task, self._session(task), self.trainer.score, options)
             curves = CurveBook()
             while True:
                 report = worker.step()
@@ -218,7 +218,7 @@ def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_tor
     space = space_with(train={**CONTENT["train"], "epochs": 4})
     # The power goes when one seed of the third trial is on record.
     study = study_in(tmp_path / "tiny-1", dataset, space, Follower(7))
-    study.runner = Watching(dataset)
+    study.runner = Watching(BuiltinTrainer(dataset))
     with pytest.raises(Interrupted):
         study.search()
     assert [r.status for r in search_records(study, 1)] == [COMPLETED, DIVERGED, COMPLETED]
@@ -284,6 +284,8 @@ class NoRecords:
     """Stands for the recorder where nothing is trained."""
 
     records: Sequence[Record] = ()
+    trainer = ScriptedTrainer()
+    score = trainer.score
 
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder

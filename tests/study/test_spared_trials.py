@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.statistics.simulation import CLASSES, Laboratory, SimulatedRunner
+from benchmarks.statistics.simulation import Laboratory, SimulatedRunner
 from benchmarks.statistics.surrogates import EqualArms
 from tests.study.local_studies import Follower
 from tune_bn.errors import Interrupted, StudyError
@@ -19,6 +19,7 @@ from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
+from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.wiring import sampler_of
 
 EPOCHS, FINALISTS = 18, 3
@@ -73,7 +74,7 @@ def study_in(
         runner=Fated(Laboratory(EqualArms(), 5, 0.5, lag=lag), workers, fates or {}),
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=Follower(stop_after),
-        num_classes=CLASSES,
+        trainer=ScriptedTrainer(),
     )
 
 

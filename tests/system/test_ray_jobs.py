@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.faults.harness import HERE, FaultTable, Outcome, References, space_with
-from tune_bn.records.log import RecordLog
+from tests.faults.harness import HERE, FaultTable, References, outcome_in_sandbox, space_with
 
 TOLD = "tune_bn stop asked for it"
 REASONS = {
@@ -63,9 +62,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     assert "no driver works on" in text("finish.stop")
     assert json.loads(text("finish.json"))["state"] == "finished"
 
-    records = tuple(RecordLog(study / "records.jsonl").read())
-    steps = (run / "counting" / "steps").stat().st_size
-    row = fault_table.add("a Ray job told to stop, and at its limits", 9, reference, Outcome(records, steps))
+    row = fault_table.add("a Ray job told to stop, and at its limits", 9, reference, outcome_in_sandbox(run, study))
     assert (row.lost, row.duplicates) == (0, 0)
     assert json.loads((study / "verdict.json").read_text(encoding="utf-8"))["verdict"] != "invalid"
     left = [line for line in text("processes").splitlines() if "ray" in line or "tune_bn" in line]

@@ -133,7 +133,7 @@ def test_the_rate_changes_once_per_epoch_and_is_recorded() -> None:
     assert [point.lr for point in run.curve] == pytest.approx([1e-8 + (0.2 - 1e-8) * part for part in share])
     steps = 3
     assert rates == pytest.approx([1e-8 + (0.02 - 1e-8) * part for part in share for _ in range(steps)])
-    assert [point.epoch for point in run.curve] == [1, 2, 3, 4]
+    assert [point.step for point in run.curve] == [1, 2, 3, 4]
 
 
 def test_a_constant_schedule_keeps_the_rates() -> None:
@@ -344,7 +344,7 @@ def test_the_two_test_scores_are_those_of_the_best_and_of_the_last_epoch() -> No
         model = copy.deepcopy(watched.model).eval()
         with torch.no_grad():
             by_epoch.append(100 * (model(images).argmax(1) == labels).double().mean().item())
-    validation = [point.val_accuracy for point in watched.curve]
+    validation = [point["val_accuracy"] for point in watched.curve]
     best = int(np.argmax(validation))
     assert by_epoch[best] != by_epoch[-1], "the case must tell the two scores apart"
     scores = {m: train(config, DeviceData(dataset, CPU), 1, test_metric=m).scores for m in TEST_METRICS}

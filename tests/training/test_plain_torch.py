@@ -134,4 +134,4 @@ def test_a_run_equals_plain_torch_bit_for_bit(dataset: Dataset, gamma: float, c:
     expected = model.state_dict()
     assert run.model.state_dict().keys() == expected.keys()
     assert [name for name, value in run.model.state_dict().items() if not torch.equal(value, expected[name])] == []
-    assert [(p.train_loss, p.train_accuracy, p.val_loss, p.val_accuracy) for p in run.curve] == curve
+    assert [(p["train_loss"], p["train_accuracy"], p["val_loss"], p["val_accuracy"]) for p in run.curve] == curve

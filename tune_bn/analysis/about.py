@@ -17,9 +17,16 @@ def covers(plan: Mapping[str, Any], records: Sequence[Record], *, with_images: b
     capturing should be clearly stated (for example, train/test split, initialization, random drawing of some parameter,
     or overall run with given experimental conditions)".
     """
-    images = "the drawing of the test images"
-    captured = "initialization, order and augmentation of the training images (overall runs on fresh seeds)"
-    missing = [FIXED_SPLIT, *([] if with_images else [images]), "other data"]
+    if "classes" in (plan.get("data") or {}) or "score" not in plan:
+        images, split = "the drawing of the test images", FIXED_SPLIT
+        captured = "initialization, order and augmentation of the training images (overall runs on fresh seeds)"
+    else:
+        images, split = (
+            "the drawing of the test data",
+            "the split of the data, where the training code does not draw it",
+        )
+        captured = "what the seed decides in the training code (overall runs on fresh seeds)"
+    missing = [split, *([] if with_images else [images]), "other data"]
     beside = f"; the interval over seeds × test images captures {images} as well" if with_images else ""
     return (
         f"Factors of variability captured by the test: {captured}{beside}. Not captured: "

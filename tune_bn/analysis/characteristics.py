@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from tune_bn.analysis.power import check_effect_size, check_target, level_of
 from tune_bn.analysis.sequential import Design
@@ -121,6 +121,8 @@ def detectable(rule: Design, *, candidates: int = 1, power: float = 0.8) -> floa
 
     Arguments and errors as in :func:`course`; alpha / candidates < ``power`` < 1.
     """
+    from scipy import optimize
+
     check_target(power, level_of(rule.alpha, candidates))
     high = 1.0
     while course(rule, high, candidates=candidates).power < power:
@@ -151,6 +153,8 @@ def median_unbiased(rule: Design, n: int, t: float) -> float:
     The plain mean after a gain was shown early is too high on average. This estimate of d_z is above the true one half
     of the time, whatever the look that ended the candidate; arguments as in :func:`chance_of_more`.
     """
+    from scipy import optimize
+
     high = abs(t) / math.sqrt(n) + 1.0
     while chance_of_more(rule, n, t, high) < 0.5:
         high *= 2

@@ -21,9 +21,11 @@ from tune_bn.analysis.sequential import NO_LOOKS, Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import canonical_json, read_bytes, sha256_of
 from tune_bn.records.record import BASELINE
+from tune_bn.records.score import Score, accuracy, score_from, score_problem
 
-SCHEMA_VERSION = 2
-"""Plans of version 1 lock neither the data nor the kind of device."""
+SCHEMA_VERSION = 3
+"""Plans of version 1 lock neither the data nor the kind of device. Those of 1 and 2 are about accuracy in percent, of
+which more is better; they state the score of a diverged run by itself, under ``diverged``."""
 PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
 FIXED, GROUP_SEQUENTIAL = "fixed", "group_sequential"
@@ -95,6 +97,13 @@ def opponent(candidate: Mapping[str, Any]) -> str:
     return str(candidate.get("against", BASELINE))
 
 
+def score_of(plan: Mapping[str, Any]) -> Score:
+    """What the runs of a plan are scored by."""
+    if "score" in plan:
+        return score_from(plan["score"])
+    return accuracy(plan["metric"], plan["diverged"]["score"])
+
+
 def design_of(plan: Mapping[str, Any]) -> Design | None:
     """The group-sequential design of a plan; None where every seed is run whatever the scores are."""
     if plan["stopping"] == FIXED:
@@ -115,7 +124,8 @@ def structure_problem(plan: object) -> str | None:
     known, accepted = _PLAN["schema_version"]
     if "schema_version" in plan and not known(plan["schema_version"]):
         return f"schema_version: got {reprlib.repr(plan['schema_version'])}; accepted: {accepted}"
-    checks = dict(_PLAN) if plan.get("schema_version") == 1 else {**_PLAN, **_SINCE_2}
+    version = plan.get("schema_version")
+    checks = {**_PLAN, **({} if version == 1 else _SINCE_2), **(_BEFORE_3 if version in (1, 2) else _SINCE_3)}
     checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
     # A plan that claims a gain of whatever size says no more than it always did.
@@ -126,9 +136,17 @@ def structure_problem(plan: object) -> str | None:
         _object_problem(plan, checks)
         or _arms_problem(plan)
         or _claim_problem(plan)
-        or _within("diverged", _object_problem(plan["diverged"], _DIVERGED))
+        or (_within("diverged", _object_problem(plan["diverged"], _DIVERGED)) if "diverged" in plan else None)
+        or (_score_problem(plan) if "score" in plan else None)
         or (_within("design", _design_problem(plan)) if "design" in plan else None)
     )
+
+
+def _score_problem(plan: Mapping[str, Any]) -> str | None:
+    problem = score_problem(plan["score"])
+    if problem is None and plan["score"]["test"] != plan["metric"]:
+        problem = f"test: got {plan['score']['test']!r}; accepted: the plan's metric, {plan['metric']!r}"
+    return _within("score", problem)
 
 
 def _arms_problem(plan: Mapping[str, Any]) -> str | None:
@@ -283,7 +301,6 @@ _PLAN: Mapping[str, Check] = {
     "baseline": _OBJECT,
     "candidates": _OBJECTS,
     "metric": _TEXT,
-    "direction": _one("maximize"),
     "test": _one("paired_t_greater"),
     "alpha": (
         # Beyond 0.5 a worse arm could count as better; far below, the bound of the effect is infinite.
@@ -297,7 +314,6 @@ _PLAN: Mapping[str, Check] = {
         lambda value: _is_object(value) and all(map(_are_integers, value.values())),
         "an object with a list of integers for each earlier stage",
     ),
-    "diverged": _OBJECT,
     "commit": (lambda value: value is None or _is_text(value), "text or null"),
     "versions": _OBJECT,
     HASH: _TEXT,
@@ -306,6 +322,11 @@ _KIND: Mapping[str, Check] = {
     "kind": _one(*KINDS),
     "margin": (lambda value: _is_number_in(0, LARGEST_FLOAT, value), "a number ≥ 0"),
 }
+_BEFORE_3: Mapping[str, Check] = {
+    "direction": _one("maximize"),
+    "diverged": _OBJECT,
+}
+_SINCE_3: Mapping[str, Check] = {"score": _OBJECT}
 _SINCE_2: Mapping[str, Check] = {
     "data": _OBJECT,
     "device_kind": _one("cpu", "gpu"),

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from tune_bn.analysis.claims import PLAIN, Claim
 from tune_bn.analysis.paired import check_finite, check_not_too_small
+from tune_bn.analysis.ranks import mean_ranks
 from tune_bn.analysis.rounding import Array, levels, scale_of, score_error, vanishes, varies
 from tune_bn.analysis.t_result import PairsError, PairsProblem, t_result
 
@@ -76,14 +77,14 @@ def wilcoxon_signed_rank(differences: ArrayLike, *, error: ArrayLike | None = No
     """
     d, reach = _checked(differences, error)
     kept = np.abs(d) > reach
-    ranks = stats.rankdata(levels(np.abs(d[kept]), reach[kept]))
+    ranks = mean_ranks(levels(np.abs(d[kept]), reach[kept]).astype(np.float64))
     signed = np.where(d[kept] > 0, ranks, -ranks)
     statistic = float(np.sum(ranks[signed > 0]))
     exact = ranks.size <= EXACT_UP_TO
     if exact:
         p_value = _share_of_flips(signed)
     else:
-        p_value = float(stats.norm.sf((statistic - np.sum(ranks) / 2) / math.sqrt(np.sum(ranks**2) / 4)))
+        p_value = float(special.ndtr((np.sum(ranks) / 2 - statistic) / math.sqrt(np.sum(ranks**2) / 4)))
     _, shared = np.unique(ranks, return_counts=True)
     return SignedRank(
         statistic=statistic,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tune_bn.analysis.circumstances import data_problems, device_problems, distinct, remarks
 from tune_bn.analysis.monitoring import Standing, standing
-from tune_bn.analysis.plan import arms_of, design_of
+from tune_bn.analysis.plan import arms_of, design_of, score_of
 from tune_bn.errors import listed
 from tune_bn.records.files import canonical_json
 from tune_bn.records.provenance import OF_A_NETWORK
@@ -24,7 +24,7 @@ class Evidence:
     """Scores, events and problems, in the order of the plan's arms and seeds."""
 
     scores: Mapping[str, Mapping[int, float]]
-    """Arm → seed → score in percent; only scores that could be used."""
+    """Arm → seed → score; only scores that could be used."""
     diverged: tuple[str, ...] = ()
     """Keys of runs that diverged and were scored by the plan's rule."""
     retried: tuple[str, ...] = ()
@@ -226,17 +226,18 @@ def _identity_problems(plan: Mapping[str, Any], record: Record) -> list[str]:
 
 def _score_problem(plan: Mapping[str, Any], record: Record) -> str | None:
     """Why a finished run gives no score that can be used."""
-    metric = plan["metric"]
+    metric, declared = plan["metric"], score_of(plan)
     if record.status == COMPLETED and not (type(record.epochs) is int and record.epochs == record.epochs_planned > 0):
         return "a confirmation run is not of full length"
+    if record.status == DIVERGED and declared.diverged is None:
+        return f"a run diverged, and the plan declares no score for that ({metric!r} has no worst value)"
     if metric not in record.scores:
         return f"the score {metric!r} is missing"
     score = record.scores[metric]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
-        return f"the score {metric!r} is not a number from 0 to 100"
-    declared = plan["diverged"]["score"]
-    if record.status == DIVERGED and score != declared:
-        return f"a diverged run does not have the score {declared:g} that the plan declares"
+    if not declared.holds(score):
+        return f"the score {metric!r} is not {declared.range_words}"
+    if record.status == DIVERGED and score != declared.diverged:
+        return f"a diverged run does not have the score {declared.diverged:g} that the plan declares"
     return None
 
 

@@ -25,6 +25,7 @@ from tune_bn.analysis.plan import (
     opponent,
     plan_problem,
     read_plan,
+    score_of,
     structure_problem,
 )
 from tune_bn.analysis.power import minimum_detectable_effect
@@ -67,7 +68,9 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
             the gain shrank.
 
     Returns:
-        A dict that JSON can hold, equal for equal input. Scores in percent, effects in percentage points; ``std`` has
+        A dict that JSON can hold, equal for equal input. ``effect`` and every bound are gains, positive where it is
+        better under either goal; scores and means are as they were recorded, and under a plan that states its score
+        ``score`` repeats it and ``difference`` is the mean of the candidate minus that of the baseline. ``std`` has
         ddof = 1. Each candidate has the keys of :func:`tune_bn.analysis.family.family_fields`: ``ci`` belongs to the
         one-sided test at alpha, so it is two-sided at ``ci_confidence`` = 1 − 2·alpha, ``ci_adjusted`` to the decision.
         ``worse`` names the candidates that are significantly worse than their baseline, and ``headline`` counts them:
@@ -101,7 +104,7 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     if not problems:
         judged = family_fields(comparisons, alpha=plan["alpha"], correction=plan["correction"])
         for arm in plan["candidates"]:
-            beside = {"over_images": None, "shrinkage": shrinkage(arm, records)}
+            beside = {"over_images": None, "shrinkage": shrinkage(arm, records, score_of(plan))}
             findings[arm["arm"]] |= judged[arm["arm"]] | beside
     verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
     if not problems:
@@ -125,16 +128,18 @@ def _compare(
     Raises:
         PairsError: its differences cannot be judged.
     """
-    alpha, claim = plan["alpha"], claim_in(plan)
+    alpha, score, claim = plan["alpha"], score_of(plan), claim_in(plan)
     outcome = held.outcomes.get(arm["arm"])
     n = len(plan["seeds"]) if outcome is None else outcome.last.n
     candidate, baseline = (
-        np.array([scores[name][seed] for seed in plan["seeds"][:n]]) for name in (arm["arm"], opponent(arm))
+        np.array([score.objective(scores[name][seed]) for seed in plan["seeds"][:n]])
+        for name in (arm["arm"], opponent(arm))
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
     found: dict[str, Any] = {
         "n": n,
         "effect": result.effect,
+        **({"difference": score.objective(result.effect)} if "score" in plan else {}),
         "std_difference": result.std,
         "t": result.t,
         "d_z": result.d_z,
@@ -258,9 +263,10 @@ def _verdict(
 ) -> dict[str, Any]:
     """Put the verdict together; ``findings`` is empty exactly where there are problems."""
     known = plan or {}
+    unknown = {**_UNKNOWN, **({"difference": None} if "score" in known else {})}
     baselines = [] if plan is None else [_arm(arm, evidence) for arm in baselines_of(plan)]
     verdict: dict[str, Any] = {
-        "schema_version": VERDICT_SCHEMA_VERSION,
+        "schema_version": 2 if "score" in known else VERDICT_SCHEMA_VERSION,
         "study": study,
         "verdict": INVALID,
         "headline": INVALID,
@@ -268,6 +274,7 @@ def _verdict(
         "problems": list(problems),
         **{key: known.get(key) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
         **({} if plan is None else asdict(claim_in(plan)) | {"holds": known.get("holds", "any")}),
+        **({"score": known["score"]} if "score" in known else {}),
         "ci_confidence": None if plan is None else 1 - 2 * plan["alpha"],
         "n": len(known.get("seeds", ())),
         "seeds": list(known.get("seeds", ())),
@@ -276,7 +283,7 @@ def _verdict(
         "baseline": baselines[0] if baselines else None,
         "baselines": baselines,
         "candidates": [
-            _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], _UNKNOWN))
+            _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], unknown))
             for arm in known.get("candidates", ())
         ],
         "worse": [name for name, found in findings.items() if found["worse"]],

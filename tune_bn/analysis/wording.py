@@ -11,6 +11,7 @@ from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, PLAIN, Claim, claim
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
 from tune_bn.analysis.sequential import Design
 from tune_bn.errors import ConfigError
+from tune_bn.records.score import Score, accuracy, score_from
 
 
 def symbol(key: str) -> str:
@@ -72,30 +73,51 @@ def detectable_words(
     except ConfigError:
         return f"not computed for level {alpha:g} / {candidates}"
     level = f"α = {alpha:g}" + (f" / {candidates}, the first Holm step" if candidates > 1 else "")
-    words = (
-        f"{seeds} seeds find a true gain of {number_words(least)} standard deviations of the paired differences with "
-        f"power 0.8 (one-sided {'' if rule is None else 'group-sequential '}paired t-test, {level})"
+    test = f"one-sided {'' if rule is None else 'group-sequential '}paired t-test, {level}"
+    most = f"{seeds} seeds" if rule is None else f"at most {seeds} seeds, looks at {', '.join(map(str, rule.looks))},"
+    if not std:
+        return (
+            f"{most} find a true gain of {number_words(least)} standard deviations of the paired differences with "
+            f"power 0.8 ({test})"
+        )
+    gain = number_words(least * std_of_differences(std))
+    return (
+        f"{most} find a true gain of {gain} points with power 0.8 where an arm spreads by {number_words(std)} and the "
+        f"arms are uncorrelated ({test})"
     )
-    if std is None:
-        return f"{words}; `tune_bn power` says it in points"
-    gain = number_words(least * std_of_differences(std)) if std > 0 else "0"
-    return f"{words}: {gain} points where an arm spreads by {number_words(std)} and the arms are uncorrelated"
 
 
-def spread_words(mean: float, std: float) -> str:
+def spread_words(mean: float, std: float, decimals: int = 2) -> str:
     """``97.16 ± 0.71``."""
-    return f"{mean:.2f} ± {std:.2f}"
+    return f"{mean:.{decimals}f} ± {std:.{decimals}f}"
 
 
-def signed_words(value: float) -> str:
+def signed_words(value: float, decimals: int = 2) -> str:
     """``+1.25``, with as many digits as it takes for a number that is not 0 to be seen on its side of 0."""
-    words = f"{value:+.2f}"
+    words = f"{value:+.{decimals}f}"
     return words if value == 0 or float(words) != 0 else f"{value:+.1g}"
 
 
-def interval_words(ends: Sequence[float | None]) -> str:
+def interval_words(ends: Sequence[float | None], decimals: int = 2) -> str:
     """``+0.13 to +0.90``; an end that is open is a dash."""
-    return " to ".join("–" if end is None else signed_words(end) for end in ends)
+    return " to ".join("–" if end is None else signed_words(end, decimals) for end in ends)
+
+
+def score_of_verdict(verdict: Mapping[str, Any]) -> Score:
+    """What the runs of a verdict are scored by; verdicts from before there were others are about accuracy."""
+    stated = verdict.get("score")
+    return accuracy(verdict.get("metric") or "test_accuracy") if stated is None else score_from(stated)
+
+
+def decimals_of_verdict(verdict: Mapping[str, Any]) -> int:
+    """Decimals of its scores and differences, all alike: as many as the baseline's mean takes."""
+    mean = (verdict.get("baseline") or {}).get("mean")
+    return score_of_verdict(verdict).decimals_of(0.0 if mean is None else mean)
+
+
+def with_unit(words: str, unit: str) -> str:
+    """``+0.24 pp``; the words alone where there is no unit."""
+    return f"{words} {unit}" if unit else words
 
 
 def images_words(found: Mapping[str, Any]) -> str:
@@ -222,43 +244,55 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
     metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
     against = config_words(baseline["config"])
+    score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    if verdict.get("holds") == "all":
+        return _together_sentence(verdict, score, decimals)
+    size = with_unit(f"{abs(effect):.{decimals}f}", score.difference_unit_words)
+    up, down = f"raises {metric} by {size} over {against}", f"lowers {metric} by {size} below {against}"
     if not stated.is_plain:
-        told = {"effect": f"{signed_words(effect)} percentage points"}
-        margin = f"{number_words(stated.margin)} percentage points"
-        claim = claim_sentence(stated, best, metric=metric, against=against, margin=margin, **told)
+        gain = with_unit(signed_words(effect, decimals), score.difference_unit_words)
+        gain = gain if score.higher_is_better else f"a gain of {gain}"
+        margin = with_unit(number_words(stated.margin), score.difference_unit_words)
+        claim = claim_sentence(stated, best, metric=metric, against=against, margin=margin, effect=gain)
     elif best["supported"]:
-        claim = f"raises {metric} by {effect:.2f} percentage points over {against}"
+        claim = up if score.higher_is_better else down
     elif best["worse"]:
-        claim = f"lowers {metric} by {-effect:.2f} percentage points below {against}"
+        claim = down if score.higher_is_better else up
     else:
-        claim = f"shows no significant gain in {metric} over {against}: {effect:+.2f} percentage points"
+        gain = with_unit(f"{effect:+.{decimals}f}", score.difference_unit_words)
+        better = "" if score.higher_is_better else " (+ is lower)"
+        claim = f"shows no significant gain in {metric} over {against}: {gain}{better}"
     # A baseline that other candidates go on with has more runs than the pairs that this effect is the mean of.
     pairs = list(best["scores"])[:n]
-    scores = " against ".join(_spread_over(arm["scores"], pairs) for arm in (best, baseline))
+    scores = " against ".join(_spread_over(arm["scores"], pairs, decimals) for arm in (best, baseline))
     ended = {"efficacy": ", ended for efficacy", "futility": ", ended for futility"}.get(best["decision"], "")
     seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds{ended}"
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
-    step = correction_words(verdict)
-    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, step)
-    if verdict.get("holds") == "all":
-        return _together_sentence(verdict)
+    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, decimals, correction_words(verdict))
     if best.get("effect_adjusted") is not None:
-        p_value += f", adjusted for the looks {signed_words(best['effect_adjusted'])} pp (median-unbiased)"
+        adjusted = _effect_words(best["effect_adjusted"], score, decimals)
+        p_value += f", adjusted for the looks {adjusted} (median-unbiased)"
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
     names = [arm["against"].partition(".")[2] if kind == "settings" else arm["arm"] for arm in candidates]
-    harm = harm_sentence(candidates, names, kind, lambda value: f"{signed_words(value)} pp", stated)
-    sentence = f"{config_words(best['config'])} {claim} ({scores} %, {seeds}, {test} {p_value}{note})."
+    harm = harm_sentence(candidates, names, kind, lambda value: _effect_words(value, score, decimals), stated)
+    sentence = (
+        f"{config_words(best['config'])} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
+    )
     return f"{harm}The strongest: {sentence}" if harm else sentence
 
 
-def _together_sentence(verdict: Mapping[str, Any]) -> str:
+def _effect_words(effect: float, score: Score, decimals: int) -> str:
+    return with_unit(signed_words(effect, decimals), score.difference_unit)
+
+
+def _together_sentence(verdict: Mapping[str, Any], score: Score, decimals: int) -> str:
     """The outcome of a claim that has to hold in every setting: the weakest decides."""
     arms, alpha = verdict["candidates"], verdict["alpha"]
     weakest = max(arms, key=lambda arm: arm["p_value"])
     listed = ", ".join(
-        f"{arm['against'].partition('.')[2]} {signed_words(arm['effect'])} pp (p = {arm['p_value']:.2g}"
+        f"{arm['against'].partition('.')[2]} {_effect_words(arm['effect'], score, decimals)} (p = {arm['p_value']:.2g}"
         f"{', worse' if arm['worse'] else ''})"
         for arm in arms
     )
@@ -271,7 +305,12 @@ def _together_sentence(verdict: Mapping[str, Any]) -> str:
 
 
 def p_value_words(
-    best: Mapping[str, Any], alpha: float, kind: str, arms: Sequence[Mapping[str, Any]], step: str = "Holm"
+    best: Mapping[str, Any],
+    alpha: float,
+    kind: str,
+    arms: Sequence[Mapping[str, Any]],
+    decimals: int = 2,
+    step: str = "Holm",
 ) -> str:
     """The p-values of the strongest arm, one- and two-sided, and the interval that belongs to the decision on it.
 
@@ -280,22 +319,23 @@ def p_value_words(
         alpha: level of the one-sided test.
         kind: what the arms are, in the plural.
         arms: all of the family.
+        decimals: of the ends of the interval.
         step: name of the correction.
     """
     loss = f", for a loss p = {p_words(best['p_worse_adjusted'], alpha)}" if best["worse"] else ""
     if len(arms) == 1:
         return (
             f"p = {p_words(best['p_value'], alpha)}{loss}, two-sided p = {best['p_two_sided']:.2g}, "
-            f"{100 * (1 - 2 * alpha):g} % interval {interval_words(best['ci'])}"
+            f"{100 * (1 - 2 * alpha):g} % interval {interval_words(best['ci'], decimals)}"
         )
     supported = sum(bool(arm["supported"]) for arm in arms)
     return (
         f"p = {best['p_value']:.2g}, two-sided {best['p_two_sided']:.2g}, adjusted for {len(arms)} {kind} "
         f"p = {p_words(best['p_adjusted'], alpha)}{loss}, interval at its {step} step "
-        f"{interval_words(best['ci_adjusted'])}; {supported} of {len(arms)} supported"
+        f"{interval_words(best['ci_adjusted'], decimals)}; {supported} of {len(arms)} supported"
     )
 
 
-def _spread_over(scores: Mapping[str, float], seeds: Sequence[str]) -> str:
+def _spread_over(scores: Mapping[str, float], seeds: Sequence[str], decimals: int) -> str:
     values = [scores[seed] for seed in seeds]
-    return spread_words(fmean(values), stdev(values))
+    return spread_words(fmean(values), stdev(values), decimals)

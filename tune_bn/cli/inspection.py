@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from tune_bn.analysis.plan import read_plan
@@ -18,6 +17,7 @@ from tune_bn.cli.validate import check_surroundings
 from tune_bn.data.dataset import describe_data, load_dataset
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError, first_line
 from tune_bn.method.networks import load_weights
+from tune_bn.observers.console.plain import rendered
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.provenance import data_changes
@@ -101,7 +101,7 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
     run = TrainingRun(config, DeviceData(dataset, device), record.seed)
     while not run.done and run.epochs < record.epochs:
         point = run.train_epoch()
-        say(f"epoch {point.epoch:>3}/{record.epochs}  val {point.val_accuracy:.2f} %")
+        say(f"epoch {point.step:>3}/{record.epochs}  val {point['val_accuracy']:.2f} %")
     recorded = record.scores["val_accuracy"]
     if run.val_accuracy != recorded:
         say(
@@ -152,19 +152,20 @@ def of_checkpoint(space: Space, given: Mapping[str, Any], file: Path, seed: int 
 
     Args:
         space: network and data.
-        given: γ and c, where they differ from the space's.
+        given: γ and c of the run that gave the weights; needed where the file does not say them.
         file: a checkpoint of a study, or whatever :mod:`tune_bn.training.weight_files` finds the network in.
         seed: None: the seed in a checkpoint of a study, else 0.
         say: told what was left out.
 
     Raises:
-        SpecError: a given value is not acceptable.
+        SpecError: γ or c is not acceptable, not known, or not what the file says.
         MethodError: the file holds no weights, or not those of this network.
         DataError, MethodError, TrackingError: the space is not usable.
     """
-    config = _config(space, given)
-    content, seed, epoch = _of_study(read_weight_file(file), file, seed)
+    stored = read_weight_file(file)
+    content, seed, epoch = _of_study(stored, file, seed)
     require_tensors(content, file)
+    config = _config_of_weights(space, stored, given, file)
     check_surroundings(space, single=config)
     data = _data(space)
     start, model = first_weights(config, data, seed), first_weights(config, data, seed)
@@ -192,6 +193,36 @@ def _config(space: Space, given: Mapping[str, Any]) -> RunConfig:
         return space.run_config(given)
     except ConfigError as error:
         raise SpecError(f"--{error}") from None
+
+
+def _config_of_weights(space: Space, stored: Any, given: Mapping[str, Any], file: Path) -> RunConfig:
+    """What the weights were trained with: as a checkpoint of a study says, else as the user does, never the space.
+
+    A space knows where its search begins, not where a run of it began: its drift would be that from another γ.
+    """
+    task = stored.get("task") if isinstance(stored, Mapping) else None
+    if not (isinstance(task, Mapping) and isinstance(task.get("overrides"), Mapping)):
+        for key, what in (("gamma", "the initial γ"), ("c", "the divisor of γ's learning rate")):
+            if key not in given:
+                raise SpecError(
+                    f"--{key}: not given, and {file} does not say it; accepted: {what} that these weights were trained "
+                    "with, such as 1, that of a network as PyTorch makes it"
+                )
+        return _config(space, given)
+    overrides = dict(task["overrides"])
+    for key, value in given.items():
+        if key not in overrides or overrides[key] != value:
+            own = ", ".join(f"{name} = {part}" for name, part in overrides.items() if name.partition(".")[0] == key)
+            raise SpecError(f"--{key}: got {value}; accepted: {own}, with which {file} was trained, or no --{key}")
+    config = _config(space, overrides)
+    model = asdict(config.model)
+    if task.get("model") != model:
+        other = [key for key, value in model.items() if dict(task["model"]).get(key) != value]
+        raise SpecError(
+            f"--space: {space.name} has another model than {file} was trained with (they differ in "
+            f"{', '.join(f'model.{key}' for key in other)}); accepted: the space.yaml of its study"
+        )
+    return config
 
 
 def _words(space: Space, config: RunConfig) -> dict[str, Any]:
@@ -256,14 +287,9 @@ def _layers(found: Diagnostics, every: bool) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for place, name in enumerate(header):
         shown.add_column(name, justify="right" if place else "left")
     for row in rows:
         shown.add_row(*row)
-    with console.capture() as text:
-        console.print(shown)
-    return text.get().rstrip("\n")
+    return rendered(shown)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_bn.cli.common import STUDIES, OutputOption, naming, say
+from tune_bn.cli.common import STUDIES, OutputOption, exit_by, naming, say
 from tune_bn.cli.head import head_app
 from tune_bn.errors import RunnerError, TrackingError
+from tune_bn.records.commands import study_command
 from tune_bn.study.folder import StudyFolder
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ WATCH_SECONDS = 30.0
 
 
 def carry_out_as_job(
-    open_folder: Callable[[], StudyFolder], space: Space, source: str, going_on: StudyFolder | None = None
+    open_folder: Callable[[], StudyFolder],
+    space: Space,
+    source: str,
+    going_on: StudyFolder | None = None,
+    require: str | None = None,
 ) -> None:
     """Check at the door, begin the study, submit its driver, and follow its log; exits with the driver's status.
 
@@ -46,7 +51,8 @@ def carry_out_as_job(
     name = folder.name
     lines = [
         f"study {name} runs as the job {job.submission_id}; it goes on if this connection ends",
-        f"on this machine: tune_bn status | tune_bn logs -f {name} | tune_bn stop {name}"
+        f"on this machine: {study_command('status', folder.path)} | {study_command('logs', folder.path, '-f')} | "
+        f"{study_command('stop', folder.path)}"
         " (from yours: ray exec CLUSTER.yaml 'tune_bn status')",
     ]
     if space.tracking.uri is not None and space.tracking.uri.startswith("http://127.0.0.1:"):
@@ -60,8 +66,14 @@ def carry_out_as_job(
     try:
         status = server.follow(job, show)
     except KeyboardInterrupt:
-        typer.echo(f"the study goes on; tune_bn logs -f {name} follows it, tune_bn stop {name} ends it", err=True)
+        follow, end = study_command("logs", folder.path, "-f"), study_command("stop", folder.path)
+        typer.echo(f"the study goes on; {follow} follows it, {end} ends it", err=True)
         status = 130
+    if status == 0 and require is not None:
+        from tune_bn.analysis.verdict import verify_study
+
+        # The job itself ends well: Ray would count any other status as its failure.
+        exit_by(verify_study(folder.path), require)
     raise typer.Exit(status)
 
 

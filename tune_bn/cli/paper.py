@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -116,7 +115,7 @@ def reproduce(
         "--address": [address] if address is not None else [],
     }
     again = [word for option, values in options.items() for value in values or [] for word in (option, value)]
-    to_go_on = shlex.join(["tune_bn", "reproduce", table, *again, *(["--json"] if as_json else []), "--resume"])
+    to_go_on = ["tune_bn", "reproduce", table, *again, *(["--json"] if as_json else []), "--resume"]
     rows, texts = [], []
     with aside():
         for column, opener in zip(parts, folders, strict=True):

@@ -11,31 +11,30 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tune_bn.analysis.outcome import spoken
 from tune_bn.analysis.wording import config_words
 from tune_bn.cli.validate import planned
-from tune_bn.errors import TuneBNError
+from tune_bn.errors import RecordError, TuneBNError
+from tune_bn.observers.console.plain import plain_console, rendered
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
-from tune_bn.records.record import COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
+from tune_bn.records.score import Score, read_score
 from tune_bn.space.space import Space
-from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, read_driver_state
+from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, checked_driver_state
 from tune_bn.study.folder import StudyFolder
-
-_LONG = ("best so far (validation)", "verdict")
 
 WATCH_SECONDS = 2.0
 
 _ENDED = {WORKING: "died", LOST: "died", BROKEN: "failed"}
 
-_COLUMNS = (
-    *("study", "state", "search", "select", "confirm", "best so far (validation)"),
-    *("device-h", "cost", "left", "verdict"),
-)
+_COLUMNS = ("study", "state", "search", "select", "confirm", "device-h", "cost", "left")
 
 
 def describe_study(folder: StudyFolder) -> dict[str, Any]:
@@ -48,16 +47,23 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     ``hours`` are those of the recorded runs; ``device_hours`` those for which tasks held devices, failed attempts
     included. ``cost`` is an estimate from ``resources.price_per_device_hour``; null without it. ``seconds_left`` is an
     estimate too, at most, since runs may be stopped early; null where nothing runs. Times are in UTC.
+    ``best`` is the best candidate of the search, ``best_baseline`` the best run of it that is the baseline or tunes it.
     """
     row: dict[str, Any] = {"study": folder.name, "folder": str(folder.path), "user": _owner(folder)}
     try:
-        space, records = folder.space(), folder.records.read()
+        space, records, score = folder.space(), folder.records.read(), read_score(folder.path)
     except TuneBNError as error:
         return row | {"state": "unreadable", "problem": str(error)}
     done = [record for record in records if record.status != FAILED]
     counts, plan = Counter(record.stage for record in done), planned(space)
     totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
-    (verdict, headline), best, driver = _verdict(folder), _best(done), read_driver_state(folder)
+    problem = ""
+    try:
+        driver = checked_driver_state(folder)
+    except RecordError as error:
+        driver, problem = None, str(error)
+    verdict, headline = _verdict(folder)
+    best, baseline = (_best(space, done, score, baseline=which) for which in (False, True))
     state = _state(folder, verdict, driver)
     reached = next((stage for stage in reversed(STAGES) if counts[stage]), CONFIRM if space.claim.arms else SEARCH)
     hours = sum(record.duration_seconds for record in records) / 3600
@@ -66,12 +72,13 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     return row | {
         "space": space.name,
         "state": state,
-        "reason": "" if driver is None or state != "stopped" else driver.reason,
+        "reason": problem or ("" if driver is None or state != "stopped" else driver.reason),
         "stage": driver.stage if state == "running" and driver is not None and driver.stage else reached,
         "runs": {stage: {"done": counts[stage], "planned": totals[stage]} for stage in STAGES},
         "running": driver.running if state == "running" and driver is not None else 0,
         "failed": len(records) - len(done),
-        "best": None if best is None else {"config": dict(best.config), "val_accuracy": best.scores["val_accuracy"]},
+        "best": best,
+        "best_baseline": baseline,
         "hours": round(hours, 4),
         "device_hours": round(device_hours, 4),
         "cost": None if price is None else round(device_hours * price, 4),
@@ -117,17 +124,26 @@ def _seconds_left(
     return round(seconds / driver.running, 1)
 
 
-def _best(records: Sequence[Record]) -> Record | None:
+def _best(space: Space, records: Sequence[Record], score: Score, *, baseline: bool) -> dict[str, Any] | None:
+    """The best whole run of the search among the candidates, or among those that are the baseline or tune it."""
     search = [record for record in records if record.stage == SEARCH and record.status == COMPLETED]
-    scored = [record for record in search if "val_accuracy" in record.scores]
-    return max(scored, key=lambda record: record.scores["val_accuracy"], default=None)
+    found = [
+        record
+        for record in search
+        if score.has(record.scores) and (record.arm != CANDIDATE or space.is_baseline(record.config)) == baseline
+    ]
+    best = max(found, key=lambda record: score.objective_of(record.scores), default=None)
+    if best is None:
+        return None
+    value = best.scores[score.validation]
+    return {"config": dict(best.config), score.validation: value, "words": score.value_words(value)}
 
 
 def _verdict(folder: StudyFolder) -> tuple[str | None, str | None]:
-    """The verdict, and its headline, which says where an arm is worse; older verdicts have none."""
+    """The verdict, and its headline as people are told it."""
     try:
         found = json.loads(read_bytes(folder.verdict_file))
-        return str(found["verdict"]), str(found.get("headline", found["verdict"]))
+        return str(found["verdict"]), spoken(found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, None
 
@@ -136,13 +152,7 @@ def table(rows: Sequence[Mapping[str, Any]], output: Path) -> str:
     """The studies for people, as wide as the terminal."""
     if not rows:
         return _no_studies(output)
-    # No markup: the words of an error hold brackets. Into a pipe every column keeps its whole text.
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 10_000
-    with console.capture() as text:
-        console.print(_table(rows))
-    return text.get().rstrip("\n")
+    return rendered(_table(rows))
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,7 @@ class View:
 
 def watch(look: Callable[[], View], output: Path) -> None:
     """Show the studies and keep the view up to date, until Ctrl-C. Files that did not change are not read again."""
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     known: dict[Path, tuple[Any, dict[str, Any]]] = {}
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
@@ -201,28 +211,52 @@ def _no_studies(output: Path) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    shown = Table(box=None, pad_edge=False)
-    for name in _COLUMNS:
-        # On a narrow terminal, such as that of `ray exec`, the long texts give way.
-        shown.add_column(name, overflow="fold", no_wrap=name not in _LONG)
+    """A row of numbers for each study, and below it, over the whole width, what it found and why it ended."""
+    shown = Table(box=None, pad_edge=False, padding=0, show_header=False)
+    shown.add_column(overflow="fold")
+    widths = [max(map(len, cells)) for cells in zip(_COLUMNS, *map(_numbers, rows), strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        return "  ".join([first, *others]).rstrip()
+
+    shown.add_row(Text(line(_COLUMNS), style="bold"))
     for row in rows:
-        if row["state"] == "unreadable":
-            shown.add_row(row["study"], row["state"], "", "", "", row["problem"])
-            continue
-        best, cost, left = row["best"], row["cost"], row["seconds_left"]
-        shown.add_row(
-            row["study"],
-            row["state"],
-            *(f"{row['runs'][stage]['done']}/{row['runs'][stage]['planned']}" for stage in STAGES),
-            "" if best is None else f"{best['val_accuracy']:.2f} % with {config_words(best['config'])}",
-            f"{row['device_hours']:.2f}",
-            "" if cost is None else f"{cost:.2f}",
-            "" if left is None else f"≤ {_duration(left)}",
-            row["headline"] or row["reason"],
-        )
+        shown.add_row(Text(line(_numbers(row))))
+        for words in _words(row):
+            shown.add_row(Padding(Text(words), (0, 0, 0, 2)))
     return shown
 
 
-def _duration(seconds: float) -> str:
+def _numbers(row: Mapping[str, Any]) -> list[str]:
+    if row["state"] == "unreadable":
+        return [row["study"], row["state"], *[""] * (len(_COLUMNS) - 2)]
+    cost, left = row["cost"], row["seconds_left"]
+    return [
+        row["study"],
+        row["state"],
+        *(f"{row['runs'][stage]['done']}/{row['runs'][stage]['planned']}" for stage in STAGES),
+        f"{row['device_hours']:.2f}",
+        "" if cost is None else f"{cost:.2f}",
+        "" if left is None else f"≤ {duration_words(left)}",
+    ]
+
+
+def _words(row: Mapping[str, Any]) -> list[str]:
+    if row["state"] == "unreadable":
+        return [row["problem"]]
+    best, baseline, found = row["best"], row["best_baseline"], []
+    if best is not None:
+        beside = "" if baseline is None else f" (baseline: {baseline['words']})"
+        found.append(f"best candidate on validation: {best['words']} with {config_words(best['config'])}{beside}")
+    if row["reason"]:
+        found.append(f"{row['state']}: {row['reason']}")
+    if row["headline"]:
+        found.append(f"verdict: {row['headline']}")
+    return found
+
+
+def duration_words(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.4 h``."""
     minutes = round(seconds / 60)
     return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"

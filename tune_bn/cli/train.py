@@ -47,8 +47,9 @@ def train_once(
     while not run.done:
         point = run.train_epoch()
         yield (
-            f"epoch {point.epoch:>3}/{config.train.epochs}  lr {point.lr:.3g}  train loss {point.train_loss:.4f}  "
-            f"train {point.train_accuracy:.2f} %  val loss {point.val_loss:.4f}  val {point.val_accuracy:.2f} %"
+            f"epoch {point.step:>3}/{config.train.epochs}  lr {point['lr']:.3g}  train loss {point['train_loss']:.4f}  "
+            f"train {point['train_accuracy']:.2f} %  val loss {point['val_loss']:.4f}  "
+            f"val {point['val_accuracy']:.2f} %"
         )
     result = run.result()
     setup = f", after {result.setup_seconds:.1f} s for setting up" if result.setup_seconds >= 0.05 else ""

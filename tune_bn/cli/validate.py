@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words
+from tune_bn.cli.cost import Cost, cost_of_a_run
 from tune_bn.data.cache import Progress
 from tune_bn.data.dataset import DataSummary
+from tune_bn.data.registry import SOURCES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
 from tune_bn.records.record import BASELINE, CANDIDATE
@@ -19,12 +21,8 @@ from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import first_trials
 from tune_bn.training.config import RunConfig
 
-# Sustained training rates, FLOP/s, for an estimate of the order of magnitude: a plain PyTorch loop reaches about these
-# on a data-centre GPU and on a core of a server, whatever the peak on the data sheet says.
-GPU_RATE = 30e12
-CORE_RATE = 60e9
-STEP_SECONDS = {"gpu": 0.004, "cpu": 0.010}
-"""Least time of a step, however small the network: launching its kernels."""
+START_SECONDS = 15
+"""Imports, the start of Ray, the verdict and the report."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +66,6 @@ def power_words(space: Space) -> str:
     if claim.is_plain:
         return words
     return f"{words}; the claim is {claim_words(claim)}, so that this counts from {number_words(claim.null)} points on"
-
-
-def run_seconds(space: Space, data: DataSummary) -> float:
-    """Estimated seconds of one full run on the resources of one trial."""
-    from tune_bn.training.cost import BACKWARD, forward_flops
-
-    forward = forward_flops(space.model, data.image_shape, data.num_classes)
-    train, config = data.train_size, space.train
-    flops = config.epochs * forward * ((1 + BACKWARD) * train + data.val_size) + forward * data.test_size
-    steps = config.epochs * -(-train // config.batch_size)
-    kind = "gpu" if space.resources.gpu else "cpu"
-    rate = GPU_RATE * space.resources.gpu if kind == "gpu" else CORE_RATE * space.resources.cpu
-    return max(flops / rate, steps * STEP_SECONDS[kind])
 
 
 def check_surroundings(
@@ -162,46 +147,90 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
             yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"
 
 
-def describe(space: Space, path: Path) -> str:
-    """The answer of ``tune_bn validate``, in lines. Raises what :func:`check_surroundings` raises."""
+def describe(space: Space, path: Path, *, output: Path | None = None, measure: bool | None = False) -> str:
+    """The answer of ``tune_bn validate``, in lines.
+
+    Args:
+        space: what is asked.
+        path: its file.
+        output: folder of studies, which may say how long runs take.
+        measure: see :func:`tune_bn.cli.cost.cost_of_a_run`.
+
+    Raises:
+        DataError, MethodError, TrackingError: see :func:`check_surroundings`.
+    """
     remarks: list[str] = []
     data, plan = check_surroundings(space, remarks.append), planned(space)
-    seconds = run_seconds(space, data)
+    cost = cost_of_a_run(space, data, output, measure)
+    lacking = _lacking(space)
     gpus, cpus = space.resources.gpu, space.resources.cpu
     holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
-    hours = plan.runs * seconds / 3600 * (gpus or cpus)
+    device_hours = [plan.runs * seconds / 3600 * (gpus or cpus) for seconds in (cost.low, cost.high)]
     shape = "×".join(str(side) for side in data.image_shape)
     lines = [
-        f"{path}: valid (space {space.sha256[:12]})",
+        f"{path}: valid (space {space.sha256[:12]})" + (f", but not for this machine: {lacking}" if lacking else ""),
         f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
         f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} "
         f"test images of {shape}, {data.num_classes} classes",
         *(f"           {remark}" for remark in data.remarks),
         f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
-        f"about {_duration(seconds)} each on {holding}",
+        f"{_range(cost.low, cost.high)} each on {holding} ({cost.source})",
         *_slow_precision(space),
         *(f"note       {line}" for line in remarks),
         *_stages(space, plan),
         f"power      {power_words(space)}",
         f"tracking   {_tracking_words(space)}",
-        f"in all     at most {plan.runs} runs, about {hours:.2g} {'GPU' if gpus else 'core'}-hours without early "
-        f"stopping (an estimate from {'30 TFLOP/s per GPU' if gpus else '60 GFLOP/s per core'})",
-        f"here       {_here_words(space, plan, seconds)}",
+        f"in all     at most {plan.runs} runs, {_numbers(*device_hours)} {'GPU' if gpus else 'core'}-hours without "
+        "early stopping",
+        f"here       {lacking or _here_words(space, plan, cost)}",
+        f"not tried  {'; '.join(_not_tried(space))}",
     ]
     return "\n".join(lines)
 
 
-def _here_words(space: Space, plan: Plan, seconds: float) -> str:
-    """What this machine has for the study, and how long it takes on its cores."""
-    cores, needed = usable_cores(), space.resources.cpu
-    words = f"{cores} CPU core{'s' if cores > 1 else ''} of this machine may be used"
+def _lacking(space: Space) -> str:
+    """What a trial holds and this machine has not, so that a search must go elsewhere; empty: nothing."""
+    elsewhere = "`tune_bn search` needs --address of a cluster that has them"
     if space.resources.gpu:
-        return words
+        import torch
+
+        there = torch.cuda.device_count()
+        if space.resources.gpu > there:
+            return f"resources.gpu = {space.resources.gpu:g} per trial, and it has {there} GPUs; {elsewhere}"
+    cores, needed = usable_cores(), space.resources.cpu
     if needed > cores:
-        return f"{words}, fewer than resources.cpu = {needed:g} of one trial: another machine or --address is needed"
-    at_once = min(int(cores / needed + 1e-9), space.resources.max_concurrent or cores, plan.trials or plan.runs)
+        return f"resources.cpu = {needed:g} per trial, and {cores} CPU cores may be used; {elsewhere}"
+    return ""
+
+
+def _here_words(space: Space, plan: Plan, cost: Cost) -> str:
+    """What this machine has for the study, and how long it takes on it."""
+    if space.resources.gpu:
+        import torch
+
+        there = torch.cuda.device_count()
+        words, room = f"{there} GPU{'s' if there > 1 else ''} of this machine may be used", there / space.resources.gpu
+    else:
+        cores = usable_cores()
+        words = f"{cores} CPU core{'s' if cores > 1 else ''} of this machine may be used"
+        room = cores / space.resources.cpu
+    at_once = max(1, min(int(room + 1e-9), space.resources.max_concurrent or int(room), plan.trials or plan.runs))
     trials = f"{at_once} trial{'s' if at_once > 1 else ''}"
-    return f"{words}: {trials} at a time, about {_duration(plan.runs * seconds / at_once)}"
+    times = _range(*(plan.runs * seconds / at_once for seconds in (cost.low, cost.high)))
+    return f"{words}: {trials} at a time, {times} and about {START_SECONDS} s for starting"
+
+
+def _not_tried(space: Space) -> list[str]:
+    """What a search will need and this verb does not try."""
+    from tune_bn.observers.mlflow.uri import is_server, named_uri
+
+    tracked = named_uri(space.tracking.uri)
+    return [
+        "the whole course of a run",
+        *(["whether every image can be read (--data)"] if not SOURCES[space.data.source].arrays else []),
+        *(["whether the tracking server answers"] if tracked is not None and is_server(tracked.uri) else []),
+        "whether Ray starts",
+    ]
 
 
 def _tracking_words(space: Space) -> str:
@@ -284,6 +313,20 @@ def _words(spec: object) -> str:
         ((kind, body),) = spec.items()
         return f"{kind} {_words(body)}"
     return f"[{', '.join(map(_words, spec))}]" if isinstance(spec, list) else str(spec)
+
+
+def _range(low: float, high: float) -> str:
+    """``about 4.1 s``, ``4.1 to 6 s``, ``50 s to 2.5 min``."""
+    first, last = _duration(low), _duration(high)
+    if first == last:
+        return f"about {last}"
+    number, unit = first.split()
+    return f"{number if unit == last.split()[1] else first} to {last}"
+
+
+def _numbers(low: float, high: float) -> str:
+    first, last = f"{low:.2g}", f"{high:.2g}"
+    return f"about {last}" if first == last else f"{first} to {last}"
 
 
 def _duration(seconds: float) -> str:

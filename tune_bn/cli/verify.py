@@ -14,8 +14,10 @@ from tune_bn.cli.common import (
     STUDIES,
     JsonOption,
     OutputOption,
+    RequireOption,
     app,
     existing_study,
+    exit_by,
     looks_of,
     print_verdict,
     say,
@@ -189,13 +191,14 @@ def verify(
             rich_help_panel=_TEST,
         ),
     ] = None,
+    require: RequireOption = None,
 ) -> None:
     """Compute the verdict again, from the plan and the records alone; or judge scores of your own.
 
     With --scores, or --mlflow, every other arm is compared with --baseline by the
     test of a confirmation, without a plan. Nothing is written but by --write-tags.
     --json prints the verdict. Exit status: 0 a verdict, 1 an invalid one, 2 bad
-    input.
+    input, 3 one that is not supported beside --require supported.
     """
     table_options = {
         "--decimal": decimal,
@@ -237,7 +240,7 @@ def verify(
         _require_mode(shared_options, "--scores", " alone, a plan has its own")
         if study is None:
             context.fail("Missing argument 'STUDY', or option '--scores' or '--mlflow'.")
-        _verify_study(study, output, as_json)
+        _verify_study(study, output, as_json, require)
         return
     options: dict[str, Any] = {
         "baseline": baseline,
@@ -253,10 +256,10 @@ def verify(
         "accept": accept or (),
     }
     if scores is not None:
-        _verify_table(scores, _columns(arm, seed, paired_by, score, decimal, options), options, as_json)
+        _verify_table(scores, _columns(arm, seed, paired_by, score, decimal, options), options, as_json, require)
     elif mlflow is not None:
         given = {"arm": arm, "seed": seed, "experiment": experiment, "metric": metric, "filter": filter_}
-        _verify_runs(mlflow, given, options, write_tags=write_tags, as_json=as_json)
+        _verify_runs(mlflow, given, options, write_tags=write_tags, as_json=as_json, require=require)
 
 
 def _require_mode(options: Mapping[str, Any], mode: str, accepted: str) -> None:
@@ -267,11 +270,11 @@ def _require_mode(options: Mapping[str, Any], mode: str, accepted: str) -> None:
             raise StudyError(f"{option}: got {got} without {mode}; accepted: beside {mode}{accepted}")
 
 
-def _verify_study(study: str, output: Path, as_json: bool) -> None:
+def _verify_study(study: str, output: Path, as_json: bool, require: str | None) -> None:
     from tune_bn.records.bundle import is_bundle
 
     if is_bundle(study):
-        _verify_bundle(Path(study), as_json)
+        _verify_bundle(Path(study), as_json, require)
         return
     from tune_bn.analysis.verdict import write_verdict
 
@@ -279,12 +282,12 @@ def _verify_study(study: str, output: Path, as_json: bool) -> None:
     verdict = write_verdict(folder.path)
     if as_json:
         _say(verdict, as_json)
-        _exit(verdict)
     else:
         print_verdict(folder, verdict)
+    exit_by(verdict, require)
 
 
-def _verify_bundle(path: Path, as_json: bool) -> None:
+def _verify_bundle(path: Path, as_json: bool, require: str | None) -> None:
     from tune_bn.analysis.bundles import verify_bundle
 
     verdict = verify_bundle(path)
@@ -292,16 +295,11 @@ def _verify_bundle(path: Path, as_json: bool) -> None:
         _say(verdict, as_json)
     else:
         say_verdict(verdict)
-    _exit(verdict)
+    exit_by(verdict, require)
 
 
 def _say(verdict: Mapping[str, Any], as_json: bool) -> None:
     say(json.dumps(verdict, indent=2, ensure_ascii=False) if as_json else verdict_text(verdict))
-
-
-def _exit(verdict: Mapping[str, Any]) -> None:
-    if verdict["verdict"] == "invalid":
-        raise typer.Exit(1)
 
 
 def _columns(
@@ -328,14 +326,14 @@ def _columns(
     )
 
 
-def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_json: bool) -> None:
+def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_json: bool, require: str | None) -> None:
     from tune_bn.cli.score_files import read_scores
 
     with _options():
         scores = read_scores(path, columns)
         verdict = _judged(scores, options)
     _say(verdict, as_json)
-    _exit(verdict)
+    exit_by(verdict, require)
 
 
 def _judged(scores: Scores, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,7 +343,13 @@ def _judged(scores: Scores, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _verify_runs(
-    uri: str, given: Mapping[str, Any], options: Mapping[str, Any], *, write_tags: bool, as_json: bool
+    uri: str,
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    *,
+    write_tags: bool,
+    as_json: bool,
+    require: str | None,
 ) -> None:
     from tune_bn.observers.mlflow.runs import RunTable
 
@@ -367,7 +371,7 @@ def _verify_runs(
         if write_tags:
             count = table.write(verdict)
             typer.echo(f"tags tune_bn.* written to {count} runs and the experiment", err=True)
-    _exit(verdict)
+    exit_by(verdict, require)
 
 
 _WANTED = {

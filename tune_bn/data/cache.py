@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import PIL
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from tune_bn.data.decoding import BadImages, Decoder, reading
 from tune_bn.errors import DataError
@@ -36,11 +37,11 @@ _LOCK, _PART = ".lock", ".part"
 
 
 def user_cache() -> Path:
-    """The folder of tune_bn in the user's cache: ``$XDG_CACHE_HOME/tune_bn``, or ``~/.cache/tune_bn``."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "tune_bn"
-    except RuntimeError:
-        raise DataError("XDG_CACHE_HOME: not set, and there is no home folder; accepted: a folder") from None
+    """The folder of tune_bn in the user's cache: ``$XDG_CACHE_HOME/tune_bn``, or on Linux ``~/.cache/tune_bn``."""
+    folder = user_cache_path("tune_bn")
+    if not folder.is_absolute():
+        raise DataError("XDG_CACHE_HOME: not set, and there is no home folder; accepted: an absolute path")
+    return folder
 
 
 def load_decoded(

@@ -215,14 +215,17 @@ def describe_data(config: DataConfig) -> DataSummary:
     if source.arrays:
         outline: Outline = load(source.reader).outline(config)
         parts = _parts(outline, config)
-        sizes, remarks = (len(parts.train), len(parts.val), len(parts.test)), list[str]()
+        told = getattr(load(source.reader), "remarks", None)
+        remarks: list[str] = [] if told is None else told(config)
+        sizes = len(parts.train), len(parts.val), len(parts.test)
     else:
         listing = _listed(config)
         outline = listing.outline
         sample = [path for split in listing.kept for path in _sample(split)]
         turned = listing.decoder.check_headers(sample)
         train, val, test = (len(split.paths) for split in listing.kept)
-        sizes, remarks = (train, val, test), _remarks(listing.files, config, turned, len(sample))
+        sizes = train, val, test
+        remarks = _remarks(listing.files, config, turned, len(sample))
     return DataSummary(*sizes, config.seen_shape(outline.shape), len(outline.classes), tuple(remarks))
 
 

@@ -19,7 +19,8 @@ class Source:
     reader: str
     """``package.module:name``. Of image files: a function of :class:`tune_bn.data.config.DataConfig` that returns a
     :class:`tune_bn.data.sources.base.FileSet`. Of arrays: an object with two such functions, ``outline`` and ``read``,
-    which return an :class:`~tune_bn.data.sources.base.Outline` and an :class:`~tune_bn.data.sources.base.ArraySet`."""
+    which return an :class:`~tune_bn.data.sources.base.Outline` and an :class:`~tune_bn.data.sources.base.ArraySet`; a
+    third, ``remarks``, may return lines on what is not there yet."""
     arrays: bool = False
     """Whether it gives arrays rather than image files that are still to be decoded."""
     val_folder: bool = False

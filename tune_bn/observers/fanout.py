@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import Record
 
 
@@ -32,7 +32,7 @@ class Observers:
         for observer in self.observers:
             observer.task_started(task)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """See the protocol."""
         for observer in self.observers:
             observer.task_progress(task, curves)
@@ -52,7 +52,7 @@ class Observers:
         for observer in self.observers:
             observer.plan_locked(plan)
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """See the protocol."""
         for observer in self.observers:
             observer.run_recorded(record, curve)

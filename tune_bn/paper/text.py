@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tune_bn.analysis.wording import spread_words
+from tune_bn.observers.console.plain import plain_console
 from tune_bn.paper.reproduction import (
     Column,
     compare,
@@ -133,7 +134,4 @@ def comparison_text(column: Column, verdict: Mapping[str, Any]) -> str:
 
 
 def _console() -> Console:
-    console = Console(markup=False, highlight=False, color_system=None)
-    # A terminal that is narrower breaks the lines; the tables would cut their numbers off.
-    console.width = max(console.width, _NARROWEST_TABLE)
-    return console
+    return plain_console(colours=False, least_width=_NARROWEST_TABLE)

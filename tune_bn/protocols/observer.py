@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tune_bn.protocols.runner import EpochPoint, Listener
+from tune_bn.protocols.runner import Listener, Point
 from tune_bn.records.record import Record
+from tune_bn.records.score import Score, accuracy
+
+
+def _never(config: Mapping[str, Any]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,14 @@ class StudyInfo:
     """What tells it from another study of the same name; empty: as :mod:`tune_bn.records.identity` finds it."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The identity of its data, as :mod:`tune_bn.records.provenance` has it."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """What is the same in all of its runs: the sections of its space, without what is searched."""
+    searched: Sequence[str] = ()
+    """The keys that its search proposes."""
+    score: Score = field(default_factory=accuracy)
+    """What its runs are scored by."""
+    is_baseline: Callable[[Mapping[str, Any]], bool] = _never
+    """Whether a configuration is the baseline at its own nuisance values, and so no candidate."""
 
 
 class Observer(Listener, Protocol):
@@ -48,7 +61,7 @@ class Observer(Listener, Protocol):
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The confirmation begins, or goes on, under this plan."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """One run is finished and on disk."""
 
     def artifacts_changed(self, paths: Sequence[Path]) -> None:

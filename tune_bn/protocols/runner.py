@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tune_bn.protocols.trainer import RunResult
-from tune_bn.records.curves import EpochPoint
+from tune_bn.records.curves import Point
 from tune_bn.records.record import run_key
 
-__all__ = ["EpochPoint", "Feed", "History", "Listener", "PastTrial", "RunResult", "Runner", "SchedulerConfig", "Task"]
+__all__ = ["Feed", "History", "Listener", "PastTrial", "Point", "RunResult", "Runner", "SchedulerConfig", "Task"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,17 @@ class Task:
     :class:`tune_bn.training.config.RunConfig`."""
     seeds: tuple[int, ...]
     test_metric: str | None = None
-    """``test_accuracy`` or ``final_test_accuracy`` where the test set is read at the end; None: it is not touched."""
+    """Name of the test score that is found at the end; None: the test data is not touched."""
     may_stop: bool = False
     """Whether a scheduler may stop it early, as long as its feed does not spare it (see :meth:`Feed.spares`)."""
     inspect: bool = False
-    """Whether its results carry diagnostics of their BN layers."""
+    """Whether its results carry diagnostics of the trained network, where the trainer has any."""
     pair: str | None = None
     """Runs that are compared with each other share it, and are placed alike where devices differ."""
     beside: str | None = None
     """The type of device that a finished run of its pair had, as its record says."""
+    steps: int = 0
+    """Of a whole run, for those who show how far it is: epochs of the built-in loop. 0: nobody asked its trainer."""
 
     @property
     def key(self) -> str:
@@ -61,7 +63,7 @@ class PastTrial:
     arm: str
     trial: int
     objectives: Mapping[int, float]
-    """By epoch."""
+    """By step; see :meth:`tune_bn.records.score.Score.objectives`."""
 
 
 History = Sequence[PastTrial]
@@ -94,7 +96,7 @@ class Listener(Protocol):
     def task_started(self, task: Task) -> None:
         """The task was handed to a worker. It may come twice for one task: an interrupted task starts again."""
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """New points of the learning curves, by seed."""
 
     def task_killed(self, task: Task) -> None:

@@ -24,7 +24,8 @@ class Outcome:
     status: str
     """``completed``, ``pruned`` or ``failed``, as in :class:`tune_bn.records.record.Record`."""
     objective: float | None
-    """Mean over the trial's seeds, higher is better; None for ``failed``."""
+    """Mean over the trial's seeds of the score, turned such that higher is better; None for ``failed``, and where a run
+    diverged and has no score."""
     epoch: int
     """The epoch that was reached."""
     std: float | None = None

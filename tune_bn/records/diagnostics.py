@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import RecordError
+from tune_bn.records.files import read_bytes
+from tune_bn.records.reading import Refused, from_json
 
 SCHEMA_VERSION = 1
 
@@ -121,46 +123,12 @@ def read_diagnostics(path: Path) -> Diagnostics:
         RecordError: it is missing, or not what :func:`to_json` gave.
     """
     try:
-        content = json.loads(path.read_bytes())
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"schema_version: got {version!r}")
-        layers = tuple(_layer(layer) for layer in content["layers"])
-        found = Diagnostics(**content | {"layers": layers})
-        _check(found)
+        content = json.loads(read_bytes(path))
+        version = content.get("schema_version") if type(content) is dict else None
+        if type(version) is not int or version != SCHEMA_VERSION:
+            raise Refused("schema_version", version, str(SCHEMA_VERSION))
+        return from_json(Diagnostics, content)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); accepted: a file of diagnostics") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: no diagnostics ({error}); accepted: the file as it was written") from None
-    return found
-
-
-def _layer(content: Any) -> Layer:
-    parts: dict[str, Any] = dict(content)
-    for key, kind in (("gamma", Values), ("beta", Values), ("normalized", Tails), ("output", Tails)):
-        parts[key] = _numbers(kind, parts[key])
-    parts["gradient"] = _numbers(Gradient, parts["gradient"])
-    layer = Layer(**parts)
-    if layer.gamma is None or not isinstance(layer.name, str) or not isinstance(layer.kind, str):
-        raise ValueError(f"a layer without a name, kind or γ: {layer.name!r}")
-    return layer
-
-
-def _numbers(kind: Any, content: Any) -> Any:
-    if content is None:
-        return None
-    found = kind(**content)
-    for item in fields(found):
-        value = getattr(found, item.name)
-        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
-            raise ValueError(f"{item.name}: got {value!r}")
-    return found
-
-
-def _check(found: Diagnostics) -> None:
-    text, none = (str, type(None)), type(None)
-    kinds: dict[str, tuple[type, ...]] = {"run": text, "arm": text, "problem": text, "config": (dict,)}
-    kinds |= {"seed": (int,), "epoch": (int, none), "images": (int,), "gradient_images": (int,)}
-    for key, accepted in kinds.items():
-        if type(getattr(found, key)) not in accepted:
-            raise ValueError(f"{key}: got {getattr(found, key)!r}")

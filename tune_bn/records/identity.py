@@ -21,6 +21,7 @@ from typing import Any
 from tune_bn.errors import RecordError
 from tune_bn.records.files import read_bytes, write_json, writing
 from tune_bn.records.log import RecordLog
+from tune_bn.records.reading import read_as
 
 STUDY_FILE = "study.json"
 _BEFORE = "mlflow.json"
@@ -121,13 +122,10 @@ def _real(folder: Path) -> str:
 def _read(folder: Path) -> Identity | None:
     """What ``study.json`` says; None where there is none, or nothing that makes sense."""
     try:
-        content = json.loads(read_bytes(folder / STUDY_FILE))
-        found = Identity(**content)
-    except (OSError, ValueError, TypeError, RecursionError):
+        found = read_as(Identity, folder / STUDY_FILE, what="identity of a study")
+    except RecordError:
         return None
-    texts = (found.study_id, found.name, found.host, found.path, found.copied_from or "", found.store)
-    sound = all(type(text) is str for text in texts) and bool(found.study_id and found.name)
-    return found if sound else None
+    return found if found.study_id and found.name else None
 
 
 def _former_id(folder: Path) -> str | None:

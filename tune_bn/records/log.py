@@ -23,6 +23,7 @@ from typing import Any
 
 from tune_bn.errors import RecordError
 from tune_bn.records.files import canonical_json, not_linked, read_bytes, sha256_of, writing
+from tune_bn.records.reading import Refused, check_types
 from tune_bn.records.record import GENESIS, STAGES, STATUSES, Record
 
 VERDICT_SCHEMA_VERSION = 1
@@ -183,42 +184,14 @@ def _refuse_constant(name: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "study": (str,),
-    "stage": (str,),
-    "arm": (str,),
-    "trial": (int, type(None)),
-    "seed": (int,),
-    "config": (dict,),
-    "status": (str,),
-    "reason": (str,),
-    "epochs": (int,),
-    "epochs_planned": (int,),
-    "scores": (dict,),
-    "attempts": (int,),
-    "started_at": (str,),
-    "duration_seconds": (int, float),
-    "device": (str,),
-    "versions": (dict,),
-    "commit": (str, type(None)),
-    "space_sha256": (str,),
-    "plan_sha256": (str, type(None)),
-    "data": (dict,),
-    "environment": (dict,),
-    "test": (dict,),
-    "previous_sha256": (str,),
-}
-
-
 def _check(record: Record, place: str) -> None:
     def refuse(key: str, value: Any, accepted: str) -> RecordError:
         return RecordError(f"{place}: {key}: got {value!r}; accepted: {accepted}")
 
-    for key, types in _TYPES.items():
-        # Not isinstance: true is no number.
-        if type(getattr(record, key)) not in types:
-            names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
-            raise refuse(key, getattr(record, key), names)
+    try:
+        check_types(record)
+    except Refused as error:
+        raise RecordError(f"{place}: {error}") from None
     if record.stage not in STAGES:
         raise refuse("stage", record.stage, ", ".join(STAGES))
     if record.status not in STATUSES:

@@ -60,13 +60,18 @@ def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """What differs between two data sets, a few words each, in what both tell of; empty where nothing does."""
     return [
         _change(key, before[key], now[key])
-        for key in (CLASSES, *SPLITS)
+        for key in dict.fromkeys([CLASSES, *SPLITS, *sorted(before)])
         if key in before and key in now and before[key] != now[key]
     ]
 
 
 def _change(key: str, before: Any, now: Any) -> str:
     what = SPLITS.get(key, key)
+    if isinstance(before, Mapping) and isinstance(now, Mapping) and not {"images", "labels"} & before.keys():
+        # What another trainer tells of its data: any keys, counts and hashes among them.
+        parts = sorted(part for part in before.keys() | now.keys() if before.get(part) != now.get(part))
+        if key not in (CLASSES, *SPLITS):
+            return f"other {what} ({', '.join(parts)})"
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
         return what
     count, count_now = before.get("count"), now.get("count")

@@ -37,6 +37,17 @@ def _flat(content: Mapping[str, Any], place: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pandas.DataFrame:
+    """The rows as a frame; whole numbers that some rows lack stay whole (``Int64``)."""
+    import pandas
+
+    frame = pandas.DataFrame(list(rows), columns=list(columns))
+    values = {name: [row[name] for row in rows if row[name] is not None] for name in columns}
+    gaps = {name: found for name, found in values.items() if 0 < len(found) < len(rows)}
+    whole = [name for name, found in gaps.items() if {*map(type, found)} == {int}]
+    return frame.astype(dict.fromkeys(whole, "Int64"))
+
+
 def write_table(records: Sequence[Record], path: Path) -> int:
     """Write the rows to a new ``.csv`` or ``.parquet`` file, whole or not at all; returns their number.
 

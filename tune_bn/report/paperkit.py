@@ -16,9 +16,18 @@ from matplotlib.figure import Figure
 
 from tune_bn import __version__
 from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, claim_in
-from tune_bn.analysis.plan import PLAN_FILE, read_plan
+from tune_bn.analysis.plan import PLAN_FILE, read_plan, score_of
 from tune_bn.analysis.verdict import INVALID, verify_study
-from tune_bn.analysis.wording import config_keys, correction_words, metric_words, number_words, value_words
+from tune_bn.analysis.wording import (
+    config_keys,
+    correction_words,
+    decimals_of_verdict,
+    metric_words,
+    number_words,
+    score_of_verdict,
+    value_words,
+    with_unit,
+)
 from tune_bn.errors import StudyError
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
@@ -111,8 +120,8 @@ def _p(value: float) -> str:
     return f"{value:.2g}"
 
 
-def _interval(ends: Sequence[float | None]) -> str:
-    low, high = (r"\infty" if end is None else f"{end:+.2f}" for end in ends)
+def _interval(ends: Sequence[float | None], digits: int) -> str:
+    low, high = (r"\infty" if end is None else f"{end:+.{digits}f}" for end in ends)
     return f"$[{'-' if ends[0] is None else ''}{low}, {high}]$"
 
 
@@ -122,6 +131,8 @@ def numbers_tex(verdict: Verdict) -> str:
         f"% Numbers of the study {verdict['study']}, plan {verdict['plan_sha256']}; tune_bn {__version__}.",
         "% Each macro is followed by its source, a key of verdict.json.",
     ]
+
+    digits = decimals_of_verdict(verdict)
 
     def macro(name: str, value: str, source: str) -> None:
         lines.append(f"\\newcommand{{\\tbn{name}}}{{{value}}} % {source}")
@@ -135,18 +146,18 @@ def numbers_tex(verdict: Verdict) -> str:
     macro("Candidates", str(len(verdict["candidates"])), "candidates")
     for index, arm in enumerate(verdict["baselines"]):
         name = "Base" + ("" if len(verdict["baselines"]) == 1 else letters(index))
-        macro(f"{name}Mean", f"{arm['mean']:.2f}", f"baselines[{index}].mean")
-        macro(f"{name}Std", f"{arm['std']:.2f}", f"baselines[{index}].std")
+        macro(f"{name}Mean", f"{arm['mean']:.{digits}f}", f"baselines[{index}].mean")
+        macro(f"{name}Std", f"{arm['std']:.{digits}f}", f"baselines[{index}].std")
     for index, arm in enumerate(verdict["candidates"]):
         name, source = f"Arm{letters(index)}", f"candidates[{index}]"
         macro(name, tex(arm["arm"]), f"{source}.arm")
         for key, value in (
-            ("mean", f"{arm['mean']:.2f}"),
-            ("std", f"{arm['std']:.2f}"),
+            ("mean", f"{arm['mean']:.{digits}f}"),
+            ("std", f"{arm['std']:.{digits}f}"),
             ("n", str(arm["n"])),
-            ("effect", f"{arm['effect']:+.2f}"),
-            ("ci", _interval(arm["ci"])),
-            ("ci_adjusted", _interval(arm["ci_adjusted"])),
+            ("effect", f"{arm['effect']:+.{digits}f}"),
+            ("ci", _interval(arm["ci"], digits)),
+            ("ci_adjusted", _interval(arm["ci_adjusted"], digits)),
             ("p_value", _p(arm["p_value"])),
             ("p_adjusted", _p(arm["p_adjusted"])),
             ("p_two_sided", _p(arm["p_two_sided"])),
@@ -156,7 +167,7 @@ def numbers_tex(verdict: Verdict) -> str:
             macro(name + key.title().replace("_", ""), value, f"{source}.{key}")
         if arm.get("over_images"):
             found = arm["over_images"]
-            macro(f"{name}OverImages", _interval([found["low"], found["high"]]), f"{source}.over_images")
+            macro(f"{name}OverImages", _interval([found["low"], found["high"]], digits), f"{source}.over_images")
     return "\n".join(lines) + "\n"
 
 
@@ -171,7 +182,9 @@ def table_tex(verdict: Verdict) -> str:
         else f"{100 * verdict['ci_confidence']:g}\\% interval"
     )
     head = ["arm", *(tex("γ" if key == "gamma" else key) for key in keys)]
-    head += [tex(metric_words(verdict["metric"])) + r" (\%)", "$n$", "effect (pp)", interval]
+    score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    unit, of_effect = (f" ({tex(word)})" if word else "" for word in (score.unit, score.difference_unit))
+    head += [tex(metric_words(verdict["metric"])) + unit, "$n$", f"effect{of_effect}", interval]
     head += [f"$p$ ({correction_words(verdict)})" if several else "$p$"]
     lines = [
         "% Needs \\usepackage{booktabs}.",
@@ -183,10 +196,12 @@ def table_tex(verdict: Verdict) -> str:
     for arm in arms:
         cells = [tex(arm["arm"])]
         cells += [tex(value_words(arm["config"][key])) if key in arm["config"] else "--" for key in keys]
-        score = f"{arm['mean']:.2f} $\\pm$ {arm['std']:.2f}"
+        score = f"{arm['mean']:.{digits}f} $\\pm$ {arm['std']:.{digits}f}"
         if "effect" in arm:
-            score = f"\\textbf{{{arm['mean']:.2f}}} $\\pm$ {arm['std']:.2f}" if arm["supported"] else score
-            cells += [score, str(arm["n"]), f"${arm['effect']:+.2f}$", _interval(arm["ci_adjusted"])]
+            score = (
+                f"\\textbf{{{arm['mean']:.{digits}f}}} $\\pm$ {arm['std']:.{digits}f}" if arm["supported"] else score
+            )
+            cells += [score, str(arm["n"]), f"${arm['effect']:+.{digits}f}$", _interval(arm["ci_adjusted"], digits)]
             cells += [_p(arm["p_adjusted"])]
         else:
             cells += [score, str(len(arm["scores"])), "", "", ""]
@@ -207,7 +222,8 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
     else:
         parts.append("Arms. All configurations were stated before anything was trained; none was searched.")
     claim, alpha, m = claim_in(plan), plan["alpha"], len(plan["candidates"])
-    margin, metric = f"{number_words(claim.margin)} percentage points", metric_words(plan["metric"])
+    margin = with_unit(number_words(claim.margin), score_of(plan).difference_unit_words)
+    metric = metric_words(plan["metric"])
     null = {
         NONINFERIOR: f"that it is worse by {margin} or more (noninferiority)",
         EQUIVALENT: f"that it differs by {margin} or more (equivalence, two one-sided tests)",
@@ -224,13 +240,20 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
         f"Confirmation. A plan was locked (SHA-256 {plan['plan_sha256'][:16]}) before the first confirmation run. "
         f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "
         f"once per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over "
-        f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} A "
-        f"diverged run counts as guessing ({plan['diverged']['score']:g} %)."
+        f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} "
+        + _diverged_words(plan)
     )
     parts.append(f"Result. {verdict['reason']}")
     if verdict.get("covers"):
         parts.append(f"Sources of variation. {verdict['covers']}")
     return parts
+
+
+def _diverged_words(plan: Mapping[str, Any]) -> str:
+    score = score_of(plan)
+    if score.diverged is None:
+        return "A diverged run would have made the verdict invalid."
+    return f"A diverged run counts as {with_unit(number_words(score.diverged), score.unit)}."
 
 
 def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Record]) -> str:
@@ -239,7 +262,10 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
     hours = {stage: sum(r.duration_seconds for r in records if r.stage == stage) / 3600 for stage in STAGES}
     devices = sorted({str(record.environment.get("device_model") or record.device) for record in done})
     retried = len(verdict["retried"])
-    spread = ", ".join(f"{arm['arm']} {arm['std']:.2f}" for arm in [*verdict["baselines"], *verdict["candidates"]])
+    digits = decimals_of_verdict(verdict)
+    spread = ", ".join(
+        f"{arm['arm']} {arm['std']:.{digits}f}" for arm in [*verdict["baselines"], *verdict["candidates"]]
+    )
     versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan["versions"].items()))
     runs = {stage: sum(r.stage == stage for r in records) for stage in STAGES}
     answers = [
@@ -248,7 +274,7 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
         (
             "Statistical significance",
             f"{verdict['test']} at α = {verdict['alpha']:g}, correction {verdict['correction']}; error bars are "
-            f"standard deviations over seeds (percentage points): {spread}. {verdict.get('covers') or ''}",
+            f"standard deviations over seeds: {spread}. {verdict.get('covers') or ''}",
         ),
         (
             "Compute resources",

@@ -60,13 +60,19 @@ class CheckpointStore:
             aside.unlink(missing_ok=True)
             raise
 
-    def load(self, device: torch.device) -> dict[str, Any] | None:
+    def load(self, device: torch.device | str) -> dict[str, Any] | None:
         """The newest checkpoint that is whole, or None. Objects other than tensors and plain values are refused."""
         for name in (LATEST, PREVIOUS):
             state = _read(self.folder / name, device)
             if state is not None:
                 return state
         return None
+
+    def keep(self, file: Path) -> None:
+        """Make the latest checkpoint that file; where there is none, or it cannot be, the weights are lost, no more."""
+        with suppress(OSError):
+            file.parent.mkdir(exist_ok=True)
+            os.replace(self.folder / LATEST, file)
 
     def discard(self) -> None:
         """Delete the folder: the task is finished. A write that still goes on elsewhere does not bring it back."""
@@ -198,7 +204,7 @@ def _copied(value: Any, devices: set[torch.device]) -> Any:
     return value
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
+def _read(path: Path, device: torch.device | str) -> dict[str, Any] | None:
     """The state in a file, or None where it is missing, damaged or not a checkpoint."""
     try:
         # torch.save stores checksums, but torch.load does not compare them: a flipped bit would pass as a weight.

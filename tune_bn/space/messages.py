@@ -21,10 +21,10 @@ def keys_of(section: Any) -> list[str]:
     return [item.name for item in fields(section)] if is_dataclass(section) else list(section.model_fields)
 
 
-def did_you_mean(key: str, known: Sequence[str]) -> str:
-    """What would be accepted in place of an unknown key: the closest first."""
+def did_you_mean(key: str, known: Sequence[str], section: str = "") -> str:
+    """What would be accepted in place of an unknown key: the closest first, as it is written after ``--set``."""
     close = difflib.get_close_matches(key, known, n=1)
-    return (f"{close[0]} (did you mean it?), or " if close else "") + "one of " + ", ".join(known)
+    return (f"{section}{close[0]} (did you mean it?), or " if close else "") + "one of " + ", ".join(known)
 
 
 def accepted_words(field: FieldInfo) -> str:
@@ -53,7 +53,9 @@ def error_line(error: ValidationError, source: str, root: type[BaseModel]) -> st
         value, accepted = cause.value, cause.accepted
     elif first["type"] in _UNKNOWN_KEY:
         owner: Any = root if len(first["loc"]) == 1 else root.model_fields[str(first["loc"][0])].annotation
-        accepted = did_you_mean(str(first["loc"][-1]), keys_of(owner))
+        section = place.rpartition(".")[0]
+        accepted = did_you_mean(str(first["loc"][-1]), keys_of(owner), f"{section}." if section else "")
+        return f"{source}: {_short(place)}: no such key; accepted: {accepted}{tail}"
     else:
         accepted = _accepted(first["loc"], root)
     return value_line(source, place, value, accepted) + tail

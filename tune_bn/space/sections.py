@@ -59,7 +59,8 @@ class Sampler(Section):
     )
     points: Literal["none", "paper_grid"] | list[dict[str, Any]] = entry(
         "paper_grid",
-        doc="configurations tried first; `paper_grid` is the paper's γ grid at c = 100, as far as it is searched",
+        doc="configurations tried first; `paper_grid` is the paper's γ grid at c = 100, as far as it is searched, from "
+        "γ = 0.1 on, the slow smallest last",
         accepted="paper_grid | none | a list of points such as {gamma: 0.1, c: 100}",
     )
 
@@ -135,6 +136,12 @@ class Budget(Section):
         accepted="null or a number from 0.0001 to 0.5",
         ge=0.0001,
         le=0.5,
+    )
+    at_chance: Literal["stop", "go_on"] = entry(
+        "stop",
+        doc="what happens before the selection where no candidate learned anything: its best score on validation is "
+        "what guessing gives",
+        accepted="stop | go_on",
     )
     max_failures: int = _count(3, 0, doc="retries of a run that raises, from its checkpoint, with the same seed")
 
@@ -335,6 +342,12 @@ class Resources(Section):
         accepted="null or a number ≥ 0",
         ge=0,
         le=LARGEST_COUNT,
+    )
+    keep_weights: Literal["none", "confirmed"] = entry(
+        "none",
+        doc="`confirmed` keeps the weights of the last epoch of every confirmation run, in the study's folder "
+        "`weights/`, as far as its workers write there; `tune_bn inspect --checkpoint` opens them",
+        accepted="none | confirmed",
     )
     checkpoint_seconds: float = entry(
         60, doc="least time between two checkpoints of a trial", accepted="a number > 0", gt=0, le=LARGEST_COUNT

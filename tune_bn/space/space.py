@@ -258,6 +258,16 @@ class Space(Section):
         return content
 
     @property
+    def fixed_sections(self) -> dict[str, Any]:
+        """The sections that decide a result, without what is searched: the same for all runs of a study."""
+        content = self.to_dict()
+        for key in ("name", "search", "budget", "resources", "tracking"):
+            del content[key]
+        for section in ("model", "train"):
+            content[section] = {key: value for key, value in content[section].items() if key not in self.search}
+        return content
+
+    @property
     def sha256(self) -> str:
         """Hash of what a result depends on: all but how much is spent, where it runs and who tracks it.
 

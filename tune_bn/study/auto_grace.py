@@ -9,36 +9,38 @@ written, so a resumed study finds what the uninterrupted one found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import accumulate, zip_longest
+from itertools import zip_longest
 from statistics import fmean
 
 from tune_bn.analysis.early_order import FEWEST, Curve, Look, look, sizes_of_looks, words
-from tune_bn.protocols.runner import EpochPoint, RunResult, SchedulerConfig
+from tune_bn.protocols.runner import Point, RunResult, SchedulerConfig
 from tune_bn.records.files import write_json
 from tune_bn.records.record import BASELINE, CANDIDATE, DIVERGED, FAILED, PRUNED, SEARCH, Record
+from tune_bn.records.score import Score
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 
 
-def objective_by_epoch(runs: Sequence[tuple[str, Sequence[EpochPoint]]], chance: float) -> dict[int, float]:
+def objective_by_epoch(runs: Sequence[tuple[str, Sequence[Point]]], score: Score) -> dict[int, float]:
     """The objective of a trial after each epoch, as its scheduler saw it.
 
-    It is the mean over all seeds of the best validation accuracy so far; from the epoch on in which it diverged, a run
-    counts as chance. Runs of one trial end together, except those that diverged.
+    It is the mean over all seeds; see :meth:`tune_bn.records.score.Score.objectives`. From the epoch on in which it
+    diverged, a run counts as the worst. Runs of one trial end together, except those that diverged.
 
     Args:
         runs: status and curve of the trial's run on each seed.
-        chance: score of a run that diverged, in percent.
+        score: what they are scored by.
     """
-    seeds = []
-    for status, curve in runs:
-        best = list(accumulate((point.val_accuracy for point in curve), max))
-        if status == DIVERGED and best:
-            best[-1] = chance
-        seeds.append(best)
-    return dict(enumerate(map(fmean, zip_longest(*seeds, fillvalue=chance)), start=1))
+    seeds = [
+        score.objectives(
+            [point.metrics.get(score.validation, math.nan) for point in curve], diverged=status == DIVERGED
+        )
+        for status, curve in runs
+    ]
+    return dict(enumerate(map(fmean, zip_longest(*seeds, fillvalue=score.worst)), start=1))
 
 
 def first_trials(space: Space, arm: str) -> int:
@@ -55,7 +57,7 @@ class AutoGrace:
         scheduler: whose milestones are in question.
         records: those that the study has by now.
         curves: by run.
-        chance: score of a run that diverged, in percent.
+        score: what runs are scored by.
     """
 
     def __init__(
@@ -64,11 +66,11 @@ class AutoGrace:
         space: Space,
         scheduler: SchedulerConfig,
         records: Sequence[Record],
-        curves: Mapping[str, Sequence[EpochPoint]],
-        chance: float,
+        curves: Mapping[str, Sequence[Point]],
+        score: Score,
     ) -> None:
         self.folder = folder
-        self._epochs, self._last, self._chance = scheduler.milestones, scheduler.max_epochs, chance
+        self._epochs, self._last, self._score = scheduler.milestones, scheduler.max_epochs, score
         searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
         self._first = {arm: first_trials(space, arm) for arm in searching}
         self._sizes = {arm: sizes_of_looks(self._first[arm], space.trials_of(arm)) for arm in searching}
@@ -107,12 +109,12 @@ class AutoGrace:
             self._keep()
         return len(self.looks) > before
 
-    def _end(self, arm: str, trial: int, runs: Sequence[tuple[str, Sequence[EpochPoint]]]) -> None:
+    def _end(self, arm: str, trial: int, runs: Sequence[tuple[str, Sequence[Point]]]) -> None:
         # A study whose curves were lost knows of its trials no more than that they ended.
         whole = all(curve and status not in (FAILED, PRUNED) for status, curve in runs)
-        curve = objective_by_epoch(runs, self._chance) if whole else {}
-        # A run that diverged has no later epochs; it is at chance there.
-        filled = {epoch: curve.get(epoch, self._chance) for epoch in (*self._epochs, self._last)}
+        curve = objective_by_epoch(runs, self._score) if whole else {}
+        # A run that diverged has no later epochs; it is the worst there.
+        filled = {epoch: curve.get(epoch, self._score.worst) for epoch in (*self._epochs, self._last)}
         self._ended[arm][trial] = filled if curve else None
         while self.epoch is None and self._is_due(len(self.looks)):
             number = len(self.looks)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import StudyError, listed
+from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.files import read_bytes, write_json, writing
-from tune_bn.records.provenance import CLASSES, data_changes
+from tune_bn.records.provenance import data_changes
 from tune_bn.records.record import FAILED
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
@@ -18,10 +19,8 @@ from tune_bn.study.folder import StudyFolder
 def require_same(
     folder: StudyFolder,
     space: Space,
+    trainer: Trainer,
     *,
-    data: Mapping[str, Any],
-    classes: Sequence[str] = (),
-    versions: Mapping[str, str],
     commit: str | None,
 ) -> None:
     """Refuse to go on with a study under circumstances that its runs would not share. Reads the folder alone.
@@ -29,19 +28,17 @@ def require_same(
     Args:
         folder: the study, perhaps without any run.
         space: as it would go on.
-        data: the identity of the data as it is now; empty: nothing is known of it.
-        classes: the names of its classes.
-        versions: of code and libraries as they are now.
+        trainer: knows data, code and libraries as they are now.
         commit: of the code as it is now.
 
     Raises:
         StudyError: the data changed; or a plan is locked, and code, libraries or the kind of device are others.
         RecordError: plan or records cannot be read.
     """
-    _require_same_data(folder, space, data, classes)
+    _require_same_data(folder, trainer)
     if folder.plan_file.exists():
         plan = read_plan(folder.plan_file)
-        require_same_code(folder, plan, versions, commit)
+        require_same_code(folder, plan, trainer.versions(), commit)
         _require_same_device(folder, space, plan)
 
 
@@ -50,15 +47,19 @@ def device_kind(space: Space) -> str:
     return "gpu" if space.resources.gpu else "cpu"
 
 
-def remember_data(folder: StudyFolder, data: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Write ``data.json`` where there is none: which data the study began with, its test images included."""
-    if data and not folder.data_file.exists():
+def remember_data(folder: StudyFolder, trainer: Trainer) -> None:
+    """Write ``data.json`` where there is none: which data the study began with, that of the test included."""
+    if trainer.data and not folder.data_file.exists():
+        names = {f"{_NAMES_OF.get(key, key)}_names": list(names) for key, names in trainer.data_names.items()}
         with writing(folder.data_file):
-            write_json(folder.data_file, {"data": dict(data), "class_names": list(classes)})
+            write_json(folder.data_file, {"data": dict(trainer.data), **names})
 
 
-def _require_same_data(folder: StudyFolder, space: Space, data: Mapping[str, Any], classes: Sequence[str]) -> None:
-    noted = _noted(folder)
+_NAMES_OF = {"classes": "class"}
+
+
+def _require_same_data(folder: StudyFolder, trainer: Trainer) -> None:
+    noted, data = _noted(folder), trainer.data
     told: list[Mapping[str, Any]] = [noted["data"]] if isinstance(noted.get("data"), Mapping) else []
     if folder.plan_file.exists():
         told.append(read_plan(folder.plan_file).get("data", {}))
@@ -67,14 +68,14 @@ def _require_same_data(folder: StudyFolder, space: Space, data: Mapping[str, Any
     if before is None:
         return
     changes = data_changes(before, data)
-    names = noted.get("class_names")
-    if CLASSES in before and before[CLASSES] != data.get(CLASSES) and isinstance(names, list):
-        gone, new = ([one for one in here if one not in there] for here, there in ((names, classes), (classes, names)))
-        changes.append(f"classes gone: {listed(gone) or 'none'}; new: {listed(new) or 'none'}")
-    root = f"data.root: {space.data.root}" if space.data.root is not None else f"data.source: {space.data.source}"
+    for key, now in trainer.data_names.items():
+        then = noted.get(f"{_NAMES_OF.get(key, key)}_names")
+        if key in before and before[key] != data.get(key) and isinstance(then, list):
+            gone, new = ([one for one in here if one not in there] for here, there in ((then, now), (now, then)))
+            changes.append(f"{key} gone: {listed(gone) or 'none'}; new: {listed(new) or 'none'}")
     raise StudyError(
         f"{folder.path}: the data is not what this study began with: {'; '.join(changes)}; accepted: that data at "
-        f"{root}, or a new study"
+        f"{trainer.data_words}, or a new study"
     )
 
 

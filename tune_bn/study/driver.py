@@ -9,24 +9,27 @@ by nobody again. Durations are measured by a clock that does not jump.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from tune_bn.errors import ClusterLost, Interrupted
+from tune_bn.errors import ClusterLost, Interrupted, RecordError
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
-from tune_bn.records.files import read_bytes, write_json
-from tune_bn.records.record import SEARCH, Record
+from tune_bn.records.files import write_json
+from tune_bn.records.reading import read_as
+from tune_bn.records.record import CANDIDATE, SEARCH, Record
+from tune_bn.records.score import accuracy
+from tune_bn.records.times import utc_now
 from tune_bn.space.sections import Budget, Resources
 from tune_bn.study.folder import StudyFolder
 
@@ -39,6 +42,9 @@ _LOOK_SECONDS = 1.0
 """Between two looks for reasons to make it."""
 TO_GO_ON_VARIABLE, BATCH_JOB_VARIABLE = "TUNE_BN_TO_GO_ON", "TUNE_BN_BATCH_JOB"
 """Under a batch system: the command that goes on with the study, not `tune_bn search`, and the number of the job."""
+
+LIVE_FILE = "live.json"
+"""Courses of the tasks at work, as of the last heartbeat, for whoever watches."""
 
 WORKING, FINISHED, STOPPED, LOST, BROKEN = "working", "finished", "stopped", "lost", "failed"
 
@@ -88,14 +94,47 @@ class DriverState:
 
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there is nothing, or nothing that makes sense."""
-    try:
-        # Older drivers say nothing of batch systems and addresses.
-        content = {"to_go_on": "", "batch_job": "", "address": ""} | json.loads(read_bytes(folder.driver_file))
-        known = {item.name: content[item.name] for item in fields(DriverState)}
-        sound = all(type(known[item.name]) is type(item.default) for item in fields(DriverState))
-        return DriverState(**known) if sound else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    with suppress(RecordError):
+        return checked_driver_state(folder)
+    return None
+
+
+def checked_driver_state(folder: StudyFolder) -> DriverState | None:
+    """What the last driver of a study told; None where there was none.
+
+    Raises:
+        RecordError: the file is not what a driver wrote.
+    """
+    if not folder.driver_file.exists():
         return None
+    # Older drivers say less, later ones may say more.
+    found = read_as(DriverState, folder.driver_file, what="state of a driver", lenient=True)
+    if not found.started_at:
+        raise RecordError(f"{folder.driver_file}: started_at: got nothing; accepted: when the driver began")
+    return found
+
+
+def used_up(state: DriverState, budget: Budget, resources: Resources) -> str:
+    """Which limit of the budget a study has used up, in words; empty: none."""
+    if budget.total_hours is not None and state.seconds >= 3600 * budget.total_hours:
+        return f"budget.total_hours = {budget.total_hours:g} is used up"
+    price = resources.price_per_device_hour
+    if budget.cost is not None and price is not None and state.device_hours * price >= budget.cost:
+        return f"budget.cost = {budget.cost:g} is used up: {state.device_hours:.4g} device-hours at {price:g}"
+    return ""
+
+
+def raised_limits(state: DriverState | None, budget: Budget, resources: Resources) -> list[str]:
+    """The options by which a study goes on that has used up limits of its budget: twice of each, or of what it used."""
+    if state is None:
+        return []
+    used = {"total_hours": state.seconds / 3600, "cost": state.device_hours * (resources.price_per_device_hour or 0.0)}
+    found = []
+    for key, spent in used.items():
+        limit = getattr(budget, key)
+        if used_up(state, budget.model_copy(update=dict.fromkeys(used, None) | {key: limit}), resources):
+            found += ["--set", f"budget.{key}={float(f'{2 * max(limit, spent):.3g}'):g}"]
+    return found
 
 
 class Driver(Observer):
@@ -127,6 +166,8 @@ class Driver(Observer):
         self._clock = clock
         self._lock = threading.RLock()
         self._tasks: dict[str, Task] = {}
+        self._courses: dict[str, dict[int, list[float]]] = {}
+        self._score = accuracy()
         self._last = clock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="driver", daemon=True)
@@ -134,7 +175,7 @@ class Driver(Observer):
         self._state = DriverState(
             host=socket.gethostname(),
             pid=os.getpid(),
-            started_at=_now(),
+            started_at=utc_now(),
             seconds=before.seconds,
             search_seconds=before.search_seconds,
             device_seconds=before.device_seconds,
@@ -148,7 +189,7 @@ class Driver(Observer):
         """The state as of now."""
         with self._lock:
             self._advance()
-            return replace(self._state, running=len(self._tasks), updated_at=_now())
+            return replace(self._state, running=len(self._tasks), updated_at=utc_now())
 
     @contextmanager
     def watching(self) -> Iterator[Driver]:
@@ -210,12 +251,7 @@ class Driver(Observer):
         state, budget = self.state, self._budget
         if self._folder.stop_file.exists():
             return "tune_bn stop asked for it"
-        if budget.total_hours is not None and state.seconds >= 3600 * budget.total_hours:
-            return f"budget.total_hours = {budget.total_hours:g} is used up"
-        price = self._resources.price_per_device_hour
-        if budget.cost is not None and price is not None and state.device_hours * price >= budget.cost:
-            return f"budget.cost = {budget.cost:g} is used up: {state.device_hours:.4g} device-hours at {price:g}"
-        return ""
+        return used_up(state, budget, self._resources)
 
     def _advance(self) -> None:
         """Count the time since the last look."""
@@ -234,16 +270,37 @@ class Driver(Observer):
         state = self.state
         with suppress(OSError):
             write_json(self._folder.driver_file, asdict(state))
+            write_json(self._folder.path / LIVE_FILE, {"tasks": self._live()})
         if state.reason:
             # Only now, since a driver may be killed between the two. Where it cannot be removed, who starts the study
             # the next time tries again.
             with suppress(OSError):
                 self._folder.stop_file.unlink(missing_ok=True)
 
+    def _live(self) -> list[dict[str, Any]]:
+        """The tasks at work with their courses, as means over their seeds."""
+        with self._lock:
+            tasks = dict(self._tasks)
+            self._courses = {key: own for key, own in self._courses.items() if key in tasks}
+            courses = {key: [list(scores) for scores in own.values()] for key, own in self._courses.items()}
+        found = []
+        for key, task in tasks.items():
+            name = "trial" if task.arm == CANDIDATE else task.arm
+            found.append(
+                {
+                    "name": name if task.trial is None else f"{name} {task.trial}",
+                    "config": dict(task.overrides),
+                    "epochs": task.steps,
+                    "scores": [fmean(parts) for parts in zip(*courses.get(key, ()), strict=False)],
+                }
+            )
+        return found
+
     # What the study tells.
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         """The state of the drivers before was read already."""
+        self._score = info.score
 
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         """A stage begins."""
@@ -258,8 +315,14 @@ class Driver(Observer):
             self._advance()
             self._tasks[task.key] = task
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
-        """Only whole runs are counted."""
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
+        """Whole runs alone are counted; how far the others are is for who watches."""
+        with self._lock:
+            own = self._courses.setdefault(task.key, {})
+            for seed, points in curves.items():
+                known = {} if not points or points[0].step == 1 else dict(enumerate(own.get(seed, ()), start=1))
+                known |= {point.step: point.metrics.get(self._score.validation, math.nan) for point in points}
+                own[seed] = [known[step] for step in sorted(known)]
 
     def task_killed(self, task: Task) -> None:
         """The task gave its devices back."""
@@ -273,7 +336,7 @@ class Driver(Observer):
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is no concern of the driver."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """A run is done, and with it its task."""
         with self._lock:
             self._advance()
@@ -288,7 +351,3 @@ class Driver(Observer):
 
     def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
         """How it ended is written when :meth:`watching` ends."""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -14,14 +14,17 @@ from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import RunResult, SchedulerConfig, Task
 from tune_bn.protocols.sampler import Outcome, Sampler
+from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.diagnostics import to_json
 from tune_bn.records.files import write_json
 from tune_bn.records.per_image import write_bits
 from tune_bn.records.provenance import seen
-from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, PRUNED, SEARCH, Record, run_key
+from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace
+from tune_bn.study.done import done_records
 from tune_bn.study.failures import FailingAlike
 from tune_bn.study.folder import StudyFolder
 
@@ -32,18 +35,34 @@ class Recorder:
     A run that failed is not done: a resume runs it again, and both records stay.
     """
 
-    def __init__(self, folder: StudyFolder, info: StudyInfo, observer: Observer) -> None:
+    def __init__(
+        self,
+        folder: StudyFolder,
+        info: StudyInfo,
+        observer: Observer,
+        trainer: Trainer,
+        *,
+        keep_weights: bool = False,
+    ) -> None:
         self.folder = folder
+        self.trainer = trainer
+        self.score = trainer.score
+        self.keep_weights = keep_weights
         self.info = info
         self.observer = observer
         self.plan_sha256: str | None = None
         self.records = folder.records.read()
-        self._done = {record.key: record for record in self.records if record.status != FAILED}
+        self._done = done_records(self.records)
         self._types = {pair: kind for record in self.records for pair, kind in _type_of(record)}
 
     def get(self, stage: str, arm: str, trial: int | None, seed: int) -> Record | None:
         """The record of a run that is done, or None."""
         return self._done.get(run_key(stage, arm, trial, seed))
+
+    @property
+    def done(self) -> Mapping[str, Record]:
+        """The records of the runs that are done, by key."""
+        return self._done
 
     def has(self, key: str) -> bool:
         """Whether the run of this key is done."""
@@ -77,7 +96,10 @@ class Recorder:
                 self._done[key] = record
                 self._types |= _type_of(record)
             self.observer.run_recorded(record, result.curve)
-        CheckpointStore(self.folder.checkpoints / task.key).discard()
+        store = CheckpointStore(self.folder.checkpoints / task.key)
+        if self.keep_weights and task.stage == CONFIRM and any(result.status == COMPLETED for result in results):
+            store.keep(self.folder.weights / f"{task.key}.pt")
+        store.discard()
 
     def _keep_diagnostics(self, task: Task, result: RunResult) -> None:
         if result.diagnostics is None:
@@ -99,7 +121,7 @@ class Recorder:
             status=result.status,
             reason=result.reason,
             epochs=result.epochs,
-            epochs_planned=task.config.train.epochs,
+            epochs_planned=self.trainer.steps(task.config),
             scores=dict(result.scores),
             attempts=result.attempts,
             started_at=result.started_at,
@@ -127,25 +149,30 @@ def _type_of(record: Record) -> list[tuple[str, str]]:
     return [(pair_name(record.stage, record.seed), kind)]
 
 
-def trial_outcome(runs: Sequence[Any]) -> Outcome:
+def trial_outcome(runs: Sequence[Any], score: Score) -> Outcome:
     """What the runs of a trial, records or results, say of it: failed if one failed, pruned if one was stopped."""
     statuses = {run.status for run in runs}
     epoch = max(run.epochs for run in runs)
     if FAILED in statuses:
         return Outcome(FAILED, None, epoch, n=len(runs))
-    scores = [run.scores["val_accuracy"] for run in runs]
-    std = stdev(scores) if len(scores) > 1 else None
-    return Outcome(PRUNED if PRUNED in statuses else COMPLETED, fmean(scores), epoch, std, len(scores))
+    status = PRUNED if PRUNED in statuses else COMPLETED
+    if not all(score.has(run.scores) for run in runs):
+        return Outcome(status, None, epoch, n=len(runs))
+    found = [score.objective_of(run.scores) for run in runs]
+    std = stdev(found) if len(found) > 1 else None
+    return Outcome(status, fmean(found), epoch, std, len(found))
 
 
-def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int]) -> dict[int, Outcome]:
+def search_outcomes(records: Sequence[Record], arm: str, seeds: Sequence[int], score: Score) -> dict[int, Outcome]:
     """Outcomes by trial number of the search trials of an arm whose every seed is recorded."""
     trials: dict[int, dict[int, Record]] = {}
     for record in records:
         if record.stage == SEARCH and record.arm == arm and record.trial is not None:
             trials.setdefault(record.trial, {})[record.seed] = record
     return {
-        trial: trial_outcome(list(runs.values())) for trial, runs in sorted(trials.items()) if set(runs) == set(seeds)
+        trial: trial_outcome(list(runs.values()), score)
+        for trial, runs in sorted(trials.items())
+        if set(runs) == set(seeds)
     }
 
 
@@ -238,7 +265,16 @@ class SearchFeed:
         overrides = self.space.normalized({**fixed, **proposal.overrides})
         config = self.space.run_config(overrides)
         self._fates[arm][proposal.trial] = _LOST if self._is_no_rival(arm, overrides) else _OPEN
-        return Task(SEARCH, arm, proposal.trial, overrides, config, tuple(self.space.seeds.search), may_stop=True)
+        return Task(
+            SEARCH,
+            arm,
+            proposal.trial,
+            overrides,
+            config,
+            tuple(self.space.seeds.search),
+            may_stop=True,
+            steps=self.recorder.trainer.steps(config),
+        )
 
     def spares(self, task: Task) -> bool:
         """See :class:`tune_bn.protocols.runner.Feed`."""
@@ -266,7 +302,7 @@ class SearchFeed:
         if self.grace is not None and self.grace.ended(task.arm, task.trial, results) and self.grace.said is not None:
             self.recorder.observer.early_order_seen(self.grace.said)
         self._fates[task.arm][task.trial] = self._fate(task.arm, task.overrides, results)
-        held, outcome = self._held[task.arm], trial_outcome(results)
+        held, outcome = self._held[task.arm], trial_outcome(results, self.recorder.score)
         held.append((task.trial, outcome))
         # A resume tries again what failed since anything of its arm came back well: the cause may have been mended.
         if outcome.status != FAILED:

@@ -12,21 +12,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
+from tune_bn.records.commands import shown, study_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
-from tune_bn.space.file import dump_yaml
-from tune_bn.space.loading import load_space
-from tune_bn.space.space import Space
+
+if TYPE_CHECKING:
+    from tune_bn.space.space import Space
 
 _FOLLOW_SECONDS = 0.5
 # Python makes the parents of a folder one within the other.
 _DEEPEST = 256
+
+_BEFORE_THE_PLAN = ("trials", "hours", "finalists", "race_error")
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
@@ -50,6 +51,9 @@ class StudyFolder:
         self.journal = self.path / "optuna.journal"
         self.early_order = self.path / "early_order.json"
         self.checkpoints = self.path / "checkpoints"
+        # Of trainers whose runs keep files of their own.
+        self.runs = self.path / "runs"
+        self.weights = self.path / "weights"
         self.driver_file = self.path / "driver.json"
         self.stop_file = self.path / "stop"
         self.log_file = self.path / "driver.log"
@@ -102,9 +106,22 @@ class StudyFolder:
                 f"--study: got {self.name}, which was made from another space (they differ in {changed}); accepted: "
                 "the same space, or another name"
             )
+        if not self.plan_file.exists():
+            return
+        for key in _BEFORE_THE_PLAN:
+            before, after = getattr(former.budget, key), getattr(space.budget, key)
+            if before != after:
+                raise StudyError(
+                    f"budget.{key}: got {_yaml_words(after)}, but {shown(self.plan_file)} was locked by a search with "
+                    f"{_yaml_words(before)}, and nothing is searched after that; accepted: {_yaml_words(before)}, or a "
+                    f"new study, which may begin with --warm-start {self.name}"
+                )
 
     def resumed(self, space: Space) -> StudyFolder:
-        """Go on with a study. Budget, resources and tracking may have changed, nothing that a result depends on."""
+        """Go on with a study. Budget, resources and tracking may have changed, nothing that a result depends on.
+
+        Once a plan is locked the budget of what lies before it may not change either: it would be of no effect.
+        """
         self.require()
         try:
             self._write_space(space, lambda: self.check_resume(space))
@@ -113,6 +130,8 @@ class StudyFolder:
         return self
 
     def _write_space(self, space: Space, check: Callable[[], None]) -> None:
+        from tune_bn.space.file import dump_yaml
+
         # Another process may work here, or have begun a study of this name in the meantime.
         with self.locked():
             check()
@@ -127,18 +146,25 @@ class StudyFolder:
     def space(self) -> Space:
         """The space of the study, with every default written out."""
         self.require()
+
+        # Many look into a folder, and few of them need pydantic.
+        from tune_bn.space.loading import load_space
+
         return load_space(self.space_file)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only writer. The lock of a process that died is free again; it is the system that holds it."""
+        from filelock import FileLock, Timeout
+
         lock = FileLock(self._lock_file)
         try:
             # `is_locked` of another process holds the lock for a moment too.
             lock.acquire(timeout=1, poll_interval=0.05)
         except Timeout:
             raise StudyError(
-                f"{self.path}: another process works on this study; accepted: one at a time (tune_bn status shows it)"
+                f"{self.path}: another process works on this study; accepted: one at a time "
+                f"({study_command('status', self.path)} shows it, {study_command('stop', self.path)} ends it)"
             ) from None
         except OSError as error:
             raise _unwritable(self.path, error) from None
@@ -227,7 +253,7 @@ def list_studies(output: Path) -> list[StudyFolder]:
         # Unlike Path.is_file this is no error where the folder may not be entered.
         found = [path for path in output.iterdir() if os.path.isfile(path / "space.yaml")]
         folders = [StudyFolder(path) for path in found if not _is_closed(path)]
-        return sorted(folders, key=lambda folder: (_last_written(folder), folder.name))
+        return sorted(folders, key=lambda folder: (last_written(folder), folder.name))
     except OSError as error:
         raise StudyError(f"--output: {output} cannot be read ({error.strerror}); accepted: a folder that can") from None
 
@@ -301,9 +327,14 @@ def _unwritable(path: Path, error: OSError) -> StudyError:
     return StudyError(f"--output: {path} cannot be written ({error.strerror}); accepted: a folder that can")
 
 
-def _last_written(folder: StudyFolder) -> float:
+def last_written(folder: StudyFolder) -> float:
+    """When a study's space or records were written last, in seconds since 1970."""
     # Not the lock: asking whether it is held touches it.
     return max(path.stat().st_mtime for path in (folder.space_file, folder.records.path) if path.exists())
+
+
+def _yaml_words(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _differences(former: Any, latter: Any, place: str = "") -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
@@ -13,6 +12,7 @@ from tune_bn.protocols.observer import StudyInfo
 from tune_bn.records.files import write_json, writing
 from tune_bn.records.ledger import earlier_claims, enter_claim
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM
+from tune_bn.records.times import utc_now
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import device_kind, require_same_code
 from tune_bn.study.folder import StudyFolder
@@ -21,9 +21,7 @@ from tune_bn.study.selection import Selection
 Arm = dict[str, Any]
 
 
-def locked_plan(
-    folder: StudyFolder, space: Space, info: StudyInfo, selection: Selection, num_classes: int
-) -> dict[str, Any]:
+def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: Selection) -> dict[str, Any]:
     """The plan of the study; made and locked where there is none yet.
 
     Raises:
@@ -49,12 +47,12 @@ def locked_plan(
             "schema_version": SCHEMA_VERSION,
             "study": info.name,
             "space_sha256": space.sha256,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created_at": utc_now(),
             "baseline": baselines[0],
             **({"baselines": baselines[1:]} if len(baselines) > 1 else {}),
             "candidates": candidates,
-            "metric": claim.metric,
-            "direction": "maximize",
+            "metric": info.score.test,
+            "score": info.score.to_json(),
             "test": "paired_t_greater",
             **claim.stated.fields(),
             "alpha": claim.alpha,
@@ -65,7 +63,6 @@ def locked_plan(
             **({} if rule is None else {"design": asdict(rule)}),
             "seeds": seeds.confirm,
             "used_seeds": _used_seeds(space),
-            "diverged": {"rule": claim.diverged, "score": 100.0 / num_classes},
             "commit": info.commit,
             "versions": dict(info.versions),
             "data": dict(info.data),

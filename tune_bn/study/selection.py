@@ -24,10 +24,11 @@ class Finalist:
     trial: int
     overrides: Mapping[str, Any]
     objective: float
+    """Mean validation score over the search seeds, turned such that higher is better."""
 
 
 Ranked = tuple[Finalist, dict[str, Any]]
-"""A finalist with the mean of its validation accuracy over the selection seeds, its std, and their number."""
+"""A finalist with the mean of its validation score over the selection seeds, its std, and their number."""
 
 
 class Selection:
@@ -51,7 +52,7 @@ class Selection:
         """
         seeds = self.space.seeds.search
         found: dict[str, Finalist] = {}
-        for trial, outcome in search_outcomes(self.recorder.records, arm, seeds).items():
+        for trial, outcome in search_outcomes(self.recorder.records, arm, seeds, self.recorder.score).items():
             if outcome.status != COMPLETED or outcome.objective is None:
                 continue
             runs = [self.recorder.find(SEARCH, arm, trial, seed) for seed in seeds]
@@ -90,14 +91,16 @@ class Selection:
         tasks: list[Task] = []
         for arm in self.arms:
             needed = self._race(arm, failed).needed
+            configs = {f.trial: self.space.run_config(f.overrides) for f in self.arms[arm]}
             tasks += [
                 Task(
                     SELECT,
                     arm,
                     f.trial,
                     dict(f.overrides),
-                    self.space.run_config(f.overrides),
+                    configs[f.trial],
                     (seed,),
+                    steps=self.recorder.trainer.steps(configs[f.trial]),
                     pair=pair_name(SELECT, seed),
                     beside=self.recorder.type_of_pair(SELECT, seed),
                 )
@@ -125,19 +128,20 @@ class Selection:
         )
 
     def _scores(self, finalist: Finalist) -> list[float]:
-        """Its scores on the first seeds, up to the first that is missing."""
+        """Its objectives on the first seeds, up to the first that is missing."""
         scores: list[float] = []
         for seed in self.space.seeds.select:
             run = self.recorder.get(SELECT, finalist.arm, finalist.trial, seed)
             if run is None:
                 break
-            scores.append(run.scores["val_accuracy"])
+            scores.append(self.recorder.score.objective_of(run.scores))
         return scores
 
     def ranked(self) -> dict[str, list[Ranked]]:
         """The finalists of each arm that the race left, best first.
 
-        One with a failed run is left out: the mean of its other seeds would flatter it.
+        One with a failed run is left out, and one with a run that has no score since it diverged: the mean of its other
+        seeds would flatter it.
 
         Raises:
             StudyError: an arm has no such finalist.
@@ -156,15 +160,20 @@ class Selection:
         return ranked
 
     def _rank(self, arm: str, failed: frozenset[str]) -> list[Ranked]:
-        stands = self._race(arm, failed)
+        stands, score = self._race(arm, failed), self.recorder.score
         ranked: list[Ranked] = []
         for finalist in self.arms[arm]:
             scores, name = self._scores(finalist), _name(finalist)
+            if score.diverged is None and score.worst in scores:
+                continue
             if name not in stands.dropped and len(scores) >= stands.needed.get(name, len(self.space.seeds.select)):
                 spread = stdev(scores) if len(scores) > 1 else None
-                summary = {"val_accuracy_mean": fmean(scores), "val_accuracy_std": spread, "n": len(scores)}
+                mean = score.objective(fmean(scores))
+                summary = {f"{score.validation}_mean": mean, f"{score.validation}_std": spread, "n": len(scores)}
                 ranked.append((finalist, summary))
-        return sorted(ranked, key=lambda pair: (-pair[1]["val_accuracy_mean"], -pair[0].objective))
+        return sorted(
+            ranked, key=lambda pair: (-score.objective(pair[1][f"{score.validation}_mean"]), -pair[0].objective)
+        )
 
 
 def _name(finalist: Finalist) -> str:

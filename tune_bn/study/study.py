@@ -11,23 +11,27 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
+from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Feed, History, PastTrial, Runner, Task
+from tune_bn.protocols.runner import Feed, History, PastTrial, Point, Runner, Task
 from tune_bn.protocols.sampler import Outcome, Sampler
+from tune_bn.protocols.trainer import Trainer
+from tune_bn.records.commands import search_command
 from tune_bn.records.identity import settle
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, run_key
+from tune_bn.records.score import PERCENT, write_score
 from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace, objective_by_epoch
 from tune_bn.study.continuity import remember_data, require_same
+from tune_bn.study.done import confirmation_due
 from tune_bn.study.driver import read_driver_state
 from tune_bn.study.feeds import DueFeed, Recorder, SearchFeed, pair_name, search_outcomes
 from tune_bn.study.folder import StudyFolder
+from tune_bn.study.learned import at_chance, validation_images
 from tune_bn.study.planning import locked_plan
 from tune_bn.study.selection import Selection
-from tune_bn.training.versions import commit, library_versions
 
 SamplerFactory = Callable[[str, Mapping[int, Outcome]], Sampler]
 """Makes the sampler of an arm, given what the records say of its trials."""
@@ -42,9 +46,8 @@ class Study:
         runner: trains.
         make_sampler: makes the sampler of an arm.
         observer: follows.
-        num_classes: classes of the data; chance is the score of a diverged run.
-        data: the identity of the data, which its records and its plan keep; empty: they do not say what they saw.
-        classes: the names of its classes.
+        trainer: what its runs are scored by, and what decides their results.
+        commit: of the code.
     """
 
     def __init__(
@@ -55,17 +58,15 @@ class Study:
         runner: Runner,
         make_sampler: SamplerFactory,
         observer: Observer,
-        num_classes: int,
-        data: Mapping[str, Any] | None = None,
-        classes: Sequence[str] = (),
+        trainer: Trainer,
+        commit: str | None = None,
     ) -> None:
         self.folder = folder
         self.space = space
         self.runner = runner
         self.make_sampler = make_sampler
         self.observer = observer
-        self.num_classes = num_classes
-        self.classes = classes
+        self.trainer = trainer
         folder.records.recover()
         identity = settle(folder.path)
         self.info = StudyInfo(
@@ -73,12 +74,17 @@ class Study:
             space_name=space.name,
             folder=folder.path,
             space_sha256=space.sha256,
-            commit=commit(),
-            versions=library_versions(*space.archs),
+            commit=commit,
+            versions=trainer.versions(),
             study_id=identity.study_id,
-            data=data or {},
+            data=trainer.data,
+            fixed=space.fixed_sections,
+            searched=tuple(space.search),
+            score=trainer.score,
+            is_baseline=space.is_baseline,
         )
-        self.recorder = Recorder(folder, self.info, observer)
+        keep = space.resources.keep_weights == "confirmed"
+        self.recorder = Recorder(folder, self.info, observer, trainer, keep_weights=keep)
 
     def run(self) -> None:
         """All stages; what is already done is not repeated."""
@@ -98,16 +104,9 @@ class Study:
         self._run(self._select, self._confirm)
 
     def _run(self, *stages: Callable[[], Feed]) -> None:
-        info = self.info
-        require_same(
-            self.folder,
-            self.space,
-            data=info.data,
-            classes=self.classes,
-            versions=info.versions,
-            commit=info.commit,
-        )
-        remember_data(self.folder, info.data, self.classes)
+        require_same(self.folder, self.space, self.trainer, commit=self.info.commit)
+        remember_data(self.folder, self.trainer)
+        write_score(self.folder.path, self.trainer.score)
         # Nothing before a locked plan can move any more, and arms that the space states need no search.
         if self.folder.plan_file.exists() or self.space.claim.arms:
             stages = tuple(stage for stage in stages if stage == self._confirm)
@@ -133,21 +132,20 @@ class Study:
         if scheduler is None or scheduler.grace is not None:
             return None
         found = AutoGrace(
-            self.folder, self.space, scheduler, self.recorder.records, self.folder.curves.read(), self._chance
+            self.folder, self.space, scheduler, self.recorder.records, self.folder.curves.read(), self.trainer.score
         )
         if found.said is not None:
             self.observer.early_order_seen(found.said)
         return found
 
-    @property
-    def _chance(self) -> float:
-        return 100.0 / self.num_classes
-
     def _samplers(self) -> dict[str, Sampler]:
         """The sampler of each arm that searches, told what the records say."""
         arms = [arm for arm in (CANDIDATE, BASELINE) if self.space.trials_of(arm)]
         seeds = self.space.seeds.search
-        return {arm: self.make_sampler(arm, search_outcomes(self.recorder.records, arm, seeds)) for arm in arms}
+        return {
+            arm: self.make_sampler(arm, search_outcomes(self.recorder.records, arm, seeds, self.trainer.score))
+            for arm in arms
+        }
 
     def _end_search(self) -> None:
         """Trials that an interrupted search began, and that no budget covers any more, must not stay open for ever."""
@@ -160,14 +158,14 @@ class Study:
 
     def _history(self) -> History:
         """Objective by epoch of the finished search trials of each arm, as their scheduler saw it."""
-        curves, trials = self.folder.curves.read(), dict[tuple[str, int], list[tuple[str, Sequence[EpochPoint]]]]()
+        curves, trials = self.folder.curves.read(), dict[tuple[str, int], list[tuple[str, Sequence[Point]]]]()
         for record in self.recorder.records:
             known = record.stage == SEARCH and record.status != FAILED and record.key in curves
             if known and record.trial is not None:
                 trials.setdefault((record.arm, record.trial), []).append((record.status, curves[record.key]))
         # A trial that a crash left with records of some seeds runs again as a whole.
         return [
-            PastTrial(arm, trial, objective_by_epoch(runs, self._chance))
+            PastTrial(arm, trial, objective_by_epoch(runs, self.trainer.score))
             for (arm, trial), runs in trials.items()
             if len(runs) == len(self.space.seeds.search)
         ]
@@ -180,17 +178,37 @@ class Study:
     def _select(self) -> Feed:
         selection = self.selection
         most = selection.most
+        self._require_learning()
         # Only where there are finalists: else a resume tries again what failed.
         self._end_search()
         self.observer.stage_started(SELECT, most, self._done(SELECT))
         return DueFeed(selection.due, self.recorder)
+
+    def _require_learning(self) -> None:
+        """End here where a selection, and the confirmation after it, would compare networks that all guess.
+
+        Raises:
+            StudyError: so it is, and the budget does not say to go on.
+        """
+        if self.space.budget.at_chance == "go_on":
+            return
+        # Of a score that is no share of right answers nobody knows what guessing gives.
+        score, images = self.info.score, validation_images(self.info.data)
+        if score.unit != PERCENT or not score.higher_is_better or score.diverged is None:
+            return
+        if problem := at_chance(self.recorder.records, chance=score.diverged, images=images, metric=score.validation):
+            line = search_command(self.folder.path, "--set", "budget.at_chance=go_on")
+            raise StudyError(
+                f"{self.folder.name}: {problem}. Nothing to select or confirm; accepted: a new study with more epochs "
+                f"(--set train.epochs={4 * self.space.train.epochs}), or, to go on all the same: {line}"
+            )
 
     def _done(self, stage: str) -> int:
         return sum(record.stage == stage and record.status != FAILED for record in self.recorder.records)
 
     def plan(self) -> dict[str, Any]:
         """The locked plan; made from the selection where there is none yet. See :func:`locked_plan`."""
-        return locked_plan(self.folder, self.space, self.info, self.selection, self.num_classes)
+        return locked_plan(self.folder, self.space, self.info, self.selection)
 
     def _confirm(self) -> Feed:
         """Every arm of the plan on its seeds, pair by pair; the test images are read here."""
@@ -204,28 +222,21 @@ class Study:
 
     def _due(self, plan: Mapping[str, Any], failed: frozenset[str]) -> list[Task]:
         """The runs of the confirmation up to the next look; a failed one leaves its look waiting for a resume."""
-        seeds, metric, arms = plan["seeds"], plan["metric"], arms_of(plan)
-        scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms}
-        for arm in arms:
-            for seed in seeds:
-                run = self.recorder.get(CONFIRM, arm["arm"], arm["trial"], seed)
-                if run is not None:
-                    scores[arm["arm"]][seed] = run.scores[metric]
-        needed = standing(plan, scores).needed
+        seeds, metric = plan["seeds"], plan["metric"]
+        configs = {arm["arm"]: self.space.run_config(arm["config"]) for arm in arms_of(plan)}
         return [
             Task(
                 CONFIRM,
                 arm["arm"],
                 arm["trial"],
                 dict(arm["config"]),
-                self.space.run_config(arm["config"]),
+                configs[arm["arm"]],
                 (seed,),
+                steps=self.trainer.steps(configs[arm["arm"]]),
                 test_metric=metric,
                 inspect=seed == seeds[0],
                 pair=pair_name(CONFIRM, seed),
                 beside=self.recorder.type_of_pair(CONFIRM, seed),
             )
-            for index, seed in enumerate(seeds)
-            for arm in arms
-            if index < needed[arm["arm"]]
+            for arm, seed in confirmation_due(plan, self.recorder.done)
         ]

@@ -11,6 +11,7 @@ from typing import Any
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import StudyError
 from tune_bn.records.record import CANDIDATE, COMPLETED, FAILED, SEARCH, SELECT, Record, fresh_seeds, ranges
+from tune_bn.records.score import Score, read_score
 from tune_bn.space.loading import parse_space
 from tune_bn.space.search import Point, owner
 from tune_bn.space.space import Space
@@ -25,7 +26,7 @@ paper's grid they fill the 12 trials that the default budget leaves each arm whe
 class _Trial:
     config: Mapping[str, Any]
     search: float
-    """Mean validation accuracy over the search seeds, in percent."""
+    """Mean objective over the search seeds."""
     select: tuple[float, ...]
     """The same on each selection seed that it was run on."""
 
@@ -79,7 +80,7 @@ def warm_started(space: Space, source: str, studies: Sequence[StudyFolder]) -> t
 
 def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tuple[list[Point], str]:
     other, trials = study.space(), _trials(study.records.read())
-    finished = _ranked(trials, other)
+    finished = _ranked(trials, other, read_score(study.path))
     if not finished:
         raise StudyError(
             f"--warm-start: got {study.name}, where no candidate trial of a search ran to its end on every seed; "
@@ -158,7 +159,7 @@ def _trials(records: Sequence[Record]) -> dict[tuple[str, int], dict[int, Record
     return found
 
 
-def _ranked(trials: Mapping[tuple[str, int], Mapping[int, Record]], space: Space) -> list[_Trial]:
+def _ranked(trials: Mapping[tuple[str, int], Mapping[int, Record]], space: Space, score: Score) -> list[_Trial]:
     """Trials that ran to their end on every search seed, best first."""
     found = []
     for (stage, number), runs in sorted(trials.items()):
@@ -166,8 +167,8 @@ def _ranked(trials: Mapping[tuple[str, int], Mapping[int, Record]], space: Space
         if stage == SEARCH and set(runs) == set(space.seeds.search) and set(statuses) == {COMPLETED}:
             # A selection seed that failed ends the row, as in the selection itself.
             row = takewhile(_has_score, map(trials.get((SELECT, number), {}).get, space.seeds.select))
-            select = tuple(run.scores["val_accuracy"] for run in row if run is not None)
-            search = fmean(run.scores["val_accuracy"] for run in runs.values())
+            select = tuple(score.objective_of(run.scores) for run in row if run is not None)
+            search = fmean(score.objective_of(run.scores) for run in runs.values())
             found.append(_Trial(next(iter(runs.values())).config, search, select))
     return sorted(found, key=lambda trial: trial.rank)
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tune_bn.data.augment import Augmentation, centre_crop
+from tune_bn.errors import first_line
 from tune_bn.method.networks import load_weights
 from tune_bn.training.config import RunConfig
 from tune_bn.training.layout import CHANNELS_LAST, FORMATS, layout_of
@@ -283,7 +284,7 @@ class Engine:
                 except torch.OutOfMemoryError:
                     raise
                 except RuntimeError as error:
-                    return f"it cannot be recorded ({next(iter(str(error).splitlines()), '')})"
+                    return f"it cannot be recorded ({first_line(error)})"
         found, _ = attempt(steps)
         if not np.allclose(found, expected, rtol=RECORDED_TOLERANCE, equal_nan=True):
             return f"recorded it gives another loss and accuracy ({found} in place of {expected})"

@@ -20,10 +20,11 @@ from mlflow.entities import ViewType
 
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import CONFIRM, SEARCH, Record
 from tune_bn.training.config import ModelConfig, RunConfig, TrainConfig
+from tune_bn.training.points import epoch_point
 
 PLAN = "b" * 64
 
@@ -49,7 +50,7 @@ class Study:
         observer.study_started(self.info, self.log.read())
         return observer
 
-    def write(self, task: Task, curve: Sequence[EpochPoint], **changes: Any) -> Record:
+    def write(self, task: Task, curve: Sequence[Point], **changes: Any) -> Record:
         """What a study puts on disk for the first seed of a finished task."""
         with (self.folder / "curves.jsonl").open("a") as handle:
             points = [dataclasses.asdict(point) for point in curve]
@@ -76,7 +77,7 @@ class Study:
         )
         return self.log.append(dataclasses.replace(record, **changes))
 
-    def finish(self, observer: MlflowObserver, task: Task, curve: Sequence[EpochPoint], **changes: Any) -> Record:
+    def finish(self, observer: MlflowObserver, task: Task, curve: Sequence[Point], **changes: Any) -> Record:
         record = self.write(task, curve, **changes)
         observer.run_recorded(record, curve)
         return record
@@ -119,9 +120,9 @@ def make_task(trial: int | None, *seeds: int, stage: str = SEARCH, gamma: float 
     return Task(stage, "candidate", trial, {"gamma": gamma, "c": c}, config, seeds)
 
 
-def make_curve(epochs: int, start: int = 1) -> tuple[EpochPoint, ...]:
+def make_curve(epochs: int, start: int = 1) -> tuple[Point, ...]:
     return tuple(
-        EpochPoint(epoch, 2.0 / epoch, 10.0 * epoch, 3.0 / epoch, 20.0 + epoch, 0.1 / epoch)
+        epoch_point(epoch, 2.0 / epoch, 10.0 * epoch, 3.0 / epoch, 20.0 + epoch, 0.1 / epoch)
         for epoch in range(start, epochs + 1)
     )
 
@@ -183,7 +184,7 @@ def test_a_study_is_a_parent_run_and_every_run_a_child_with_tags_params_scores_a
         for metric in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"):
             history = study.client.get_metric_history(children[key].info.run_id, metric)
             points = [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)]
-            assert points == [(point.epoch, getattr(point, metric)) for point in make_curve(3)]
+            assert points == [(point.step, point[metric]) for point in make_curve(3)]
     assert study.warnings == []
 
 
@@ -194,7 +195,7 @@ def test_statuses_say_what_became_of_a_run(study: Study) -> None:
     for trial, status in enumerate(outcomes):
         task = make_task(trial, 101)
         keys[status] = task.key
-        curve = make_curve(2) if status != "diverged" else (*make_curve(1), EpochPoint(2, math.nan, 0, math.inf, 0, 1))
+        curve = make_curve(2) if status != "diverged" else (*make_curve(1), epoch_point(2, math.nan, 0, math.inf, 0, 1))
         study.finish(observer, task, curve, status=status, reason=f"because {status}", scores={})
     observer.study_finished("FAILED", {})
     parent, children = study.runs()

@@ -24,6 +24,7 @@ from tune_bn.runners.ray.feed import FeedSearcher, Ledger
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.ray.share import SILENT_SECONDS, TURN_SECONDS, ClusterShare, Turns, divided
 from tune_bn.runners.ray.trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 
 DATA = DataConfig(source="digits", train_size=20, val_size=20, test_size=20)
@@ -342,7 +343,7 @@ def test_a_study_takes_half_beside_another_and_all_once_that_is_gone(cluster: Cl
         assert other.stdout is not None
         assert other.stdout.readline() == "here\n"
         connect(RayOptions(address=cluster.address))
-        runner = RayTuneRunner(load_dataset(DATA), RayOptions(address=cluster.address))
+        runner = RayTuneRunner(BuiltinTrainer(load_dataset(DATA)), RayOptions(address=cluster.address))
         in_flight: list[list[int]] = [[], []]
 
         class Growing(Endless):
@@ -376,7 +377,7 @@ def test_a_study_takes_half_beside_another_and_all_once_that_is_gone(cluster: Cl
 def test_a_search_in_several_turns_is_one_search(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(RayOptions(address=cluster.address, max_concurrent=1))
     data = replace(DATA, train_size=400, val_size=100)
-    runner = RayTuneRunner(load_dataset(data), RayOptions(address=cluster.address, max_concurrent=1))
+    runner = RayTuneRunner(BuiltinTrainer(load_dataset(data)), RayOptions(address=cluster.address, max_concurrent=1))
     asked: list[bool] = []
 
     def my_turn() -> bool:

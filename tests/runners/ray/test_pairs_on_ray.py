@@ -16,6 +16,7 @@ from tune_bn.records.record import COMPLETED
 from tune_bn.runners.ray import feed as ray_feed
 from tune_bn.runners.ray import pair_placement
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 
 DATA = DataConfig(source="digits", train_size=20, val_size=20, test_size=20)
@@ -78,7 +79,9 @@ def test_pairs_stay_together_and_a_type_that_goes_away_holds_nobody_up(
     spot = cluster.add_node(num_cpus=1, num_gpus=1, resources={"accelerator_type:H100": 1})
     connect(RayOptions(address=cluster.address, gpu=1))
     told: list[str] = []
-    runner = RayTuneRunner(load_dataset(DATA), RayOptions(address=cluster.address, gpu=1), warn=told.append)
+    runner = RayTuneRunner(
+        BuiltinTrainer(load_dataset(DATA)), RayOptions(address=cluster.address, gpu=1), warn=told.append
+    )
     try:
         feed = Feed(*(task for seed in range(1, 7) for task in pair(seed)))
         runner.run(feed, Silent())

@@ -13,7 +13,7 @@ from tune_bn.runners.ray.job import InstalledFirst
 
 
 def told(job: InstalledFirst) -> list[str]:
-    # As Ray does it in ray._private.worker.connect; this fails where a later Ray does it otherwise.
+    # As Ray does it when a driver connects; this fails where a later Ray does it otherwise.
     job._py_driver_sys_path.extend(["/home/me", "/home/me/scripts"])
     return list(job._get_proto_job_config().py_driver_sys_path)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import ray
-from ray._private import ray_constants, services
 
+from tune_bn.runners.ray.compat import ray_constants, services
 from tune_bn.runners.ray.loopback import VARIABLE, leave_loopback, on_loopback_alone, stay_on_loopback
 
 ELSEWHERE = "127.0.0.2"

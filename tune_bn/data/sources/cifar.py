@@ -45,6 +45,18 @@ class Cifar:
         train, test = (every_class.repeat(count) for count in (self.train_per_class, self.test_per_class))
         return Outline(tuple(str(label) for label in every_class), train, test, _SHAPE)
 
+    def remarks(self, config: DataConfig) -> list[str]:
+        """What a user should know before a study begins: that the files are not there yet."""
+        import torchvision.datasets
+
+        source, root = getattr(torchvision.datasets, self.name.upper()), _root(config)
+        names = [name for name, *_ in (*source.train_list, *source.test_list)]
+        if all(os.path.isfile(root / source.base_folder / name) for name in names):
+            return []
+        return [
+            f"{self.name} is not in {root} yet; a search downloads it first, from {source.url}, which was not tried"
+        ]
+
     def read(self, config: DataConfig) -> ArraySet:
         """The images, downloaded if need be.
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,21 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from tune_bn.analysis.plan import design_of
+from tune_bn.analysis.plan import PLAN_FILE, design_of, score_of
 from tune_bn.analysis.wording import detectable_words
 from tune_bn.observers.console.progress import Progress, Running, standing
-from tune_bn.observers.console.view import duration_words, live_view, run_line
+from tune_bn.observers.console.view import duration_words, heartbeat_line, live_view, run_line
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.files import not_linked, writing
 from tune_bn.records.record import Record
+from tune_bn.records.times import utc_now
 
 REFRESH_PER_SECOND = 4
 DECODING_LINE_SECONDS = 30
+HEARTBEAT_SECONDS = 60.0
+"""Silence of a pipe or a file after which it is told that the study works."""
+PULSE_SECONDS = 2.0
 
 
 class ConsoleObserver(Observer):
@@ -56,7 +59,10 @@ class ConsoleObserver(Observer):
         self._silent = False
         self._clock = clock
         self._stamped = stamped
-        self._last_decoding_line = clock()
+        self._last_decoding_line = self._last_line = clock()
+        self._stage_open = self._plan_known = False
+        self._ended = threading.Event()
+        self._pulse: threading.Thread | None = None
 
     def __enter__(self) -> ConsoleObserver:
         return self
@@ -80,6 +86,9 @@ class ConsoleObserver(Observer):
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         with self._lock:
             self._progress.study = info.folder.name
+            self._progress.score = info.score
+            self._progress.is_baseline = info.is_baseline
+            self._plan_known = (info.folder / PLAN_FILE).exists()
             for record in records:
                 self._progress.add(record)
 
@@ -87,26 +96,31 @@ class ConsoleObserver(Observer):
         self._end_stage()
         with self._lock:
             self._progress.begin_stage(stage, planned_runs, done_runs)
+            self._stage_open = True
         if self._console.is_interactive:
             self._start_live()
         else:
             before = f", {done_runs} done before" if done_runs else ""
             self._print(f"{stage}  {planned_runs} runs planned{before}")
+            self._start_pulse()
 
     def early_order_seen(self, line: str) -> None:
         """One lasting line: it decides what the rest of the search costs."""
         self._print(f"stopping  {line}")
 
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
-        """What is going to be claimed, and what can be found, in two lasting lines."""
+        """What is going to be claimed and, where that is news, what can be found, in two lasting lines."""
+        self._end_stage()
         candidates, rule = plan["candidates"], plan.get("design")
-        spreads = [arm["selection"].get("val_accuracy_std") for arm in candidates if "selection" in arm]
-        known = [spread for spread in spreads if spread is not None]
+        spreads = [arm["selection"].get(f"{score_of(plan).validation}_std") for arm in candidates if "selection" in arm]
+        known = [spread for spread in spreads if spread]
         looks = "" if rule is None else f", looks at {', '.join(map(str, rule['looks']))} pairs"
         arms = ", ".join(arm["arm"] for arm in candidates)
-        self._print(
-            f"plan  {plan['plan_sha256'][:12]} locked: {arms} on {len(plan['seeds'])} seeds, {plan['stopping']}{looks}"
-        )
+        when = " before" if self._plan_known else ""
+        how = f"{len(plan['seeds'])} seeds, {plan['stopping']}{looks}"
+        self._print(f"plan  {plan['plan_sha256'][:12]} locked{when}: {arms} on {how}")
+        if self._plan_known:
+            return
         found = detectable_words(
             len(plan["seeds"]), plan["alpha"], len(candidates), max(known, default=None), design_of(plan)
         )
@@ -116,7 +130,7 @@ class ConsoleObserver(Observer):
         with self._lock:
             self._progress.running[task.key] = Running(task)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         with self._lock:
             if (running := self._progress.running.get(task.key)) is not None:
                 running.points |= {seed: points[-1] for seed, points in curves.items() if points}
@@ -125,7 +139,7 @@ class ConsoleObserver(Observer):
         with self._lock:
             self._progress.running.pop(task.key, None)
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         with self._lock:
             self._progress.finish(record)
             line = run_line(record, self._progress)
@@ -137,6 +151,7 @@ class ConsoleObserver(Observer):
 
     def study_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
         self._end_stage()
+        self.end()
         self.close()
 
     def note(self, line: str) -> None:
@@ -154,15 +169,37 @@ class ConsoleObserver(Observer):
             # Also where the console is gone: it gives back stdout and ends the thread of the live view.
             self._silent = not _survives(live.stop) or self._silent
 
+    def end(self) -> None:
+        """Print no heartbeat any more."""
+        self._ended.set()
+
     def _end_stage(self) -> None:
         """Leave one lasting line about the stage that the live view showed."""
-        if self._live is None:
+        if self._live is None or not self._stage_open:
             return
         with self._lock:
-            progress = self._progress
+            progress, self._stage_open = self._progress, False
             counts = f"{progress.done}/{progress.planned} runs in {duration_words(progress.stage_elapsed)}"
             line = "  ".join([progress.stage, counts, *standing(progress)])
         self._print(line)
+
+    def beat(self) -> None:
+        """One line about where the stage is, where none was printed for :data:`HEARTBEAT_SECONDS`."""
+        if self._console.is_interactive or self._clock() - self._last_line < HEARTBEAT_SECONDS:
+            return
+        with self._lock:
+            line = heartbeat_line(self._progress) if self._stage_open and self._progress.running else ""
+        if line:
+            self._print(line)
+
+    def _start_pulse(self) -> None:
+        if self._pulse is None:
+            self._pulse = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+            self._pulse.start()
+
+    def _beat_on(self) -> None:
+        while not self._ended.wait(PULSE_SECONDS):
+            self.beat()
 
     def _start_live(self) -> None:
         if self._live is None and not self._silent:
@@ -176,7 +213,8 @@ class ConsoleObserver(Observer):
 
     def _print(self, line: str, style: str | None = None) -> None:
         if self._stamped:
-            line = f"{datetime.now(UTC).isoformat(timespec='seconds')}  {line}"
+            line = f"{utc_now()}  {line}"
+        self._last_line = self._clock()
         # What the terminal's encoding lacks is shown as a question mark rather than lost with its line.
         encoding = self._console.encoding
         text = Text(line.encode(encoding, "replace").decode(encoding), style=style or "")
@@ -202,7 +240,11 @@ def console_log(path: Path) -> Iterator[ConsoleObserver]:
     with writing(path):
         handle = open(path, "a", encoding="utf-8", errors="replace", buffering=1, opener=not_linked)  # noqa: SIM115
     with handle:
-        yield ConsoleObserver(Console(file=handle, force_terminal=False, no_color=True, highlight=False), stamped=True)
+        log = ConsoleObserver(Console(file=handle, force_terminal=False, no_color=True, highlight=False), stamped=True)
+        try:
+            yield log
+        finally:
+            log.end()
 
 
 def _survives(action: Callable[[], None]) -> bool:

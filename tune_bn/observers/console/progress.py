@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import CANDIDATE, CONFIRM, DIVERGED, FAILED, PRUNED, Record
+from tune_bn.records.score import Score, accuracy
 
 
 @dataclass
@@ -16,15 +17,16 @@ class Running:
     """A task at work, as far as its learning curves have come."""
 
     task: Task
-    points: dict[int, EpochPoint] = field(default_factory=dict)
+    points: dict[int, Point] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:
-        return max((point.epoch for point in self.points.values()), default=0)
+        return max((point.step for point in self.points.values()), default=0)
 
-    @property
-    def val_accuracy(self) -> float | None:
-        return fmean(point.val_accuracy for point in self.points.values()) if self.points else None
+    def validation(self, score: Score) -> float | None:
+        """Mean over its seeds of the validation score of the last step."""
+        found = [point.metrics.get(score.validation) for point in self.points.values()]
+        return fmean(known) if (known := [value for value in found if value is not None]) else None
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Configuration:
     label: str
     config: Mapping[str, Any]
     scores: list[float] = field(default_factory=list)
+    baseline: bool = False
+    """It is the baseline, or tunes it: not what is looked for."""
     stopped: bool = False
     """A run of it was pruned or diverged: the mean over its other seeds would flatter it."""
 
@@ -48,6 +52,8 @@ class Progress:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.study = ""
+        self.score = accuracy()
+        self.is_baseline: Callable[[Mapping[str, Any]], bool] = lambda config: False
         self.study_started = clock()
         self.stage = ""
         self.stage_started = clock()
@@ -68,9 +74,10 @@ class Progress:
     def add(self, record: Record) -> None:
         """Count what a record says about its configuration."""
         group = self.configurations.setdefault(record.stage, {})
-        empty = Configuration(label(record.stage, record.arm, record.trial), record.config)
+        baseline = record.arm != CANDIDATE or self.is_baseline(record.config)
+        empty = Configuration(label(record.stage, record.arm, record.trial), record.config, baseline=baseline)
         entry = group.setdefault((record.arm, record.trial), empty)
-        score = score_of(record)
+        score = self.score_of(record)
         if record.stage != CONFIRM and record.status in (PRUNED, DIVERGED):
             entry.stopped = True
         elif score is not None and record.status != FAILED:
@@ -87,11 +94,27 @@ class Progress:
                 del self.running[key]
                 break
 
+    def score_of(self, record: Record) -> tuple[str, float] | None:
+        """The score that counts in the record's stage, and its short name."""
+        for stage, short, name in ((CONFIRM, "test", self.score.test), (record.stage, "val", self.score.validation)):
+            if record.stage == stage and name in record.scores:
+                return short, record.scores[name]
+        return None
+
     @property
     def best(self) -> Configuration | None:
-        """The configuration with the highest mean in this stage, among those that no run of was stopped."""
+        """The candidate with the best mean in this stage, among those that no run of was stopped."""
+        return self._best(baseline=False)
+
+    @property
+    def best_baseline(self) -> Configuration | None:
+        """As :attr:`best`, of the trials that are, or tune, the baseline."""
+        return self._best(baseline=True)
+
+    def _best(self, *, baseline: bool) -> Configuration | None:
         group = self.configurations.get(self.stage, {}).values()
-        return max((c for c in group if c.scores and not c.stopped), key=lambda c: c.mean, default=None)
+        found = (c for c in group if c.scores and not c.stopped and c.baseline == baseline)
+        return max(found, key=lambda c: self.score.objective(c.mean), default=None)
 
     @property
     def arms(self) -> list[Configuration]:
@@ -122,20 +145,11 @@ def label(stage: str, arm: str, trial: int | None) -> str:
     return f"trial {trial}" if arm == CANDIDATE else f"{arm} trial {trial}"
 
 
-def score_of(record: Record) -> tuple[str, float] | None:
-    """The accuracy that counts in the record's stage, and its short name."""
-    if record.stage == CONFIRM:
-        for metric in ("test_accuracy", "final_test_accuracy"):
-            if metric in record.scores:
-                return "test", record.scores[metric]
-    if "val_accuracy" in record.scores:
-        return "val", record.scores["val_accuracy"]
-    return None
-
-
 def standing(progress: Progress) -> list[str]:
-    """Who leads: in confirm the mean of every arm, before it the best configuration."""
+    """Who leads: in confirm the mean of every arm, before it the best candidate, and the baseline where it ran."""
+    words = progress.score.value_words
     if progress.stage == CONFIRM:
-        return [f"{arm.label} {arm.mean:.2f} % (n={len(arm.scores)})" for arm in progress.arms]
-    best = progress.best
-    return [] if best is None else [f"best {best.mean:.2f} %"]
+        return [f"{arm.label} {words(arm.mean)} (n={len(arm.scores)})" for arm in progress.arms]
+    best, baseline = progress.best, progress.best_baseline
+    found = [] if best is None else [f"best {words(best.mean)}"]
+    return found + ([] if baseline is None else [f"baseline {words(baseline.mean)}"])

@@ -10,10 +10,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tune_bn.observers.console.progress import Progress, label, score_of, standing
+from tune_bn.observers.console.progress import Progress, label, standing
 from tune_bn.records.record import CONFIRM, DIVERGED, FAILED, Record
 
 _MAX_TASKS_SHOWN = 10
+_MAX_TASKS_IN_A_LINE = 4
 _MAX_REASON = 100
 
 
@@ -21,16 +22,33 @@ def run_line(record: Record, progress: Progress) -> str:
     parts = [record.stage, f"{label(record.stage, record.arm, record.trial)} seed {record.seed}"]
     if record.config:
         parts.append(_config(record.config))
-    parts.append(f"{record.status} {record.epochs}/{record.epochs_planned} epochs")
+    parts.append(f"{record.status} {record.epochs}/{record.epochs_planned} {progress.score.step}s")
     if record.status in (FAILED, DIVERGED) and record.reason:
         parts.append(f"({_shortened(record.reason)})")
-    if (score := score_of(record)) is not None:
-        parts.append(f"{score[0]} {score[1]:.2f} %")
+    if (score := progress.score_of(record)) is not None:
+        parts.append(f"{score[0]} {progress.score.value_words(score[1])}")
     parts.append(f"{record.duration_seconds:.1f} s")
     where = [f"{progress.done}/{progress.planned}", *standing(progress)]
     if (left := progress.seconds_left) is not None:
         where.append(f"{duration_words(left)} left")
     return "  ".join([*parts, f"[{', '.join(where)}]"])
+
+
+def heartbeat_line(progress: Progress) -> str:
+    """Where a stage is, for those who see no live view: runs, the epochs of those at work, who leads, time left."""
+    working = [
+        f"{label(running.task.stage, running.task.arm, running.task.trial)} {progress.score.step} "
+        f"{running.epoch}/{running.task.steps or '?'}"
+        for running in list(progress.running.values())[:_MAX_TASKS_IN_A_LINE]
+    ]
+    more = len(progress.running) - len(working)
+    parts = [f"{progress.done}/{progress.planned} runs", *standing(progress)]
+    if working:
+        parts.append(f"at work: {', '.join(working)}" + (f" and {more} more" if more else ""))
+    parts.append(f"{duration_words(progress.stage_elapsed)} so far")
+    if (left := progress.seconds_left) is not None:
+        parts.append(f"{duration_words(left)} left")
+    return f"{progress.stage}  {'; '.join(parts)}"
 
 
 def live_view(progress: Progress) -> RenderableType:
@@ -56,19 +74,23 @@ def live_view(progress: Progress) -> RenderableType:
     if progress.stage == CONFIRM:
         arms = _grid(4)
         for arm in progress.arms:
-            cells = (arm.label, f"{arm.mean:.2f} %", f"n={len(arm.scores)}", _config(arm.config))
+            cells = (arm.label, progress.score.value_words(arm.mean), f"n={len(arm.scores)}", _config(arm.config))
             arms.add_row(*(Text(cell, style="green") for cell in cells))
         parts.append(arms)
-    elif (best := progress.best) is not None:
-        parts.append(Text(f"best so far  {best.mean:.2f} %  {_config(best.config)}  ({best.label})", style="green"))
+    else:
+        for words, leader in (("best so far", progress.best), ("baseline   ", progress.best_baseline)):
+            if leader is not None:
+                mean = progress.score.value_words(leader.mean)
+                line = f"{words}  {mean}  {_config(leader.config)}  ({leader.label})"
+                parts.append(Text(line, style="green" if leader is progress.best else "dim"))
     tasks = _grid(4)
     for running in list(progress.running.values())[:_MAX_TASKS_SHOWN]:
-        task, val = running.task, running.val_accuracy
+        task, val = running.task, running.validation(progress.score)
         tasks.add_row(
             Text(f"  {label(task.stage, task.arm, task.trial)} seed {', '.join(map(str, task.seeds))}"),
             Text(_config(task.overrides)),
-            Text(f"epoch {running.epoch}/{task.config.train.epochs}"),
-            Text("" if val is None else f"val {val:.2f} %"),
+            Text(f"{progress.score.step} {running.epoch}/{task.steps or '?'}"),
+            Text("" if val is None else f"val {progress.score.value_words(val)}"),
         )
     parts.append(tasks)
     if (hidden := len(progress.running) - _MAX_TASKS_SHOWN) > 0:

@@ -20,11 +20,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from tune_bn.errors import own_fault
+from tune_bn.errors import described, own_fault
+from tune_bn.observers.mlflow.compat import apply, client_settings
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
+from tune_bn.records.commands import search_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.identity import renewed, settle, tracked_at
 from tune_bn.records.log import RecordLog
@@ -36,12 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["MlflowObserver", "check_tracking_uri", "default_tracking_uri"]
 
 # MLflow's own patience is several minutes for a dead server; here a later retry is cheaper than a stuck thread.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
+_SETTINGS = client_settings(retries=1, seconds=10)
 _LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 # How long the end of a study waits for the last deliveries, in seconds.
 _FINAL_SECONDS = 30.0
@@ -57,7 +54,7 @@ class _LiveRun:
     task: Task
     seed: int
     started: int
-    points: list[tuple[EpochPoint, int]] = field(default_factory=list)
+    points: list[tuple[Point, int]] = field(default_factory=list)
     killed: bool = False
 
 
@@ -100,8 +97,9 @@ class MlflowObserver:
         self._writer = SqliteWriter(tracking_uri)
         self._store: MlflowStore | None = None
         self._own_id: str | None = None
+        self._folder = Path()
         self._live: dict[str, _LiveRun] = {}
-        self._recorded: dict[str, tuple[Record, Sequence[EpochPoint]]] = {}
+        self._recorded: dict[str, tuple[Record, Sequence[Point]]] = {}
         self._tags: dict[str, str] = {}
         self._metrics: dict[str, float] = {}
         self._artifacts: dict[Path, None] = {}
@@ -115,8 +113,8 @@ class MlflowObserver:
 
     def study_started(self, info: StudyInfo, records: Sequence[Record]) -> None:
         """Start mirroring. ``records`` are not needed: the catch-up reads them from the study's folder."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        apply(_SETTINGS)
+        self._folder = info.folder
         self._thread = threading.Thread(target=self._work, args=(info,), name="mlflow-observer", daemon=True)
         self._thread.start()
 
@@ -128,7 +126,7 @@ class MlflowObserver:
         """Show one run per seed as running."""
         self._events.put(functools.partial(self._on_started, task, _now()))
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         """Add points to the learning curves."""
         copy = {seed: tuple(points) for seed, points in curves.items()}
         self._events.put(functools.partial(self._on_progress, task, copy, _now()))
@@ -143,7 +141,7 @@ class MlflowObserver:
     def plan_locked(self, plan: Mapping[str, Any]) -> None:
         """The plan is among the artifacts."""
 
-    def run_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         """Show one run as finished, with its scores and its whole curve."""
         self._events.put(functools.partial(self._on_recorded, record, tuple(curve)))
 
@@ -171,7 +169,7 @@ class MlflowObserver:
         if not self._delivered.is_set():
             self._warn(
                 f"MLflow at {shown(self._uri)} does not show everything of this study yet; nothing is lost: once it "
-                "can be used, the next start of the study (tune_bn search --resume) catches up"
+                f"can be used, {search_command(self._folder)} catches up"
             )
 
     # What the thread does.
@@ -216,7 +214,7 @@ class MlflowObserver:
         for seed in task.seeds:
             self._live[task.run_key(seed)] = _LiveRun(task, seed, started=at)
 
-    def _on_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]], at: int) -> None:
+    def _on_progress(self, task: Task, curves: Mapping[int, Sequence[Point]], at: int) -> None:
         for seed, points in curves.items():
             if run := self._live.get(task.run_key(seed)):
                 run.points.extend((point, at) for point in points)
@@ -226,7 +224,7 @@ class MlflowObserver:
             if run := self._live.get(task.run_key(seed)):
                 run.killed = True
 
-    def _on_recorded(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def _on_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         self._live.pop(record.key, None)
         self._recorded[record.key] = (record, curve)
 
@@ -373,8 +371,7 @@ def _reason(error: BaseException) -> str:
     """The innermost cause in one short line; MLflow wraps it in several layers of prose."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return described(error)
 
 
 def _now() -> int:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from tune_bn.analysis.claims import OUTCOMES, outcome_of
 from tune_bn.analysis.columns import Scores
 from tune_bn.errors import ConfigError, ScoresError, TrackingError, TuneBNError, listed
+from tune_bn.observers.mlflow.compat import FILE_STORE_VARIABLE, apply, client_settings
 from tune_bn.observers.mlflow.uri import check_tracking_uri, for_mlflow, shown, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
@@ -31,12 +32,7 @@ _FINISHED = "FINISHED"
 _RUNS_PER_PAGE = 1000
 _MOST_IN_A_TAG = 4000
 _COMMIT = "mlflow.source.git.commit"
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
+_SETTINGS = client_settings(retries=2, seconds=30)
 _LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 
 
@@ -59,11 +55,10 @@ class RunTable:
             TrackingError: there is no such store, or it does not answer.
         """
         accepted = _accepted_uri(uri)
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        apply(_SETTINGS)
         if urlsplit(accepted).scheme == "file":
             # MLflow would rather have it migrated, and reads it where this is set.
-            os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+            os.environ[FILE_STORE_VARIABLE] = "true"
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
         from mlflow import MlflowClient

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tune_bn.observers.mlflow.compat import make_tables
 from tune_bn.observers.mlflow.uri import sqlite_path, sqlite_uri
 
 WAIT_SECONDS = 60.0
@@ -92,21 +93,16 @@ def _lock(descriptor: int, database: Path, give_up: Callable[[], bool]) -> None:
 
 def _make(database: Path) -> None:
     """MLflow's tables, aside and then under their name. Only one process does so, the one whose turn it is."""
-    from mlflow.store.db import utils
-
     # No longer than the usual mlflow.db: SQLite opens no path of more than some five hundred bytes.
     aside = database.with_name(f".{zlib.crc32(os.fsencode(database.name)):08x}")
     for left in (aside, aside.with_name(f"{aside.name}-journal")):
         left.unlink(missing_ok=True)
-    engine = utils.create_sqlalchemy_engine(sqlite_uri(aside))
     try:
-        utils._initialize_tables(engine)
+        make_tables(sqlite_uri(aside))
     except BaseException:
         with suppress(OSError):
             aside.unlink()
         raise
-    finally:
-        engine.dispose()
     # Not over one that a program without these turns, such as MLflow's own server, made in the meantime.
     try:
         os.link(aside, database)

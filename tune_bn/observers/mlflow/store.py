@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from mlflow.utils.time import get_current_time_millis
 
+from tune_bn.observers.mlflow.compat import SHARED_VIEW
 from tune_bn.observers.mlflow.uri import is_server
+from tune_bn.observers.mlflow.view import datasets, parameters, view_state
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import EpochPoint, Task
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, Record
 
 RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"
 RUN_STATUS = {COMPLETED: FINISHED, PRUNED: FINISHED, DIVERGED: FINISHED, FAILED: "FAILED"}
 
-_CURVE_METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
-# The score and the curve would otherwise share one metric, and the score would show up as a further epoch.
-_SCORE_METRICS = {"val_accuracy": "best_val_accuracy"}
 # MLflow takes 1000 items a call, tags and params included.
 _METRICS_PER_CALL = 850
+_PARAMS_PER_CALL = 100
 _RUNS_PER_PAGE = 1000
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
@@ -59,6 +59,7 @@ class MlflowStore:
             info
         )
         self._parent_id = self._open_runs(study_id)
+        self._describe(study_id)
 
     def _open_experiment(self, artifact_root: Path | None) -> str:
         name = self._info.space_name
@@ -80,10 +81,14 @@ class MlflowStore:
     def _open_runs(self, study_id: str) -> str:
         """Find the runs of this study, and the id of their parent; a parent that is missing is made."""
         parent_id = None
+        self._parent_params: set[str] = set()
+        self._has_data = False
         for run in self._search(f"tags.study_id = '{study_id}'"):
             tags, key = run.data.tags, run.data.tags.get("run_key")
             if key is None:
                 parent_id = run.info.run_id
+                self._parent_params = set(run.data.params)
+                self._has_data = bool(run.inputs and run.inputs.dataset_inputs)
                 if run.info.status != RUNNING:
                     self._client.update_run(parent_id, status=RUNNING)
             elif key in self._runs:
@@ -102,6 +107,23 @@ class MlflowStore:
             run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._info.folder.name)
             parent_id = run.info.run_id
         return str(parent_id)
+
+    def _describe(self, study_id: str) -> None:
+        """What MLflow's own pages ask for: the fixed configuration, the data, and the columns of the study's table."""
+        # A later version may have more keys; those that are there cannot be changed.
+        fixed = parameters(self._info.fixed)
+        lacking = [Param(name, text) for name, text in sorted(fixed.items()) if name not in self._parent_params]
+        for start in range(0, len(lacking), _PARAMS_PER_CALL):
+            self._client.log_batch(self._parent_id, params=lacking[start : start + _PARAMS_PER_CALL])
+        if not self._has_data and (found := datasets(self._info)):
+            inputs = []
+            for arguments in found:
+                tag = InputTag(MLFLOW_DATASET_CONTEXT, arguments.pop("context"))
+                inputs.append(DatasetInput(Dataset(**arguments), [tag]))
+            self._client.log_inputs(self._parent_id, inputs)
+        shown = [self._metric_of(name) for name in (self._info.score.validation, self._info.score.test)]
+        state = view_state(study_id, self._info.searched, shown)
+        self._client.set_experiment_tag(self._experiment_id, SHARED_VIEW + study_id, state)
 
     def _search(self, condition: str) -> Iterable[Any]:
         token = None
@@ -137,17 +159,17 @@ class MlflowStore:
             self._client.update_run(run.run_id, status=RUNNING)
             run.status, run.record_sha256 = RUNNING, ""
 
-    def log_points(self, task: Task, seed: int, points: Sequence[tuple[EpochPoint, int]]) -> None:
+    def log_points(self, task: Task, seed: int, points: Sequence[tuple[Point, int]]) -> None:
         """Add points of the learning curve, each with its time (ms), to a started run.
 
         Points that the store has are skipped. After a gap, points wait for the record: it brings the whole curve.
         """
         run = self._runs[task.run_key(seed)]
-        fresh = [(point, at) for point, at in points if point.epoch > run.epochs]
-        if fresh and fresh[0][0].epoch == run.epochs + 1:
-            self._log(run, _curve_metrics(fresh), task.overrides, {}, epochs=fresh[-1][0].epoch)
+        fresh = [(point, at) for point, at in points if point.step > run.epochs]
+        if fresh and fresh[0][0].step == run.epochs + 1:
+            self._log(run, _curve_metrics(fresh), task.overrides, {}, epochs=fresh[-1][0].step)
 
-    def finish_run(self, record: Record, curve: Sequence[EpochPoint]) -> None:
+    def finish_run(self, record: Record, curve: Sequence[Point]) -> None:
         """Show a run as its record says, with its whole curve."""
         tags, start = _record_tags(record), _to_milliseconds(record.started_at)
         end = start + round(1000 * record.duration_seconds)
@@ -156,15 +178,19 @@ class MlflowStore:
             run, tags = self._create_run(record.key, tags, start), {}
         # No one saw when an epoch ended: spread them evenly. Equal times let the store drop a point that is sent twice.
         step = (end - start) / max(record.epochs, 1)
-        points = [(point, start + round(step * point.epoch)) for point in curve if point.epoch > run.epochs]
-        scores = [
-            Metric(_SCORE_METRICS.get(name, name), value, end, 0) for name, value in sorted(record.scores.items())
-        ]
-        epochs = max([run.epochs, *(point.epoch for point, _ in points)])
+        points = [(point, start + round(step * point.step)) for point in curve if point.step > run.epochs]
+        scores = [Metric(self._metric_of(name), value, end, 0) for name, value in sorted(record.scores.items())]
+        epochs = max([run.epochs, *(point.step for point, _ in points)])
         tags["record_sha256"] = record.sha256
         self._log(run, _curve_metrics(points) + scores, record.config, tags, epochs=epochs)
         self._terminate(run, RUN_STATUS[record.status], end)
         run.record_sha256 = record.sha256
+
+    def _metric_of(self, score: str) -> str:
+        """The metric of a score: ``best_val_accuracy``. It and the curve would otherwise share one, and the score would
+        show up as a further step."""
+        own = self._info.score
+        return f"{own.at.partition('(')[0]}_{score}" if score == own.validation else score
 
     def kill_run(self, key: str) -> None:
         """Show a run that is not running any more, and has no record, as killed."""
@@ -257,13 +283,13 @@ def _run_tags(stage: str, arm: str, trial: int | None, seed: int, config: Mappin
     return tags | {name: str(value) for name, value in config.items() if name.partition(".")[0] in ("gamma", "c")}
 
 
-def _curve_metrics(points: Sequence[tuple[EpochPoint, int]]) -> list[Any]:
+def _curve_metrics(points: Sequence[tuple[Point, int]]) -> list[Any]:
     """Metrics of a curve. A value that is not finite is left out: charts cannot draw it, and the status tag says it."""
     return [
-        Metric(name, float(value), at, point.epoch)
+        Metric(name, float(value), at, point.step)
         for point, at in points
-        for name in _CURVE_METRICS
-        if math.isfinite(value := getattr(point, name))
+        for name, value in point.metrics.items()
+        if math.isfinite(value)
     ]
 
 

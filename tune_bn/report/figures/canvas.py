@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,17 +19,50 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6E6E6E"
+ORANGE, SKY, PALE = "#E69F00", "#56B4E9", "#8FA9BF"
 DPI = 160
 
 DASHES = ("--", "-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-COLOURS = (GREY, BLUE, VERMILION, GREEN, PURPLE)
-# The first five arms differ in both, all of the first 25 in one of them.
-ARM_STYLES = tuple(
-    (colour, DASHES[(index + shift) % len(DASHES)])
-    for shift in range(len(DASHES))
-    for index, colour in enumerate(COLOURS)
+
+
+@dataclass(frozen=True)
+class ArmStyle:
+    """How an arm looks, the same in every picture."""
+
+    colour: str
+    dashes: str
+    marker: str
+    width: float = 1.9
+
+
+BASELINE_STYLE = ArmStyle("black", "--", "D")
+# Blue and vermilion say better and worse, in every picture; black is the baseline's.
+_CANDIDATES = (
+    ArmStyle(GREEN, "-", "o"),
+    ArmStyle(PURPLE, "-.", "s"),
+    ArmStyle(ORANGE, "-", "^"),
+    ArmStyle(SKY, "-.", "v"),
 )
-MARKERS = ("D", "o", "s", "^", "v")
+_FINDINGS = {
+    "better": ArmStyle(BLUE, "-", "o", 1.6),
+    "worse": ArmStyle(VERMILION, "-", "v", 1.6),
+    "": ArmStyle(PALE, "-", "o", 1.1),
+}
+
+
+def arm_style(place: int, candidates: int, finding: str = "") -> ArmStyle:
+    """The style of an arm.
+
+    Args:
+        place: 0: a baseline; else the number of the candidate.
+        candidates: that are drawn. Of more than :data:`FEW_ARMS` names tell them apart, and colours what was found.
+        finding: ``better``, ``worse`` or empty.
+    """
+    if place == 0:
+        return BASELINE_STYLE
+    return _FINDINGS[finding] if candidates > FEW_ARMS else _CANDIDATES[(place - 1) % len(_CANDIDATES)]
+
+
 FEW_ARMS = 4
 """With more candidates than these, a picture shows less of each."""
 FARTHEST = 4.0
@@ -77,6 +112,46 @@ def tidy(axes: Axes, *, grid: Literal["both", "x", "y"] = "both") -> None:
 def plain(text: str) -> str:
     """A name as a label: a dollar sign in it begins no formula."""
     return text.replace("$", r"\$")
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: float = 0.055) -> None:
+    """Names at the right of a panel, each at the height of its value, apart where they would lie on each other.
+
+    Args:
+        axes: the panel, with its final limits.
+        labels: value, name and colour of each.
+        gap: least distance, as a share of the panel's height.
+    """
+    low, high = axes.get_ylim()
+    wanted = sorted(((value - low) / (high - low), text, colour) for value, text, colour in labels)
+    places = [min(max(height, 0.0), 1.0) for height, _, _ in wanted]
+    gap = min(gap, 1.0 / max(1, len(places)))
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + gap)
+    if places:
+        places[-1] = min(places[-1], 1.0)
+    for index in reversed(range(len(places) - 1)):
+        places[index] = min(places[index], places[index + 1] - gap)
+    for (height, text, colour), place in zip(wanted, places, strict=True):
+        axes.annotate(
+            plain(text),
+            xy=(1.0, min(max(height, 0.0), 1.0)),
+            xytext=(1.05 if len(labels) <= 5 else 1.12, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=colour,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+            annotation_clip=False,
+        )
 
 
 def legend_below(figure: Figure, axes: Axes, *, columns: int) -> None:

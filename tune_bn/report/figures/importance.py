@@ -33,6 +33,7 @@ REPEATS = 5
 TREES = 32
 DEPTH = 6
 """Of a tree. Deeper ones fit the noise of single trials, which gives every key a share, and take the square of them."""
+FULL_LENGTH = "at full length"
 CONTROL = "random numbers"
 """A key that no trial has seen; its share is what chance gets."""
 
@@ -57,15 +58,15 @@ def importances(study: StudyFiles) -> list[Importance]:
     Equal for equal input: forests and control come from fixed generators.
     """
     trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
-    full = [(trial, trial.val_accuracy) for trial in trials if trial.status == COMPLETED]
-    found = [_importance(study, "at full length", [(trial, score) for trial, score in full if score is not None])]
+    full = [(trial, trial.score) for trial in trials if trial.status == COMPLETED]
+    found = [_importance(study, FULL_LENGTH, [(trial, score) for trial, score in full if score is not None])]
     if any(trial.status == PRUNED for trial in trials):
         epochs, early = _at_equal_epochs(study, [trial for trial in trials if trial.status in (COMPLETED, PRUNED)])
-        found.append(_importance(study, f"after {epochs} epoch{'s' if epochs > 1 else ''}", early))
+        found.append(_importance(study, f"after {epochs} {study.score.step}{'s' if epochs > 1 else ''}", early))
     return [importance for importance in found if importance is not None]
 
 
-def importance_figure(found: Sequence[Importance]) -> Figure:
+def importance_figure(found: Sequence[Importance], words: str = "validation accuracy") -> Figure:
     """Bars: the mean share over the repetitions; whiskers: the least and the largest."""
     keys = list(found[0].shares)
     figure = new_figure(7.0, 1.6 + 0.34 * len(keys) * len(found))
@@ -90,7 +91,7 @@ def importance_figure(found: Sequence[Importance]) -> Figure:
     axes.set_yticks(range(len(keys)), [plain(CONTROL if key == CONTROL else symbol(key)) for key in keys])
     axes.set_ylim(len(keys) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("share of the explained variance of validation accuracy, %")
+    axes.set_xlabel(f"share of the explained variance of {words}, %")
     tidy(axes, grid="x")
     legend_below(figure, axes, columns=1)
     return figure
@@ -98,14 +99,15 @@ def importance_figure(found: Sequence[Importance]) -> Figure:
 
 def _at_equal_epochs(study: StudyFiles, trials: Sequence[Trial]) -> tuple[int, list[tuple[Trial, float]]]:
     """The epochs that all runs have, and each trial's best score so far at that epoch, as a mean over its runs."""
+    score = study.score
     known = [
-        (trial, [[point.val_accuracy for point in study.curves[run]] for run in trial.runs])
+        (trial, [[point.metrics.get(score.validation, np.nan) for point in study.curves[run]] for run in trial.runs])
         for trial in trials
         if all(study.curves.get(run) for run in trial.runs)
     ]
     epochs = min((len(run) for _, runs in known for run in runs), default=0)
-    scored = [(trial, fmean(float(np.max(run[:epochs])) for run in runs)) for trial, runs in known]
-    return epochs, [(trial, score) for trial, score in scored if np.isfinite(score)]
+    scored = [(trial, fmean(score.objectives(run[:epochs])[-1] for run in runs)) for trial, runs in known]
+    return epochs, [(trial, value) for trial, value in scored if np.isfinite(value)]
 
 
 def _importance(study: StudyFiles, score: str, trials: Sequence[tuple[Trial, float]]) -> Importance | None:

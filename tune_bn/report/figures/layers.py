@@ -17,9 +17,9 @@ from tune_bn.report.figures.canvas import BLUE, GREY, VERMILION, new_figure, tid
 from tune_bn.report.study import StudyFiles
 
 NONE = "–"
-LABELS = 60
+LABELS = 30
 """Names of layers that fit below a picture; of more layers only some are named."""
-LETTERS = 130
+LETTERS = 80
 """Letters that fit side by side below a picture."""
 NORMAL_BEYOND_3 = 0.27
 """Share beyond 3σ of a normal distribution, in percent."""
@@ -57,9 +57,9 @@ def layer_figure(found: Diagnostics, title: str, others: Sequence[Diagnostics] =
     layers = found.layers
     if not layers:
         return None
-    figure = new_figure(9.0, 9.4)
+    figure = new_figure(6.6, 10.4)
     gammas, shares, reach, gradients = figure.subplots(4, 1, sharex=True, height_ratios=(1.15, 1, 0.85, 1))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, wrap=True)
     size = float(np.interp(len(layers), (20, 60, 160), (5.0, 3.5, 2.0)))
     _gammas(gammas, found, size)
     comparable = [layer for other in (found, *others) for layer in other.layers]
@@ -76,9 +76,9 @@ def layer_figure(found: Diagnostics, title: str, others: Sequence[Diagnostics] =
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0.0, 0.98),
-            ncols=5,
+            ncols=3,
             frameon=False,
-            fontsize=8,
+            fontsize=9,
             borderaxespad=0.0,
             handletextpad=0.4,
             columnspacing=1.4,
@@ -184,7 +184,7 @@ def _gradients(axes: Axes, layers: Sequence[Layer], size: float) -> None:
             axes.plot(zeros, np.full(len(zeros), 0.04), "v", transform=floor, color=colour, label=f"0 with {label}")
     if np.isfinite(ratio).any():
         words = f"ratio {np.nanmedian(ratio):.3g} (median), {np.nanmin(ratio):.3g} to {np.nanmax(ratio):.3g}"
-        axes.text(1.0, 1.02, words, transform=axes.transAxes, ha="right", va="bottom", fontsize=8)
+        axes.text(1.0, 1.02, words, transform=axes.transAxes, ha="right", va="bottom", fontsize=9)
     axes.set_ylabel(r"$\|\partial L/\partial x\|$, first step")
 
 
@@ -205,7 +205,7 @@ def _name_layers(axes: Axes, layers: Sequence[Layer]) -> None:
     places = range(0, len(layers), step)
     names = [shown_name(layers[place]) for place in places]
     beside = len(names) * max(map(len, names)) <= LETTERS
-    axes.set_xticks(places, names, rotation=0 if beside else 90, fontsize=7)
+    axes.set_xticks(places, names, rotation=0 if beside else 90, fontsize=9)
     axes.set_xlim(-0.8, len(layers) - 0.2)
     every = "" if step == 1 else f", every {_ordinal(step)} is named"
     axes.set_xlabel(f"{len(layers)} BN layers in the order of the forward pass{every}")

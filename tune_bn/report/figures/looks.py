@@ -13,7 +13,18 @@ from scipy import special
 
 from tune_bn.analysis.wording import number_words
 from tune_bn.report.arms import Verdict
-from tune_bn.report.figures.canvas import ARM_STYLES, GREY, MARKERS, VERMILION, legend_below, new_figure, plain, tidy
+from tune_bn.report.figures.canvas import (
+    BLUE,
+    FEW_ARMS,
+    GREY,
+    PALE,
+    VERMILION,
+    arm_style,
+    legend_below,
+    new_figure,
+    plain,
+    tidy,
+)
 
 _BACKING = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
 FARTHEST = 6.5
@@ -46,25 +57,27 @@ def boundaries(verdict: Verdict) -> Figure | None:
         x, z = np.array([look["n"] for look in path], dtype=float), normal_scores([look["nominal_p"] for look in path])
         # Several candidates stop at the same look; side by side all of them can be seen.
         x += 0.09 * (index - (len(paths) - 1) / 2) * min(1.0, 8 / len(paths))
-        colour, dashes = ARM_STYLES[(index + 1) % len(ARM_STYLES)]
-        marker = MARKERS[(index + 1) % len(MARKERS)]
+        finding = {"efficacy": "better", "futility": "worse"}.get(path[-1]["decision"], "")
+        style = arm_style(index + 1, len(paths), finding)
         shown = np.clip(z, None, FARTHEST)
         ended = path[-1]["decision"]
         axes.plot(
             x,
             shown,
-            color=colour,
-            linestyle=dashes,
-            linewidth=1.5,
-            marker=marker,
+            color=style.colour,
+            linestyle=style.dashes,
+            linewidth=style.width,
+            marker=style.marker,
             markersize=5,
-            label=f"{plain(name)}: {DECISIONS[ended]}",
+            label=f"{plain(name)}: {DECISIONS[ended]}" if len(paths) <= FEW_ARMS else None,
             zorder=4,
         )
         beyond = z > FARTHEST
-        axes.plot(x[beyond], shown[beyond], color=colour, marker="^", markersize=10, linestyle="", zorder=5)
+        axes.plot(x[beyond], shown[beyond], color=style.colour, marker="^", markersize=10, linestyle="", zorder=5)
         finite = shown[np.isfinite(shown)]
         lowest, highest = min([lowest, *finite]), max([highest, *finite])
+    if len(paths) > FEW_ARMS:
+        _count(axes, paths)
     axes.set_ylim(lowest - 0.35, highest + 0.55)
     ticks = [p for p in _TICKS if lowest - 0.35 <= normal_scores([p])[0] <= highest + 0.55]
     axes.set_yticks(normal_scores(ticks), [f"{p:g}" for p in ticks])
@@ -118,6 +131,14 @@ def _futility(axes: Axes, verdict: Verdict, paths: Mapping[str, Any], looks: NDA
             words, (x, z), xytext=(0, -14), textcoords="offset points", ha="center", fontsize=8.5, color=GREY, zorder=6
         )
     return float(min(scores)) - 0.25
+
+
+def _count(axes: Axes, paths: Mapping[str, Any]) -> None:
+    """The legend of many candidates: how many ended how; the table below names them."""
+    ended = [path[-1]["decision"] for path in paths.values()]
+    for decision, colour in (("efficacy", BLUE), ("futility", VERMILION), ("last_look", PALE), ("continue", PALE)):
+        if count := ended.count(decision):
+            axes.plot([], [], color=colour, linewidth=2.0, label=f"{count} candidates: {DECISIONS[decision]}")
 
 
 def _paths(verdict: Verdict) -> dict[str, Sequence[Mapping[str, Any]]]:

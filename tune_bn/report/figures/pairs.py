@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from tune_bn.analysis.wording import correction_words, metric_words
+from tune_bn.analysis.wording import correction_words, decimals_of_verdict, metric_words, score_of_verdict
 from tune_bn.report.arms import (
     Arm,
     Verdict,
     baseline_of,
     confidence_of,
     deciding_interval,
+    gain_label,
+    gains_of,
     paired_candidates,
     pairs_of,
     percent_words,
@@ -44,23 +45,26 @@ def paired(verdict: Verdict) -> Figure | None:
     ratios = [2.6] * len(candidates) + [beside]
     *slopes, differences = figure.subplots(1, len(candidates) + 1, width_ratios=ratios)
     for axes, arm in zip(slopes, candidates, strict=True):
-        _slopes(axes, baseline_of(verdict, arm), arm)
+        _slopes(axes, verdict, baseline_of(verdict, arm), arm)
         tidy(axes, grid="y")
-    limits = [axes.get_ylim() for axes in slopes]
-    for axes in slopes:
+    # The panels of one baseline have one scale; those of another setting, which may be bad altogether, their own.
+    against = [baseline_of(verdict, arm)["arm"] for arm in candidates]
+    for place, axes in enumerate(slopes):
+        limits = [other.get_ylim() for other, name in zip(slopes, against, strict=True) if name == against[place]]
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes.tick_params(labelleft=axes is slopes[0])
-    slopes[0].set_ylabel(f"{metric_words(verdict['metric'])}, %")
+        axes.tick_params(labelleft=place == 0 or against[place] != against[place - 1])
+    unit = score_of_verdict(verdict).unit
+    slopes[0].set_ylabel(metric_words(verdict["metric"]) + (f", {unit}" if unit else ""))
     _differences(differences, verdict, candidates)
     differences.set_title(f"mean, {_interval_name(verdict)}", loc="left", fontsize=10)
     tidy(differences, grid="y")
     return figure
 
 
-def _slopes(axes: Axes, baseline: Arm, arm: Arm) -> None:
-    pairs = pairs_of(baseline, arm)
-    for before, after in pairs:
-        colour, dashes, _ = CHANGES[int(np.sign(after - before))]
+def _slopes(axes: Axes, verdict: Verdict, baseline: Arm, arm: Arm) -> None:
+    pairs, gains = pairs_of(baseline, arm), gains_of(verdict, arm)
+    for (before, after), gain in zip(pairs, gains, strict=True):
+        colour, dashes, _ = CHANGES[int(np.sign(gain))]
         axes.plot(
             [0, 1],
             [before, after],
@@ -72,7 +76,7 @@ def _slopes(axes: Axes, baseline: Arm, arm: Arm) -> None:
             alpha=0.75,
         )
     axes.plot([0, 1], pairs.mean(axis=0), color="black", linewidth=2.6, marker="s", markersize=7, zorder=4)
-    wins = int((pairs[:, 1] > pairs[:, 0]).sum())
+    wins = int((gains > 0).sum())
     axes.set_title(f"better on {wins} of {len(pairs)} seeds", loc="left", fontsize=10)
     _name_below(axes, [baseline["arm"], arm["arm"]], letters=22)
     axes.set_xlim(-0.35, 1.35)
@@ -80,9 +84,9 @@ def _slopes(axes: Axes, baseline: Arm, arm: Arm) -> None:
 
 def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
+    view = _view(verdict, candidates)
     for index, arm in enumerate(candidates):
-        before, after = pairs_of(baseline_of(verdict, arm), arm).T
-        values = after - before
+        values = gains_of(verdict, arm)
         # A fixed spread keeps the picture the same each time it is drawn.
         offsets = 0.14 * np.cos(2.4 * np.arange(len(values)))
         for sign, (colour, _, marker) in CHANGES.items():
@@ -92,14 +96,14 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
             )
         mean = values.mean()
         axes.plot([index - 0.25, index + 0.25], [mean, mean], color="black", linewidth=2.6)
-        for end, arrow in _ends(verdict, arm, values):
+        for end, arrow in _ends(verdict, arm, view):
             beyond = "v" if end < mean else "^"
             axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
             axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
-        axes.annotate(f"{mean:+.2f}", (index + 0.29, mean), va="center", fontweight="bold")
+        axes.annotate(f"{mean:+.{decimals_of_verdict(verdict)}f}", (index + 0.29, mean), va="center", fontweight="bold")
     _name_below(axes, [arm["arm"] for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
-    axes.set_ylabel("difference from the baseline, percentage points")
+    axes.set_ylabel(gain_label(verdict))
 
 
 def _name_below(axes: Axes, names: Sequence[str], *, letters: int) -> None:
@@ -130,13 +134,23 @@ def _interval_name(verdict: Verdict) -> str:
     return f"{percent_words(confidence_of(verdict))} interval"
 
 
-def _ends(verdict: Verdict, arm: Arm, differences: NDArray[np.float64]) -> list[tuple[float, bool]]:
-    """Where the ends of the interval are drawn, each with whether as an arrow, since it lies too far out to be seen."""
-    mean, reach = float(differences.mean()), float(FARTHEST * differences.std(ddof=1))
+def _view(verdict: Verdict, candidates: Sequence[Arm]) -> tuple[float, float]:
+    """The differences that a panel shows: all of them, and of each interval as much as :data:`FARTHEST` allows."""
+    shown = [0.0]
+    for arm in candidates:
+        before, after = pairs_of(baseline_of(verdict, arm), arm).T
+        values = after - before
+        mean, reach = float(values.mean()), float(FARTHEST * values.std(ddof=1)) if len(values) > 1 else 0.0
+        ends = [end for end in deciding_interval(verdict, arm) if end is not None]
+        shown += [*map(float, values), *(min(max(end, mean - reach), mean + reach) for end in ends)]
+    return min(shown), max(shown)
+
+
+def _ends(verdict: Verdict, arm: Arm, view: tuple[float, float]) -> list[tuple[float, bool]]:
+    """Where the ends of the interval are drawn, each with whether as an arrow, since it lies beyond what is shown."""
+    low, high = view
     return [
-        (min(max(end, mean - reach), mean + reach), not mean - reach <= end <= mean + reach)
-        for end in deciding_interval(verdict, arm)
-        if end is not None
+        (min(max(end, low), high), not low <= end <= high) for end in deciding_interval(verdict, arm) if end is not None
     ]
 
 
@@ -145,9 +159,9 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
     figure = new_figure(8.0, 1.2 + 0.42 * len(candidates))
     axes = figure.add_subplot()
     axes.axvline(0, color="black", linewidth=0.8)
+    view = _view(verdict, candidates)
     for row, arm in enumerate(candidates):
-        before, after = pairs_of(baseline_of(verdict, arm), arm).T
-        values = after - before
+        values = gains_of(verdict, arm)
         offsets = 0.16 * np.cos(2.4 * np.arange(len(values)))
         for sign, (colour, _, marker) in CHANGES.items():
             chosen = np.sign(values) == sign
@@ -156,16 +170,18 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
             )
         mean = values.mean()
         axes.plot([mean, mean], [row - 0.3, row + 0.3], color="black", linewidth=2.6)
-        for end, arrow in _ends(verdict, arm, values):
+        for end, arrow in _ends(verdict, arm, view):
             beyond = "<" if end < mean else ">"
             axes.plot([end, mean], [row, row], color="black", linewidth=1.6)
             axes.plot(end, row, color="black", marker=beyond if arrow else "|", markersize=8, markeredgewidth=1.6)
         weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
         place = axes.get_yaxis_transform()
-        axes.text(1.01, row, f"{mean:+.2f}", transform=place, va="center", fontweight=weight)
+        axes.text(
+            1.01, row, f"{mean:+.{decimals_of_verdict(verdict)}f}", transform=place, va="center", fontweight=weight
+        )
     axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
-    axes.set_xlabel("difference from the baseline, percentage points")
+    axes.set_xlabel(gain_label(verdict))
     axes.set_title(f"each seed, mean, {_interval_name(verdict)}; bold: significant", loc="left", fontsize=10)
     tidy(axes)
     return figure

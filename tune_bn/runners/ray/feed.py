@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ray.tune.search import Searcher
 from tune_bn.errors import TuneBNError
 from tune_bn.protocols.runner import Feed, Listener, RunResult, Task
 from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.times import utc_now
 from tune_bn.runners.ray.pair_placement import PairPlacement
 from tune_bn.runners.ray.share import LOOK_SECONDS, ClusterShare
 from tune_bn.runners.ray.trainable import (
@@ -183,7 +183,11 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         max_failures: int,
         warn: CheckpointWarning,
         pairs: Pairs | None = None,
+        versions: Callable[[Any], Mapping[str, str]] = lambda config: {},
+        step_words: str = "epoch",
     ) -> None:
+        self.versions = versions
+        self.step_words = step_words
         self.feed = feed
         self.listener = listener
         self.ledger = ledger
@@ -211,7 +215,7 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         self.ledger.making_room.discard(trial.trial_id)
         self.waiting.discard(trial.trial_id)
         self.curves.setdefault(trial.trial_id, CurveBook())
-        self.started_at.setdefault(trial.trial_id, _now())
+        self.started_at.setdefault(trial.trial_id, utc_now())
         self.listener.task_started(self.ledger.tasks[trial.trial_id])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -245,7 +249,10 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
                 self._fail(trial, f"out of memory, with the GPU to itself, on {message}", attempts)
         elif report is not None and (report.done or pruned_by is not None):
             curves = self.curves[trial.trial_id]
-            self._finish(trial, final_results(report.results, curves, pruned_by=pruned_by, attempts=attempts))
+            results = final_results(
+                report.results, curves, pruned_by=pruned_by, attempts=attempts, step=self.step_words
+            )
+            self._finish(trial, results)
         else:
             self._fail(trial, "it ended without a result", attempts)
 
@@ -268,9 +275,13 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
 
     def _fail(self, trial: Trial, error: str, attempts: int, *, lost: bool = False) -> None:
         curves = self.curves.get(trial.trial_id, CurveBook())
-        started_at = self.started_at.get(trial.trial_id, _now())
+        started_at = self.started_at.get(trial.trial_id, utc_now())
         task = self.ledger.tasks[trial.trial_id]
-        self._finish(trial, failed_results(task, error, curves, attempts=attempts, started_at=started_at, lost=lost))
+        versions = self.versions(task.config)
+        results = failed_results(
+            task, error, curves, attempts=attempts, started_at=started_at, versions=versions, lost=lost
+        )
+        self._finish(trial, results)
 
     def _finish(self, trial: Trial, results: Sequence[RunResult]) -> None:
         task = self._forget(trial)
@@ -337,10 +348,6 @@ class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """All of them after a failure, and where some wait in vain."""
         return self.callback.failure is not None or self.callback.released
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _error_text(trial: Trial) -> str:

@@ -2,7 +2,7 @@
 
 Ray takes 127.0.0.1 for a mistake and replaces it by another address of the machine; what it starts then listens on all
 of them, and where RAY_AUTH_MODE is not token, whoever reaches it may run code. A variable of Ray's, made for the
-firewalls of macOS and Windows, keeps it on loopback on every system. Ray reads it once, when it is imported.
+firewalls of macOS and Windows, keeps it on loopback on every system.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import os
 import socket
 
 import ray
-from ray._private import ray_constants, services
 
-VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray's own; 0: every port of a Ray that starts is on loopback."""
+from tune_bn.runners.ray import compat
+from tune_bn.runners.ray.compat import LOOPBACK_VARIABLE as VARIABLE
 
 _before: list[tuple[bool, str | None]] = []
 
@@ -23,15 +22,16 @@ _before: list[tuple[bool, str | None]] = []
 def stay_on_loopback() -> None:
     """Until :func:`leave_loopback` Ray starts, and looks for a cluster, on 127.0.0.1. May be called twice."""
     if not _before:
-        _before.append((ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(VARIABLE)))
-    ray_constants.ENABLE_RAY_CLUSTER = False
+        _before.append((compat.loopback_only(True), os.environ.get(VARIABLE)))
+    compat.loopback_only(True)
     os.environ[VARIABLE] = "0"
 
 
 def leave_loopback() -> None:
     """As before :func:`stay_on_loopback`. May be called twice."""
     if _before:
-        ray_constants.ENABLE_RAY_CLUSTER, value = _before.pop()
+        alone, value = _before.pop()
+        compat.loopback_only(alone)
         if value is None:
             os.environ.pop(VARIABLE, None)
         else:
@@ -46,7 +46,7 @@ def on_loopback_alone(address: str) -> bool:
     """
     if address == "auto":
         try:
-            address = services.get_ray_address_from_environment("auto", None) or ""
+            address = compat.address_of_this_machine() or ""
         except ConnectionError:
             return False
     if "://" in address:

@@ -25,13 +25,13 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tun
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 
-from tune_bn.data.dataset import Dataset
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
-from tune_bn.method.user_network import is_user_network, source_trees
 from tune_bn.process import apart
 from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.protocols.trainer import Trainer
+from tune_bn.runners.ray import compat
 from tune_bn.runners.ray.address import reachable_address, unreachable
 from tune_bn.runners.ray.feed import FeedCallback, FeedSearcher, HeedStop, Ledger, NoProgress, Pairs, StopOnFailure
 from tune_bn.runners.ray.folder import RayFolder, tune_folder
@@ -43,23 +43,6 @@ from tune_bn.runners.ray.share import ClusterShare
 from tune_bn.runners.ray.trainable import TASK, TaskTrainable, placement
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
-
-# Tune reads these when it starts an experiment. Its loggers and its snapshots of the experiment would cost the driver
-# time that grows with the number of trials, for files that nothing reads.
-_TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "auto",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # Networks of the user's may read files beside them; trials have no files of their own.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # No task reports a metric of Tune's: who is stopped is decided from whole reports.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # Who handles a signal is for the verb to say (StopRequest).
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-}
-
 
 _MANY = 100_000
 _folders: list[RayFolder] = []
@@ -83,8 +66,10 @@ class RayOptions:
     ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
     max_failures: int = 3
     checkpoint_seconds: float = 60.0
-    archs: Sequence[str] = ()
-    """Networks that the trials may train; workers elsewhere are sent the modules of the user's among them."""
+    keep_weights: bool = False
+    """Whether runs of the confirmation end with a checkpoint."""
+    code: Sequence[Path] = ()
+    """Modules of the user's, which workers elsewhere are sent."""
     init: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``ray.init``."""
     tell: Callable[[str], None] = lambda line: None
@@ -101,10 +86,11 @@ def connect(options: RayOptions) -> None:
     """Connect to the cluster, or start one on this machine, and check that a trial fits it.
 
     Raises:
-        RunnerError: the address cannot be reached, or the cluster is too small for one trial.
-        MethodError: a network of the user's cannot be imported.
+        RunnerError: the address cannot be reached, the cluster is too small for one trial, or this version of Ray lacks
+            what is used of it.
     """
-    os.environ.update({key: os.environ.get(key, value) for key, value in _TUNE_SETTINGS.items()})
+    compat.require()
+    os.environ.update({key: os.environ.get(key, value) for key, value in compat.TUNE_SETTINGS.items()})
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -115,7 +101,7 @@ def connect(options: RayOptions) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
         _ensure_token()
         _folders.append(RayFolder(tell=options.tell))
-        arguments["_temp_dir"] = str(_folders[-1].ray)
+        arguments |= compat.local_folder(str(_folders[-1].ray))
         atexit.register(_disconnect)
         stay_on_loopback()
     else:
@@ -123,9 +109,8 @@ def connect(options: RayOptions) -> None:
         if on_loopback_alone(arguments["address"]):
             stay_on_loopback()
         # Workers of this machine look into the folder in which the driver starts; others have no such folder.
-        modules = {path for arch in options.archs if is_user_network(arch) for path in source_trees(arch)}
-        if modules:
-            arguments["runtime_env"] = {"py_modules": sorted(map(str, modules))}
+        if options.code:
+            arguments["runtime_env"] = {"py_modules": sorted(map(str, options.code))}
     if "://" not in (options.address or ""):
         # A client of another machine's Ray brings no folders with it, and its job is not made here.
         arguments["job_config"] = InstalledFirst()
@@ -199,22 +184,25 @@ class RayTuneRunner:
     """A :class:`tune_bn.protocols.runner.Runner` on the cluster that :func:`connect` reached.
 
     Args:
-        dataset: the images.
+        trainer: trains the runs.
         options: where and with what the trials run.
         checkpoints: folder of the study's checkpoints; None: no checkpoints.
+        runs: folder in which each run may have one of its own; None: they have none.
         warn: told once, in one line, that checkpoints cannot be written.
         stop: the request at which the work is interrupted.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
+        trainer: Trainer,
         options: RayOptions,
         checkpoints: Path | None = None,
         *,
+        runs: Path | None = None,
         warn: Callable[[str], None] | None = None,
         stop: StopRequest | None = None,
     ) -> None:
+        self.runs = runs
         self.options = options
         self._say = warn
         self.stop = stop or StopRequest()
@@ -222,9 +210,8 @@ class RayTuneRunner:
         self.checkpoints = checkpoints
         self._tune_folder = tune_folder(_folders[-1].path if _folders else None)
         self.folder = self._tune_folder.path
-        self._dataset = dataset
-        self._fingerprint = dataset.sha256
-        self._base = ray.put(dataset.without_test())
+        self.trainer = trainer
+        self._base = ray.put(trainer.without_test())
         self._test: ObjectRef | None = None
         self.share = ClusterShare(
             cpu=options.cpu,
@@ -276,7 +263,17 @@ class RayTuneRunner:
         self, feed: Feed, listener: Listener, searcher: FeedSearcher, stopping: EarlyStopping, pairs: Pairs
     ) -> None:
         ledger = searcher.ledger
-        callback = FeedCallback(feed, listener, ledger, stopping, self.options.max_failures, self._warn, pairs)
+        callback = FeedCallback(
+            feed,
+            listener,
+            ledger,
+            stopping,
+            self.options.max_failures,
+            self._warn,
+            pairs,
+            versions=self.trainer.versions,
+            step_words=self.trainer.score.step,
+        )
         tuner = Tuner(
             self._trainable(stopping),
             tune_config=TuneConfig(
@@ -314,25 +311,25 @@ class RayTuneRunner:
             raise Interrupted(self.stop.reason or INTERRUPTED)
 
     def _test_ref(self) -> ObjectRef:
-        """The test images in the object store; they come there with the first task that may read them."""
+        """What a test needs in the object store; it comes there with the first task that may read it."""
         if self._test is None:
-            if self._dataset.test is None:
-                raise RunnerError(
-                    "the data has no test images, but a task is to read them; accepted: data with a test split"
-                )
-            self._test = ray.put(self._dataset.test)
+            part = self.trainer.test_part
+            if part is None:
+                raise RunnerError("there is no test data, but a task is to read it; accepted: data with a test split")
+            self._test = ray.put(part)
         return self._test
 
     def _trainable(self, stopping: EarlyStopping) -> Any:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
-            fingerprint=self._fingerprint,
+            keep_weights=self.options.keep_weights,
             milestones=stopping.milestones,
+            runs=self.runs,
         )
         trainable = tune.with_parameters(
             TaskTrainable,
-            dataset=self._base,
+            trainer=self._base,
             options=worker,
             threads=max(1, int(self.options.cpu)),
             folder=os.getcwd(),

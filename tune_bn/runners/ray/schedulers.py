@@ -13,6 +13,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tune_bn.runners.ray import compat
 from tune_bn.runners.ray.feed import DriverOnly
 from tune_bn.runners.ray.trainable import REPORT, TASK
 from tune_bn.runners.stopping import EarlyStopping
@@ -62,23 +63,14 @@ class Scheduler(DriverOnly, FIFOScheduler):  # type: ignore[misc]
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The next trial."""
         while len(self._over) > _KEPT:
-            _forget(tune_controller, self._over.popleft())
+            compat.forget(tune_controller, self._over.popleft())
         # Tune gives a warm worker to the trial that is named here, and drops the worker that this one may be starting.
         # Runs shorter than a worker's start would never get a second worker so, and start one after each of them.
-        started = tune_controller._trial_to_actor
         waiting = (trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING)
-        bare = next((trial for trial in waiting if trial not in started), None)
+        bare = next((trial for trial in waiting if not compat.has_worker(tune_controller, trial)), None)
         chosen: Trial | None = bare or super().choose_trial_to_run(tune_controller)
         # Tune asked for another trial just now. Where there is none to begin, it would keep one warm worker for the
         # next, and with it a slot that is another study's.
-        if chosen is None and tune_controller._actor_cache.num_cached_objects and self._beside_others():
-            tune_controller._cleanup_cached_actors(force_all=True)
+        if chosen is None and compat.warm_workers(tune_controller) and self._beside_others():
+            compat.drop_warm_workers(tune_controller)
         return chosen
-
-
-def _forget(controller: Any, trial: Trial) -> None:
-    for trials in (controller._stopped_trials, controller._failed_trials, controller._trials_to_cache):
-        trials.discard(trial)
-    if trial in controller._trials:
-        controller._trials.remove(trial)
-    controller._trial_metadata.pop(trial.trial_id, None)

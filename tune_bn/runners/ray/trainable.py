@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import sys
 import time
@@ -13,14 +12,14 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayActorError, RayError
 from ray.tune import PlacementGroupFactory
 
-from tune_bn.data.dataset import Dataset
+from tune_bn.errors import first_line
 from tune_bn.protocols.runner import Task
+from tune_bn.protocols.trainer import Place, PreemptedError, Session, Trainer
+from tune_bn.runners.ray.compat import GcsClient
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
-from tune_bn.training.device_data import DeviceData
 
 # Keys of a trial's configuration.
 TASK, TEST, PLACE, KIND = "task", "test", "place", "kind"
@@ -80,15 +79,8 @@ class NodeDrainingError(RayActorError):  # type: ignore[misc]
 
     @property
     def preempted(self) -> bool:
-        """That it is nobody's fault."""
+        """True: no fault of the run."""
         return True
-
-
-if not isinstance(getattr(RayActorError, "preempted", None), property):
-    # Without it Tune would count every drained node as a failure of its runs.
-    raise ImportError(
-        "this version of Ray has no RayActorError.preempted; accepted: a version that tune_bn was made for"
-    )
 
 
 class DrainNotice:
@@ -114,30 +106,30 @@ class DrainNotice:
 
 
 class TaskTrainable(tune.Trainable):  # type: ignore[misc]
-    """Trains tasks, one after the other, and keeps the images on its device between them."""
+    """Trains tasks, one after the other, and keeps what their runs share between them."""
 
     def setup(
         self,
         config: dict[str, Any],
-        dataset: Dataset,
+        trainer: Trainer,
         options: WorkerOptions,
         threads: int,
         folder: str | None = None,
     ) -> None:
-        """Called once per actor; the arrays of ``dataset`` are views of the object store.
+        """Called once per actor; the arrays of ``trainer`` are views of the object store.
 
         ``folder`` is where the driver was started: modules of the user's are looked for there, after all others.
         """
         if folder is not None and folder not in sys.path:
             sys.path.append(folder)
-        torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu")
-        self.dataset = dataset
+        gpus = tuple(map(str, ray.get_gpu_ids())) if ray.is_initialized() else ()
+        self.place = Place("cuda" if gpus and torch.cuda.is_available() else "cpu", threads, gpus)
+        self.trainer = trainer
+        self.session = trainer.open(self.place)
         kinds: dict[str, float] = {}
         if ray.is_initialized() and ray.get_gpu_ids():
             kinds = accelerator_types(1e-9, ray.get_runtime_context().get_node_id())
         self.options = replace(options, environment={"accelerator_type": " + ".join(sorted(kinds))} if kinds else {})
-        self.data: DeviceData | None = None
         self.worker: TaskWorker | None = None
         self.notice = DrainNotice() if ray.is_initialized() else None
 
@@ -149,6 +141,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Called once per actor, at its end."""
         self._end_task()
+        self.session.close()
 
     def _end_task(self) -> None:
         """Let go of the task, once none of its checkpoints is being written."""
@@ -165,17 +158,18 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
                     self.worker.checkpoint()
                 raise NodeDrainingError(error_msg="the node is draining")
             if self.worker is None:
-                self.worker = TaskWorker(task, self._device_data(), self.options)
+                self.worker = TaskWorker(task, self._session(), self.trainer.score, self.options)
             report = self.worker.step()
-        except torch.OutOfMemoryError as error:
-            # Without a GPU of its own there is none to be alone on.
-            if self.notice is None or not ray.get_gpu_ids():
-                raise
-            message = f"{self._device_words()}: {next(iter(str(error).splitlines()), '')}"
-        except BaseException:
-            # The driver discards the checkpoints of a failed task as soon as it hears of it.
+        except PreemptedError as error:
             self._end_task()
-            raise
+            raise NodeDrainingError(error_msg=str(error)) from None
+        except BaseException as error:
+            # Without a GPU of its own there is none to be alone on.
+            if not self.session.is_full(error) or self.notice is None or not ray.get_gpu_ids():
+                # The driver discards the checkpoints of a failed task as soon as it hears of it.
+                self._end_task()
+                raise
+            message = f"{self._device_words()}: {first_line(error)}"
         else:
             return {"done": report.done, REPORT: report}
         # Outside the handler: the error holds on to what was allocated.
@@ -184,21 +178,16 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _device_words(self) -> str:
         gpus = ", ".join(map(str, ray.get_gpu_ids()))
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "GPU"
+        name = torch.cuda.get_device_name(self.place.device) if self.place.device != "cpu" else "GPU"
         return f"{name} {gpus} of {socket.gethostname()}"
 
     def _free_device(self) -> None:
         """Let go of all memory on the device: others may share it."""
         self._end_task()
-        self.data = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.session.free()
 
-    def _device_data(self) -> DeviceData:
-        if self.data is None:
-            self.data = DeviceData(self.dataset, self.device)
-        # The test images are not even on this machine's device before a task that may read them.
-        if TEST in self.config and self.data.test is None:
-            self.data.add_test(ray.get(self.config[TEST]))
-        return self.data
+    def _session(self) -> Session:
+        # Nothing of the test is even on this machine's device before a task that may read it.
+        if TEST in self.config and not self.session.has_test:
+            self.session.add_test(ray.get(self.config[TEST]))
+        return self.session

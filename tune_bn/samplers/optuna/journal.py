@@ -18,6 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from tune_bn.errors import StudyError
 from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
 from tune_bn.records.files import not_linked, writing
+from tune_bn.records.score import MAX
+from tune_bn.samplers.optuna.compat import start_point
 
 _GIVEN = " given "
 
@@ -46,8 +48,8 @@ def key_of(stored: str) -> str:
     return stored.partition(_GIVEN)[0]
 
 
-def open_study(journal: Path, name: str, distributions: Mapping[str, Distribution]) -> optuna.Study:
-    """The maximizing study of this name; it is created where the journal has none.
+def open_study(journal: Path, name: str, distributions: Mapping[str, Distribution], goal: str = MAX) -> optuna.Study:
+    """The study of this name and goal; it is created where the journal has none.
 
     The caller is the only writer: a last line that was torn by a crash is cut off.
 
@@ -65,12 +67,12 @@ def open_study(journal: Path, name: str, distributions: Mapping[str, Distributio
         ) from None
     if all(study.study_name != name for study in storage.get_all_studies()):
         with writing(journal):
-            return optuna.create_study(storage=storage, study_name=name, direction="maximize")
+            return optuna.create_study(storage=storage, study_name=name, direction=f"{goal}imize")
     study = optuna.load_study(storage=storage, study_name=name)
-    # Opened for maximizing, it would keep its old direction without a word.
-    if study.directions != [StudyDirection.MAXIMIZE]:
+    # Opened for another direction, it would keep its old one without a word.
+    if study.directions != [StudyDirection.MAXIMIZE if goal == MAX else StudyDirection.MINIMIZE]:
         found = ", ".join(direction.name.lower() for direction in study.directions)
-        raise StudyError(f"{journal}: direction of {name}: got {found}; accepted: maximize")
+        raise StudyError(f"{journal}: direction of {name}: got {found}; accepted: {goal}imize")
     declared = _parameters(distributions)
     translated = {stored: to_optuna(distribution) for stored, distribution in declared.items()}
     for trial in study.get_trials(deepcopy=False):
@@ -122,7 +124,7 @@ def _check_parameters(
 
 def _check_start_point(place: str, trial: FrozenTrial, declared: Mapping[str, Range | Choice]) -> None:
     # Optuna takes a start point outside its distribution, with no more than a warning.
-    point = trial.system_attrs.get("fixed_params", {}) if trial.state == TrialState.WAITING else {}
+    point = start_point(trial) if trial.state == TrialState.WAITING else {}
     for stored, value in point.items():
         if stored not in declared or not declared[stored].contains(value):
             accepted = to_optuna(declared[stored]) if stored in declared else ", ".join(declared)

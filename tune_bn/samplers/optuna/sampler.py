@@ -21,6 +21,8 @@ from tune_bn.protocols.sampler import Outcome, Proposal
 from tune_bn.protocols.samplers import SAMPLERS
 from tune_bn.records.files import writing
 from tune_bn.records.record import FAILED, PRUNED
+from tune_bn.records.score import MAX
+from tune_bn.samplers.optuna.compat import trial_of
 from tune_bn.samplers.optuna.journal import key_of, open_study, stored_name
 
 
@@ -64,7 +66,7 @@ def _suggest(trial: optuna.trial.Trial, name: str, distribution: Range | Choice)
 
 
 class OptunaSampler:
-    """A :class:`tune_bn.protocols.sampler.Sampler`; one Optuna study per arm, maximizing.
+    """A :class:`tune_bn.protocols.sampler.Sampler`; one Optuna study per arm, which has the goal of the score.
 
     Args:
         storage: path of the journal file; several arms share it.
@@ -72,6 +74,7 @@ class OptunaSampler:
         distributions: the searched keys.
         name, seed: which sampler.
         points: configurations to try first; keys that a point leaves out are sampled.
+        goal: ``max`` or ``min``, of the score; Optuna's study keeps the scores themselves.
         finished: trials that the records hold, by number; None: the journal alone is right. Where Optuna did not hear
             of one before a crash, it is told now, except where it failed. All others are handed out again: those that
             failed and of which Optuna was not told, those that are still open, and those that Optuna was told of and
@@ -91,6 +94,7 @@ class OptunaSampler:
         name: str = "tpe",
         seed: int = 0,
         points: Sequence[Mapping[str, Any]] = (),
+        goal: str = MAX,
         finished: Mapping[int, Outcome] | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -98,7 +102,8 @@ class OptunaSampler:
         self.seed = seed
         self.distributions = distributions
         self._storage = storage
-        self.study = open_study(storage, study, distributions)
+        self._sign = 1.0 if goal == MAX else -1.0
+        self.study = open_study(storage, study, distributions, goal)
         trials = self.study.get_trials(deepcopy=False)
         # A crash may have come between two of them.
         if all(trial.state == TrialState.WAITING for trial in trials):
@@ -195,14 +200,15 @@ class OptunaSampler:
         if outcome.status == FAILED or outcome.objective is None or not math.isfinite(outcome.objective):
             self.study.tell(trial, state=TrialState.FAIL)
             return
+        value = self._sign * outcome.objective
         attributes = self._trial(trial)
         attributes.set_user_attr("std", outcome.std)
         attributes.set_user_attr("n", outcome.n)
         if outcome.status == PRUNED:
-            attributes.report(outcome.objective, outcome.epoch)
+            attributes.report(value, outcome.epoch)
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, outcome.objective)
+            self.study.tell(trial, value)
 
     def end(self) -> list[int]:
         """See :meth:`tune_bn.protocols.sampler.Sampler.end`. Trials that are still RUNNING are told FAIL."""
@@ -222,8 +228,7 @@ class OptunaSampler:
         return [trial.number for trial in running]
 
     def _trial(self, number: int) -> optuna.trial.Trial:
-        trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        return optuna.trial.Trial(self.study, trial_id)
+        return trial_of(self.study, number)
 
     @property
     def told(self) -> int:
