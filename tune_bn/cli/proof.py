@@ -246,12 +246,14 @@ def _space_of(
         raise ConfigError(
             "--seeds", again[0], f"seeds that the claim has not used, such as {first}-{first + len(seeds) - 1}"
         )
-    named = content.get("trainer") or (content.get("model") or {}).get("arch", "")
-    if not trust and (content.get("trainer") or ":" in str(named)):
+    networks = [content.get("model") or {}, *(arm["config"] for arm in [before["baseline"], *before["candidates"]])]
+    own = [str(one["arch"]) for one in networks if ":" in str(one.get("arch", ""))]
+    named = [str(content["trainer"])] if content.get("trainer") else own
+    if named and not trust:
         # A stranger's file must not choose what is run here.
         raise StudyError(
-            f"{path}: its space names code to run ({str(named)[:120]}); accepted: --trust beside it, once you have read "
-            "that code"
+            f"{path}: its space names code to run ({named[0][:120]}); accepted: --trust beside it, once you have "
+            "read that code"
         )
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
     arms = {arm["arm"]: arm["config"] for arm in before["candidates"] if arm["supported"]}
