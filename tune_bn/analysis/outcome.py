@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tune_bn.analysis.claims import claim_in
-from tune_bn.analysis.wording import interval_words, signed_words
+from tune_bn.analysis.wording import decimals_of_verdict, interval_words, score_of_verdict, signed_words, with_unit
 
 WORSE, MIXED = "worse", "mixed"
 
@@ -37,5 +37,7 @@ def spoken(verdict: Mapping[str, Any]) -> str:
     if arm.get("effect") is None:
         return WORSE
     ends = arm.get("ci")
-    within = f" ({interval_words(ends)})" if ends and None not in ends else ""
-    return f"{WORSE}, by {signed_words(arm['effect'])[1:]} percentage points{within}"
+    score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    within = f" ({interval_words(ends, decimals)})" if ends and None not in ends else ""
+    size = with_unit(signed_words(arm["effect"], decimals)[1:], score.difference_unit_words)
+    return f"{WORSE}, by {size}{within}"

@@ -57,13 +57,19 @@ def p_words(p_value: float, alpha: float) -> str:
 
 
 def detectable_words(
-    seeds: int, alpha: float, candidates: int, std: float | None = None, rule: Design | None = None
+    seeds: int,
+    alpha: float,
+    candidates: int,
+    std: float | None = None,
+    rule: Design | None = None,
+    unit: str = "points",
 ) -> str:
     """What a confirmation on so many seeds can find, before it runs.
 
     Args:
         std: of one arm over seeds, where known.
         rule: the looks, where there are any.
+        unit: of ``std``; empty: it has none.
     """
     try:
         if rule is None:
@@ -80,9 +86,9 @@ def detectable_words(
             f"{most} find a true gain of {number_words(least)} standard deviations of the paired differences with "
             f"power 0.8 ({test})"
         )
-    gain = number_words(least * std_of_differences(std))
+    gain = with_unit(number_words(least * std_of_differences(std)), unit)
     return (
-        f"{most} find a true gain of {gain} points with power 0.8 where an arm spreads by {number_words(std)} and the "
+        f"{most} find a true gain of {gain} with power 0.8 where an arm spreads by {number_words(std)} and the "
         f"arms are uncorrelated ({test})"
     )
 

@@ -196,15 +196,15 @@ def table_tex(verdict: Verdict) -> str:
     for arm in arms:
         cells = [tex(arm["arm"])]
         cells += [tex(value_words(arm["config"][key])) if key in arm["config"] else "--" for key in keys]
-        score = f"{arm['mean']:.{digits}f} $\\pm$ {arm['std']:.{digits}f}"
+        shown = f"{arm['mean']:.{digits}f} $\\pm$ {arm['std']:.{digits}f}"
         if "effect" in arm:
             score = (
                 f"\\textbf{{{arm['mean']:.{digits}f}}} $\\pm$ {arm['std']:.{digits}f}" if arm["supported"] else score
             )
-            cells += [score, str(arm["n"]), f"${arm['effect']:+.{digits}f}$", _interval(arm["ci_adjusted"], digits)]
+            cells += [shown, str(arm["n"]), f"${arm['effect']:+.{digits}f}$", _interval(arm["ci_adjusted"], digits)]
             cells += [_p(arm["p_adjusted"])]
         else:
-            cells += [score, str(len(arm["scores"])), "", "", ""]
+            cells += [shown, str(len(arm["scores"])), "", "", ""]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 

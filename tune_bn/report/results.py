@@ -18,7 +18,7 @@ from tune_bn.analysis.wording import (
     score_of_verdict,
     with_unit,
 )
-from tune_bn.records.commands import study_command
+from tune_bn.records.commands import line_in_report
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import (
@@ -78,7 +78,7 @@ def _progress(study: StudyFiles) -> str:
     planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
     most = "at most " if study.plan["stopping"] != "fixed" else ""
     words = f" {done} of {most}{planned} confirmation runs are done; "
-    return words + f"{study_command('confirm', study.folder.absolute())} goes on."
+    return words + f"{line_in_report('confirm', study.folder.absolute())} goes on."
 
 
 def result(study: StudyFiles) -> Iterator[Block]:
