@@ -225,8 +225,8 @@ class Claim(Section):
     )
     margin: float | None = entry(
         None,
-        doc="the loss, or difference, that would not matter, in the unit of the score (percentage points of an accuracy), "
-        "chosen before anything runs; for `superior` the gain that has to be exceeded, null: 0",
+        doc="the loss, or difference, that would not matter, in the unit of the score (percentage points of an "
+        "accuracy), chosen before anything runs; for `superior` the gain that has to be exceeded, null: 0",
         accepted="null or a number ≥ 0; a number > 0 for noninferior and equivalent",
         added=True,
         ge=0,
