@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tune_bn._version import __version__
+
 if TYPE_CHECKING:
     from tune_bn.front.scores import verify_scores
     from tune_bn.front.search import search
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
     from tune_bn.method.rates import check_rates, keep_rates
     from tune_bn.method.rbn import RepresentativeBatchNorm2d
-
-__version__ = "0.1.0"
+    from tune_bn.script.run import current_run
+    from tune_bn.script.seeding import seed_everything
 
 _HOMES = {
     "InstanceEnhancementBatchNorm2d": "tune_bn.method.iebn",
@@ -39,11 +41,13 @@ _HOMES = {
     "Verdict": "tune_bn.front.verdict",
     "check_rates": "tune_bn.method.rates",
     "convert": "tune_bn.method.convert",
+    "current_run": "tune_bn.script.run",
     "keep_rates": "tune_bn.method.rates",
     "open_study": "tune_bn.front.study",
     "parameter_groups": "tune_bn.method.groups",
     "scale_batchnorm": "tune_bn.method.batchnorm",
     "search": "tune_bn.front.search",
+    "seed_everything": "tune_bn.script.seeding",
     "verify_scores": "tune_bn.front.scores",
 }
 
@@ -55,11 +59,13 @@ __all__ = [
     "__version__",
     "check_rates",
     "convert",
+    "current_run",
     "keep_rates",
     "open_study",
     "parameter_groups",
     "scale_batchnorm",
     "search",
+    "seed_everything",
     "verify_scores",
 ]
 

@@ -26,6 +26,7 @@ from tune_bn.study.driver import Driver
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.choose import trainer_of
+from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.versions import commit, commit_remark
 
 
@@ -68,7 +69,7 @@ def run_study(
         Interrupted: it was told to stop; what had finished is kept.
         TuneBNError: the study cannot be run.
     """
-    trainer = trainer_of(space, progress=console.decoding)
+    trainer = trainer_of(space, progress=console.decoding, study=None if going_on is None else going_on.path)
     if going_on is not None:
         require_same(going_on, space, trainer, commit=commit())
     resources = space.resources
@@ -99,6 +100,7 @@ def run_study(
 
         for line in filter(None, (*remarks, commit_remark())):
             warn(line)
+        keep_code(trainer, folder.path)
         runner = RayTuneRunner(trainer, options, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop)
         store = store_uri(space.tracking.uri, output)
         mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)

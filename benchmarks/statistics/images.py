@@ -19,6 +19,7 @@ import argparse
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ def embedded() -> dict[str, Any]:
     from tune_bn.training.device_data import DeviceData
     from tune_bn.training.loop import train
 
-    space = load_space("search_spaces/digits.yaml")
+    space = load_space(Path("search_spaces/digits.yaml"))
     data = DeviceData(load_dataset(space.data), torch.device("cpu"))
     data_bits = {}
     for name, overrides in {"baseline": space.baseline, "candidate": {"gamma": 0.16, "c": 43.0}}.items():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.analysis.synthetic_claims import sequential
 from tests.conftest import SyntheticStudy
 from tune_bn.analysis.plan import score_of, seal
 from tune_bn.analysis.verdict import judge
@@ -63,6 +64,19 @@ def test_a_loss_is_judged_as_its_negative_is_where_more_is_better(synthetic_stud
     assert low["sensitivity"]["wilcoxon"]["p_value"] == pytest.approx(high["sensitivity"]["wilcoxon"]["p_value"])
     assert low["shrinkage"]["luck"] == pytest.approx(high["shrinkage"]["luck"])
     assert low["shrinkage"]["searched_gain"] == pytest.approx(high["shrinkage"]["searched_gain"])
+
+
+def test_looks_at_a_loss_end_where_those_at_its_negative_do(synthetic_study) -> None:
+    study = sequential(synthetic_study(effect=1.5))
+    lower = judge_of(stating(study, LOSS, lambda value: -value))
+    higher = judge_of(stating(study, replace(LOSS, goal=MAX)))
+    assert lower["verdict"] == higher["verdict"] == "supported"
+    (low,), (high,) = lower["candidates"], higher["candidates"]
+    assert low["n"] == high["n"] < 15
+    assert [look["decision"] for look in low["looks"]] == [look["decision"] for look in high["looks"]]
+    # Under the other goal the same runs are those of a look that ended nothing.
+    turned = stating(study, replace(LOSS, goal=MAX), lambda value: -value)
+    assert judge_of(turned)["verdict"] == "invalid"
 
 
 def judge_of(study: SyntheticStudy) -> dict[str, Any]:

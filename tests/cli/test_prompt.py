@@ -54,6 +54,6 @@ def test_studies_spaces_and_keys_are_completed(tmp_path: Path, monkeypatch: pyte
 )
 def test_a_space_that_was_nearly_named_is_proposed(given: str, meant: str) -> None:
     with pytest.raises(
-        SpecError, match=rf"--space: got '{given}', which is not found; accepted: {meant} \\(did you mean it"
+        SpecError, match=rf"--space: got '{given}', which is not found; accepted: {meant} \(did you mean it"
     ):
         find_space(given)

@@ -90,6 +90,22 @@ def test_what_is_no_replication_is_refused(study, typed, arguments, said):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "named", [{"trainer": {"command": "rm -rf ~", "steps": 1}}, {"model": {"arch": "evil.py:Net"}}]
+)
+def test_a_stranger_s_bundle_runs_no_code_unasked(study, typed, named):
+    folder = study(effect=1.25)
+    content = load_space(SPACE).to_dict()
+    (folder / "space.yaml").write_text(dump_yaml({**content, **named}))
+    from tune_bn.records.bundle import write_bundle
+
+    write_bundle(folder, folder.parent.parent / "out.zip", {})
+    code, _, err = typed("replicate", "out.zip", "--seeds", "900-904")
+    assert code == 2
+    assert "its space names code to run" in err
+    assert "accepted: --trust" in err
+
+
 def test_a_claim_that_does_not_hold_is_not_replicated(study, typed):
     study(effect=0.0)
     typed("bundle", "one", "out.zip")

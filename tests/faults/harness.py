@@ -22,7 +22,7 @@ import yaml
 
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import FAILED, Record
-from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.trainers.builtin import BuiltinTrainer, words_of
 from tune_bn.training.versions import commit
 
 HERE = Path(__file__).parent
@@ -330,7 +330,7 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
         runner=runner,
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=observer or Follower(),
-        trainer=BuiltinTrainer(dataset, archs=space.archs),
+        trainer=BuiltinTrainer(dataset, archs=space.archs, data_words=words_of(space.data)),
         commit=commit(),
     )
     study.run()

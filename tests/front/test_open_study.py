@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +100,15 @@ def test_a_report_is_written_on_request_alone(folder: Path) -> None:
     page = study.report()
     assert page == folder / "report.html"
     assert page.is_file()
+
+
+@pytest.mark.parametrize("form", [lambda runs: runs, lambda runs: runs.to_pandas(), list])
+def test_its_runs_are_a_table_of_scores(folder: Path, form: Callable[[Any], Any]) -> None:
+    study = tune_bn.open_study(folder)
+    assert study.verdict is not None
+    judged = tune_bn.verify_scores(form(study.runs))
+    assert (judged["baseline"]["arm"], judged["metric"]) == ("baseline", "test_accuracy")
+    assert judged["candidates"][0]["effect"] == pytest.approx(study.verdict["candidates"][0]["effect"])
 
 
 def test_opening_loads_numpy_alone(folder: Path) -> None:

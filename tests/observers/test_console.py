@@ -20,6 +20,7 @@ from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import Record
+from tune_bn.records.score import accuracy as accuracy_score
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.points import epoch_point
 
@@ -75,7 +76,7 @@ def confirmed(arm: str, seed: int, accuracy: float, metric: str = "test_accuracy
 
 
 def task(trial: int, seeds: tuple[int, ...] = (101,)) -> Task:
-    return Task("search", "candidate", trial, CONFIG, RunConfig(train=TrainConfig(epochs=40)), seeds)
+    return Task("search", "candidate", trial, CONFIG, RunConfig(train=TrainConfig(epochs=40)), seeds, steps=40)
 
 
 def point(epoch: int, val_accuracy: float) -> Point:
@@ -182,6 +183,7 @@ def test_a_resumed_study_remembers_its_best(pipe: Screen) -> None:
 
 @pytest.mark.parametrize("metric", ["test_accuracy", "final_test_accuracy"])
 def test_confirm_shows_the_planned_metric_and_the_mean_of_every_arm(pipe: Screen, metric: str) -> None:
+    pipe.observer.study_started(replace(INFO, score=accuracy_score(metric)), [])
     pipe.observer.stage_started("confirm", 4, 0)
     pipe.observer.run_recorded(confirmed("baseline", 1, 96.0, metric), ())
     pipe.observer.run_recorded(confirmed("baseline", 2, 97.0, metric), ())
@@ -215,7 +217,7 @@ def test_a_pipe_gets_no_escape_codes_and_no_folded_lines(pipe: Screen) -> None:
 @pytest.mark.parametrize(
     ("selection", "words"),
     [
-        ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.5, "n": 3}, "points where an arm spreads by 0.5 and"),
+        ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.5, "n": 3}, "where an arm spreads by 0.5 and"),
         ({"val_accuracy_mean": 96.0, "val_accuracy_std": 0.0, "n": 3}, "standard deviations of the paired differences"),
         (
             {"val_accuracy_mean": 96.0, "val_accuracy_std": None, "n": 1},
@@ -291,8 +293,9 @@ def test_the_end_of_a_stage_stands_above_the_plan(terminal: Screen, synthetic_st
     terminal.observer.plan_locked(synthetic_study().plan)
     terminal.observer.stage_started("confirm", 30, 0)
     terminal.observer.close()
-    lines = [line for line in terminal.lines if line.startswith(("select", "plan"))]
-    assert [line.split()[0] for line in lines] == ["select", "plan"]
+    text = Text.from_ansi(terminal.file.getvalue()).plain
+    assert text.count("select  1/1 runs") == 1
+    assert text.index("select  1/1 runs") < text.index(" locked: candidate-1")
 
 
 def test_letters_that_the_encoding_lacks_do_not_lose_the_line() -> None:

@@ -48,7 +48,7 @@ def authority(tmp_path_factory):
 
     def answer(request):
         (folder / "q.tsq").write_bytes(request)
-        openssl(folder, "ts", "-reply", "-queryfile", "q.tsq", "-out", "r.tsr", "-config", "tsa.cnf", "-section", "tsa")
+        openssl(folder, "ts", "-reply", "-queryfile", "q.tsq", "-out", "r.tsr", "-config", "tsa.cnf", "-section", "own")
         return folder / "r.tsr"
 
     return folder, answer

@@ -17,7 +17,7 @@ from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
-from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.trainers.builtin import BuiltinTrainer, words_of
 from tune_bn.training.versions import commit
 from tune_bn.wiring import sampler_of
 
@@ -83,7 +83,7 @@ def study_in(folder: Path, dataset: Dataset, space: Space, follower: Follower | 
         runner=LocalRunner(BuiltinTrainer(dataset), checkpoints=where.checkpoints),
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=follower or Follower(),
-        trainer=BuiltinTrainer(dataset, archs=space.archs),
+        trainer=BuiltinTrainer(dataset, archs=space.archs, data_words=words_of(space.data)),
         commit=commit(),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,10 +15,13 @@ import pytest
 
 from tune_bn.cli.common import resume_line
 from tune_bn.errors import ClusterLost, Interrupted, RecordError, StudyError
+from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Task
 from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.curves import Point
 from tune_bn.records.files import write_json
 from tune_bn.records.record import SEARCH, SELECT
+from tune_bn.records.score import MIN, Score
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.driver import (
@@ -94,6 +98,21 @@ def test_device_time_is_that_for_which_tasks_hold_devices_over_all_drivers(
     state = read_driver_state(folder)
     assert state is not None
     assert (state.seconds, state.search_seconds, state.state) == (140, 133, FINISHED)
+
+
+def test_a_loss_that_is_not_finite_any_more_ends_the_course_that_is_told(folder: StudyFolder) -> None:
+    driver, task = driver_of(folder, Clock()), task_of(0)
+    info = StudyInfo("one", "x", folder.path, "0" * 64, None, {}, score=Score("val_loss", "test_loss", MIN))
+    with driver.watching():
+        driver.study_started(info, ())
+        driver.task_started(task)
+        losses = {101: [2.0, 1.0, 0.5], 102: [3.0, math.nan]}
+        found = {seed: [Point(n, {"val_loss": v}) for n, v in enumerate(own, 1)] for seed, own in losses.items()}
+        driver.task_progress(task, found)
+        # A report that brings nothing new takes nothing away.
+        driver.task_progress(task, {101: (), 102: ()})
+        (live,) = driver._live()
+    assert live["scores"] == [2.5]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tune_bn.runners.worker import Report, TaskWorker
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.study import Study
+from tune_bn.trainers.builtin import BuiltinTrainer
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +220,8 @@ def test_a_confirmation_does_not_go_on_under_other_code(
     study.search()
     study.select()
     study.plan()
-    monkeypatch.setattr(
-        "tune_bn.study.study.library_versions", lambda *_: dict(study.info.versions) | {"code": "0" * 16}
-    )
+    other = dict(study.info.versions) | {"code": "0" * 16}
+    monkeypatch.setattr(BuiltinTrainer, "versions", lambda *_: other)
     later = study_in(tmp_path / "tiny-1", dataset, space_with())
     with pytest.raises(StudyError, match="it was locked under code"):
         later.confirm()

@@ -77,9 +77,9 @@ def replication(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
             continue
         again = new[arm["arm"]]
         own, interval = arm["ci_adjusted"], again["ci"]
-        low, high = (None, None) if interval is None else interval
+        low, high = interval or (None, None)
         below = high is not None and own[0] is not None and high < own[0]
-        outside = high is not None and margin is not None and (low > margin or high < -margin)
+        outside = margin is not None and ((low is not None and low > margin) or (high is not None and high < -margin))
         if after["verdict"] == INVALID:
             outcome = INCONCLUSIVE
         elif again["supported"]:

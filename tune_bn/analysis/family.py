@@ -175,7 +175,7 @@ def family_fields(
         ``supported``, ``p_worse_adjusted`` and ``worse`` after Holm's procedure; ``ci_adjusted``, the interval that
         says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, judged in judge_family(comparisons, alpha=alpha, correction=correction).items():
         one = comparisons[name]
         ci = list(map(_finite, one.bounds(alpha)))

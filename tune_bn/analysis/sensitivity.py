@@ -278,10 +278,10 @@ def flip_signs(n: int, *, exact: bool) -> Iterator[Array]:
     if exact:
         numbers = np.arange(2**n)
         for pair in range(n):
-            yield 1.0 - 2.0 * ((numbers >> pair) & 1)
+            yield np.asarray(1.0 - 2.0 * ((numbers >> pair) & 1), dtype=float)
     else:
         for bits in _coins(FLIPS, n):
-            yield 1.0 - 2.0 * bits
+            yield np.asarray(1.0 - 2.0 * bits, dtype=float)
 
 
 def _indices(count: int, n: int) -> Iterator[NDArray[np.uint64]]:

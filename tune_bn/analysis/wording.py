@@ -57,13 +57,19 @@ def p_words(p_value: float, alpha: float) -> str:
 
 
 def detectable_words(
-    seeds: int, alpha: float, candidates: int, std: float | None = None, rule: Design | None = None
+    seeds: int,
+    alpha: float,
+    candidates: int,
+    std: float | None = None,
+    rule: Design | None = None,
+    unit: str = "points",
 ) -> str:
     """What a confirmation on so many seeds can find, before it runs.
 
     Args:
         std: of one arm over seeds, where known.
         rule: the looks, where there are any.
+        unit: of ``std``; empty: it has none.
     """
     try:
         if rule is None:
@@ -80,9 +86,9 @@ def detectable_words(
             f"{most} find a true gain of {number_words(least)} standard deviations of the paired differences with "
             f"power 0.8 ({test})"
         )
-    gain = number_words(least * std_of_differences(std))
+    gain = with_unit(number_words(least * std_of_differences(std)), unit)
     return (
-        f"{most} find a true gain of {gain} points with power 0.8 where an arm spreads by {number_words(std)} and the "
+        f"{most} find a true gain of {gain} with power 0.8 where an arm spreads by {number_words(std)} and the "
         f"arms are uncorrelated ({test})"
     )
 
@@ -187,7 +193,7 @@ def spoken(verdict: Mapping[str, Any]) -> str:
     """
     said = str(verdict.get("headline") or verdict["verdict"])
     arms = verdict.get("candidates", ())
-    if outcome(verdict) != WORSE:
+    if outcome(verdict) != WORSE or verdict.get("holds") == "all":
         return said
     if len(arms) > 1:
         if claim_in(verdict).is_plain and len(verdict["worse"]) == len(arms):
@@ -271,6 +277,8 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
     against = config_words(baseline["config"])
     score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    if verdict.get("holds") == "all":
+        return _together_sentence(verdict, score, decimals)
     size = with_unit(f"{abs(effect):.{decimals}f}", score.difference_unit_words)
     up, down = f"raises {metric} by {size} over {against}", f"lowers {metric} by {size} below {against}"
     if not stated.is_plain:
@@ -291,14 +299,10 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     ended = {"efficacy": ", ended for efficacy", "futility": ", ended for futility"}.get(best["decision"], "")
     seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds{ended}"
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
-    step = correction_words(verdict)
-    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, decimals, step)
-    if verdict.get("holds") == "all":
-        return _together_sentence(verdict)
+    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, decimals, correction_words(verdict))
     if best.get("effect_adjusted") is not None:
-        p_value += (
-            f", adjusted for the looks {_effect_words(best['effect_adjusted'], score, decimals)} (median-unbiased)"
-        )
+        adjusted = _effect_words(best["effect_adjusted"], score, decimals)
+        p_value += f", adjusted for the looks {adjusted} (median-unbiased)"
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
@@ -319,10 +323,9 @@ def _way_words(score: Score) -> str:
     return "" if score.higher_is_better else " (+ is lower)"
 
 
-def _together_sentence(verdict: Mapping[str, Any]) -> str:
+def _together_sentence(verdict: Mapping[str, Any], score: Score, decimals: int) -> str:
     """The outcome of a claim that has to hold in every setting: the weakest decides."""
     arms, alpha = verdict["candidates"], verdict["alpha"]
-    score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
     weakest = max(arms, key=lambda arm: arm["p_value"])
     listed = ", ".join(
         f"{arm['against'].partition('.')[2]} {_effect_words(arm['effect'], score, decimals)} (p = {arm['p_value']:.2g}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tune_bn.analysis.gate import exit_status, required
 from tune_bn.cli.completion import InOrder, known_keys, known_spaces, known_studies
 from tune_bn.errors import (
     ConfigError,
@@ -69,23 +70,15 @@ RequireOption = Annotated[
         "--require",
         metavar="supported",
         help="Exit with 3 where the verdict is not supported; for scripts.",
-        callback=lambda value: _required(value),
+        callback=lambda value: required(value),
     ),
 ]
 
 DEFAULT_SPACE = "digits.yaml"
 
 
-def _required(value: str | None) -> str | None:
-    from tune_bn.analysis.gate import required
-
-    return required(value)
-
-
 def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
     """End as :func:`tune_bn.analysis.gate.exit_status` says: 1 for an invalid verdict, 3 for one that falls short."""
-    from tune_bn.analysis.gate import exit_status
-
     if status := exit_status(verdict, require):
         raise typer.Exit(status)
 

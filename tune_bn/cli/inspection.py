@@ -89,6 +89,9 @@ def of_run(folder: StudyFolder, key: str, say: Say) -> Diagnostics:
             return found
     record = _record(folder, key)
     space = folder.space()
+    if space.trainer is not None:
+        accepted = "a run of the built-in loop"
+        raise StudyError(f"--run: got {key!r}, which a script of your own has trained; accepted: {accepted}")
     config, device = space.run_config(record.config), device_of(space)
     data = describe_data(space.data)
     check_network(config, data.image_shape, data.num_classes)

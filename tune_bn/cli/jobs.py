@@ -45,7 +45,8 @@ def carry_out_as_job(
         going_on.forget_stop()
     # The job finds the images decoded: what is wrong with one is said here, before there is a study.
     with naming(source), ConsoleObserver() as console:
-        load_dataset(space.data, progress=console.decoding)
+        if space.trainer is None:
+            load_dataset(space.data, progress=console.decoding)
     folder = open_folder()
     job = server.submit(folder)
     name = folder.name

@@ -154,6 +154,9 @@ def replicate(
     output: OutputOption = STUDIES,
     address: AddressOption = None,
     set_: SetOption = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the code that the bundle's space names, which you have read.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the supported arms of a bundle and their baseline anew, on other seeds.
@@ -169,7 +172,7 @@ def replicate(
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
 
     before = verify_bundle(path)
-    space = _space_of(path, before, _seeds(seeds), set_ or [])
+    space = _space_of(path, before, _seeds(seeds), set_ or [], trust=trust)
     require_writable(output)
     if study is not None:
         StudyFolder(output / study_name(study)).check_new()
@@ -228,7 +231,9 @@ _PLACES = ("data.root=", "resources.", "tracking.")
 """What may be otherwise here without being another claim."""
 
 
-def _space_of(path: Path, before: dict[str, Any], seeds: list[int], overrides: list[str]) -> Space:
+def _space_of(
+    path: Path, before: dict[str, Any], seeds: list[int], overrides: list[str], *, trust: bool = False
+) -> Space:
     """The space of a study that tests the supported arms of a bundle again, and nothing else."""
     from tune_bn.analysis.plan import read_plan
     from tune_bn.records.bundle import unpacked
@@ -247,6 +252,15 @@ def _space_of(path: Path, before: dict[str, Any], seeds: list[int], overrides: l
         first = max(used) + 1
         raise ConfigError(
             "--seeds", again[0], f"seeds that the claim has not used, such as {first}-{first + len(seeds) - 1}"
+        )
+    networks = [content.get("model") or {}, *(arm["config"] for arm in [before["baseline"], *before["candidates"]])]
+    own = [str(one["arch"]) for one in networks if ":" in str(one.get("arch", ""))]
+    named = [str(content["trainer"])] if content.get("trainer") else own
+    if named and not trust:
+        # A stranger's file must not choose what is run here.
+        raise StudyError(
+            f"{path}: its space names code to run ({named[0][:120]}); accepted: --trust beside it, once you have "
+            "read that code"
         )
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
     arms = {arm["arm"]: arm["config"] for arm in before["candidates"] if arm["supported"]}

@@ -111,6 +111,10 @@ def search(
         typer.Option(metavar="STUDY", help="Begin with the best of another study's search; may be given again."),
     ] = None,
     require: RequireOption = None,
+    unchecked: Annotated[
+        bool,
+        typer.Option("--unchecked", help="Take a trainer of your own that `tune_bn check` has not passed; it is told."),
+    ] = False,
 ) -> None:
     """Search, select, confirm, verify and report: the whole way from a space file to a verdict.
 
@@ -136,6 +140,11 @@ def search(
     if job and (tracked := setting_for_job(loaded.tracking.uri)):
         loaded = load_space(path, [*overrides, tracked])
     told: list[str] = []
+    if loaded.trainer is not None and not resume:
+        from tune_bn.cli.check import require_checked
+
+        if remarked := require_checked(loaded, source, output, unchecked=unchecked):
+            told.append(remarked)
     if warm_start:
         if resume:
             raise StudyError(
@@ -143,13 +152,18 @@ def search(
                 "space.yaml holds the start points"
             )
         others = [existing_study(name, output, "--warm-start") for name in warm_start]
-        loaded, told = warm_started(loaded, source, others)
+        loaded, warm = warm_started(loaded, source, others)
+        told += warm
 
     opening: Callable[[], StudyFolder]
     going_on: StudyFolder | None = None
 
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
+        if loaded.trainer is not None:
+            from tune_bn.cli.check import keep_with_study
+
+            keep_with_study(loaded, output, folder)
         used = remark(loaded, list_studies(output))
         for line in [*told, *([used] if used else [])]:
             typer.echo(line, err=True)

@@ -26,6 +26,10 @@ START_SECONDS = 15
 """Imports, the start of Ray, the verdict and the report."""
 
 
+NO_IMAGES = DataSummary(0, 0, 0, (0, 0, 0), 0)
+"""Of a trainer of the user's own: only its script knows its data."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How many runs a search makes at most, by stage."""
@@ -92,6 +96,16 @@ def check_surroundings(
 
     if (tracked := named_uri(space.tracking.uri)) is not None:
         check_tracking_uri(tracked.uri, tracked.place)
+    if space.trainer is not None:
+        if single is not None:
+            raise DataError(
+                "trainer: got a trainer of your own; accepted: the built-in loop here; `tune_bn check` tries yours"
+            )
+        from tune_bn.trainers.command.from_space import command_trainer
+
+        # What it names outside the space file must be there.
+        command_trainer(space)
+        return NO_IMAGES
     data = describe_data(space.data)
     found = [*([] if single is None else [single_run(single)]), *possible_runs(space)]
     for sizes in dict.fromkeys(runs.sizes for runs in found):
@@ -163,6 +177,8 @@ def describe(space: Space, path: Path, *, output: Path | None = None, measure: b
     """
     remarks: list[str] = []
     data, plan = check_surroundings(space, remarks.append), planned(space)
+    if space.trainer is not None:
+        return _describe_own(space, path, plan)
     cost = cost_of_a_run(space, data, output, measure)
     lacking = _lacking(space)
     gpus, cpus = space.resources.gpu, space.resources.cpu
@@ -186,6 +202,23 @@ def describe(space: Space, path: Path, *, output: Path | None = None, measure: b
         "early stopping",
         f"here       {lacking or _here_words(space, plan, cost)}",
         f"not tried  {'; '.join(_not_tried(space))}",
+    ]
+    return "\n".join(lines)
+
+
+def _describe_own(space: Space, path: Path, plan: Plan) -> str:
+    trainer = space.trainer
+    assert trainer is not None
+    score = trainer.scored
+    what = f"function {trainer.function}" if trainer.command is None else f"command {' '.join(trainer.command)}"
+    lines = [
+        f"{path}: valid (space {space.sha256[:12]})",
+        f"trainer    {what}; {trainer.steps} steps",
+        f"score      {score.validation} ({score.goal}, {score.at}); in the confirmation {score.test}",
+        *_stages(space, plan),
+        f"power      {power_words(space)}",
+        f"tracking   {_tracking_words(space)}",
+        f"in all     at most {plan.runs} runs; `tune_bn check --space {path}` says how long each takes",
     ]
     return "\n".join(lines)
 
@@ -258,6 +291,8 @@ def describe_images(space: Space, progress: Progress | None = None) -> str:
     """
     from tune_bn.data.dataset import read_data
 
+    if space.trainer is not None:
+        return "images     only the script of the trainer knows its data"
     count, remarks = read_data(space.data, progress=progress)
     lines = [f"images     all {count:,} can be read", *(f"           {remark}" for remark in remarks)]
     return "\n".join([*lines, *["           none occurs in two splits or in two classes"] * (not remarks)])
@@ -276,7 +311,8 @@ def _slow_precision(space: Space) -> list[str]:
 
 def _stages(space: Space, plan: Plan) -> list[str]:
     claim, seeds, rule = space.claim, len(space.seeds.confirm), space.design
-    against = f"against {config_words(space.baseline)} on {claim.metric}"
+    metric = claim.metric if space.trainer is None else space.trainer.scored.test
+    against = f"against {config_words(space.baseline)} on {metric}"
     if claim.across:
         against += f" in each of {len(claim.across)} settings ({', '.join(claim.across)})"
     if rule is not None:

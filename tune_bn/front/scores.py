@@ -45,8 +45,9 @@ def verify_scores(
     :func:`tune_bn.analysis.judge_scores` for the rules that make it invalid.
 
     Args:
-        table: a file (CSV, TSV, JSON lines, Parquet), a pandas or polars frame, or rows as dicts; one row for each arm
-            and seed, or one column for each arm. The index of a frame counts as columns where it has names.
+        table: a file (CSV, TSV, JSON lines, Parquet), a pandas or polars frame, or rows as dicts, such as
+            :attr:`Study.runs`; one row for each arm and seed, or one column for each arm. The index of a frame counts
+            as columns where it has names.
         baseline: the arm to compare the others with.
         goal: ``"max"`` or ``"min"``; asked for where the score's name leaves doubt.
         arm: the column of the arms (default ``arm``); several: the columns that are arms.
@@ -124,8 +125,8 @@ def _rows(table: Any) -> Iterable[Mapping[str, Any]]:
     """The rows of a frame or of a list, with plain values."""
     if hasattr(table, "columns") and hasattr(table, "itertuples"):
         return _frame_rows(table)
-    for name in ("to_dicts", "to_pylist", "to_pandas"):
-        # Polars, Arrow, and Rows of a study.
+    for name in ("to_dicts", "to_pylist"):
+        # Polars and Arrow.
         if callable(read := getattr(table, name, None)):
             return _rows(read())
     if isinstance(table, Mapping | bytes) or not isinstance(table, Iterable):

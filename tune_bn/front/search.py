@@ -30,6 +30,7 @@ def search(
     output: str | PathLike[str] = "studies",
     address: str | None = None,
     resume: bool = False,
+    unchecked: bool = False,
     on_event: Callable[[Event], object] | None = None,
 ) -> Study:
     """Search, select, confirm, verify and report, as ``tune_bn search`` does; returns the study when it has a verdict.
@@ -47,6 +48,7 @@ def search(
         output: the folder of all studies.
         address: the Ray cluster to run on, ``"auto"`` or ``HOST[:PORT]``; None: this machine.
         resume: go on with ``study``.
+        unchecked: take a trainer of your own that ``tune_bn check`` has not passed; the report says so.
         on_event: called with an :class:`tune_bn.observers.events.Event` for each line of progress, such as ``print``.
 
     Raises:
@@ -67,6 +69,10 @@ def search(
     folder_of_all = Path(fspath(output))
     going_on = _to_resume(study, folder_of_all) if resume else None
     loaded, source = _loaded(space, overrides, going_on)
+    if loaded.trainer is not None and going_on is None:
+        from tune_bn.cli.check import require_checked
+
+        require_checked(loaded, source, folder_of_all, unchecked=unchecked)
     opening: Callable[[], StudyFolder]
     place: Path
     if going_on is not None:
@@ -105,6 +111,10 @@ def _carried_out(
 
     def open_folder() -> StudyFolder:
         begun.append(opening())
+        if space.trainer is not None and going_on is None:
+            from tune_bn.cli.check import keep_with_study
+
+            keep_with_study(space, output, begun[-1])
         return begun[-1]
 
     if on_event is not None:

@@ -20,6 +20,7 @@ from tune_bn.errors import MethodError, listed
 from tune_bn.method.config import LINEAR, PER_STAGE, Gamma
 from tune_bn.method.residual import residual_batchnorms
 from tune_bn.method.stages import batchnorm_stages
+from tune_bn.script.notes import note
 
 SIGMA_ACT = 0.58
 """Standard deviation of ReLU(z) for z ~ N(0, 1), √(1/2 − 1/(2π)) = 0.5838, rounded as in the paper (section 4.1)."""
@@ -181,4 +182,5 @@ def scale_batchnorm(model: M, gamma: Gamma = 0.1, *, branch_end: float | None = 
         )
     for name, value in values.items():
         layers[name].weight.fill_(value)
+    note("scale_batchnorm", gamma=gamma if isinstance(gamma, dict) else float(gamma), layers=len(layers))
     return model

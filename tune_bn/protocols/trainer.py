@@ -132,7 +132,7 @@ class Run(Protocol):
     def state(self) -> Mapping[str, Any] | None:
         """All that another process needs to go on after the last step: tensors and plain values (numbers, text, None,
         lists, mappings with text for keys), at most. None: there is nothing to go on from. Not called before the first
-        step, nor once it is done."""
+        step; once it is done, a study that keeps weights asks too."""
 
     def interim(self) -> RunResult:
         """What would be recorded if it ended here, without its curve. Never touches anything of the test."""

@@ -156,7 +156,8 @@ def _names_problem(infos: list[zipfile.ZipInfo]) -> str | None:
         if odd or str(PurePosixPath(name)) != name or len(name) > 200 or len(parts) > 3:
             return f"a member is called {name[:80]!r}, which is no plain name"
         mode = info.external_attr >> 16
-        if info.is_dir() or (mode and not stat.S_ISREG(mode)):
+        # Not every program states what kind of file a member is.
+        if info.is_dir() or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             return f"{name} is no plain file"
         if name.casefold() in seen:
             return f"{name} is there twice"

@@ -22,6 +22,24 @@ def in_output(folder: Path) -> list[str]:
     return [] if folder.parent == STUDIES.absolute() else ["--output", shown(folder.parent)]
 
 
+def line_in_report(verb: str, folder: Path) -> str:
+    """The line that asks a verb about a study, for a page that others read too: typed in the folder that holds the
+    folder of studies, and naming no folder above it.
+    """
+    return shlex.join(["tune_bn", verb, folder.name, *output_by_name(folder)])
+
+
+def repeat_line(folder: Path) -> str:
+    """The line that runs a study again from its beginning; see :func:`line_in_report`."""
+    space = str(Path(folder.parent.name) / folder.name / "space.yaml")
+    return shlex.join(["tune_bn", "search", "--space", space, *output_by_name(folder)])
+
+
+def output_by_name(folder: Path) -> list[str]:
+    """``--output`` for the folder of a study by the name of its parent alone; no words where that is the usual one."""
+    return [] if folder.parent.name == STUDIES.name else ["--output", folder.parent.name]
+
+
 def study_command(verb: str, folder: Path, *options: str) -> str:
     """The line that asks a verb about the study in a folder, to be pasted into a shell.
 

@@ -94,7 +94,8 @@ class Score:
     def holds(self, value: Any) -> bool:
         """Whether a value is a number within the range."""
         return (
-            type(value) in (int, float)
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
             and -LARGEST <= value <= LARGEST
             and (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)

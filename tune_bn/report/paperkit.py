@@ -133,6 +133,8 @@ def numbers_tex(verdict: Verdict) -> str:
         "% Each macro is followed by its source, a key of verdict.json.",
     ]
 
+    digits = decimals_of_verdict(verdict)
+
     def macro(name: str, value: str, source: str) -> None:
         lines.append(f"\\newcommand{{\\tbn{name}}}{{{value}}} % {source}")
 
@@ -245,23 +247,25 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
             "boundaries for the t statistic; p-values and intervals hold at all looks together."
         )
     by = "step-down max-t over sign flips" if plan["correction"] == "max_t" else "Holm's procedure"
-    diverged = (
-        "A diverged run has no score, and makes the verdict invalid."
-        if score.diverged is None
-        else f"A diverged run scores {score.value_words(score.diverged)}."
-    )
     family = f", adjusted by {by} for {m} comparisons" if m > 1 else ""
     parts.append(
         f"Confirmation. A plan was locked (SHA-256 {plan['plan_sha256'][:16]}) before the first confirmation run. "
         f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "
         f"once per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over "
         f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} "
-        f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. {diverged}"
+        f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. {_diverged_words(plan)}"
     )
     parts.append(f"Result. {verdict['reason']}")
     if verdict.get("covers"):
         parts.append(f"Sources of variation. {verdict['covers']}")
     return parts
+
+
+def _diverged_words(plan: Mapping[str, Any]) -> str:
+    score = score_of(plan)
+    if score.diverged is None:
+        return "A diverged run would have made the verdict invalid."
+    return f"A diverged run counts as {with_unit(number_words(score.diverged), score.unit)}."
 
 
 def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Record]) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from tune_bn.analysis.early_order import ALPHA, LEAST_TAU
 from tune_bn.analysis.early_order import words as look_words
 from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
 from tune_bn.errors import listed
-from tune_bn.records.commands import in_output, shown, study_command
+from tune_bn.records.commands import line_in_report, repeat_line
 from tune_bn.records.provenance import SPLITS
 from tune_bn.records.record import (
     BASELINE,
@@ -44,6 +46,8 @@ from tune_bn.report.figures.landscape import landscape
 from tune_bn.report.figures.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
 from tune_bn.report.figures.luck import shrinkage_figure, shrunken
 from tune_bn.report.study import StudyFiles, Trial
+
+CHECK_FILE = "check.json"
 
 
 def stages(study: StudyFiles) -> Iterator[Block]:
@@ -298,21 +302,44 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
             *_data(study),
         )
     )
+    yield from _own_training(study)
     yield paragraph(
         "The verdict is computed from ",
         Mono("plan.json"),
         " and ",
         Mono("records.jsonl"),
-        " alone. To compute it again:",
+        f" alone. To compute it again, in the folder above {study.folder.absolute().parent.name}/:",
     )
-    yield Code(study_command("verify", study.folder.absolute()))
+    folder = study.folder.absolute()
+    yield Code(line_in_report("verify", folder))
     yield paragraph(
         "The study again from its beginning, under another name, with this commit and these versions. Seeds and first "
         "trials are the same; where several trials run at a time, what is proposed next depends on which ends first."
     )
-    folder = study.folder.absolute()
-    space = shown(folder / "space.yaml")
-    yield Code(shlex.join(["tune_bn", "search", "--space", space, *in_output(folder)]))
+    yield Code(repeat_line(folder))
+
+
+def _own_training(study: StudyFiles) -> Iterator[Block]:
+    """Whose word the seal of the test set is, and what `tune_bn check` found, where the training is the user's own."""
+    trainer = study.space.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return
+    what = trainer.get("function") or " ".join(map(str, trainer.get("command") or ()))
+    yield paragraph(
+        "Trained by ",
+        Mono(str(what)),
+        ", code that this package does not know. A test score outside the confirmation makes a run invalid; that the "
+        "code has not looked at the test data in secret is the word of whoever wrote it.",
+    )
+    outcome: Any = None
+    with suppress(OSError, ValueError):
+        outcome = json.loads((study.folder / CHECK_FILE).read_bytes())
+    findings = outcome.get("findings") if isinstance(outcome, Mapping) else None
+    if not findings:
+        yield paragraph("It was never tried by ", Mono("tune_bn check"), ".")
+        return
+    yield paragraph("What ", Mono("tune_bn check"), " found:")
+    yield Bullets(tuple((f"{one['trap'].strip()}: {one['verdict']}: {one['words']}",) for one in findings))
 
 
 def _device(record: Record) -> str:

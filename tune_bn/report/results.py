@@ -18,7 +18,7 @@ from tune_bn.analysis.wording import (
     spoken,
     with_unit,
 )
-from tune_bn.records.commands import study_command
+from tune_bn.records.commands import line_in_report
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import (
@@ -57,8 +57,8 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         )
     else:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
-        plain = not verdict.get("worse") and claim_in(verdict).is_plain
-        said = _WORDS[verdict["verdict"]] if plain else spoken(verdict).replace("_", " ")
+        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds") == "all"
+        said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict["verdict"]]
         yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
         problems = verdict.get("problems", [])
         if len(problems) > 1:
@@ -78,7 +78,7 @@ def _progress(study: StudyFiles) -> str:
     planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
     most = "at most " if study.plan["stopping"] != "fixed" else ""
     words = f" {done} of {most}{planned} confirmation runs are done; "
-    return words + f"{study_command('confirm', study.folder.absolute())} goes on."
+    return words + f"{line_in_report('confirm', study.folder.absolute())} goes on."
 
 
 def result(study: StudyFiles) -> Iterator[Block]:

@@ -20,7 +20,7 @@ from tune_bn.records.diagnostics import Diagnostics, read_diagnostics
 from tune_bn.records.files import read_bytes
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record
-from tune_bn.records.score import Score, accuracy, read_score
+from tune_bn.records.score import Score, accuracy, read_score, score_problem
 from tune_bn.space.file import parse_yaml
 
 SPACE_FILE = "space.yaml"
@@ -195,4 +195,6 @@ def _read_verdict(path: Path) -> Mapping[str, Any] | None:
     outcome = verdict.get("verdict") if isinstance(verdict, dict) else None
     if outcome not in (SUPPORTED, NOT_SUPPORTED, INVALID):
         raise RecordError(f"{path}: verdict: got {outcome!r}; accepted: {SUPPORTED}, {NOT_SUPPORTED} or {INVALID}")
+    if "score" in verdict and (problem := score_problem(verdict["score"])) is not None:
+        raise RecordError(f"{path}: {problem}")
     return dict(verdict)

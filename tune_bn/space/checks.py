@@ -7,14 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from tune_bn.analysis.family import check_correction
+from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError
+from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.distributions import Cases
 from tune_bn.records.files import canonical_json
 from tune_bn.records.record import CANDIDATE
 from tune_bn.space.messages import did_you_mean
 from tune_bn.space.search import owner
-from tune_bn.space.space import LAYER_KEYS, RUN_KEYS, SCIENTIFIC, Space
-from tune_bn.training.config import RunConfig
+from tune_bn.space.space import LAYER_KEYS, Space
+from tune_bn.space.trainer import check_name
+from tune_bn.training.config import TrainConfig
 
 
 def check(space: Space) -> None:
@@ -24,6 +27,7 @@ def check(space: Space) -> None:
         raise ConfigError("claim.arms", sorted(arms), "no arms in a space that searches")
     if not space.search and not arms:
         raise ConfigError("search", space.search, "at least one searched key, such as gamma or c; or claim.arms")
+    _check_trainer(space)
     _check_search(space)
     _checked(space, space.claim.baseline, "claim.baseline")
     for key in space.nuisance:
@@ -41,10 +45,36 @@ def check(space: Space) -> None:
         _check_amounts(space)
 
 
+def _check_trainer(space: Space) -> None:
+    if space.trainer is None:
+        if space.claim.about is not None:
+            accepted = "null without a trainer of your own: claims are about γ, c and what belongs to them"
+            raise ConfigError("claim.about", space.claim.about, accepted)
+        return
+    for key, default in (("model", ModelConfig()), ("data", DataConfig()), ("train", TrainConfig())):
+        if getattr(space, key) != default:
+            accepted = "no such section beside trainer, which has parameters of its own in trainer.params"
+            raise ConfigError(key, asdict(getattr(space, key)), accepted)
+    for key, given in (("search", space.search), *((f"claim.arms.{n}", a) for n, a in space.claim.arms.items())):
+        for name in given:
+            check_name(key, name)
+    for key in space.claim.about or ():
+        if key not in space.search and not any(key in arm for arm in space.claim.arms.values()):
+            raise ConfigError("claim.about", space.claim.about, f"searched keys: {', '.join(space.search) or 'none'}")
+    for key in sorted(space.scientific & {*space.search, *(key for arm in space.claim.arms.values() for key in arm)}):
+        if key not in space.baseline:
+            raise ConfigError(f"claim.baseline.{key}", None, "a value: the claim is about it, and the baseline has one")
+    for stage in ("search", "select", "confirm"):
+        if 0 in getattr(space.seeds, stage):
+            accepted = "integers ≥ 1: many scripts take seed 0 for none"
+            raise ConfigError(f"seeds.{stage}", getattr(space.seeds, stage), accepted)
+
+
 def _check_search(space: Space) -> None:
+    known = space.run_keys
     for key, spec in space.search.items():
-        if key not in RUN_KEYS:
-            raise ConfigError(f"search.{key}", spec, did_you_mean(key, RUN_KEYS))
+        if key not in known:
+            raise ConfigError(f"search.{key}", spec, did_you_mean(key, known))
     for key, distribution in space.distributions.items():
         own = owner(key)
         for value in distribution.corners:
@@ -55,11 +85,12 @@ def _check_search(space: Space) -> None:
                     _checked(space, {layer: kind, own: value}, "search")
     for key in space.nuisance:
         found = space.distributions[key]
-        if isinstance(found, Cases) and found.key in SCIENTIFIC:
+        if isinstance(found, Cases) and found.key in space.scientific:
             accepted = f"cases of a nuisance key: the baseline tunes {key} as well, and has no {found.key} to tune"
             raise ConfigError(f"search.{key}", space.search[key], accepted)
-    if space.search and not SCIENTIFIC & set(space.search):
-        raise ConfigError("search", sorted(space.search), "gamma, c or both among the searched keys")
+    if space.search and not space.scientific & set(space.search):
+        accepted = "gamma, c or both among the searched keys" + (", or claim.about" if space.trainer else "")
+        raise ConfigError("search", sorted(space.search), accepted)
 
 
 def _check_arms(space: Space) -> None:
@@ -72,7 +103,7 @@ def _check_arms(space: Space) -> None:
 
 
 def _check_settings(space: Space) -> None:
-    taken = {*SCIENTIFIC, *space.search, *space.claim.baseline}.union(*space.claim.arms.values())
+    taken = {*space.scientific, *space.search, *space.claim.baseline}.union(*space.claim.arms.values())
     seen: dict[str, str] = {}
     for name, overrides in space.claim.across.items():
         place = f"claim.across.{name}"
@@ -82,7 +113,7 @@ def _check_settings(space: Space) -> None:
                 raise ConfigError(f"{place}.{key}", value, accepted)
         for given in ({}, space.baseline, *map(space.arm_config, space.claim.arms)):
             _checked(space, {**given, **overrides}, place)
-        twin = seen.setdefault(canonical_json(asdict(space.run_config(overrides))), name)
+        twin = seen.setdefault(canonical_json(_plain(space.run_config(overrides))), name)
         if twin != name:
             raise ConfigError(place, overrides, f"a setting of its own; this one is {twin}'s")
 
@@ -137,11 +168,16 @@ def _check_amounts(space: Space) -> None:
         raise ConfigError("claim.candidates", candidates, f"at most the search trials of the candidates = {trials}")
 
 
-def _checked(space: Space, overrides: Mapping[str, Any], place: str) -> RunConfig:
+def _plain(config: Any) -> Any:
+    return dict(config) if isinstance(config, Mapping) else asdict(config)
+
+
+def _checked(space: Space, overrides: Mapping[str, Any], place: str) -> Any:
     """The run configuration under ``overrides``, or a ConfigError that names ``place``."""
+    known = space.run_keys
     for key, value in overrides.items():
-        if key not in RUN_KEYS:
-            raise ConfigError(f"{place}.{key}", value, did_you_mean(key, RUN_KEYS))
+        if key not in known:
+            raise ConfigError(f"{place}.{key}", value, did_you_mean(key, known))
     try:
         return space.run_config(overrides)
     except ConfigError as error:

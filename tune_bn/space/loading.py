@@ -39,6 +39,13 @@ def load_space(path: Path, overrides: Sequence[str] = ()) -> Space:
     content = parse_yaml(path)
     for override in overrides:
         content = with_override({} if content is None else content, override)
+    trainer = content.get("trainer") if isinstance(content, Mapping) else None
+    if isinstance(trainer, Mapping):
+        # A study keeps its space elsewhere, and its code must still be found.
+        given = trainer.get("root")
+        root = (path.parent / given).absolute() if isinstance(given, str) else path.parent.absolute()
+        if given is None or isinstance(given, str):
+            content = {**content, "trainer": {**trainer, "root": str(root)}}
     return parse_space(content, source_words(path, overrides))
 
 

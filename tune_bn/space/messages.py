@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -16,8 +16,14 @@ _LONGEST_QUOTE = 120
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument", "invalid_key")
 
 
+def section_of(annotation: Any) -> Any:
+    """The class of a section that may be null."""
+    return next((part for part in get_args(annotation) if hasattr(part, "model_fields")), annotation)
+
+
 def keys_of(section: Any) -> list[str]:
     """The keys of a section, be it a pydantic model or a dataclass, in the order of their declaration."""
+    section = section_of(section)
     return [item.name for item in fields(section)] if is_dataclass(section) else list(section.model_fields)
 
 
@@ -77,7 +83,7 @@ def _short(text: str) -> str:
 
 def _accepted(loc: Sequence[str | int], root: type[BaseModel]) -> str:
     field = root.model_fields[str(loc[0])]
-    section: Any = field.annotation
+    section: Any = section_of(field.annotation)
     if len(loc) > 1 and is_dataclass(section):
         return next(str(item.metadata["accepted"]) for item in fields(section) if item.name == loc[1])
     if len(loc) > 1 and hasattr(section, "model_fields"):

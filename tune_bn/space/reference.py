@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from tune_bn.space.file import MAX_BYTES
-from tune_bn.space.messages import accepted_words
+from tune_bn.space.messages import accepted_words, section_of
 from tune_bn.space.sections import LARGEST_COUNT
 from tune_bn.space.space import SCIENTIFIC, Space
 
@@ -87,7 +87,7 @@ def reference() -> str:
 
 def _rows() -> Iterator[tuple[str, str, str, str]]:
     for name, field in Space.model_fields.items():
-        section: Any = field.annotation
+        section: Any = section_of(field.annotation)
         if is_dataclass(section):
             yield f"**`{name}`**", "", "", str(field.description)
             for item in fields(section):

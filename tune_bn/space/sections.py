@@ -203,6 +203,14 @@ class Claim(Section):
         doc="the configuration to beat; keys not named here keep the space's own values",
         accepted="a mapping from keys of `model` and `train` that are no searched nuisance parameter to values",
     )
+    about: list[str] | None = entry(
+        None,
+        doc="with a `trainer` of your own: the keys that the claim is about; any other searched key is tuned for the "
+        "baseline too. null: gamma and c, as far as they are searched",
+        accepted="null or a list of searched keys or keys of `claim.arms`",
+        added=True,
+        min_length=1,
+    )
     metric: Literal["test_accuracy", "final_test_accuracy"] = entry(
         "test_accuracy",
         doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch",
@@ -222,7 +230,7 @@ class Claim(Section):
         accepted="null or a number ≥ 0; a number > 0 for noninferior and equivalent",
         added=True,
         ge=0,
-        le=100,
+        le=1e100,
     )
     alpha: float = entry(
         0.05,

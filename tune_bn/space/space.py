@@ -35,6 +35,7 @@ from tune_bn.space.sections import (
     Tracking,
     entry,
 )
+from tune_bn.space.trainer import TrainerSection, check_name
 from tune_bn.training.config import RunConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ class Space(Section):
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network")
     data: DataConfig = Field(default_factory=DataConfig, description="the images")
     train: TrainConfig = Field(default_factory=TrainConfig, description="one run of SGD")
+    trainer: TrainerSection | None = entry(
+        None,
+        doc="training code of the user's own, in place of `model`, `data` and `train`",
+        accepted="a mapping with command or function, steps and score",
+        added=True,
+    )
     search: dict[str, Any] = entry(
         {},
         doc="what is searched: any keys of `model` and `train`, gamma or c among them; left out with `claim.arms`",
@@ -96,7 +103,7 @@ class Space(Section):
     @property
     def searched(self) -> SearchSpace:
         """The searched keys with their distributions."""
-        return SearchSpace(self.search, None if "arch" in self.search else self.model.arch)
+        return SearchSpace(self.search, None if "arch" in self.search or self.trainer else self.model.arch)
 
     @property
     def distributions(self) -> dict[str, Distribution]:
@@ -106,18 +113,44 @@ class Space(Section):
     @property
     def nuisance(self) -> tuple[str, ...]:
         """Searched keys that are no part of the claim; they are tuned for the baseline as well."""
-        return tuple(key for key in self.search if key not in SCIENTIFIC)
+        return tuple(key for key in self.search if key not in self.scientific)
+
+    @property
+    def scientific(self) -> frozenset[str]:
+        """The keys that the claim is about."""
+        if self.trainer is None:
+            return SCIENTIFIC
+        return frozenset(self.claim.about if self.claim.about is not None else [*STATED])
+
+    @property
+    def run_keys(self) -> Sequence[str]:
+        """The keys that a configuration may state."""
+        if self.trainer is None:
+            return RUN_KEYS
+        stated = [key for given in (self._own_baseline, *self.claim.arms.values()) for key in given]
+        return list(dict.fromkeys([*self.trainer.params, *self.search, *stated]))
+
+    @property
+    def _own_baseline(self) -> Mapping[str, Any]:
+        """What the space file says of the baseline of a trainer of the user's own; the default has no strange keys."""
+        if "baseline" in self.claim.model_fields_set or self.trainer is None:
+            return self.claim.baseline
+        known = {*self.trainer.params, *self.search}
+        return {key: value for key, value in self.claim.baseline.items() if key in known}
 
     @property
     def scheduler_config(self) -> SchedulerConfig | None:
         """The scheduler as a runner takes it; None where nothing can be stopped early."""
-        longest = max(self.distributions["epochs"].corners) if "epochs" in self.search else self.train.epochs
+        longest = self.train.epochs if self.trainer is None else self.trainer.steps
+        if "epochs" in self.search and self.trainer is None:
+            longest = max(self.distributions["epochs"].corners)
         name, grace, reduction = self.scheduler.name, self.scheduler.grace, self.scheduler.reduction
         if name == "none":
             return None
         if grace == "auto":
             # The order of trials at an epoch says nothing where each has a course of its own.
-            return None if "epochs" in self.search or longest < 2 else SchedulerConfig(name, None, reduction, longest)
+            own = "epochs" in self.search and self.trainer is None
+            return None if own or longest < 2 else SchedulerConfig(name, None, reduction, longest)
         return None if grace >= longest else SchedulerConfig(name, grace, reduction, longest)
 
     def trials_of(self, arm: str) -> int:
@@ -167,9 +200,12 @@ class Space(Section):
         points = self.sampler.points
         return points if isinstance(points, list) else PAPER_GRID if points == "paper_grid" else []
 
-    def run_config(self, overrides: Mapping[str, Any]) -> RunConfig:
-        """The fixed part of the space with ``overrides`` on top. Raises ConfigError on a value that is refused."""
+    def run_config(self, overrides: Mapping[str, Any]) -> Any:
+        """The fixed part of the space with ``overrides`` on top: a :class:`RunConfig` of the built-in loop, a mapping
+        from names to values of another trainer. Raises ConfigError on a value that is refused."""
         values = self.normalized(overrides)
+        if self.trainer is not None:
+            return {**self.normalized(self.trainer.params), **values}
         if parts := {key: values.pop(key) for key in list(values) if owner(key) == "gamma"}:
             values["gamma"] = gamma_of(parts)
         model = {k: v for k, v in values.items() if k in _MODEL_KEYS}
@@ -179,6 +215,8 @@ class Space(Section):
     @property
     def stated(self) -> dict[str, Any]:
         """The keys of :data:`STATED` as the fixed part of the space has them."""
+        if self.trainer is not None:
+            return {key: value for key, value in self.trainer.params.items() if key in self.scientific}
         return {key: self._fixed(key) for key in STATED}
 
     @property
@@ -189,7 +227,7 @@ class Space(Section):
     @property
     def baseline(self) -> dict[str, Any]:
         """The baseline as overrides; gamma and c are always stated."""
-        return self.normalized(self.stated | self.claim.baseline)
+        return self.normalized(self.stated | self._own_baseline)
 
     def is_baseline(self, overrides: Mapping[str, Any]) -> bool:
         """Whether a configuration is the baseline at its own nuisance values."""
@@ -222,7 +260,9 @@ class Space(Section):
 
     @property
     def archs(self) -> tuple[str, ...]:
-        """Every network that a run of this space may train."""
+        """Every network of the built-in trainer that a run of this space may train."""
+        if self.trainer is not None:
+            return ()
         arms = (self.baseline, *map(self.arm_config, self.claim.arms), *self.claim.across.values())
         stated = [self.run_config(given) for given in arms]
         searched = self.distributions["arch"].corners if "arch" in self.search else ()
@@ -238,11 +278,27 @@ class Space(Section):
         ``1`` for a float key is ``1.0``; a γ by stage or depth becomes one key for each of its numbers.
         """
         values: dict[str, Any] = {}
+        if self.trainer is not None:
+            return {key: self._own_value(key, value) for key, value in overrides.items()}
         for key, value in overrides.items():
             own = owner(key)
             declared = _as_declared(ModelConfig if own in _MODEL_KEYS else TrainConfig, own, value)
             values |= gamma_parts(declared) if key == "gamma" else {key: declared}
         return values
+
+    def _own_value(self, key: str, value: Any) -> Any:
+        """A parameter of a trainer of the user's own: a float wherever the space says one of it anywhere."""
+        check_name("", key) if key not in self.run_keys else None
+        if not isinstance(value, str | bool | int | float) or value != value or value in (float("inf"), -float("inf")):
+            raise ConfigError(key, value, "a finite number, a word, true or false")
+        floats = [
+            *(given[key] for given in (self.claim.baseline, *self.claim.arms.values()) if key in given),
+            *([self.trainer.params[key]] if self.trainer is not None and key in self.trainer.params else []),
+        ]
+        spec = self.search.get(key)
+        ranged = isinstance(spec, Mapping) and {"uniform", "log_uniform"} & set(spec)
+        floats += spec["choice"] if isinstance(spec, Mapping) and isinstance(spec.get("choice"), list) else []
+        return float(value) if type(value) is int and (ranged or float in map(type, floats)) else value
 
     def to_dict(self) -> dict[str, Any]:
         """The whole space with every default written out; ``parse_space`` of it gives an equal space."""
@@ -276,6 +332,12 @@ class Space(Section):
         content = self.to_dict()
         for key in ("budget", "resources", "tracking"):
             del content[key]
+        if self.trainer is None:
+            del content["trainer"]
+        else:
+            # How it is ended and where it lies decide no result.
+            for key in ("root", "timeout", "grace", "save_every", "pty"):
+                del content["trainer"][key]
         for section, key, default in _added_keys():
             if section in content and content[section][key] == default:
                 del content[section][key]

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -291,7 +292,8 @@ class Driver(Observer):
                     "name": name if task.trial is None else f"{name} {task.trial}",
                     "config": dict(task.overrides),
                     "epochs": task.steps,
-                    "scores": [fmean(parts) for parts in zip(*courses.get(key, ()), strict=False)],
+                    # JSON has no NaN, which a loss is from the step on in which one of the seeds diverged.
+                    "scores": list(takewhile(math.isfinite, map(fmean, zip(*courses.get(key, ()), strict=False)))),
                 }
             )
         return found
@@ -319,8 +321,9 @@ class Driver(Observer):
         """Whole runs alone are counted; how far the others are is for who watches."""
         with self._lock:
             own = self._courses.setdefault(task.key, {})
-            for seed, points in curves.items():
-                known = {} if not points or points[0].step == 1 else dict(enumerate(own.get(seed, ()), start=1))
+            # A report may bring nothing new.
+            for seed, points in ((seed, points) for seed, points in curves.items() if points):
+                known = {} if points[0].step == 1 else dict(enumerate(own.get(seed, ()), start=1))
                 known |= {point.step: point.metrics.get(self._score.validation, math.nan) for point in points}
                 own[seed] = [known[step] for step in sorted(known)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from tune_bn.records.provenance import seen
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, PRUNED, SEARCH, Record, run_key
 from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore
+from tune_bn.script.folder import CHECKPOINT, WORK
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import AutoGrace
 from tune_bn.study.done import done_records
@@ -100,6 +102,10 @@ class Recorder:
         if self.keep_weights and task.stage == CONFIRM and any(result.status == COMPLETED for result in results):
             store.keep(self.folder.weights / f"{task.key}.pt")
         store.discard()
+        for seed in task.seeds:
+            # Of a trainer whose runs have folders: what is large goes, what was said stays.
+            for name in (WORK, CHECKPOINT):
+                shutil.rmtree(self.folder.runs / task.run_key(seed) / name, ignore_errors=True)
 
     def _keep_diagnostics(self, task: Task, result: RunResult) -> None:
         if result.diagnostics is None:

@@ -252,6 +252,7 @@ class TrainerContract:
             )
             _advance(stepped)
             _finish(done)
+            done.state()
             for run in (begun, stepped, done):
                 run.close()
                 run.close()

@@ -238,5 +238,9 @@ def builtin_trainer(
     Raises:
         DataError: the images cannot be read.
     """
-    words = f"data.root: {data.root}" if data.root is not None else f"data.source: {data.source}"
-    return BuiltinTrainer(load_dataset(data, progress=progress), metric, tuple(archs), words)
+    return BuiltinTrainer(load_dataset(data, progress=progress), metric, tuple(archs), words_of(data))
+
+
+def words_of(data: DataConfig) -> str:
+    """Where a space says which data it is."""
+    return f"data.root: {data.root}" if data.root is not None else f"data.source: {data.source}"

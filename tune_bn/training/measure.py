@@ -15,7 +15,7 @@ from tune_bn.training.loop import TrainingRun
 
 ROUNDS = 3
 """Measurements; they differ as the machine is busy otherwise."""
-SECONDS = 4.0
+SECONDS = 2.0
 """About how long all of them together take, once the network is set up."""
 MOST_BATCHES = 50
 

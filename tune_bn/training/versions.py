@@ -12,10 +12,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import tune_bn
+from tune_bn._version import __version__
 from tune_bn.method.user_network import is_user_network, source_packages, source_sha256
 
-PACKAGE = Path(tune_bn.__file__).parent
+PACKAGE = Path(__file__).parents[1]
 BUILT_FROM = "commit.txt"
 """The commit of a package that was built from a checkout (``hatch_build.py``)."""
 
@@ -31,7 +31,7 @@ def library_versions(*archs: str) -> dict[str, str]:
     Raises:
         MethodError: a network of the user's cannot be imported.
     """
-    found = {"tune_bn": tune_bn.__version__, "code": _code_hash(), "python": platform.python_version()}
+    found = {"tune_bn": __version__, "code": _code_hash(), "python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy"):
         try:
             found[package] = version(package)

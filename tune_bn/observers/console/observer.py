@@ -22,6 +22,7 @@ from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.files import not_linked, writing
 from tune_bn.records.record import Record
+from tune_bn.records.score import PERCENT
 from tune_bn.records.times import utc_now
 
 REFRESH_PER_SECOND = 4
@@ -121,9 +122,9 @@ class ConsoleObserver(Observer):
         self._print(f"plan  {plan['plan_sha256'][:12]} locked{when}: {arms} on {how}")
         if self._plan_known:
             return
-        found = detectable_words(
-            len(plan["seeds"]), plan["alpha"], len(candidates), max(known, default=None), design_of(plan)
-        )
+        seeds, most = len(plan["seeds"]), max(known, default=None)
+        unit = "points" if score_of(plan).unit == PERCENT else score_of(plan).unit
+        found = detectable_words(seeds, plan["alpha"], len(candidates), most, design_of(plan), unit)
         self._print(f"power  {found}" + (", as on the selection seeds" if known else ""))
 
     def task_started(self, task: Task) -> None:

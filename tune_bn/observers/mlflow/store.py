@@ -7,6 +7,7 @@ Every method may raise whatever the store, the database driver or the network ra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ RUN_STATUS = {COMPLETED: FINISHED, PRUNED: FINISHED, DIVERGED: FINISHED, FAILED:
 _METRICS_PER_CALL = 850
 _PARAMS_PER_CALL = 100
 _RUNS_PER_PAGE = 1000
+_NOT_ACCEPTED = re.compile(r"[^A-Za-z0-9_.\-/ ]|\.{2,}|/{2,}|(?<=/)\.(?=/)")
+_LONGEST_NAME = 250
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
 
@@ -122,7 +125,7 @@ class MlflowStore:
                 inputs.append(DatasetInput(Dataset(**arguments), [tag]))
             self._client.log_inputs(self._parent_id, inputs)
         shown = [self._metric_of(name) for name in (self._info.score.validation, self._info.score.test)]
-        state = view_state(study_id, self._info.searched, shown)
+        state = view_state(study_id, self._info.searched, shown, ascending=not self._info.score.higher_is_better)
         self._client.set_experiment_tag(self._experiment_id, SHARED_VIEW + study_id, state)
 
     def _search(self, condition: str) -> Iterable[Any]:
@@ -190,7 +193,7 @@ class MlflowStore:
         """The metric of a score: ``best_val_accuracy``. It and the curve would otherwise share one, and the score would
         show up as a further step."""
         own = self._info.score
-        return f"{own.at.partition('(')[0]}_{score}" if score == own.validation else score
+        return _accepted(f"{own.at.partition('(')[0]}_{score}" if score == own.validation else score)
 
     def kill_run(self, key: str) -> None:
         """Show a run that is not running any more, and has no record, as killed."""
@@ -286,11 +289,16 @@ def _run_tags(stage: str, arm: str, trial: int | None, seed: int, config: Mappin
 def _curve_metrics(points: Sequence[tuple[Point, int]]) -> list[Any]:
     """Metrics of a curve. A value that is not finite is left out: charts cannot draw it, and the status tag says it."""
     return [
-        Metric(name, float(value), at, point.step)
+        Metric(_accepted(name), float(value), at, point.step)
         for point, at in points
         for name, value in point.metrics.items()
         if math.isfinite(value)
     ]
+
+
+def _accepted(name: str) -> str:
+    """A metric's name with ``_`` for whatever MLflow does not take: one odd name would cost the whole curve."""
+    return _NOT_ACCEPTED.sub("_", name)[:_LONGEST_NAME].strip("/ ") or "_"
 
 
 def _to_milliseconds(iso: str) -> int:

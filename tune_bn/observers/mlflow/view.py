@@ -21,13 +21,14 @@ _TAGS = ("stage", "arm", "status", "seed")
 _CONTEXTS = {"train": "training", "val": "validation", "test": "test"}
 
 
-def view_state(study_id: str, searched: Iterable[str], metrics: Sequence[str]) -> str:
+def view_state(study_id: str, searched: Iterable[str], metrics: Sequence[str], *, ascending: bool = False) -> str:
     """The state of MLflow's table of runs for one study: which runs, which columns, what first.
 
     Args:
         study_id: as its runs have it in a tag.
         searched: keys in which its runs differ.
         metrics: those of its scores; the runs are ordered by the first.
+        ascending: whether the least comes first, which is the best of a score that is to be low.
     """
     columns = [f"tags.`{name}`" for name in _TAGS]
     columns += [f"params.`{name}`" for name in searched]
@@ -36,7 +37,7 @@ def view_state(study_id: str, searched: Iterable[str], metrics: Sequence[str]) -
         {
             "searchFilter": f"tags.study_id = '{study_id}'",
             "orderByKey": f"metrics.`{metrics[0]}`",
-            "orderByAsc": False,
+            "orderByAsc": ascending,
             "selectedColumns": ["attributes.`Duration`", *columns],
         }
     )

@@ -26,11 +26,11 @@ def forest(verdict: Verdict) -> Figure | None:
     figure = new_figure(8.0, 1.9 + 0.42 * len(candidates))
     axes = figure.add_subplot()
     axes.axvline(0, color="black", linewidth=0.9)
-    view = _view(candidates, verdict)
     claim = claim_in(verdict)
     for margin in () if claim.is_plain else {claim.null, claim.null if claim.ceiling is None else claim.ceiling}:
         label = f"margin of the claim ({claim.kind})" if margin == claim.null else None
         axes.axvline(margin, color=VERMILION, linewidth=0.9, linestyle="--", label=label)
+    view = _view(candidates, verdict)
     for row, arm in enumerate(candidates):
         _row(axes, row, arm, verdict, view, name_parts=row == 0)
         weight = "bold" if arm["supported"] or arm.get("worse") else "normal"

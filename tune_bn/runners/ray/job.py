@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import tune_bn
 from tune_bn.runners.ray.compat import OwnPathJob
 
 
@@ -23,5 +22,5 @@ class InstalledFirst(OwnPathJob):
         try:
             distribution("tune_bn")
         except PackageNotFoundError:
-            return [str(Path(tune_bn.__file__).parents[1])]
+            return [str(Path(__file__).parents[3])]
         return []
