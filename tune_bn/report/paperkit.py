@@ -253,7 +253,8 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
         f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "
         f"once per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over "
         f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} "
-        f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. {_diverged_words(plan)}"
+        f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. "
+        f"{_diverged_words(plan)}"
     )
     parts.append(f"Result. {verdict['reason']}")
     if verdict.get("covers"):
