@@ -15,7 +15,6 @@ from tune_bn.data.registry import SOURCES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
 from tune_bn.records.record import BASELINE, CANDIDATE
-from tune_bn.records.score import accuracy
 from tune_bn.space.distributions import CASES
 from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
 from tune_bn.space.space import Space
@@ -70,7 +69,7 @@ def power_words(space: Space) -> str:
     claim = space.claim.stated
     if claim.is_plain:
         return words
-    start = with_unit(number_words(claim.null), accuracy(space.claim.metric).difference_unit_words)
+    start = with_unit(number_words(claim.null), space.score.difference_unit_words)
     return f"{words}; the claim is {claim_words(claim)}, so that this counts from {start} on"
 
 
@@ -311,7 +310,7 @@ def _slow_precision(space: Space) -> list[str]:
 
 def _stages(space: Space, plan: Plan) -> list[str]:
     claim, seeds, rule = space.claim, len(space.seeds.confirm), space.design
-    metric = claim.metric if space.trainer is None else space.trainer.scored.test
+    metric = space.score.test
     against = f"against {config_words(space.baseline)} on {metric}"
     if claim.across:
         against += f" in each of {len(claim.across)} settings ({', '.join(claim.across)})"

@@ -40,6 +40,7 @@ def check(space: Space) -> None:
     _check_arms(space)
     _check_settings(space)
     _check_stopping(space)
+    _check_margin(space)
     _check_points(space)
     if space.search:
         _check_amounts(space)
@@ -141,6 +142,14 @@ def _check_stopping(space: Space) -> None:
     if rule is not None and rule.looks[-1] != len(space.seeds.confirm):
         accepted = f"looks of which the last is at {len(space.seeds.confirm)} pairs, the number of seeds.confirm"
         raise ConfigError("claim.looks", list(rule.looks), accepted)
+
+
+def _check_margin(space: Space) -> None:
+    margin, score = space.claim.margin, space.score
+    # Whatever is within the whole range of the score would be shown of any two arms.
+    if margin is not None and score.low is not None and score.high is not None and margin >= score.high - score.low:
+        accepted = f"a number below {score.high - score.low:g}, the width of the score's range"
+        raise ConfigError("claim.margin", margin, accepted)
 
 
 def _check_points(space: Space) -> None:
