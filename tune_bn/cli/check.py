@@ -74,7 +74,7 @@ def _tell(finding: Finding) -> None:
 def _device(space: Space) -> str:
     if not space.resources.gpu:
         return "cpu"
-    from tune_bn.training.device_data import torch
+    import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -100,8 +100,8 @@ def require_checked(space: Space, source: str, output: Path, *, unchecked: bool)
     if unchecked:
         found = "was never checked" if outcome is None else "was checked" if outcome["ok"] else "failed its check"
         return f"--unchecked: the trainer of this study {found}"
-    path, _, overrides = source.partition(" with ")
-    words = ["tune_bn", "check", "--space", path]
+    file, _, overrides = source.partition(" with ")
+    words = ["tune_bn", "check", "--space", file]
     for override in re.split(r" (?=[\w.]+=)", overrides) if overrides else []:
         words += ["--set", override]
     command = shlex.join([*words, *([] if output == STUDIES else ["--output", str(output)])])

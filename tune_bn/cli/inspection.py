@@ -193,7 +193,8 @@ def _data(space: Space) -> DeviceData:
 
 def _config(space: Space, given: Mapping[str, Any]) -> RunConfig:
     try:
-        return space.run_config(given)
+        found: RunConfig = space.run_config(given)
+        return found
     except ConfigError as error:
         raise SpecError(f"--{error}") from None
 

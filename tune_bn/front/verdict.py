@@ -26,7 +26,7 @@ class Verdict(dict[str, Any]):
     @property
     def headline(self) -> str:
         """What ``tune_bn verify`` prints behind ``verdict:``."""
-        from tune_bn.analysis.outcome import spoken
+        from tune_bn.analysis.wording import spoken
 
         return spoken(self)
 

@@ -228,12 +228,12 @@ class Space(Section):
     @property
     def baseline(self) -> dict[str, Any]:
         """The baseline as overrides; gamma and c are always stated."""
-        return self.normalized(self.stated | self._own_baseline)
+        return self.normalized({**self.stated, **self._own_baseline})
 
     def is_baseline(self, overrides: Mapping[str, Any]) -> bool:
         """Whether a configuration is the baseline at its own nuisance values."""
         tuned = {key: value for key, value in overrides.items() if key in self.nuisance}
-        return self.run_config(overrides) == self.run_config({**self.baseline, **tuned})
+        return bool(self.run_config(overrides) == self.run_config({**self.baseline, **tuned}))
 
     @property
     def settings(self) -> Mapping[str, Mapping[str, Any]]:

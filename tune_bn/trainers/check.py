@@ -150,7 +150,7 @@ class Checker:
         self._say(finding)
 
     def _seed(self, stage: str) -> int:
-        return min(getattr(self.space.seeds, stage))
+        return int(min(getattr(self.space.seeds, stage)))
 
     def _other(self, config: Mapping[str, Any], keys: Sequence[str] | frozenset[str]) -> dict[str, Any]:
         """The configuration with each of these keys moved away from its value, as far as the space says whereto."""
@@ -281,7 +281,7 @@ class Checker:
         )
         moved: list[_Short] = []
         for key in keys:
-            config = self._other(self.base, {key, *(n for n in self.space.distributions if n.partition(".")[0] == key)})
+            config = self._other(self.base, [key, *(n for n in self.space.distributions if n.partition(".")[0] == key)])
             if config == self.base:
                 continue
             other = self._short(config, self._seed("search"))
