@@ -57,7 +57,7 @@ def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path:
     checked: Checked = Checker(space, trainer, Place(threads=1), tmp_path / "check").run()
     found = {finding.trap: finding.verdict for finding in checked.findings}
     assert checked.ok, checked.findings
-    assert [trap for trap, verdict in found.items() if verdict == UNKNOWN] == MAY_BE_UNKNOWN[name]
+    assert {trap for trap, verdict in found.items() if verdict == UNKNOWN} <= set(MAY_BE_UNKNOWN[name])
     assert list(found.values()).count(OK) >= 4
     keep(tmp_path / "studies", space, trainer, checked)
 
