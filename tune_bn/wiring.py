@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tune_bn.analysis.outcome import spoken
 from tune_bn.analysis.verdict import write_verdict
+from tune_bn.analysis.wording import spoken
 from tune_bn.errors import Interrupted
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers

@@ -14,6 +14,8 @@ from tune_bn.space.loading import parse_space
 from tune_bn.study.driver import BROKEN, LOST, STOPPED, DriverState
 from tune_bn.study.folder import StudyFolder
 
+BEGAN = "2026-01-01T00:00:00+00:00"
+
 
 def test_a_study_that_was_stopped_and_one_that_runs(tmp_path: Path, synthetic_study: Callable[..., Any]) -> None:
     folder = StudyFolder(synthetic_study(n=5).write(tmp_path / "one"))
@@ -57,7 +59,7 @@ def test_a_stopped_study_can_be_read_in_a_narrow_terminal(
 ) -> None:
     folder = StudyFolder(synthetic_study(n=5).write(tmp_path / "one"))
     reason = "budget.cost = 12 is used up: 34.5 device-hours at 0.35"
-    write_json(folder.driver_file, asdict(DriverState(state=STOPPED, reason=reason)))
+    write_json(folder.driver_file, asdict(DriverState(started_at=BEGAN, state=STOPPED, reason=reason)))
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
     monkeypatch.setenv("COLUMNS", str(width))
     lines = Text.from_ansi(table([describe_study(folder)], tmp_path)).plain.splitlines()
@@ -103,11 +105,11 @@ def test_what_is_no_file_or_no_verdict_ends_no_table(tmp_path: Path, synthetic_s
 @pytest.mark.parametrize(
     ("driver", "state"),
     [
-        (DriverState(), "died"),
-        (DriverState(reason="interrupted by SIGTERM"), "stopped"),
-        (DriverState(state=STOPPED, reason="budget.cost = 3 is used up"), "stopped"),
-        (DriverState(state=LOST), "died"),
-        (DriverState(state=BROKEN), "failed"),
+        (DriverState(started_at=BEGAN), "died"),
+        (DriverState(started_at=BEGAN, reason="interrupted by SIGTERM"), "stopped"),
+        (DriverState(started_at=BEGAN, state=STOPPED, reason="budget.cost = 3 is used up"), "stopped"),
+        (DriverState(started_at=BEGAN, state=LOST), "died"),
+        (DriverState(started_at=BEGAN, state=BROKEN), "failed"),
     ],
 )
 def test_a_driver_that_was_killed_while_it_stopped_was_told_to(

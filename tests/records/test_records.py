@@ -189,7 +189,7 @@ def test_a_sealed_line_of_the_wrong_shape_is_refused(log: RecordLog, key: str, v
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema_version": 3}, {"schema_version": None}, {"schema_version": True}, {"more": 1}, {"seed": None}]
+    "change", [{"schema_version": 4}, {"schema_version": None}, {"schema_version": True}, {"more": 1}, {"seed": None}]
 )
 def test_another_schema_is_refused(log: RecordLog, change: dict[str, Any]) -> None:
     content = asdict(RECORD) | change

@@ -135,6 +135,7 @@ OUTSIDE = {
     "trainer.command": (["python", "train.py", "{lr}"], "placeholders for"),
     "trainer.data": ({"test": "nowhere"}, "a file or folder that is there"),
     "trainer.files": ({"a.yaml": "none.yaml"}, "a file in"),
+    "trainer.test_command": (["python", "test.py"], "code that holds test.py"),
 }
 
 
@@ -142,6 +143,7 @@ OUTSIDE = {
 def test_what_is_not_there_gets_one_line_too(place: str, tmp_path: Path) -> None:
     value, words = OUTSIDE[place]
     (tmp_path / "train.py").write_text("")
+    (tmp_path / "test.py").write_text("")
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(changed(place, value)))
     with pytest.raises(SpecError) as error:
         trainer_of(load_space(tmp_path / "space.yaml"))
@@ -155,3 +157,24 @@ def test_code_git_outside_a_repository_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(changed("trainer.code", "git")))
     with pytest.raises(SpecError, match=r"trainer.code: got 'git'; accepted: a list of files and folders"):
         trainer_of(load_space(tmp_path / "space.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("train:trian", "train (did you mean it?)"),
+        ("other:train", "a module of the code that is frozen"),
+        ("train:train", ""),
+    ],
+)
+def test_a_function_is_looked_for_before_anything_starts(function: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("raise SystemExit('nobody imports this')\ndef train(run): pass\n")
+    content = changed("trainer.function", function)
+    del content["trainer"]["command"]
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
+    if not words:
+        assert trainer_of(load_space(tmp_path / "space.yaml")).name == "function"
+        return
+    with pytest.raises(SpecError) as error:
+        trainer_of(load_space(tmp_path / "space.yaml"))
+    assert words in str(error.value)

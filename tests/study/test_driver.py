@@ -173,7 +173,7 @@ def test_a_driver_that_begins_sees_a_request_and_a_limit_before_anything_is_trai
     folder.request_stop(expected=True)
     with driver_of(folder, Clock(), stop).watching():
         assert stop.reason == "tune_bn stop asked for it"
-    write_json(folder.driver_file, asdict(DriverState(seconds=3600.0)))
+    write_json(folder.driver_file, asdict(DriverState(started_at="2026-01-01T00:00:00+00:00", seconds=3600.0)))
     stop = StopRequest()
     with pytest.raises(Interrupted), driver_of(folder, Clock(), stop, budget={"total_hours": 1}).watching():
         stop.check()

@@ -78,7 +78,7 @@ def test_an_interrupted_one_goes_on_under_another_name_in_one_log(tmp_path: Path
         f"search-candidate-t{number:05d}-s101" for number in (3, 4, 5)
     ]
     records = RecordLog(folder / "records.jsonl").read()
-    assert [record.schema_version for record in records] == [1] * 3 + [2] * (len(records) - 3)
+    assert [record.schema_version for record in records] == [1] * 3 + [3] * (len(records) - 3)
     assert {record.study for record in records} == {"inter"}
     assert records[3].previous_sha256 == records[2].sha256
     assert read_plan(folder / "plan.json")["study"] == "inter"

@@ -90,6 +90,51 @@ def checked(folder: Path, script: str, *, test: str = TEST, meaning: dict[str, s
     return Checker(space, trainer_of(space), Place(threads=1), folder / "runs").run()
 
 
+TAPPED = """
+import json, pathlib, random, sys, time
+options = dict(word.split("=") for word in sys.argv[1:])
+rng, value, first = random.Random(int(options["seed"])), 0.0, 0
+if "resume" in options:
+    import zipfile
+    first, value = json.loads(zipfile.ZipFile(options["resume"]).read("state"))
+    RESTORE
+with open("log.csv", "a") as log:
+    if not first: log.write("epoch,val\\n")
+    for epoch in range(first, 40):
+        value += rng.random() * float(options["gamma"])
+        log.write(f"{epoch},{value}\\n"); log.flush()
+        import zipfile
+        with zipfile.ZipFile("new.zip", "w") as out: out.writestr("state", json.dumps([epoch + 1, value]))
+        pathlib.Path("new.zip").rename("last.zip")
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(("restore", "verdict"), [("for _ in range(first): rng.random()", OK), ("pass", WRONG)])
+def test_a_script_that_is_ahead_is_compared_beyond_where_it_was_cut(restore: str, verdict: str, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TAPPED.replace("RESTORE", restore).replace("\\\\", "\\"))
+    content = {
+        "name": "tapped",
+        "trainer": {
+            "command": ["python", "train.py", "seed={seed}", "gamma={gamma}"],
+            "code": ["train.py"],
+            "steps": 40,
+            "score": {"validation": "val", "test": "test", "goal": "max"},
+            "metrics": {"csv": "log.csv", "step": "epoch"},
+            "checkpoint": "last.zip",
+            "resume": ["resume={checkpoint}"],
+            "meaning": {"gamma": "the length of a step"},
+        },
+        "search": {"gamma": {"uniform": [0.1, 1.0]}},
+        "claim": {"about": ["gamma"], "baseline": {"gamma": 1.0}},
+        "seeds": {"search": [101], "select": [201], "confirm": [1, 2, 3]},
+    }
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(content))
+    space = load_space(tmp_path / "space.yaml")
+    found = Checker(space, trainer_of(space), Place(threads=1), tmp_path / "runs").run().findings
+    assert {one.trap[:1]: one.verdict for one in found}["4"] == verdict, found
+
+
 def test_a_script_that_is_right_passes_every_line(tmp_path: Path) -> None:
     found = checked(tmp_path, RIGHT)
     assert [finding.verdict for finding in found.findings] == [OK] * 7, found.findings

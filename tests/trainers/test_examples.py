@@ -29,7 +29,8 @@ MAY_BE_UNKNOWN = {
     "plain_torch": ["1 the test set is sealed"],
     "function": ["1 the test set is sealed", "5 runs do not touch"],
     "shell": ["1 the test set is sealed"],
-    "untouched": [],
+    # It is through within a poll, so that nothing can cut it.
+    "untouched": ["4 a resume is exact"],
 }
 
 

@@ -1,4 +1,4 @@
-"""The test: once, after completion, on that run's checkpoint, in a folder of its own, and told alone where the data is."""
+"""The test: once, after completion, on that run's checkpoint, in a folder of its own, told alone where the data is."""
 
 from __future__ import annotations
 

@@ -132,6 +132,38 @@ def detectable(rule: Design, *, candidates: int = 1, power: float = 0.8) -> floa
     )
 
 
+def chance_of_more(rule: Design, n: int, t: float, d_z: float) -> float:
+    """Probability, under a true gain ``d_z``, of an outcome at least as high as ``t`` at the look of ``n`` pairs.
+
+    Outcomes are in their stagewise order (Tsiatis, Rosner & Mehta, Biometrics 40, 1984): gains that were shown at an
+    earlier look are higher, and at one look a higher t is. For one candidate, and ``t`` at or above the boundary.
+    """
+    at = _boundaries(rule, rule.alpha)
+    total = 0.0
+    for look in at[: rule.looks.index(n) + 1]:
+        delta = max(-_LARGEST_NONCENTRALITY, min(d_z * math.sqrt(look.n), _LARGEST_NONCENTRALITY))
+        low = t / math.sqrt(n - 1) if look.n == n else look.efficacy
+        total += look._integral(low, look.top, delta)
+    return min(1.0, total)
+
+
+def median_unbiased(rule: Design, n: int, t: float) -> float:
+    """The gain in standard deviations under which a result so high is as likely as not.
+
+    The plain mean after a gain was shown early is too high on average. This estimate of d_z is above the true one half
+    of the time, whatever the look that ended the candidate; arguments as in :func:`chance_of_more`.
+    """
+    from scipy import optimize
+
+    high = abs(t) / math.sqrt(n) + 1.0
+    while chance_of_more(rule, n, t, high) < 0.5:
+        high *= 2
+    low = -1.0
+    while chance_of_more(rule, n, t, low) > 0.5:
+        low *= 2
+    return float(optimize.brentq(lambda d_z: chance_of_more(rule, n, t, d_z) - 0.5, low, high, xtol=1e-7))
+
+
 @dataclass(frozen=True)
 class _Look:
     """A look with its bounds as τ = t / √(n − 1)."""

@@ -89,7 +89,8 @@ def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) 
     yield from _lacking(confirm)
     silent = sum(not record.data for record in before)
     if silent and all(record.data for record in confirm):
-        yield f"{silent} runs of search and selection come from a version that did not record which data they saw"
+        who = "a version or a trainer that did not record which data they saw"
+        yield f"{silent} runs of search and selection come from {who}"
     yield from _other_before(before, confirm)
     yield from _other_than_planned(plan, confirm)
 
@@ -130,8 +131,8 @@ def _lacking(scored: Sequence[Record]) -> Iterator[str]:
         if any(missing):
             how_many = "the records" if all(missing) else f"{sum(missing)} of {len(missing)} records"
             yield (
-                f"{how_many} of the confirmation come from a version that did not record {what}; that it was the same "
-                "for all of them cannot be checked"
+                f"{how_many} of the confirmation come from a version or a trainer that did not record {what}; that it "
+                "was the same for all of them cannot be checked"
             )
 
 

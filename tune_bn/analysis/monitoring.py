@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.paired import PairsError
 from tune_bn.analysis.plan import arms_of, baselines_of, design_of, opponent, score_of
 from tune_bn.analysis.sequential import Decision, Outcome, decide
@@ -56,6 +57,7 @@ def standing(plan: Mapping[str, Any], scores: Scores) -> Standing:
             {name: [score.objective(scores[name][seed]) for seed in seeds[:n]] for name, n in paired.items()},
             {name: [score.objective(scores[against[name]][seed]) for seed in seeds[:n]] for name, n in paired.items()},
             rule,
+            claim_in(plan),
         )
     except PairsError as error:
         return Standing(dict.fromkeys(arms, len(seeds)), True, problem=str(error))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,9 +100,11 @@ def require_checked(space: Space, source: str, output: Path, *, unchecked: bool)
     if unchecked:
         found = "was never checked" if outcome is None else "was checked" if outcome["ok"] else "failed its check"
         return f"--unchecked: the trainer of this study {found}"
-    place = source.partition(" with ")
-    command = f"tune_bn check --space {place[0]}" + (f" --set {place[2]}" if place[2] else "")
-    command += "" if output == STUDIES else f" --output {output}"
+    path, _, overrides = source.partition(" with ")
+    words = ["tune_bn", "check", "--space", path]
+    for override in re.split(r" (?=[\w.]+=)", overrides) if overrides else []:
+        words += ["--set", override]
+    command = shlex.join([*words, *([] if output == STUDIES else ["--output", str(output)])])
     if outcome is None:
         raise StudyError(
             f"{source}: trainer: this code with this space was never checked; accepted: `{os.fspath(command)}` first, "

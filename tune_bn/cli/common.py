@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tune_bn.analysis.gate import exit_status, required
 from tune_bn.cli.completion import InOrder, known_keys, known_spaces, known_studies
 from tune_bn.errors import (
     ConfigError,
@@ -69,25 +70,17 @@ RequireOption = Annotated[
         "--require",
         metavar="supported",
         help="Exit with 3 where the verdict is not supported; for scripts.",
-        callback=lambda value: _required(value),
+        callback=lambda value: required(value),
     ),
 ]
 
 DEFAULT_SPACE = "digits.yaml"
 
 
-def _required(value: str | None) -> str | None:
-    if value not in (None, "supported"):
-        raise ConfigError("--require", value, "supported")
-    return value
-
-
 def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
-    """End with 1 for an invalid verdict, and with 3 for one that lacks what is required."""
-    if verdict["verdict"] == "invalid":
-        raise typer.Exit(1)
-    if require is not None and verdict["verdict"] != require:
-        raise typer.Exit(3)
+    """End as :func:`tune_bn.analysis.gate.exit_status` says: 1 for an invalid verdict, 3 for one that falls short."""
+    if status := exit_status(verdict, require):
+        raise typer.Exit(status)
 
 
 def run(
@@ -260,17 +253,25 @@ def require_budget(folder: StudyFolder, space: Any) -> None:
         raise StudyError(f"{folder.name}: {reason}; accepted: more, as in {search_command(folder.path, *options)}")
 
 
-def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
-    from tune_bn.analysis.outcome import spoken
+def say_verdict(verdict: dict[str, Any]) -> None:
+    """What a verdict says, in words."""
+    from tune_bn.analysis.wording import spoken
     from tune_bn.cli.score_text import arms_table
 
     say(f"verdict: {spoken(verdict)}")
     say(verdict["reason"])
+    for line in about(verdict):
+        say(line)
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")
     judged = [arm for arm in verdict.get("candidates", ()) if arm.get("p_value") is not None]
     if len(judged) > 1:
         say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
+
+
+def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
+    """What a verdict says, where its report is, and what may be done next."""
+    say_verdict(verdict)
     say(f"report:  {shown(folder.page_file)}")
     for line in next_steps(folder, verdict):
         say(f"next:    {line}")
@@ -278,15 +279,27 @@ def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
+def about(verdict: dict[str, Any]) -> Iterator[str]:
+    """What a valid verdict is about, and what it is over test images too."""
+    from tune_bn.analysis.wording import images_words, score_of_verdict
+
+    for arm in verdict["candidates"]:
+        if arm.get("over_images"):
+            yield f"images:  {arm['arm']}: {images_words(arm['over_images'], score_of_verdict(verdict))}"
+    if verdict.get("seal"):
+        yield f"seal:    {verdict['seal']}"
+    if verdict.get("covers"):
+        yield f"about:   {verdict['covers']}"
+
+
 def next_steps(folder: StudyFolder, verdict: dict[str, Any]) -> list[str]:
     """What may be done with a verdict: in a few words, and as a line to be typed."""
     if verdict["verdict"] == "invalid":
         return [f"what the driver said: {study_command('logs', folder.path)}"]
     ui = shlex.join(["tune_bn", "ui", *in_output(folder.path)])
-    steps = [
-        f"inside the BN layers: {study_command('inspect', folder.path)}",
-        f"the curves of every run, in MLflow: {ui}",
-    ]
+    steps = [f"the curves of every run, in MLflow: {ui}"]
+    if folder.diagnostics.is_dir():
+        steps.insert(0, f"inside the BN layers: {study_command('inspect', folder.path)}")
     seeds = [int(seed) for seed in verdict.get("seeds", ())]
     if seeds and verdict["verdict"] != "supported" and not verdict.get("worse"):
         fresh = f"seeds.confirm={{from: {max(seeds) + 1}, to: {max(seeds) + 2 * len(seeds)}}}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from tune_bn.records.commands import STUDIES
 
 PANELS = {
-    "Begin": ("validate", "search", "train"),
+    "Begin": ("doctor", "validate", "check", "search", "train"),
     "Follow": ("watch", "status", "logs", "stop", "confirm"),
     "The outcome": ("report", "inspect", "verify", "export", "ui"),
     "For others": ("gate", "bundle", "replicate", "seal", "paperkit"),
@@ -29,10 +30,11 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: object) -> list[str]:
         """See Click."""
+        commands: dict[str, Any] = dict(self.commands)
         for panel, names in PANELS.items():
             for name in names:
-                if name in self.commands and hasattr(self.commands[name], "rich_help_panel"):
-                    setattr(self.commands[name], "rich_help_panel", panel)  # noqa: B010 - Click's own type lacks it
+                if name in commands:
+                    commands[name].rich_help_panel = panel
         return sorted(self.commands, key=lambda name: (_PLACES.get(name, len(_PLACES)), name))
 
 

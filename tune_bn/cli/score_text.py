@@ -24,12 +24,14 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
 
 def arms_table(verdict: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]]) -> list[str]:
     """Every arm by its name: score, gain, lower bound, p-values, and what was found."""
+    from tune_bn.analysis.claims import OUTCOMES, outcome_of
     from tune_bn.analysis.score_words import arm_words
+    from tune_bn.analysis.wording import correction_words
     from tune_bn.errors import listed
 
     several = len(verdict["candidates"]) > 1
     head = ["arm", "n", "mean ± std", "gain", f"≥ ({100 * (1 - verdict['alpha']):g} %)", "p"]
-    head += [*(["p (Holm)"] if several else []), "p two-sided", "verdict"]
+    head += [*([f"p ({correction_words(verdict)})"] if several else []), "p two-sided", "verdict"]
     rows = [
         [listed([arm["arm"]]), str(arm.get("n") or len(arm["scores"])), arm_words(arm), *[""] * (len(head) - 3)]
         for arm in baselines
@@ -46,7 +48,7 @@ def arms_table(verdict: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]
                 p_words(arm["p_value"]),
                 *adjusted,
                 p_words(arm["p_two_sided"]),
-                "supported" if arm["supported"] else "worse" if arm["worse"] else "not supported",
+                OUTCOMES[outcome_of(arm)] + (", worse" if arm["supported"] and arm["worse"] else ""),
             ]
         )
     return table(head, rows)

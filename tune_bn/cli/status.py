@@ -17,8 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tune_bn.analysis.outcome import spoken
-from tune_bn.analysis.wording import config_words
+from tune_bn.analysis.wording import config_words, spoken
 from tune_bn.cli.validate import planned
 from tune_bn.errors import RecordError, TuneBNError
 from tune_bn.observers.console.plain import plain_console, rendered

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tune_bn.analysis.wording import config_words, detectable_words
+from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words, with_unit
 from tune_bn.cli.cost import Cost, cost_of_a_run
 from tune_bn.data.cache import Progress
 from tune_bn.data.dataset import DataSummary
@@ -65,7 +65,12 @@ def _candidates(space: Space) -> int:
 def power_words(space: Space) -> str:
     """What the confirmation of the space can find."""
     candidates = len(space.settings) * _candidates(space)
-    return detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    words = detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    claim = space.claim.stated
+    if claim.is_plain:
+        return words
+    start = with_unit(number_words(claim.null), space.score.difference_unit_words)
+    return f"{words}; the claim is {claim_words(claim)}, so that this counts from {start} on"
 
 
 def check_surroundings(
@@ -305,7 +310,7 @@ def _slow_precision(space: Space) -> list[str]:
 
 def _stages(space: Space, plan: Plan) -> list[str]:
     claim, seeds, rule = space.claim, len(space.seeds.confirm), space.design
-    metric = claim.metric if space.trainer is None else space.trainer.scored.test
+    metric = space.score.test
     against = f"against {config_words(space.baseline)} on {metric}"
     if claim.across:
         against += f" in each of {len(claim.across)} settings ({', '.join(claim.across)})"

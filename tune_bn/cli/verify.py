@@ -21,6 +21,7 @@ from tune_bn.cli.common import (
     looks_of,
     print_verdict,
     say,
+    say_verdict,
 )
 from tune_bn.cli.score_text import verdict_text
 from tune_bn.errors import ConfigError, StudyError
@@ -35,7 +36,7 @@ _TABLE, _MLFLOW, _TEST = "A table of scores", "Runs in MLflow", "The test, for a
 def verify(
     context: typer.Context,
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, or its folder.")
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, its folder, or a bundle.zip.")
     ] = None,
     output: OutputOption = STUDIES,
     as_json: JsonOption = False,
@@ -158,6 +159,30 @@ def verify(
             rich_help_panel=_TEST,
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What is claimed: superior (default), noninferior or equivalent, by --margin.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="The loss or difference that would not matter, in the score's unit; for superior: the gain to exceed.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
+    correction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For several arms: holm (default), or max_t, step-down max-t by sign flips.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
     accept: Annotated[
         list[str] | None,
         typer.Option(
@@ -196,6 +221,9 @@ def verify(
         "--threshold": threshold,
         "--folds": folds,
         "--looks": looks,
+        "--kind": kind,
+        "--margin": margin,
+        "--correction": correction,
         "--accept": accept,
     }
     sources = {"--scores": scores, "--mlflow": mlflow}
@@ -222,6 +250,9 @@ def verify(
         "threshold": threshold,
         "folds": folds,
         "looks": None if looks is None else looks_of(looks),
+        "kind": kind,
+        "margin": margin,
+        "correction": "holm" if correction is None else correction,
         "accept": accept or (),
     }
     if scores is not None:
@@ -240,6 +271,11 @@ def _require_mode(options: Mapping[str, Any], mode: str, accepted: str) -> None:
 
 
 def _verify_study(study: str, output: Path, as_json: bool, require: str | None) -> None:
+    from tune_bn.records.bundle import is_bundle
+
+    if is_bundle(study):
+        _verify_bundle(Path(study), as_json, require)
+        return
     from tune_bn.analysis.verdict import write_verdict
 
     folder = existing_study(study, output)
@@ -248,6 +284,17 @@ def _verify_study(study: str, output: Path, as_json: bool, require: str | None) 
         _say(verdict, as_json)
     else:
         print_verdict(folder, verdict)
+    exit_by(verdict, require)
+
+
+def _verify_bundle(path: Path, as_json: bool, require: str | None) -> None:
+    from tune_bn.analysis.bundles import verify_bundle
+
+    verdict = verify_bundle(path)
+    if as_json:
+        _say(verdict, as_json)
+    else:
+        say_verdict(verdict)
     exit_by(verdict, require)
 
 

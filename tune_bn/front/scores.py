@@ -34,6 +34,9 @@ def verify_scores(
     threshold: float | None = None,
     folds: int | None = None,
     looks: Sequence[int] | None = None,
+    kind: str | None = None,
+    margin: float | None = None,
+    correction: str = "holm",
     accept: str | Sequence[str] = (),
 ) -> Verdict:
     """Is an arm of this table really better than the baseline? The test of a confirmation, without its plan.
@@ -56,6 +59,9 @@ def verify_scores(
         threshold: compare every arm with a number instead of a baseline.
         folds: the pairs are folds of cross-validations with so many folds.
         looks: the table is judged after so many pairs each: the group-sequential test.
+        kind: what is claimed: ``"superior"`` (None), ``"noninferior"`` or ``"equivalent"``, by ``margin``.
+        margin: in the unit of the score; for a superior arm the gain that has to be exceeded.
+        correction: for several arms, ``"holm"`` or ``"max_t"``.
         accept: findings that are said instead of refused: ``names``, ``repeats``, ``summaries``, ``units``.
 
     Returns:
@@ -88,6 +94,9 @@ def verify_scores(
             threshold=threshold,
             folds=folds,
             looks=looks,
+            kind=kind,
+            margin=margin,
+            correction=correction,
             accept=_names(accept),
         )
     except ScoresError as error:

@@ -23,14 +23,21 @@ class Verdict(dict[str, Any]):
         """Whether a rule was broken, so that nothing can be concluded."""
         return bool(self["verdict"] == "invalid")
 
+    @property
+    def headline(self) -> str:
+        """What ``tune_bn verify`` prints behind ``verdict:``."""
+        from tune_bn.analysis.outcome import spoken
+
+        return spoken(self)
+
     def __str__(self) -> str:
-        lines = [f"verdict: {self['headline']}", self["reason"], *(f"note:    {line}." for line in self["remarks"])]
+        lines = [f"verdict: {self.headline}", self["reason"], *(f"note:    {line}." for line in self["remarks"])]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Verdict: {self['headline']}: {self['reason']}>"
+        return f"<Verdict: {self.headline}: {self['reason']}>"
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(line)}.</li>" for line in self["remarks"])
         notes = f"<ul>{notes}</ul>" if notes else ""
-        return f"<p><b>verdict: {escape(self['headline'])}</b><br>{escape(self['reason'])}</p>{notes}"
+        return f"<p><b>verdict: {escape(self.headline)}</b><br>{escape(self['reason'])}</p>{notes}"

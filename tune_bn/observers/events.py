@@ -93,6 +93,7 @@ class EventObserver(ConsoleObserver):
 
     def _print(self, line: str, *_: Any, **__: Any) -> None:
         kind, content = getattr(self._about, "now", ("note", {}))
+        self._last_line = self._clock()
         try:
             with self._telling:
                 self._tell(Event(kind, line, self._folder, **content))

@@ -64,6 +64,10 @@ class RunResult:
     setup_seconds: float = 0.0
     """What warming up and recording its training step took, which ``duration_seconds`` leaves out; about 0 for a run
     that found a step that was recorded already."""
+    test: Mapping[str, Any] = field(default_factory=dict)
+    """As in :class:`tune_bn.records.record.Record`; empty where the trainer knows nothing of single test images."""
+    right: bytes = b""
+    """Which test images it got right, as :mod:`tune_bn.records.per_image` keeps them; their hash is in ``test``."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """On what it ran, as far as that may decide a score; see :data:`tune_bn.records.provenance.FACTS`."""
 

@@ -5,8 +5,8 @@ ever appended. Each line carries ``sha256``, the hash of its own content, and ``
 before it, so that a line that was edited, removed or moved is noticed. A last line that was torn by a crash is cut off
 before the next append; its run is simply run again.
 
-Lines of schema version 1 say neither which data their run saw nor on what it ran; they are read as such, and a log may
-begin with them and go on in version 2.
+Lines of schema version 1 say neither which data their run saw nor on what it ran, those of version 2 nothing of single
+test images; they are read as such, and a log may begin with them and go on in version 3.
 
 Only the standard library is needed to read and check records.
 """
@@ -130,8 +130,9 @@ class RecordLog:
 
 
 _SINCE_2 = frozenset(("data", "environment"))
+_SINCE_3 = frozenset(("test",))
 _ALL = frozenset(f.name for f in fields(Record))
-_NAMES: Mapping[int, frozenset[str]] = {1: _ALL - _SINCE_2, 2: _ALL}
+_NAMES: Mapping[int, frozenset[str]] = {1: _ALL - _SINCE_2 - _SINCE_3, 2: _ALL - _SINCE_3, 3: _ALL}
 """The keys of a line by its schema version."""
 
 

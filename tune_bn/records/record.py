@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 GENESIS = "0" * 64
@@ -66,6 +66,10 @@ class Record:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """On what the run ran, as far as that may decide a score: ``device_kind``, ``device_model``, ``precision``, … Empty
     in version 1, and where a run failed before it began."""
+    test: Mapping[str, Any] = field(default_factory=dict)
+    """Of a confirmation run, where the trainer knows it: ``images``, how many were ``right``, ``sha256`` of the file
+    that says which (:mod:`tune_bn.records.per_image`), and outcomes beside the score, described and not tested:
+    ``loss``, ``brier``, ``calibration_error``, ``worst_class`` in percent. Empty before version 3."""
     schema_version: int = SCHEMA_VERSION
     previous_sha256: str = field(default=GENESIS)
     sha256: str = field(default="")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tune_bn.analysis.outcome import outcome, spoken
+from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, SUPERIOR, Claim, claim_in, outcome
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import (
+    claim_words,
     config_words,
+    correction_words,
     decimals_of_verdict,
     metric_words,
     number_words,
     score_of_verdict,
+    spoken,
+    with_unit,
 )
 from tune_bn.records.commands import line_in_report
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
@@ -53,11 +57,14 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         )
     else:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
-        said = spoken(verdict).replace("_", " ") if verdict.get("worse") else _WORDS[verdict["verdict"]]
+        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds") == "all"
+        said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict["verdict"]]
         yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
         problems = verdict.get("problems", [])
         if len(problems) > 1:
             yield Bullets(tuple(spans(str(problem)) for problem in problems))
+        if verdict.get("covers"):
+            yield paragraph(Strong("What it is about:"), f" {verdict['covers']}")
         for remark in verdict.get("remarks", []):
             yield paragraph(Strong("Note:"), *spans(f" {remark}."))
     for problem in study.problems:
@@ -83,7 +90,7 @@ def result(study: StudyFiles) -> Iterator[Block]:
     if len(baselines_of(verdict)) > 1:
         yield from _by_setting(verdict)
     arms = [*baselines_of(verdict), *verdict["candidates"]]
-    several = len(verdict["candidates"]) > 1
+    several, step = len(verdict["candidates"]) > 1, correction_words(verdict)
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
     score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
@@ -96,8 +103,8 @@ def result(study: StudyFiles) -> Iterator[Block]:
         "arm",
         heading_with(metric_words(verdict["metric"]), score.unit),
         heading_with("effect", unit),
-        *([heading_with("interval at its Holm step", unit)] if several and losses else []),
-        *(["p, adjusted (Holm)"] if several else []),
+        *([heading_with(f"interval at its {step} step", unit)] if several and losses else []),
+        *([f"p, adjusted ({step})"] if several else []),
         *([] if several else alone_head),
         *(["finding"] if losses else []),
         "n",
@@ -118,7 +125,7 @@ def result(study: StudyFiles) -> Iterator[Block]:
             *([interval(arm.get("ci_adjusted"), digits)] if several and losses else []),
             *([number(arm.get("p_adjusted"), ".2g")] if several else []),
             *([] if several else alone),
-            *([finding(arm)] if losses else []),
+            *([finding(arm, claim_in(verdict))] if losses else []),
             str(arm.get("n") or len(arm["scores"])),
             config_words(arm["config"]) or NONE,
             *([number(arm.get("p_worse_adjusted"), ".2g")] if several and losses else []),
@@ -133,13 +140,83 @@ def result(study: StudyFiles) -> Iterator[Block]:
         rows.append([arm["arm"], *shown])
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
+    yield from _beside(verdict)
 
 
-def finding(arm: Arm) -> str:
-    """What was decided on an arm: ``better``, ``worse`` or ``undecided``; a dash for a baseline."""
+_OUTCOMES = {
+    "loss": ("test loss", ".4g"),
+    "brier": ("Brier score", ".4g"),
+    "calibration_error": ("calibration error", ".4g"),
+    "worst_class": ("worst class, %", ".2f"),
+}
+
+
+def _beside(verdict: Verdict) -> Iterator[Block]:
+    """What the seed test leaves out: test images as a source of variation, and outcomes beside the claimed score."""
+    judged = [arm for arm in verdict["candidates"] if arm.get("over_images")]
+    unit, digits = score_of_verdict(verdict).difference_unit, decimals_of_verdict(verdict)
+    if judged:
+        yield paragraph(
+            "Over seeds and test images: the test above takes the test images as they are; this interval takes them as "
+            "drawn at random, as the seeds are (two-way variance components). It is never shorter than that over seeds."
+        )
+        yield table(
+            "Over seeds and test images",
+            [
+                "arm",
+                heading_with("effect", unit),
+                heading_with("interval", unit),
+                "seeds",
+                "images",
+                "share of the images in its variance",
+            ],
+            [
+                [
+                    arm["arm"],
+                    gain(found["effect"], digits),
+                    interval([found["low"], found["high"]], digits),
+                    str(found["seeds"]),
+                    f"{found['images']:,}",
+                    f"{100 * found['share_images']:.0f} %",
+                ]
+                for arm, found in ((arm, arm["over_images"]) for arm in judged)
+            ],
+        )
+    others = verdict.get("other_outcomes") or {}
+    names = [name for name in _OUTCOMES if any(name in found for found in others.values())]
+    if names:
+        yield paragraph(
+            "Other outcomes on the test images, mean ± standard deviation over seeds: described, not tested. Loss, "
+            "Brier score and calibration error are better where they are lower."
+        )
+        yield table(
+            "Other outcomes",
+            ["arm", *(_OUTCOMES[name][0] for name in names)],
+            [
+                [
+                    arm,
+                    *(
+                        f"{found[name]['mean']:{_OUTCOMES[name][1]}} ± {found[name]['std']:.2g}"
+                        if name in found
+                        else NONE
+                        for name in names
+                    ),
+                ]
+                for arm, found in others.items()
+            ],
+        )
+
+
+_SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalent"}
+
+
+def finding(arm: Arm, claim: Claim) -> str:
+    """What was decided on an arm: ``better`` (or what is claimed), ``worse``, ``undecided``; a dash: a baseline."""
     if arm.get("p_value") is None:
         return NONE
-    return "better" if arm["supported"] else "worse" if arm.get("worse") else "undecided"
+    if arm["supported"] and arm.get("worse"):
+        return f"{_SHOWN[claim.kind]}, but worse"
+    return _SHOWN[claim.kind] if arm["supported"] else "worse" if arm.get("worse") else "undecided"
 
 
 def _legend(verdict: Verdict) -> str:
@@ -172,9 +249,24 @@ def _legend(verdict: Verdict) -> str:
     )
     if len(verdict["candidates"]) > 1:
         intervals += (
-            ", both before any correction for several candidates; interval at its Holm step: at the levels at which "
-            "Holm's procedure decided on this arm, so that it excludes 0 where the arm is found better or worse and "
+            f", both before any correction for several candidates; interval at its {correction_words(verdict)} step: "
+            "at the levels at which the correction decided on this arm, so that it excludes 0 where the arm is found "
+            "better or worse and "
             "nowhere else; it speaks of this arm alone"
+        )
+    claim = claim_in(verdict)
+    if not claim.is_plain:
+        margin = with_unit(number_words(claim.margin), score.difference_unit)
+        within = {
+            SUPERIOR: f"the gain exceeds the margin of {margin}, which the lower end does then",
+            NONINFERIOR: f"no loss of {margin} or more, which the lower end lies above then",
+            EQUIVALENT: f"no difference of {margin} or more (the larger p of two one-sided tests), within which the "
+            "interval lies then",
+        }
+        return (
+            f"{start}{intervals}; {p_value}, of the claim ({claim_words(claim)}): {within[claim.kind]}; p of a loss: "
+            "the test of any loss at all, with the same correction over the same family; two-sided: of any difference"
+            f"{end}better or worse than the baseline, or the claim holds."
         )
     return (
         f"{start}{intervals}; {p_value}, for a gain; p of a loss: the mirrored test, with the same correction over the "

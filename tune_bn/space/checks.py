@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tune_bn.analysis.family import check_correction
 from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError
 from tune_bn.method.config import ModelConfig
@@ -39,6 +40,7 @@ def check(space: Space) -> None:
     _check_arms(space)
     _check_settings(space)
     _check_stopping(space)
+    _check_margin(space)
     _check_points(space)
     if space.search:
         _check_amounts(space)
@@ -118,6 +120,18 @@ def _check_settings(space: Space) -> None:
 
 
 def _check_stopping(space: Space) -> None:
+    claim = space.claim
+    if claim.holds == "all":
+        candidates = len(claim.arms) or claim.candidates
+        if len(claim.across) < 2 or candidates > 1 or claim.stopping != "fixed" or claim.correction != "holm":
+            accepted = "any; all goes with two or more settings in claim.across, one candidate and stopping: fixed"
+            raise ConfigError("claim.holds", claim.holds, accepted)
+    try:
+        check_correction(
+            claim.correction, claim.stated, seeds=len(space.seeds.confirm), fixed=claim.stopping == "fixed"
+        )
+    except ConfigError as error:
+        raise ConfigError(f"claim.{error.key}", error.value, error.accepted) from None
     try:
         rule = space.design
     except ConfigError as error:
@@ -128,6 +142,14 @@ def _check_stopping(space: Space) -> None:
     if rule is not None and rule.looks[-1] != len(space.seeds.confirm):
         accepted = f"looks of which the last is at {len(space.seeds.confirm)} pairs, the number of seeds.confirm"
         raise ConfigError("claim.looks", list(rule.looks), accepted)
+
+
+def _check_margin(space: Space) -> None:
+    margin, score = space.claim.margin, space.score
+    # Whatever is within the whole range of the score would be shown of any two arms.
+    if margin is not None and score.low is not None and score.high is not None and margin >= score.high - score.low:
+        accepted = f"a number below {score.high - score.low:g}, the width of the score's range"
+        raise ConfigError("claim.margin", margin, accepted)
 
 
 def _check_points(space: Space) -> None:

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tune_bn.analysis.claims import Claim as Claimed
+from tune_bn.analysis.claims import claim_of
+from tune_bn.analysis.sequential import NO_LOOKS
 from tune_bn.errors import ConfigError
 from tune_bn.protocols.samplers import SAMPLERS
 from tune_bn.records.record import BASELINE, fresh_seeds
@@ -213,12 +216,36 @@ class Claim(Section):
         doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch",
         accepted="test_accuracy | final_test_accuracy",
     )
+    kind: Literal["superior", "noninferior", "equivalent"] = entry(
+        "superior",
+        doc="`superior`: better by more than `margin`; `noninferior`: not worse by `margin` or more; `equivalent`: no "
+        "different by `margin` or more (statistics.md)",
+        accepted="superior | noninferior | equivalent",
+        added=True,
+    )
+    margin: float | None = entry(
+        None,
+        doc="the loss, or difference, that would not matter, in the unit of the score (percentage points of an "
+        "accuracy), chosen before anything runs; for `superior` the gain that has to be exceeded, null: 0",
+        accepted="null or a number ≥ 0; a number > 0 for noninferior and equivalent",
+        added=True,
+        ge=0,
+        le=1e100,
+    )
     alpha: float = entry(
         0.05,
         doc="level of the one-sided test, over all candidates together",
         accepted="a number from 1e-8 to below 0.5",
         ge=1e-8,
         lt=0.5,
+    )
+    correction: Literal["holm", "max_t"] = entry(
+        "holm",
+        doc="for several comparisons: `holm`, under any dependence; `max_t`: step-down max-t by sign flips, which "
+        "knows that candidates share seeds and baseline, and assumes symmetric differences; with five seeds or more, "
+        "`stopping: fixed`, and no `equivalent`",
+        accepted="holm | max_t",
+        added=True,
     )
     candidates: int = entry(
         1,
@@ -239,6 +266,13 @@ class Claim(Section):
         "learning rates; each candidate meets the baseline of its own setting, and all are corrected together. Without "
         "any, the space itself is the one setting",
         accepted="a mapping from names (letters, digits, '.', '_', '-') to mappings such as {arch: resnet50, lr: 0.01}",
+    )
+    holds: Literal["any", "all"] = entry(
+        "any",
+        doc="of several settings: `any`: the claim is that some comparison holds, corrected for their number; `all`: "
+        "that every setting does, each tested at `alpha`; with `all` one candidate, and `stopping: fixed`",
+        accepted="any | all",
+        added=True,
     )
     stopping: Literal["fixed", "group_sequential"] = entry(
         "fixed",
@@ -269,6 +303,18 @@ class Claim(Section):
                 if name == BASELINE or not ARM_NAME.fullmatch(name):
                     accepted = "a name of up to 40 letters, digits, '.', '_' and '-', other than baseline"
                     raise ConfigError(key, name, accepted)
+        return self
+
+    @property
+    def stated(self) -> Claimed:
+        """Kind and margin, for the statistics."""
+        return claim_of(self.kind, self.margin)
+
+    @model_validator(mode="after")
+    def _margin_fits(self) -> Self:
+        claim = self.stated
+        if claim.ceiling is not None and self.stopping != "fixed":
+            raise ConfigError("kind", self.kind, f"superior or noninferior with stopping: {self.stopping}; {NO_LOOKS}")
         return self
 
     @model_validator(mode="after")

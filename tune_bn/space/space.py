@@ -21,6 +21,7 @@ from tune_bn.protocols.distributions import Choice, Distribution
 from tune_bn.protocols.runner import SchedulerConfig
 from tune_bn.records.files import sha256_of
 from tune_bn.records.record import BASELINE, CANDIDATE
+from tune_bn.records.score import Score, accuracy
 from tune_bn.space.messages import keys_of
 from tune_bn.space.search import PAPER_GRID, SearchSpace, owner
 from tune_bn.space.sections import (
@@ -238,6 +239,11 @@ class Space(Section):
     def settings(self) -> Mapping[str, Mapping[str, Any]]:
         """Overrides of each setting of the claim by its name; the space itself has no name where it is the only one."""
         return self.claim.across or {"": {}}
+
+    @property
+    def score(self) -> Score:
+        """What its runs are scored by; the score of a diverged run of the built-in loop is its data's to say."""
+        return accuracy(self.claim.metric) if self.trainer is None else self.trainer.scored
 
     @property
     def design(self) -> Design | None:

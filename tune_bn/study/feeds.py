@@ -18,6 +18,7 @@ from tune_bn.protocols.sampler import Outcome, Sampler
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.diagnostics import to_json
 from tune_bn.records.files import write_json
+from tune_bn.records.per_image import write_bits
 from tune_bn.records.provenance import seen
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, FAILED, PRUNED, SEARCH, Record, run_key
 from tune_bn.records.score import Score
@@ -89,6 +90,8 @@ class Recorder:
                 continue
             self.folder.curves.append(key, result.curve)
             self._keep_diagnostics(task, result)
+            if result.right:
+                write_bits(self.folder.path, key, result.right)
             record = self.folder.records.append(self._make(task, result))
             self.records.append(record)
             if record.status != FAILED:
@@ -136,6 +139,7 @@ class Recorder:
             plan_sha256=self.plan_sha256,
             data=seen(self.info.data, test=task.test_metric is not None),
             environment=dict(result.environment),
+            test=dict(result.test),
         )
 
 

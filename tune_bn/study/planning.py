@@ -10,6 +10,7 @@ from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
 from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.records.files import write_json, writing
+from tune_bn.records.ledger import earlier_claims, enter_claim
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM
 from tune_bn.records.times import utc_now
 from tune_bn.space.space import Space
@@ -40,6 +41,7 @@ def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: S
         raise StudyError(f"{folder.plan_file}: missing, with confirmation runs made under it; accepted: that plan")
     claim, seeds, rule = space.claim, space.seeds, space.design
     baselines, candidates = _in_settings(space, *(_stated_arms(space) if claim.arms else _selected_arms(selection)))
+    earlier = earlier_claims(folder.path.parent, info.data)
     plan = seal(
         {
             "schema_version": SCHEMA_VERSION,
@@ -52,8 +54,11 @@ def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: S
             "metric": info.score.test,
             "score": info.score.to_json(),
             "test": "paired_t_greater",
+            **claim.stated.fields(),
             "alpha": claim.alpha,
-            "correction": "holm",
+            # One comparison has nothing to be corrected for.
+            "correction": "none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
+            **({"holds": "all"} if claim.holds == "all" else {}),
             "stopping": claim.stopping,
             **({} if rule is None else {"design": asdict(rule)}),
             "seeds": seeds.confirm,
@@ -62,11 +67,13 @@ def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: S
             "versions": dict(info.versions),
             "data": dict(info.data),
             "device_kind": device_kind(space),
+            **({"earlier_claims": earlier} if earlier else {}),
         }
     )
     with writing(folder.plan_file):
         write_json(folder.plan_file, plan)
         folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
+    enter_claim(folder.path.parent, plan)
     return plan
 
 

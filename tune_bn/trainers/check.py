@@ -193,22 +193,23 @@ class Checker:
         except Exception as error:
             raise _Stuck(first_line(error)) from error
 
-    def _values(self, run: Run) -> list[float]:
-        return [point[self.trainer.score.validation] for point in run.curve][: self.steps]
+    def _values(self, run: Run, steps: int | None = None) -> list[float]:
+        return [point[self.trainer.score.validation] for point in run.curve][: steps or self.steps]
 
     def _name(self) -> str:
         self._count += 1
         return f"check-{self._count}"
 
-    def _short(self, config: Mapping[str, Any], seed: int) -> _Short:
+    def _short(self, config: Mapping[str, Any], seed: int, steps: int | None = None) -> _Short:
+        steps = steps or self.steps
         name, began = self._name(), time.monotonic()
         run = self._start(config, seed, name)
         try:
             self._go(run, 1)
             first = time.monotonic() - began
-            self._go(run, self.steps)
+            self._go(run, steps)
             rest = time.monotonic() - began - first
-            values = self._values(run)
+            values = self._values(run, steps)
         finally:
             run.close()
         return self._seen(_Short(values, first, rest), run, name)
@@ -316,7 +317,9 @@ class Checker:
         if self.steps < 3:
             self._found(trap, UNKNOWN, f"a run has {self.steps} steps")
             return
-        told, wrong = [], []
+        told, wrong, through = [], [], []
+        total = self.trainer.steps(self.space.run_config(self.base))
+        whole = {self.steps: first.values}
         for way in ("a stop", "SIGTERM", "SIGKILL"):
             name = self._name()
             run = self._start(self.base, self._seed("search"), name, hold=2)
@@ -331,19 +334,33 @@ class Checker:
                     run.wait_for_end()
             finally:
                 run.close()
+            cut = run.reported if isinstance(run, ScriptRun) else run.steps
+            if cut >= total:
+                through.append(way)
+                continue
+            # A script that was ahead is compared beyond the step at which it was cut.
+            target = max(self.steps, min(total, cut + 2))
+            if target not in whole:
+                whole[target] = self._short(self.base, self._seed("search"), target).values
             again = self._start(self.base, self._seed("search"), name, state)
             try:
                 begun = again.steps
-                self._go(again, self.steps)
-                values = self._values(again)
+                self._go(again, target)
+                values = self._values(again, target)
                 inexact = again.points.inexact if isinstance(again, ScriptRun) else None
             finally:
                 again.close()
-            if values != first.values or inexact is not None:
-                wrong.append(f"after {way} it goes on otherwise: {inexact or _differ(first.values, values)}")
-            told.append(f"after {way} from step {begun}" if begun else f"after {way} from the beginning")
+            if values != whole[target] or inexact is not None:
+                wrong.append(f"after {way} it goes on otherwise: {inexact or _differ(whole[target], values)}")
+            known = isinstance(again, ScriptRun) and again.goes_on
+            place = f"from step {begun}" if begun else "from its checkpoint" if known else "from the beginning"
+            told.append(f"after {way} at step {cut} {place}")
         if wrong:
             self._found(trap, WRONG, f"{'; '.join(wrong)} (seeds differ by up to {self._spread:.3g})")
+            return
+        if through:
+            words = f"the script was through before it could be ended by {', '.join(through)}"
+            self._found(trap, UNKNOWN, "; ".join([words, *told]))
             return
         self._found(trap, OK, f"bit for bit {', '.join(told)}")
 
@@ -449,7 +466,8 @@ class Checker:
             self.checked.commands.append(f"{settings.function}(run)")
             return
         values = {**self.space.run_config(self.base), "seed": self._seed("search"), "steps": settings.steps}
-        run, checkpoint = "RUN", "RUN/checkpoint/STEP"
+        run = "RUN"
+        checkpoint = "RUN/checkpoint/STEP" if settings.checkpoint is None else f"RUN/work/{settings.checkpoint}"
         told = {**values, "run": run, "checkpoint": checkpoint, "data": settings.search_data or ""}
         lines = [("search", settings.command, told)]
         if settings.resume:

@@ -164,8 +164,12 @@ class Engine:
         with as_default(noise):
             return self._train(order, self._sizes, self._steps)
 
-    def evaluate(self, split: DeviceSplit) -> Tensor:
+    def evaluate(self, split: DeviceSplit, each: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
         """Evaluate with running statistics, without waiting for the device.
+
+        Args:
+            split: the images.
+            each: told the logits and labels of each batch.
 
         Returns:
             Summed loss and number of correct predictions, float64 (2,) on the device.
@@ -181,6 +185,8 @@ class Engine:
                 labels = split.labels[part]
                 logits = self.model(to_input(centre_crop(images, self.config.data), self.memory_format))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
+                if each is not None:
+                    each(logits, labels)
         return totals
 
     def _train(self, order: Tensor, sizes: Sequence[int], steps: Mapping[int, Step]) -> Tensor:

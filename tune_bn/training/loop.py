@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import EngineState
 from tune_bn.training.environment import environment
 from tune_bn.training.optimizer import learning_rates
+from tune_bn.training.outcomes import PerImage
 from tune_bn.training.points import FINAL_TEST_ACCURACY, TEST_ACCURACY, VAL_ACCURACY, epoch_point
 from tune_bn.training.seeds import make_generators
 from tune_bn.training.versions import library_versions
@@ -139,10 +141,14 @@ class TrainingRun:
 
     def result(self) -> RunResult:
         """What became of the run. Reads the test images, once, where a test metric was asked for."""
-        scores = {}
-        if self.test_metric is not None and self.data.test is not None:
-            scores[self.test_metric] = self.chance if self.diverged else self._test_accuracy(self.data.test)
-        return self.interim_result(scores)
+        if self.test_metric is None or self.data.test is None:
+            return self.interim_result()
+        if self.diverged:
+            return self.interim_result({self.test_metric: self.chance})
+        per_image = PerImage()
+        accuracy = self._test_accuracy(self.data.test, per_image)
+        test, bits = per_image.summary()
+        return replace(self.interim_result({self.test_metric: accuracy}), test=test, right=bits)
 
     def interim_result(self, test_scores: Mapping[str, float] | None = None) -> RunResult:
         """What would be recorded if the run ended here, without reading the test images."""
@@ -163,12 +169,13 @@ class TrainingRun:
             environment=self.environment,
         )
 
-    def _test_accuracy(self, test: DeviceSplit) -> float:
+    def _test_accuracy(self, test: DeviceSplit, per_image: PerImage) -> float:
         last = None
         if self.best_weights is not None:
             last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
             load_weights(self.model, self.best_weights)
-        _, accuracy = self.evaluate(test)
+        self.engine.hold(self)
+        _, accuracy = mean_scores(self.engine.evaluate(test, per_image.add).tolist(), len(test))
         if last is not None:
             load_weights(self.model, last)
         return accuracy

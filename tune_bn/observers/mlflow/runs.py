@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from tune_bn.analysis.claims import OUTCOMES, outcome_of
 from tune_bn.analysis.columns import Scores
 from tune_bn.errors import ConfigError, ScoresError, TrackingError, TuneBNError, listed
 from tune_bn.observers.mlflow.compat import FILE_STORE_VARIABLE, apply, client_settings
@@ -237,7 +238,7 @@ class RunTable:
 def _outcome(arm: Mapping[str, Any]) -> dict[str, str]:
     if arm["p_value"] is None:
         return {"outcome": "invalid"}
-    outcome = "supported" if arm["supported"] else "worse" if arm["worse"] else "not supported"
+    outcome = OUTCOMES[outcome_of(arm)]
     numbers = {name: f"{arm[name]:.6g}" for name in ("effect", "p_value", "p_adjusted")}
     return {"outcome": outcome, **numbers}
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tune_bn.analysis.wording import decimals_of_verdict, score_of_verdict
+from tune_bn.analysis.claims import claim_in
+from tune_bn.analysis.wording import correction_words, decimals_of_verdict, score_of_verdict
 from tune_bn.report.arms import Arm, Verdict, confidence_of, is_sequential, percent_words, states_losses
 from tune_bn.report.figures.canvas import BLUE, FARTHEST, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
 
@@ -25,6 +26,10 @@ def forest(verdict: Verdict) -> Figure | None:
     figure = new_figure(8.0, 1.9 + 0.42 * len(candidates))
     axes = figure.add_subplot()
     axes.axvline(0, color="black", linewidth=0.9)
+    claim = claim_in(verdict)
+    for margin in () if claim.is_plain else {claim.null, claim.null if claim.ceiling is None else claim.ceiling}:
+        label = f"margin of the claim ({claim.kind})" if margin == claim.null else None
+        axes.axvline(margin, color=VERMILION, linewidth=0.9, linestyle="--", label=label)
     view = _view(candidates, verdict)
     for row, arm in enumerate(candidates):
         _row(axes, row, arm, verdict, view, name_parts=row == 0)
@@ -54,7 +59,8 @@ def bars_words(verdict: Verdict) -> str:
     if len(verdict["candidates"]) == 1:
         return "blue: the two-sided interval that belongs to the one-sided test"
     return (
-        "grey: interval at the levels of its own Holm step, which excludes 0 where the arm is found better or worse; "
+        f"grey: interval at the levels of its own {correction_words(verdict)} step, which excludes 0 where the arm is "
+        "found better or worse; "
         "blue: interval of its test alone, not adjusted for several candidates"
     )
 
@@ -114,7 +120,7 @@ def _bars(arm: Arm, verdict: Verdict) -> list[tuple[Ends, str, str, float, float
             found.append(((arm["ci_low"], arm["effect"]), "one-sided lower bound", BLUE, 3.2, 13))
         return found
     if adjusted and len(verdict["candidates"]) > 1:
-        found.append(((adjusted[0], adjusted[1]), "interval at its Holm step", GREY, 1.4, 8))
+        found.append(((adjusted[0], adjusted[1]), f"interval at its {correction_words(verdict)} step", GREY, 1.4, 8))
     if interval:
         not_adjusted = ", not adjusted" if found else ""
         found.append(((interval[0], interval[1]), f"{level} interval{not_adjusted}", BLUE, 3.2, 13))

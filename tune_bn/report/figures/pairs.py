@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tune_bn.analysis.wording import decimals_of_verdict, metric_words, score_of_verdict
+from tune_bn.analysis.wording import correction_words, decimals_of_verdict, metric_words, score_of_verdict
 from tune_bn.report.arms import (
     Arm,
     Verdict,
@@ -120,7 +120,8 @@ def interval_words_of(verdict: Verdict) -> str:
         return "its one-sided lower confidence bound"
     if len(verdict["candidates"]) > 1:
         return (
-            "its interval at the levels of its own Holm step, which excludes 0 where the arm is found better or worse"
+            f"its interval at the levels of its own {correction_words(verdict)} step, which excludes 0 where the arm "
+            "is found better or worse"
         )
     return f"its two-sided {percent_words(confidence_of(verdict))} interval, which belongs to the one-sided test"
 
@@ -129,7 +130,7 @@ def _interval_name(verdict: Verdict) -> str:
     if not states_losses(verdict):
         return f"{percent_words(1 - verdict['alpha'])} lower bound"
     if len(verdict["candidates"]) > 1:
-        return "interval at its Holm step"
+        return f"interval at its {correction_words(verdict)} step"
     return f"{percent_words(confidence_of(verdict))} interval"
 
 

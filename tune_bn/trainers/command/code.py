@@ -40,6 +40,18 @@ class FrozenCode:
     links: tuple[str, ...]
     """Entries there that are no code: data, and whatever git ignores."""
 
+    @property
+    def names(self) -> list[str]:
+        """The paths of the files."""
+        with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
+            return archive.getnames()
+
+    def read(self, name: str) -> bytes:
+        """The content of a file. Raises ``KeyError`` where there is none."""
+        with tarfile.open(fileobj=io.BytesIO(self.archive)) as archive:
+            held = archive.extractfile(name)
+            return b"" if held is None else held.read()
+
     def unpack(self, folder: Path) -> None:
         """Write the files into a folder that is made, and link what is no code, as far as it is on this machine.
 

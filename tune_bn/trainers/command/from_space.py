@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
 import io
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import ConfigError, SpecError
 from tune_bn.records.files import read_bytes, write_json, writing
+from tune_bn.space.messages import did_you_mean
 from tune_bn.space.space import Space
 from tune_bn.trainers.command.code import FrozenCode, freeze
 from tune_bn.trainers.command.placeholders import OWN, names_in
@@ -67,6 +70,7 @@ def command_trainer(space: Space, *, study: Path | None = None) -> CommandTraine
             left_out = [root / "studies", *([] if study is None else [study.parent])]
             frozen = freeze(root, section.code, leave_out=left_out)
         _check_placeholders(space, settings, sealed, root)
+        _check_code(section.code, settings, sealed, root, frozen)
     except ConfigError as error:
         key = error.key if error.key.startswith("trainer") else f"trainer.{error.key}"
         raise SpecError(f"{key}: got {error.value!r}; accepted: {error.accepted}") from None
@@ -147,6 +151,37 @@ def _check_placeholders(space: Space, settings: CommandSettings, sealed: SealedT
         raise ConfigError("command", f"{{{strange[0]}}}", f"placeholders for {', '.join(sorted(known))}")
     if "data" in names_in(settings.command) and settings.search_data is None:
         raise ConfigError("data.search", None, "a path, since {data} stands in the command")
+
+
+def _check_code(
+    code: str | Sequence[str], settings: CommandSettings, sealed: SealedTest, root: Path, frozen: FrozenCode
+) -> None:
+    """What is called is part of the frozen code: anything else could change while the study goes on."""
+    files = set(frozen.names)
+    for word in (*settings.command, *sealed.command):
+        own = "{" not in word and not Path(word).is_absolute() and (root / word).is_file()
+        if own and Path(os.path.normpath(word)).as_posix() not in files:
+            raise ConfigError("code", code, f"code that holds {word}, which a command of the trainer names")
+    if not settings.function:
+        return
+    module, _, name = settings.function.partition(":")
+    place = module.replace(".", "/")
+    path = next((file for file in (f"{place}.py", f"{place}/__init__.py") if file in files), None)
+    if path is None:
+        if (root / f"{place}.py").exists() or importlib.util.find_spec(module.partition(".")[0]) is None:
+            raise ConfigError("function", settings.function, f"a module of the code that is frozen: {code}")
+        return
+    try:
+        tree = ast.parse(frozen.read(path))
+    except SyntaxError as error:
+        raise ConfigError("function", settings.function, f"a module without errors ({path}: {error})") from None
+    known = {part.name for part in tree.body if isinstance(part, ast.FunctionDef | ast.ClassDef)}
+    imports = [part for part in ast.walk(tree) if isinstance(part, ast.ImportFrom)]
+    known |= {one.asname or one.name for part in imports for one in part.names}
+    known |= {part.id for part in ast.walk(tree) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    first = name.partition(".")[0]
+    if first not in known and "*" not in known:
+        raise ConfigError("function", settings.function, did_you_mean(first, sorted(known)) if known else "a function")
 
 
 def data_identity(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,6 +98,8 @@ class ScriptRun:
         files, settings = self.files, self.settings
         self._replay()
         going_on = self._checkpoint()
+        self.goes_on = going_on is not None
+        """Whether it goes on from a checkpoint."""
         if going_on is None:
             files.fresh()
             self.points.next_attempt(0)
@@ -377,6 +380,13 @@ class ScriptRun:
         self._attempt.poll(0.5 if self._attempt.leader is None else 0.0)
         return self._attempt.leader
 
+    @property
+    def reported(self) -> int:
+        """Steps that the script itself has told of; it may be ahead of :attr:`steps`."""
+        with suppress(RowError):
+            self._take(self._rows, last=True)
+        return len(self.points.points)
+
     def wait_for_end(self) -> None:
         """Wait until the script has ended, whatever ends it."""
         if self._attempt is not None:
@@ -431,7 +441,8 @@ class ScriptRun:
             return f"{self.settings.score.validation} was not finite at step {self.steps}"
         if self._done and self.steps < self.settings.steps:
             return f"ended by its own rule after {self.steps} of {self.settings.steps} steps"
-        return f"all {self.steps} steps" if self._done else f"{self.steps} of {self.settings.steps} steps so far"
+        words = f"all {self.steps} steps" if self._done else f"{self.steps} of {self.settings.steps} steps so far"
+        return words if self.points.inexact is None else f"{words}; did not go on as it was: {self.points.inexact}"
 
     @property
     def in_this_process(self) -> bool:
