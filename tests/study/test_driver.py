@@ -227,8 +227,9 @@ def test_a_value_of_another_type_says_nothing(folder: StudyFolder) -> None:
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("{}", "started_at: got nothing; accepted: when the driver began"),
+        ("{}", "host: got 'nothing'; accepted: exactly host, pid, .*"),
         ('{"host": 3}', "host: got 3; accepted: str"),
+        ('{"host": "a", "pid": 1}', "started_at: got 'nothing'; accepted: exactly host, pid, .*"),
         ('{"seconds": "many"}', "seconds: got 'many'; accepted: int or float"),
         ("[]", "content: got \\[\\]; accepted: an object"),
         ("", r"no state of a driver \(.*\); accepted: the file as it was written"),

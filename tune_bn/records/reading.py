@@ -11,7 +11,7 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -41,7 +41,7 @@ class Refused(ValueError):
         super().__init__(f"{place}: got {reprlib.repr(value)}; accepted: {accepted}")
 
 
-def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False) -> Kind:
+def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False, required: Sequence[str] = ()) -> Kind:
     """The file as a dataclass.
 
     Args:
@@ -50,13 +50,14 @@ def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False) -
         path: of the file.
         what: the file in a word or two, for messages.
         lenient: pass over keys that the dataclass does not have.
+        required: keys that must be there although their fields have defaults.
 
     Raises:
         RecordError: it cannot be read, is no JSON, lacks a key, or holds one that is unknown or of another type. A file
             that is missing is a :class:`FileNotFoundError` all the same, as the cause of the error.
     """
     try:
-        return from_json(kind, json.loads(read_bytes(path)), lenient=lenient)
+        return from_json(kind, json.loads(read_bytes(path)), lenient=lenient, required=required)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror or error}); accepted: {what}") from error
     except Refused as error:
@@ -65,7 +66,9 @@ def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False) -
         raise RecordError(f"{path}: no {what} ({error}); accepted: the file as it was written") from None
 
 
-def from_json(kind: type[Kind], content: Any, *, place: str = "", lenient: bool = False) -> Kind:
+def from_json(
+    kind: type[Kind], content: Any, *, place: str = "", lenient: bool = False, required: Sequence[str] = ()
+) -> Kind:
     """A value of JSON as a dataclass.
 
     Raises:
@@ -81,7 +84,8 @@ def from_json(kind: type[Kind], content: Any, *, place: str = "", lenient: bool 
         elif not lenient:
             raise Refused(f"{place}.{key}" if place else str(key), value, f"no such key; {_keys(readers)}")
     for item in fields(kind):  # type: ignore[arg-type]
-        if item.name not in made and item.default is MISSING and item.default_factory is MISSING:
+        needed = item.default is MISSING and item.default_factory is MISSING
+        if item.name not in made and (needed or item.name in required):
             raise Refused(f"{place}.{item.name}" if place else item.name, "nothing", _keys(readers))
     return kind(**made)
 

@@ -100,6 +100,10 @@ def read_driver_state(folder: StudyFolder) -> DriverState | None:
     return None
 
 
+_ALWAYS = ("host", "pid", "started_at", "state", "seconds", "device_seconds")
+"""What every driver has told."""
+
+
 def checked_driver_state(folder: StudyFolder) -> DriverState | None:
     """What the last driver of a study told; None where there was none.
 
@@ -109,10 +113,7 @@ def checked_driver_state(folder: StudyFolder) -> DriverState | None:
     if not folder.driver_file.exists():
         return None
     # Older drivers say less, later ones may say more.
-    found = read_as(DriverState, folder.driver_file, what="state of a driver", lenient=True)
-    if not found.started_at:
-        raise RecordError(f"{folder.driver_file}: started_at: got nothing; accepted: when the driver began")
-    return found
+    return read_as(DriverState, folder.driver_file, what="state of a driver", lenient=True, required=_ALWAYS)
 
 
 def used_up(state: DriverState, budget: Budget, resources: Resources) -> str:
