@@ -11,6 +11,7 @@ import pytest
 
 from tune_bn.extensions import Table, load
 from tune_bn.method.norms import NORMS, Norm
+from tune_bn.training.versions import library_versions
 
 PACKAGE = """
 import numpy as np
@@ -132,3 +133,14 @@ def test_a_name_of_the_packages_own_cannot_be_taken(outside: Path, monkeypatch: 
 @pytest.mark.parametrize("name", [name for name in NORMS if NORMS[name].layer])
 def test_every_row_names_layers_that_are_there(name: str) -> None:
     assert issubclass(load(NORMS[name].followed), load(NORMS[name].layer))
+
+
+def test_the_code_of_an_added_row_is_part_of_what_decides_a_score(
+    outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "extensions" not in library_versions.__wrapped__()
+    monkeypatch.syspath_prepend(outside)
+    before = library_versions.__wrapped__()["extensions"]
+    assert before.startswith("outside 1.0 (")
+    (outside / "outside.py").write_text(PACKAGE + "\n# Another state of it, under the same version.\n")
+    assert library_versions.__wrapped__()["extensions"] != before

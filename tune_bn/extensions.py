@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from tune_bn.errors import ConfigError, first_line
@@ -81,3 +84,34 @@ def load(place: str) -> Any:
     """The object at ``package.module:name``."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
+
+
+def added_code(*groups: str) -> str:
+    """The packages that add rows to these groups, such as ``my_layers 1.2 (3f0c…)``; empty: none is installed.
+
+    Beside the version stands a hash of the Python files, which tells two states of a package apart that is installed as
+    a checkout. Whether a row is used does not matter: what a study names is not known here.
+    """
+    found = {}
+    for group in groups:
+        for entry in entry_points(group=group):
+            top = entry.module.partition(".")[0]
+            known = "?" if entry.dist is None else entry.dist.version
+            found[top] = f"{top} {known} ({_hash_of(top)})"
+    return ", ".join(found[top] for top in sorted(found))
+
+
+def _hash_of(module: str) -> str:
+    """First 16 hex digits of the SHA-256 of a top-level module's Python files; ``none`` where it has none."""
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    files = [(path.relative_to(folder).as_posix(), path) for folder in folders for path in Path(folder).rglob("*.py")]
+    if not folders and spec is not None and spec.origin is not None and Path(spec.origin).is_file():
+        files = [(Path(spec.origin).name, Path(spec.origin))]
+    digest = hashlib.sha256()
+    for name, path in sorted(files):
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16] if files else "none"

@@ -63,7 +63,7 @@ def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_o
         if stage == CONFIRM:
             # The lock of the drivers that were killed is free, that of the living one is not.
             second = place.search("--resume")
-            assert (second.returncode, second.stdout) == (2, "")
+            assert (second.returncode, second.stdout) == (2, "ray  starting on this machine …\n")
             assert "another process works on this study" in second.stderr
             assert len(second.stderr.splitlines()) == 1
             assert process.poll() is None

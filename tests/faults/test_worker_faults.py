@@ -27,6 +27,7 @@ from tests.faults.harness import (
 from tests.study.local_studies import Follower
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
+from tune_bn.method.user_network import source_trees
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.records.record import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
@@ -118,7 +119,7 @@ def one_machine(counting: Path) -> Iterator[None]:
 
 
 def connected(place: Workplace, **options: Any) -> RayOptions:
-    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "archs": (place.content["model"]["arch"],)}
+    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "code": source_trees(place.content["model"]["arch"])}
     made = RayOptions(**{**resources, **options})
     connect(made)
     return made

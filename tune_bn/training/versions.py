@@ -13,6 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tune_bn._version import __version__
+from tune_bn.data.registry import SOURCES
+from tune_bn.extensions import added_code
+from tune_bn.method.norms import NORMS
 from tune_bn.method.user_network import is_user_network, source_packages, source_sha256
 
 PACKAGE = Path(__file__).parents[1]
@@ -26,7 +29,8 @@ def library_versions(*archs: str) -> dict[str, str]:
 
     The hash tells two states of the code apart also where the package was installed from a wheel. Where networks of the
     user's are among ``archs``, ``network`` is the hash of their source files and of those that they import, and
-    ``network_packages`` tells the versions of installed packages among these.
+    ``network_packages`` tells the versions of installed packages among these. ``extensions`` tells the installed
+    packages that add norm layers or data sources.
 
     Raises:
         MethodError: a network of the user's cannot be imported.
@@ -37,6 +41,8 @@ def library_versions(*archs: str) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "none"
+    if added := added_code(NORMS.group, SOURCES.group):
+        found["extensions"] = added
     if own := {arch for arch in archs if is_user_network(arch)}:
         found["network"] = source_sha256(own)
         if packages := source_packages(own):

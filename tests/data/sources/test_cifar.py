@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,12 @@ def test_images_and_fine_labels_are_read(
     ],
 )
 def test_it_is_described_without_its_files(tmp_path: Path, source: str, expected: DataSummary) -> None:
-    assert describe_data(DataConfig(source=source, root=str(tmp_path / "absent"))) == expected
+    found = describe_data(DataConfig(source=source, root=str(tmp_path / "absent")))
+    assert replace(found, remarks=()) == expected
+    (remark,) = found.remarks
+    assert remark.startswith(
+        f"{source} is not in {tmp_path / 'absent'} yet; a search downloads it first, from https://"
+    )
     assert not (tmp_path / "absent").exists()
 
 

@@ -27,4 +27,4 @@ def test_a_checkout_that_was_never_installed_is_found(monkeypatch: pytest.Monkey
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(ray_job, "distribution", absent)
-    assert told(InstalledFirst()) == [str(Path(tune_bn.__file__).parents[2])]
+    assert told(InstalledFirst()) == [str(Path(tune_bn.__file__).parents[1])]
