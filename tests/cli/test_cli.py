@@ -58,7 +58,8 @@ def refusal(workplace: Path, *arguments: str) -> str:
     # Python's cache of a user's own module is no trace of the command.
     done = tune_bn(workplace, *arguments, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
+    # Some data is only read once Ray is on its way.
+    assert done.stdout in ("", "ray  starting on this machine …\n")
     assert done.stderr.startswith("error: ")
     assert done.stderr.endswith("\n")
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -75,10 +76,13 @@ def refusal(workplace: Path, *arguments: str) -> str:
         ("# " + "x" * 2**20, "bad.yaml: is too large; accepted: a space file of at most 1,048,576 bytes"),
         ("a: &a [x]\nb: *a\n", "bad.yaml:2:4: not YAML (aliases are not accepted)"),
         ("name: x\nname: y\n", "bad.yaml:2:1: not YAML (the key 'name' stands twice)"),
-        ("name: x\ntrian: {}\nsearch: {gamma: {uniform: [0.1, 1]}}\n", "bad.yaml: trian: got {}; accepted: train ("),
+        (
+            "name: x\ntrian: {}\nsearch: {gamma: {uniform: [0.1, 1]}}\n",
+            "bad.yaml: trian: no such key; accepted: train (",
+        ),
         ("name: x\nsearch: {gamma: {log_uniform: [1, 0.1]}}\n", "bad.yaml: search.gamma.log_uniform: got [1, 0.1]; "),
         ("name: x\nsearch: {c: {log_uniform: [.nan, 1]}}\n", "bad.yaml: search.c.log_uniform: got [nan, 1]; "),
-        ('"a\\nb": 1\n', r"bad.yaml: a\nb: got 1; accepted: "),
+        ('"a\\nb": 1\n', r"bad.yaml: a\nb: no such key; accepted: "),
     ],
 )
 def test_a_bad_file_is_refused(workplace: Path, text: str, problem: str) -> None:
@@ -121,7 +125,7 @@ def test_a_bad_file_is_refused(workplace: Path, text: str, problem: str) -> None
         (["--warm-start", ""], "--warm-start: got ''; accepted: letters, digits"),
         (
             ["--warm-start", "a", "--resume"],
-            "--warm-start: got 'a' beside --resume; accepted: --resume alone, with the",
+            "--warm-start: got 'a' beside --resume; accepted: --resume alone",
         ),
         (
             ["--output", "tiny.yaml"],

@@ -173,10 +173,10 @@ def search(
         raise StudyError(f"--address: got {address!r} beside --job; accepted: auto, on the head of the cluster")
     if resume:
         folder = known or (existing_study(study, output) if study is not None else latest_study(output, loaded.name))
+        folder.check_resume(loaded)
         if study is None:
             of = "that space" if known is None else "all"
             typer.echo(f"goes on with {folder.name}, the newest of {of}", err=True)
-        folder.check_resume(loaded)
         opening, place, going_on = partial(folder.resumed, loaded), folder.path, folder
     elif study is not None:
         folder = StudyFolder(output / study_name(study))

@@ -27,8 +27,9 @@ def find_space(name: str) -> Path:
             return place
     there = sorted({shipped.name for folder in folders for shipped in folder.glob("*.yaml")})
     problem = "is a folder" if path.is_dir() else "is not found"
-    known = {one: one for one in there} | {one.removesuffix(".yaml"): one for one in there}
-    close = difflib.get_close_matches(path.name, known, n=1)
+    # Without the ending, which is alike in all of them.
+    known = {one.removesuffix(".yaml"): one for one in there}
+    close = difflib.get_close_matches(path.name.removesuffix(".yaml"), known, n=1)
     meant = f"{known[close[0]]} (did you mean it?), " if close else ""
     raise SpecError(
         f"--space: got {name!r}, which {problem}; accepted: {meant}a path, or one of {', '.join(there) or 'none'}"

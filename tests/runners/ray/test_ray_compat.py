@@ -27,7 +27,7 @@ def test_rays_objects_get_the_attributes() -> None:
 @cache
 def sources() -> str:
     package = Path(ray.__file__).parent
-    rooms = ("tune", "air", "_common/usage", "dashboard/modules/job")
+    rooms = ("tune", "train", "air", "_common/usage", "dashboard/modules/job")
     paths = [*(path for room in rooms for path in (package / room).rglob("*.py"))]
     return "\n".join(path.read_text("utf-8") for path in [*paths, package / "_private" / "ray_constants.py"])
 

@@ -91,7 +91,7 @@ CLOUD_NAMES = (
 """What a head on Amazon needs; its import takes boto3."""
 
 
-def missing(names: tuple[tuple[str, str], ...] = NAMES) -> list[str]:
+def missing(names: tuple[tuple[str, str], ...]) -> list[str]:
     """Those of the names that this Ray does not have, in full."""
     return [f"{module}.{name}" for module, name in names if not _has(module, name)]
 
@@ -122,7 +122,7 @@ def require() -> None:
     Raises:
         RunnerError: this Ray lacks some of them.
     """
-    lacking = [*missing(), *missing_attributes()]
+    lacking = [*missing(NAMES), *missing_attributes()]
     if not lacking and not isinstance(inspect.getattr_static(RayActorError, "preempted"), property):
         # Otherwise Tune would count every drained node as a failure of its runs.
         lacking = ["ray.exceptions.RayActorError.preempted as a property"]
