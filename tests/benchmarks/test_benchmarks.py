@@ -86,12 +86,12 @@ def test_judging_the_winner_on_the_seeds_that_chose_it_does_not_keep_the_level()
 
 def test_whole_studies_keep_the_level_where_the_naive_pipeline_on_the_same_data_does_not() -> None:
     supported, naive, studies = 0, 0, 0
-    for stopping, candidates in (("fixed", 1), ("group_sequential", 6)):
-        row, found = whole(Setting("whole", 0.5, 0.0, candidates, stopping), 15, jobs=1)
+    for stopping, candidates, count in (("fixed", 1, 40), ("group_sequential", 6, 15)):
+        row, found = whole(Setting("whole", 0.5, 0.0, candidates, stopping), count, jobs=1)
         supported += row["supported"]
         naive += sum(one[0] for one in found)
         studies += row["studies"]
-        assert row["intervals"] == 15 * candidates
+        assert row["intervals"] == count * candidates
         assert (row["mean_pairs"] == 15) == (stopping == "fixed")
     assert supported <= upper(0.05, studies) < naive
 
