@@ -30,6 +30,7 @@ from tune_bn.analysis.plan import arms_of
 from tune_bn.errors import RecordError
 from tune_bn.records.per_image import read_bits
 from tune_bn.records.record import COMPLETED, CONFIRM, Record
+from tune_bn.records.score import LARGEST
 
 Bits = NDArray[np.int8]
 
@@ -128,7 +129,11 @@ def over_images(
         By candidate the fields of :class:`TwoWay` with ``confidence``, or nothing where a run's images are not known;
         and remarks, one sentence each, on files that are missing or were changed.
     """
-    runs = {(r.arm, r.seed): r for r in records if r.stage == CONFIRM and r.status == COMPLETED and r.test}
+    runs = {
+        (r.arm, r.seed): r
+        for r in records
+        if r.stage == CONFIRM and r.status == COMPLETED and isinstance(r.test, Mapping) and r.test
+    }
     bits: dict[tuple[str, int], Bits] = {}
     remarks: list[str] = []
     for place, record in runs.items():
@@ -160,13 +165,19 @@ def over_images(
     return found, remarks
 
 
+def _number_in(test: object, name: str) -> float | None:
+    """A number of which sums and squares are numbers still; None where a record states another, or nothing."""
+    value = test.get(name) if isinstance(test, Mapping) else None
+    return float(value) if type(value) in (int, float) and -LARGEST <= value <= LARGEST else None
+
+
 def other_outcomes(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """By arm the mean and standard deviation over seeds of what is described beside the score, where it is known."""
     found: dict[str, dict[str, Any]] = {}
     for arm in arms_of(plan):
         runs = [r for r in records if r.stage == CONFIRM and r.arm == arm["arm"] and r.status == COMPLETED]
         for name in OUTCOMES:
-            values = [r.test[name] for r in runs if isinstance(r.test.get(name), int | float)]
+            values = [value for r in runs if (value := _number_in(r.test, name)) is not None]
             if len(values) == len(runs) > 1:
                 numbers = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "n": len(values)}
                 found.setdefault(arm["arm"], {})[name] = numbers

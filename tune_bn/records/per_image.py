@@ -55,7 +55,12 @@ def read_bits(study: Path, key: str, stated: Mapping[str, Any]) -> bytes:
             f"{FOLDER}/{path.name}: its bytes are not those of the record; accepted: the file as it was written"
         )
     images, right = stated.get("images"), stated.get("right")
-    if type(images) is not int or len(bits) != -(-images // 8) or right != sum(byte.bit_count() for byte in bits):
+    if (
+        type(images) is not int
+        or images < 1
+        or len(bits) != -(-images // 8)
+        or right != sum(byte.bit_count() for byte in bits)
+    ):
         raise RecordError(
             f"{FOLDER}/{path.name}: its bits are not the images of the record; accepted: {right} right of {images}"
         )
