@@ -351,7 +351,9 @@ def test_a_study_that_was_not_inspected_says_what_to_do(refusal: Any, home: Path
 
 def test_a_damaged_file_is_refused_by_name(refusal: Any, home: Path) -> None:
     (home / "studies/tiny-1/diagnostics/baseline.json").write_text("{}")
-    assert "diagnostics/baseline.json: no diagnostics (schema_version: got None); accepted: " in refusal("tiny-1")
+    assert "diagnostics/baseline.json: no diagnostics (schema_version: got None; accepted: 1); accepted: " in refusal(
+        "tiny-1"
+    )
 
 
 def test_what_could_not_be_seen_is_said(inspect: Any, home: Path) -> None:

@@ -283,7 +283,7 @@ def about(verdict: dict[str, Any]) -> Iterator[str]:
     """What a valid verdict is about, and what it is over test images too."""
     from tune_bn.analysis.wording import images_words, score_of_verdict
 
-    for arm in verdict["candidates"]:
+    for arm in verdict.get("candidates", ()):
         if arm.get("over_images"):
             yield f"images:  {arm['arm']}: {images_words(arm['over_images'], score_of_verdict(verdict))}"
     if verdict.get("seal"):

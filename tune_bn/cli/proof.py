@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +60,7 @@ def bundle(
     sha256 = write_bundle(folder.path, out, extra)
     say(f"bundle:  {out} ({out.stat().st_size:,} bytes)")
     say(f"sha256:  {sha256}")
-    say(f"verify:  tune_bn verify {out}")
+    say(f"verify:  {shlex.join(['tune_bn', 'verify', str(out)])}")
 
 
 @app.command()

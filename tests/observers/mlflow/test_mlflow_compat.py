@@ -51,6 +51,8 @@ def test_the_server_is_what_this_process_becomes(monkeypatch: pytest.MonkeyPatch
     def become(command: list[str], *, extra_env: dict[str, str], **_: Any) -> None:
         seen.append((command, extra_env))
 
+    for name, value in compat.SERVER.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(mlflow.server, "_exec_cmd", mlflow.server._exec_cmd)
     arguments = ["server", "--backend-store-uri", f"sqlite:///{tmp_path}/a.db", "--port", "1", "--workers", "1"]
     with pytest.raises(SystemExit) as ended:
