@@ -21,6 +21,7 @@ from mlflow.entities import ViewType
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
+from tune_bn.records.curves import CurveLog
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import CONFIRM, SEARCH, Record
 from tune_bn.training.config import ModelConfig, RunConfig, TrainConfig
@@ -52,9 +53,7 @@ class Study:
 
     def write(self, task: Task, curve: Sequence[Point], **changes: Any) -> Record:
         """What a study puts on disk for the first seed of a finished task."""
-        with (self.folder / "curves.jsonl").open("a") as handle:
-            points = [dataclasses.asdict(point) for point in curve]
-            handle.write(json.dumps({"run": task.key, "curve": points}).replace("NaN", "null") + "\n")
+        CurveLog(self.folder / "curves.jsonl").append(task.key, curve)
         record = Record(
             study=self.info.name,
             stage=task.stage,
