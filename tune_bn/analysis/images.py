@@ -167,7 +167,7 @@ def over_images(
 
 def _number_in(test: object, name: str) -> float | None:
     """A number of which sums and squares are numbers still; None where a record states another, or nothing."""
-    value = test.get(name) if isinstance(test, Mapping) else None
+    value: Any = test.get(name) if isinstance(test, Mapping) else None
     return float(value) if type(value) in (int, float) and -LARGEST <= value <= LARGEST else None
 
 
