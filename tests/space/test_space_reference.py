@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import tune_bn
+from tune_bn.space.messages import section_of
 from tune_bn.space.reference import reference
 from tune_bn.space.space import Space
 
@@ -16,7 +17,7 @@ PAGE = Path(tune_bn.__file__).parent.parent / "docs" / "space.md"
 def keys() -> list[str]:
     found = []
     for name, field in Space.model_fields.items():
-        section: Any = field.annotation
+        section: Any = section_of(field.annotation)
         inner = (
             [item.name for item in fields(section)] if is_dataclass(section) else getattr(section, "model_fields", [])
         )

@@ -64,7 +64,8 @@ def test_a_space_that_is_not_found_is_told_those_that_are(tmp_path: Path, name: 
         find_space(name)
     there = ", ".join(sorted([*SHIPPED, "mine.yaml"]))
     assert str(caught.value).startswith(f"--space: got {name!r}, which is ")
-    assert str(caught.value).endswith(f"; accepted: a path, or one of {there}")
+    meant = "" if name in ("", "absent.yaml") else "digits.yaml (did you mean it?), "
+    assert str(caught.value).endswith(f"; accepted: {meant}a path, or one of {there}")
 
 
 @pytest.mark.parametrize("name", [".", "/", "sub"])

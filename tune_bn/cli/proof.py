@@ -27,6 +27,7 @@ from tune_bn.cli.common import (
     study_name,
 )
 from tune_bn.errors import ConfigError, StudyError
+from tune_bn.records.commands import study_command
 
 if TYPE_CHECKING:
     from tune_bn.space.space import Space
@@ -105,7 +106,7 @@ def seal(
     say(f"post:    The plan of {folder.name} has plan_sha256 {sha256}; locked {plan['created_at']}.")
     say(f"tag:     git tag -s plan-{folder.name} -m 'plan_sha256 {sha256}'")
     say(f"stamp:   curl -H 'Content-Type: application/timestamp-query' --data-binary @{shown(request)} URL > reply.tsr")
-    say(f"keep:    tune_bn seal {study} --reply reply.tsr --ca CA.pem")
+    say(f"keep:    {study_command('seal', folder.path, '--reply', 'reply.tsr', '--ca', 'CA.pem')}")
     known = seal_words(folder.path, folder.plan_file)
     if known is not None:
         say(f"seal:    {known}")

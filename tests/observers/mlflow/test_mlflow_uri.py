@@ -84,7 +84,7 @@ def test_passwords_are_never_shown() -> None:
 
 def test_neither_the_package_nor_the_check_loads_mlflow() -> None:
     script = (
-        "import sys, tune_bn.tracking, tune_bn.observers.mlflow.observer as m;"
+        "import sys, tune_bn.observers, tune_bn.observers.mlflow.observer as m;"
         "m.check_tracking_uri('http://127.0.0.1:1');"
         "print(sorted({'mlflow', 'ray', 'torch', 'optuna'} & sys.modules.keys()))"
     )
