@@ -198,9 +198,8 @@ def table_tex(verdict: Verdict) -> str:
         cells += [tex(value_words(arm["config"][key])) if key in arm["config"] else "--" for key in keys]
         shown = f"{arm['mean']:.{digits}f} $\\pm$ {arm['std']:.{digits}f}"
         if "effect" in arm:
-            score = (
-                f"\\textbf{{{arm['mean']:.{digits}f}}} $\\pm$ {arm['std']:.{digits}f}" if arm["supported"] else score
-            )
+            if arm["supported"]:
+                shown = f"\\textbf{{{arm['mean']:.{digits}f}}} $\\pm$ {arm['std']:.{digits}f}"
             cells += [shown, str(arm["n"]), f"${arm['effect']:+.{digits}f}$", _interval(arm["ci_adjusted"], digits)]
             cells += [_p(arm["p_adjusted"])]
         else:
