@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -217,7 +218,8 @@ def _describe_own(space: Space, path: Path, plan: Plan) -> str:
         *_stages(space, plan),
         f"power      {power_words(space)}",
         f"tracking   {_tracking_words(space)}",
-        f"in all     at most {plan.runs} runs; `tune_bn check --space {path}` says how long each takes",
+        f"in all     at most {plan.runs} runs; `{shlex.join(['tune_bn', 'check', '--space', str(path)])}` says how long each "
+        "takes",
     ]
     return "\n".join(lines)
 
