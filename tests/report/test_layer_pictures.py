@@ -62,7 +62,8 @@ def test_every_layer_is_drawn_and_names_do_not_overlap(count: int) -> None:
     assert drawn(reach, r"largest $|\hat{x}|$")[:, 1] == pytest.approx([5.0 + index for index in range(count)])
     assert drawn(gradients, r"$\gamma = 1$")[:, 1] == pytest.approx([2.0 / (1 + index) for index in range(count)])
     named = {int(place): text for place, text in zip(gradients.get_xticks(), gradients.get_xticklabels(), strict=True)}
-    assert len(named) == min(count, 52 if count == 155 else count)
+    # Of many layers every second or sixth has its name: all would be too small to read.
+    assert len(named) == {53: 27, 155: 26}.get(count, count)
     boxes = []
     for place, text in named.items():
         assert text.get_text() == found.layers[place].name

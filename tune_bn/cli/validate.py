@@ -211,6 +211,7 @@ def _describe_own(space: Space, path: Path, plan: Plan) -> str:
     assert trainer is not None
     score = trainer.scored
     what = f"function {trainer.function}" if trainer.command is None else f"command {' '.join(trainer.command)}"
+    check = shlex.join(["tune_bn", "check", "--space", str(path)])
     lines = [
         f"{path}: valid (space {space.sha256[:12]})",
         f"trainer    {what}; {trainer.steps} steps",
@@ -218,8 +219,7 @@ def _describe_own(space: Space, path: Path, plan: Plan) -> str:
         *_stages(space, plan),
         f"power      {power_words(space)}",
         f"tracking   {_tracking_words(space)}",
-        f"in all     at most {plan.runs} runs; `{shlex.join(['tune_bn', 'check', '--space', str(path)])}` says how long each "
-        "takes",
+        f"in all     at most {plan.runs} runs; `{check}` says how long each takes",
     ]
     return "\n".join(lines)
 
