@@ -46,11 +46,13 @@ def test_a_driver_that_hears_no_signal_is_stopped_and_keeps_its_limits(tmp_path:
     assert err.startswith("tune_bn stop asked for it; nothing that finished is lost."), err
     assert read(tmp_path) == ("stopped", "tune_bn stop asked for it")
 
-    limit = ["--resume", "--set", "budget.total_hours=0.0001"]
+    # What the study has used already would be refused at the door.
+    used = json.loads((tmp_path / "studies/one/driver.json").read_text())["seconds"] / 3600
+    limit = ["--resume", "--set", f"budget.total_hours={used + 0.0001:.6g}"]
     process = subprocess.Popen([*COMMAND, *limit], cwd=tmp_path, preexec_fn=deaf, **streams)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 130, err
-    assert read(tmp_path) == ("stopped", "budget.total_hours = 0.0001 is used up")
+    assert read(tmp_path) == ("stopped", f"budget.total_hours = {used + 0.0001:.6g} is used up")
     assert not (tmp_path / "studies/one/plan.json").exists()
 
 
@@ -111,11 +113,12 @@ def test_stop_says_what_happened(
 def test_stop_says_that_a_driver_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = StudyFolder(tmp_path / "studies/one").created(parse_space(SPACE, "tiny.yaml"))
-    write_json(folder.driver_file, DriverState(state="working").__dict__)
+    write_json(folder.driver_file, DriverState(state="working", started_at="2026-11-29T12:00:00+00:00").__dict__)
     monkeypatch.setattr(StudyFolder, "request_stop", lambda self, expected: None)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert str(result.exception).startswith("one: its driver was killed before it could be stopped; ")
-    write_json(folder.driver_file, DriverState(state="working", reason="tune_bn stop asked for it").__dict__)
+    told = DriverState(state="working", started_at="2026-11-29T12:00:00+00:00", reason="tune_bn stop asked for it")
+    write_json(folder.driver_file, told.__dict__)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert result.stdout.startswith("one stopped: its driver was killed while it ended. To go on: tune_bn search")
 

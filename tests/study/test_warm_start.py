@@ -155,7 +155,7 @@ def test_the_selection_ranks_by_how_long_it_kept_a_trial(tmp_path: Path) -> None
 
 def test_the_points_that_the_space_has_follow_and_the_space_keeps_them_all(searched: Writer, tmp_path: Path) -> None:
     warm, _ = warm_started(space_with(), "new.yaml", [searched.folder])
-    expected = [0.3, 0.2, 0.4, 0.1, 0.02, 0.01, 0.05, 0.25, 0.5, 0.75, 1.0]
+    expected = [0.3, 0.2, 0.4, 0.1, 0.02, 0.25, 0.5, 0.05, 1.0, 0.75, 0.01]
     # (0.1, 100) of the paper's grid is a point of the other study: it is tried once.
     assert [point["gamma"] for point in warm.start_points(CANDIDATE)] == expected
     assert warm.sha256 != space_with().sha256

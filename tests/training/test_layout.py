@@ -211,8 +211,8 @@ def test_the_two_formats_train_alike(data: DeviceData) -> None:
     viewed, reshaped = (TrainingRun(config_of(name), data, 1) for name in ("viewed", "reshaped"))
     for _ in range(2):
         one, other = viewed.train_epoch(), reshaped.train_epoch()
-        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
-        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-3)
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-3)
 
 
 def test_a_step_in_the_other_format_is_recorded_too() -> None:

@@ -130,7 +130,7 @@ def test_the_rate_changes_once_per_epoch_and_is_recorded() -> None:
     while not run.done:
         run.train_epoch()
     share = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
-    assert [point.lr for point in run.curve] == pytest.approx([1e-8 + (0.2 - 1e-8) * part for part in share])
+    assert [point["lr"] for point in run.curve] == pytest.approx([1e-8 + (0.2 - 1e-8) * part for part in share])
     steps = 3
     assert rates == pytest.approx([1e-8 + (0.02 - 1e-8) * part for part in share for _ in range(steps)])
     assert [point.step for point in run.curve] == [1, 2, 3, 4]
@@ -140,7 +140,7 @@ def test_a_constant_schedule_keeps_the_rates() -> None:
     run = TrainingRun(run_config(epochs=3, schedule="constant", c=10.0), device_data(), seed=1)
     while not run.done:
         run.train_epoch()
-    assert [point.lr for point in run.curve] == [0.1] * 3
+    assert [point["lr"] for point in run.curve] == [0.1] * 3
     assert [group["lr"] for group in run.optimizer.param_groups] == [0.1, 0.1, 0.01]
 
 
@@ -292,7 +292,7 @@ def test_bf16_trains_in_fp32_weights_and_resumes(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
     exact = train(run_config(epochs=3), device_data(), 1).curve
     assert whole[2]["curve"] != exact
-    assert whole[2]["curve"][0].train_loss == pytest.approx(exact[0].train_loss, rel=0.05)
+    assert whole[2]["curve"][0]["train_loss"] == pytest.approx(exact[0]["train_loss"], rel=0.05)
 
 
 # --- outcomes

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_bn.analysis.gate import exit_status, required
 from tune_bn.cli.completion import InOrder, known_keys, known_spaces, known_studies
 from tune_bn.errors import (
     ConfigError,
@@ -70,15 +69,26 @@ RequireOption = Annotated[
         "--require",
         metavar="supported",
         help="Exit with 3 where the verdict is not supported; for scripts.",
-        callback=lambda value: required(value),
+        callback=lambda value: _required(value),
     ),
 ]
 
 DEFAULT_SPACE = "digits.yaml"
 
 
+def _required(requirement: str | None) -> str | None:
+    if requirement is None:
+        return None
+    # Only now, since it loads numpy.
+    from tune_bn.analysis.gate import required
+
+    return required(requirement)
+
+
 def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
     """End as :func:`tune_bn.analysis.gate.exit_status` says: 1 for an invalid verdict, 3 for one that falls short."""
+    from tune_bn.analysis.gate import exit_status
+
     if status := exit_status(verdict, require):
         raise typer.Exit(status)
 

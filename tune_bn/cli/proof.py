@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_bn.analysis.gate import SUPPORTED, exit_status, unmet
 from tune_bn.cli.common import (
     STUDIES,
     AddressOption,
@@ -115,7 +114,7 @@ def seal(
 @app.command()
 def gate(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, its folder, or a bundle.zip.")],
-    require: Annotated[str, typer.Option("--require", metavar="WHAT", help="supported.")] = SUPPORTED,
+    require: Annotated[str, typer.Option("--require", metavar="WHAT", help="supported.")] = "supported",
     output: OutputOption = STUDIES,
 ) -> None:
     """Say as JSON and by the exit status whether a verdict lets something pass.
@@ -124,6 +123,7 @@ def gate(
     the verdict is invalid, 2 bad input, 3 it is valid and does not meet --require.
     """
     from tune_bn.analysis.bundles import verify_bundle
+    from tune_bn.analysis.gate import exit_status, unmet
     from tune_bn.analysis.verdict import verify_study
     from tune_bn.records.bundle import is_bundle
 
@@ -237,6 +237,7 @@ def _space_of(
     path: Path, before: dict[str, Any], seeds: list[int], overrides: list[str], *, trust: bool = False
 ) -> Space:
     """The space of a study that tests the supported arms of a bundle again, and nothing else."""
+    from tune_bn.analysis.gate import SUPPORTED
     from tune_bn.analysis.plan import read_plan
     from tune_bn.records.bundle import unpacked
     from tune_bn.space.file import parse_yaml
