@@ -70,7 +70,7 @@ def test_every_layer_is_drawn_and_names_do_not_overlap(count: int) -> None:
         boxes.append(text.get_window_extent())
     assert all(left.x1 <= right.x0 + 1 for left, right in pairwise(boxes))
     assert f"{count} BN layers" in gradients.get_xlabel()
-    assert ("every third is named" in gradients.get_xlabel()) == (count == 155)
+    assert ("every 6th is named" in gradients.get_xlabel()) == (count == 155)
 
 
 def test_long_names_are_cut_at_their_start() -> None:
