@@ -1,4 +1,4 @@
-"""What a Slurm job makes of what Slurm tells it. tests/system/test_slurm.py runs it on a real Slurm."""
+"""What a Slurm job makes of what Slurm tells it. tests/system/test_slurm_cluster.py runs it on a real Slurm."""
 
 from __future__ import annotations
 
