@@ -1,4 +1,4 @@
-"""The shell of cluster/slurm.sh and cluster/install.sh. tests/system/test_slurm_cluster.py runs the former on a real Slurm."""
+"""The shell of cluster/slurm.sh and cluster/install.sh. tests/system/test_slurm_cluster.py runs the former on Slurm."""
 
 from __future__ import annotations
 
