@@ -35,7 +35,7 @@ def test_what_a_study_holds(folder: Path) -> None:
     assert all(score > 90 for score in confirmed.column("scores.test_accuracy"))
     assert len(study.runs) == len(study.records)
     assert study.space["name"]
-    assert repr(study).startswith("<tune_bn study made: 8 runs of search")
+    assert repr(study).startswith("<Study made: 8 runs of search")
 
 
 def test_curves_have_a_row_for_each_epoch(folder: Path) -> None:

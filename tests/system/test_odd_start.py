@@ -110,8 +110,7 @@ def test_a_search_ends_cleanly_wherever_it_was_started(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=100)
         assert (process.returncode, err) == (
             130,
-            "interrupted by SIGHUP; nothing that finished is lost. To go on: tune_bn search --space "
-            "studies/one/space.yaml --study one --resume\n",
+            "interrupted by SIGHUP; nothing that finished is lost. To go on: tune_bn search --study one --resume\n",
         )
         assert state() == ("stopped", "interrupted by SIGHUP")
         found = [record.key for record in RecordLog(study / "records.jsonl").read()]

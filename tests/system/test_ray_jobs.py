@@ -53,7 +53,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     assert text("restarted.resumed").startswith("one: goes on as the job tune_bn-one-")
     for name in ("search", "early", "confirm"):
         assert text(f"{name}.stop.status") == "0"
-        assert text(f"{name}.stop").startswith("one stopped. To go on: tune_bn search --space studies/one/space.yaml")
+        assert text(f"{name}.stop").startswith("one stopped. To go on: tune_bn search --study one")
         assert text(f"{name}.stop").endswith(" --job --resume")
     assert text("killed.stop.status") == "0"
     assert text("killed.stop").startswith("one does not run, and no driver of it begins again by itself. To go on: ")

@@ -30,6 +30,9 @@ MIXED = "mixed"
 """What becomes of several of which some are better and some are worse."""
 
 
+NO_LOOKS = "equivalence is tested at a fixed number of pairs alone"
+
+
 @dataclass(frozen=True)
 class Claim:
     """A kind and its margin; :func:`claim_of` checks them."""

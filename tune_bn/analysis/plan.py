@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tune_bn.analysis.claims import KINDS, claim_of
+from tune_bn.analysis.claims import KINDS, NO_LOOKS, claim_of
 from tune_bn.analysis.family import CORRECTIONS, NONE, check_correction
-from tune_bn.analysis.sequential import NO_LOOKS, Design, design
+from tune_bn.analysis.sequential import Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import canonical_json, read_bytes, sha256_of
 from tune_bn.records.record import BASELINE

@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
-from tune_bn.analysis.claims import claim_of
+from tune_bn.analysis.claims import NO_LOOKS, claim_of
 from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.doorman import KINDS, name_findings, threshold_findings, value_findings
 from tune_bn.analysis.family import HOLM, check_correction
@@ -30,7 +30,7 @@ from tune_bn.analysis.score_tests import (
     without_pairs,
 )
 from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence, strongest
-from tune_bn.analysis.sequential import NO_LOOKS, design
+from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError, listed

@@ -46,7 +46,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from tune_bn.analysis.claims import PLAIN, Claim, agreeing
+from tune_bn.analysis.claims import NO_LOOKS, PLAIN, Claim, agreeing
 from tune_bn.analysis.family import Comparison, p_above
 from tune_bn.analysis.paired import Array, PairedResult, PairsError, PairsProblem, holm, paired_t_test
 from tune_bn.analysis.spending import FIRST_LOOK, SMALLEST, check_looks, nominal_levels, repeated_p, spent, t_at
@@ -54,7 +54,6 @@ from tune_bn.errors import ConfigError
 
 DEFAULT_LOOKS = (3, 5, 8, 11, 15)
 DEFAULT_FUTILITY = 0.05
-NO_LOOKS = "equivalence is tested at a fixed number of pairs alone"
 
 
 class Decision(StrEnum):

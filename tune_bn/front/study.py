@@ -134,7 +134,7 @@ class Study:
         return next(path for path in write_report(self.path) if path.suffix == ".html")
 
     def __repr__(self) -> str:
-        return f"<tune_bn study {self.name}: {_counts(self.records)}>"
+        return f"<Study {self.name}: {_counts(self.records)}>"
 
     def _repr_html_(self) -> str:
         verdict = "" if self.verdict is None else self.verdict._repr_html_()

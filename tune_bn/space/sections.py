@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tune_bn.analysis.claims import NO_LOOKS, claim_of
 from tune_bn.analysis.claims import Claim as Claimed
-from tune_bn.analysis.claims import claim_of
-from tune_bn.analysis.sequential import NO_LOOKS
 from tune_bn.errors import ConfigError
 from tune_bn.protocols.samplers import SAMPLERS
 from tune_bn.records.record import BASELINE, fresh_seeds
