@@ -28,8 +28,8 @@ MAY_BE_UNKNOWN = {
     "no_torch": ["1 the test set is sealed"],
     "plain_torch": ["1 the test set is sealed"],
     "function": ["1 the test set is sealed", "5 runs do not touch"],
-    "shell": ["1 the test set is sealed"],
-    # It is through within a poll, so that nothing can cut it.
+    # These are through within a poll, so that nothing can cut them.
+    "shell": ["1 the test set is sealed", "4 a resume is exact"],
     "untouched": ["4 a resume is exact"],
 }
 
