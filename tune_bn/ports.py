@@ -14,6 +14,11 @@ _LISTENS = "0A"
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
+def address_of(host: str, port: int | str) -> str:
+    """``HOST:PORT``, an address of IPv6 in brackets."""
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def problem(host: str, port: int) -> str | None:
     """Why nothing can listen there, such as ``taken by redis-server (process 71, user anna)``; None: it can.
 

@@ -94,7 +94,7 @@ def ui(
         named_uri,
         shown,
     )
-    from tune_bn.ports import foreign, free_port, problem
+    from tune_bn.ports import address_of, foreign, free_port, problem
 
     named = named_uri(None) if uri is None else NamedUri(uri, "--uri")
     if named is None:
@@ -121,7 +121,7 @@ def ui(
         port = free_port(host, UI_PORT)
         if port != UI_PORT:
             typer.echo(f"--port: {UI_PORT} is {problem(host, UI_PORT)}; {port} is free", err=True)
-    address = f"{f'[{host}]' if ':' in host else host}:{port}"
+    address = address_of(host, port)
     if reason := problem(host, port):
         raise TrackingError(
             f"--port: {address} is {reason}; accepted: a free port, such as {free_port(host, port + 1)}"

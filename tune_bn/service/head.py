@@ -25,7 +25,7 @@ from platformdirs import user_state_path
 
 from tune_bn.errors import ServiceError
 from tune_bn.observers.mlflow.uri import check_tracking_uri, shown
-from tune_bn.ports import foreign, free_port, problem
+from tune_bn.ports import address_of, foreign, free_port, problem
 from tune_bn.service.postgres import Postgres, check_socket, run_as
 from tune_bn.service.secret_files import ensure_ray_token, read_or_make, write_mlflow_credentials, write_private
 from tune_bn.service.supervision import Program, Supervisor
@@ -288,7 +288,7 @@ def uri_of(settings: Settings) -> str:
     """Where the server is reached from this machine."""
     anywhere = settings.host in ("0.0.0.0", "::")
     host = "127.0.0.1" if anywhere else settings.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    return f"http://{address_of(host, settings.port)}"
 
 
 def tunnel_to(uri: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from tune_bn.ports import address_of
 from tune_bn.service.head import SYSTEM_STATE, Head, default_state
 from tune_bn.study.folder import StudyFolder, closed_studies, list_studies
 
@@ -56,7 +57,7 @@ def other_heads(processes: Path = Path("/proc")) -> list[OtherHead]:
             options = dict(pairwise(words))
             if {"--host", "--port"} <= options.keys():
                 host = "127.0.0.1" if options["--host"] in ("0.0.0.0", "::") else options["--host"]
-                servers[uid] = f"http://{f'[{host}]' if ':' in host else host}:{options['--port']}"
+                servers[uid] = f"http://{address_of(host, options['--port'])}"
     return [OtherHead(user_name(uid), studies, servers.get(uid)) for uid, studies in sorted(seen.items())]
 
 
