@@ -7,18 +7,24 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH ?= build/bench
+# The rooms whose tests compute and read files alone.
+QUICK := tests/analysis tests/records tests/space tests/paper tests/front tests/test_architecture.py \
+	--ignore tests/analysis/test_calibration.py --ignore tests/space/test_spaces.py
 
-.PHONY: help install search ui test lint unit test-system bench bench-speed-results bench-statistics-results soak docs clean
+.PHONY: help install search ui test lint unit quick test-system bench bench-speed-results bench-statistics-results soak docs \
+	docs-site pictures clean
 
 help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
 	@echo "make ui           the MLflow UI on the studies"
 	@echo "make test         install, then lint, types and tests"
+	@echo "make quick        lint, types, and the tests that need no Ray, no server and no training (a minute)"
 	@echo "make bench        speed: what is reached on this machine, beside its goals (ten minutes)"
 	@echo "make bench-speed-results       the same in full, into benchmarks/results (an hour and a half)"
 	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"
 	@echo "make soak         load, many users and fuzz in full, into benchmarks/results (an hour; needs root and PostgreSQL)"
 	@echo "make docs         the pages of docs/ that are written from the code"
+	@echo "make docs-site    a site of the pages of docs/, in build/site"
 	@echo "make test-system  the tests that start real servers (sshd, mlflow server, Slurm)"
 
 install: $(STAMP)
@@ -42,39 +48,50 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
+
+quick: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(QUICK)
 
 test-system: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system -n auto --maxprocesses 2 --dist worksteal
 
 bench: install
-	$(BIN)/python -m benchmarks.training_loop --workloads resnet8 resnet18 --results $(BENCH)
-	$(BIN)/python -m benchmarks.fusion --results $(BENCH)
-	$(BIN)/python -m benchmarks.roofline --results $(BENCH)
-	$(BIN)/python -m benchmarks.checkpoints --results $(BENCH)
-	$(BIN)/python -m benchmarks.scaling --rounds 3 --results $(BENCH)
-	$(BIN)/python -m benchmarks.driver_limits --trials 100 1000 --rounds 1 --results $(BENCH)
-	$(BIN)/python -m benchmarks.end_to_end --small --rounds 1 --results $(BENCH)
-	$(BIN)/python -m benchmarks.speed --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.training_loop --workloads resnet8 resnet18 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.fusion --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.roofline --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.checkpoints --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.scaling --rounds 3 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.driver_limits --trials 100 1000 --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.end_to_end --small --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.speed --results $(BENCH)
 
 bench-speed-results: install
-	$(BIN)/python -m benchmarks.training_loop --compile
+	$(BIN)/python -m benchmarks.speed.training_loop --compile
 	for name in fusion roofline checkpoints packing scaling bf16_parity driver_limits end_to_end speed; do \
-		$(BIN)/python -m benchmarks.$$name || exit 1; done
+		$(BIN)/python -m benchmarks.speed.$$name || exit 1; done
 
 bench-statistics-results: install
 	for name in power designs slow_baseline sample_efficiency calibration summary; do \
-		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name || exit 1; done
+		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.statistics.$$name || exit 1; done
 
 soak: install
-	for name in many_users fuzz study_load mlflow_load driver_limits; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in load.many_users hostile.fuzz load.study_load load.mlflow_load speed.driver_limits; do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: install
-	$(BIN)/python -m tune_bn.space_reference > docs/space.md
-	$(BIN)/python -m tune_bn.api_reference api > docs/api.md
-	$(BIN)/python -m tune_bn.api_reference cli > docs/cli.md
+	$(BIN)/python -m tune_bn.space.reference > docs/space.md
+	$(BIN)/python -m docs.generate.api api > docs/api.md
+	$(BIN)/python -m docs.generate.api cli > docs/cli.md
+
+docs-site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: install
+	$(BIN)/python -m docs.generate.pictures studies/digits-1
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

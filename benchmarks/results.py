@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import stats
 
-from tune_bn.records import write_json, write_text
+from tune_bn.records.files import write_json, write_text
 from tune_bn.training.versions import commit
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,13 +33,40 @@ Made = TypeVar("Made")
 
 def stamp(started: float) -> dict[str, Any]:
     """What a result was made with; ``started`` is ``time.monotonic()`` of the beginning."""
-    module = Path(sys.argv[0]).stem
+    spec = sys.modules["__main__"].__spec__
     return {
-        "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", spec.name if spec else Path(sys.argv[0]).stem, *sys.argv[1:]]),
         "commit": COMMIT,
         "versions": {"python": platform.python_version()} | versions("numpy", "scipy", "torch", "optuna", "ray"),
         "seconds": round(time.monotonic() - started),
     }
+
+
+def simulate(
+    name: str,
+    doc: str | None,
+    *,
+    studies: int,
+    measure: Callable[[int], list[dict[str, Any]]],
+    title: Callable[[list[dict[str, Any]], int], str],
+    summary: Callable[[list[dict[str, Any]]], str],
+) -> None:
+    """The whole of a benchmark that simulates ``--studies`` studies a row, and writes ``NAME.csv``.
+
+    Args:
+        name: of the result.
+        doc: of its module.
+        studies: where the command line says nothing.
+        measure: gives the rows, from the number of studies.
+        title: of the table, from the rows and that number.
+        summary: the table, as Markdown.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=studies)
+    given = parser.parse_args()
+    started = time.monotonic()
+    rows = measure(given.studies)
+    save(name, rows, stamp(started), {title(rows, given.studies): summary(rows)})
 
 
 def speed_parser(doc: str | None, rounds: int | None = 5) -> argparse.ArgumentParser:

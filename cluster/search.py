@@ -51,8 +51,8 @@ def _implied(space: str | None, overrides: list[str], bootstrap: Path, tracking_
 
     from tune_bn.cli import DEFAULT_SPACE
     from tune_bn.errors import TuneBNError
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space
+    from tune_bn.space.loading import load_space
+    from tune_bn.space.locate import find_space
 
     try:
         loaded = load_space(find_space(space or DEFAULT_SPACE), overrides)

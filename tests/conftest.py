@@ -14,20 +14,23 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from faults.fixtures import (  # noqa: F401
+
+from tests.faults.fixtures import (  # noqa: F401
     fault_table,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,
     undisturbed,
 )
-
 from tune_bn.analysis.plan import seal
-from tune_bn.records import Record, RecordLog, write_json, write_text
+from tune_bn.records.files import write_json, write_text
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import Record
 
-# The same examples in every run, so that a failure can be seen again; HYPOTHESIS_PROFILE=explore draws new ones.
-hypothesis.settings.register_profile("fixed", derandomize=True)
-hypothesis.settings.register_profile("explore", derandomize=False)
+# The same examples in every run, so that a failure can be seen again, and no limit to their time, which a busy machine
+# exceeds; HYPOTHESIS_PROFILE=explore draws new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", derandomize=False, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 # What a developer's shell says about a tracking server, or about this machine, is not for the studies of tests.

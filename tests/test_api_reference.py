@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_bn.api_reference import MODULES, api_page, cli_page, public_names
+from docs.generate.api import MODULES, api_page, cli_page, public_names
 from tune_bn.cli import app
 
 DOCS = Path(__file__).parents[1] / "docs"

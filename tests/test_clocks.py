@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 import torch
-from local_studies import CONTENT, tiny_dataset
 
-import tune_bn.driver
-import tune_bn.training.loop
-from tune_bn.driver import Driver
-from tune_bn.feeds import SearchFeed
-from tune_bn.records import SEARCH
-from tune_bn.spec import Space, parse_space
-from tune_bn.stop_request import StopRequest
-from tune_bn.study_folder import StudyFolder
-from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
+import tune_bn.records.times
+from tests.study.local_studies import CONTENT, tiny_dataset
+from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.records.record import SEARCH
+from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
+from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
+from tune_bn.study.driver import Driver
+from tune_bn.study.feeds import SearchFeed
+from tune_bn.study.folder import StudyFolder
+from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 
@@ -42,8 +43,7 @@ def jump(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: real_time() + offset.total_seconds())
         patch.setattr(time, "time_ns", lambda: real_ns() + int(offset.total_seconds()) * 10**9)
-        for module in (tune_bn.driver, tune_bn.training.loop):
-            patch.setattr(module, "datetime", JumpingDatetime)
+        patch.setattr(tune_bn.records.times, "datetime", JumpingDatetime)
 
         def move() -> None:
             nonlocal offset
@@ -71,7 +71,9 @@ class Endless:
 
 def search_feed(hours: float, seconds_before: float) -> SearchFeed:
     samplers: Any = {"candidate": Endless()}
-    recorder: Any = SimpleNamespace(folder=StudyFolder(Path("one")), records=[])
+    recorder: Any = SimpleNamespace(
+        folder=StudyFolder(Path("one")), records=[], trainer=ScriptedTrainer(), score=ScriptedTrainer().score
+    )
     return SearchFeed(space_with(hours=hours), samplers, {"candidate": 4}, recorder, seconds_before=seconds_before)
 
 

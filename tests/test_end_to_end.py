@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from local_studies import CONTENT, study_in, tiny_dataset
 from mlflow import MlflowClient
 
-from benchmarks.end_to_end import (
+from benchmarks.speed.end_to_end import (
     FULL,
     OURS,
     PLAIN,
@@ -26,11 +25,12 @@ from benchmarks.end_to_end import (
     stage_table,
     timed_lines,
 )
-from benchmarks.plain_tune import BASELINE, SEARCH_SEED, make_optimizer
+from benchmarks.speed.plain_tune import BASELINE, SEARCH_SEED, make_optimizer
+from tests.study.local_studies import CONTENT, study_in, tiny_dataset
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.method.build import build_model
-from tune_bn.spaces import find_space
-from tune_bn.spec import load_space, parse_space
+from tune_bn.space.loading import load_space, parse_space
+from tune_bn.space.locate import find_space
 from tune_bn.training.optimizer import make_optimizer as our_optimizer
 
 LINES = [
@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def printed(folder: Path) -> dict[str, Any]:
     """What a plain study of the smallest size prints."""
     amounts = ["--trials=2", "--pairs=2", "--epochs=2", "--grace=1", "--reuse-actors"]
-    lines = timed_lines(["-m", "benchmarks.plain_tune", "--folder", str(folder), *amounts])
+    lines = timed_lines(["-m", "benchmarks.speed.plain_tune", "--folder", str(folder), *amounts])
     (line,) = [line for _, line in lines if line.startswith("{")]
     found: dict[str, Any] = json.loads(line)
     return found

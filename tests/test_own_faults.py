@@ -17,12 +17,12 @@ from tune_bn.errors import RunnerError, own_fault
 from tune_bn.method import residual
 from tune_bn.method.residual import residual_batchnorms
 from tune_bn.method.resnet import build_network
-from tune_bn.runners import ray_trainable
-from tune_bn.runners.ray_trainable import DRAIN_SECONDS, DrainNotice
-from tune_bn.runners.ray_tune import RayOptions, connect
-from tune_bn.tracking.mlflow_observer import MlflowObserver
-from tune_bn.training import checkpoint
-from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
+from tune_bn.observers.mlflow.observer import MlflowObserver
+from tune_bn.runners import checkpoint
+from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
+from tune_bn.runners.ray import trainable as ray_trainable
+from tune_bn.runners.ray.runner import RayOptions, connect
+from tune_bn.runners.ray.trainable import DRAIN_SECONDS, DrainNotice
 from tune_bn.training.weight_files import read_weight_file
 
 HERE = Path(tune_bn.__file__).parent
@@ -177,8 +177,8 @@ def test_a_mistake_while_tracing_is_not_the_networks(monkeypatch: pytest.MonkeyP
 def test_mlflow_is_not_blamed_for_a_mistake_of_ours() -> None:
     said: list[str] = []
     observer = MlflowObserver("http://server:5000", artifact_root=None, warn=said.append)
-    observer._let_go(raised_at("torch.no_such_name", str(HERE / "tracking/mlflow_store.py")))
-    assert said[0].startswith("a fault of tune_bn itself (tune_bn/tracking/mlflow_store.py:1, AttributeError: ")
+    observer._let_go(raised_at("torch.no_such_name", str(HERE / "observers/mlflow/store.py")))
+    assert said[0].startswith("a fault of tune_bn itself (tune_bn/observers/mlflow/store.py:1, AttributeError: ")
     assert "the study is not shown there; it goes on" in said[0]
     observer = MlflowObserver("http://server:5000", artifact_root=None, warn=said.append)
     observer._let_go(ConnectionError("refused"))

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tune_bn.export import write_table
-from tune_bn.identity import settle
-from tune_bn.records import RecordLog, write_json, write_text
+from tune_bn.records.files import write_json, write_text
+from tune_bn.records.identity import settle
+from tune_bn.records.log import RecordLog
+from tune_bn.records.table import write_table
 from tune_bn.report.writing import write_report
+from tune_bn.runners.checkpoint import CheckpointStore
 from tune_bn.service.secret_files import write_mlflow_credentials, write_private
-from tune_bn.training.checkpoint import CheckpointStore
 
 
 @pytest.fixture(params=[0o000, 0o002, 0o022, 0o027, 0o077], ids=lambda mask: f"{mask:03o}")

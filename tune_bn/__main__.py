@@ -8,6 +8,18 @@ with suppress(OSError):
     if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
         sys.path.append(sys.path.pop(0))
 
-from tune_bn.cli import main
 
-main()
+def main() -> None:
+    """Entry point. Loading the verbs takes a moment, in which Ctrl-C is no error either."""
+    try:
+        from tune_bn.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        # Whatever else is being loaded is not worth its traceback.
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

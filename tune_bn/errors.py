@@ -41,6 +41,14 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
+def described(error: BaseException, *, limit: int = 200) -> str:
+    """Type and first line of an error, for a message of one line; cut after ``limit`` letters of it."""
+    text = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+    if len(text) > limit:
+        text = f"{text[: limit - 1]}…"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def listed(values: Sequence[Any], *, limit: int = 5) -> str:
     """``a, b, c and 27 more``; text is quoted only where it holds more than a name does."""
     words = [
@@ -112,6 +120,10 @@ class TrackingError(TuneBNError):
 
 class ServiceError(TuneBNError):
     """A service of the head cannot be started or reached."""
+
+
+class MissingExtra(TuneBNError, ImportError):
+    """A library is not installed; the message names the extra that brings it."""
 
 
 class Interrupted(TuneBNError):

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+"""For Ray, MLflow and the processes that they start: nobody is told that, and how, they are used."""
 _ERRORS = "backslashreplace"
 """γ and ± are no reason to end with a traceback on a terminal that lacks them."""
 _READER_GONE = (errno.EPIPE, errno.EIO)

@@ -6,27 +6,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
-from tune_bn.console.observer import ConsoleObserver, console_log
-from tune_bn.continuity import require_same
-from tune_bn.driver import Driver
+from tune_bn.analysis.wording import spoken
 from tune_bn.errors import Interrupted
-from tune_bn.identity import identity_of, is_copy
+from tune_bn.observers.console.observer import ConsoleObserver, console_log
+from tune_bn.observers.fanout import Observers
+from tune_bn.observers.mlflow.observer import MlflowObserver
+from tune_bn.observers.mlflow.uri import store_uri
+from tune_bn.protocols.observer import StudyInfo
+from tune_bn.protocols.sampler import Outcome
+from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.records.identity import identity_of, is_copy
+from tune_bn.records.score import MAX, read_score
 from tune_bn.report import write_report
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.samplers.base import Outcome
-from tune_bn.samplers.optuna_sampler import OptunaSampler
-from tune_bn.spec import Space
-from tune_bn.stop_request import INTERRUPTED, StopRequest
-from tune_bn.study import Study
-from tune_bn.study_folder import StudyFolder
-from tune_bn.tracking.fanout import Observers
-from tune_bn.tracking.mlflow_observer import MlflowObserver
-from tune_bn.tracking.mlflow_uri import store_uri
-from tune_bn.training.data import load_dataset
-from tune_bn.training.versions import commit, commit_remark, library_versions
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.samplers.optuna.sampler import OptunaSampler
+from tune_bn.space.space import Space
+from tune_bn.study.continuity import require_same
+from tune_bn.study.driver import Driver
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
+from tune_bn.trainers.choose import trainer_of
+from tune_bn.trainers.command.from_space import keep_code
+from tune_bn.training.versions import commit, commit_remark
 
 
-def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome]) -> OptunaSampler:
+def sampler_of(
+    space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome], goal: str = MAX
+) -> OptunaSampler:
     """The Optuna sampler of an arm. The baseline searches the nuisance keys alone."""
     return OptunaSampler(
         folder.journal,
@@ -35,6 +41,7 @@ def sampler_of(space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[in
         name=space.sampler.name,
         seed=space.sampler.seed,
         points=space.start_points(arm),
+        goal=goal,
         finished=outcomes,
     )
 
@@ -62,16 +69,9 @@ def run_study(
         Interrupted: it was told to stop; what had finished is kept.
         TuneBNError: the study cannot be run.
     """
-    dataset = load_dataset(space.data, progress=console.decoding)
+    trainer = trainer_of(space, progress=console.decoding, study=None if going_on is None else going_on.path)
     if going_on is not None:
-        require_same(
-            going_on,
-            space,
-            data=dataset.identity,
-            classes=dataset.classes,
-            versions=library_versions(*space.archs),
-            commit=commit(),
-        )
+        require_same(going_on, space, trainer, commit=commit())
     resources = space.resources
     options = RayOptions(
         address=address,
@@ -81,7 +81,8 @@ def run_study(
         elastic=resources.elastic,
         max_failures=space.budget.max_failures,
         checkpoint_seconds=resources.checkpoint_seconds,
-        archs=space.archs,
+        keep_weights=resources.keep_weights == "confirmed",
+        code=trainer.code,
         init=ray_init or {},
         tell=console.warn,
     )
@@ -99,7 +100,8 @@ def run_study(
 
         for line in filter(None, (*remarks, commit_remark())):
             warn(line)
-        runner = RayTuneRunner(dataset, options, folder.checkpoints, warn=warn, stop=stop)
+        keep_code(trainer, folder.path)
+        runner = RayTuneRunner(trainer, options, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop)
         store = store_uri(space.tracking.uri, output)
         mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
         observer = Observers(driver, console, log, mlflow)
@@ -111,19 +113,19 @@ def run_study(
                 folder,
                 space,
                 runner=runner,
-                make_sampler=lambda arm, outcomes: sampler_of(space, folder, arm, outcomes),
+                make_sampler=lambda arm, outcomes: sampler_of(space, folder, arm, outcomes, trainer.score.goal),
                 observer=observer,
-                num_classes=dataset.num_classes,
-                data=dataset.identity,
-                classes=dataset.classes,
+                trainer=trainer,
+                commit=commit(),
             )
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())
             stages(study)
+            console.note("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             status, summary = "FINISHED", _summary(verdict)
-            log.note(f"verdict: {verdict['headline']}: {verdict['reason']}")
+            log.note(f"verdict: {spoken(verdict)}: {verdict['reason']}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -135,6 +137,28 @@ def run_study(
         finally:
             runner.close()
             observer.study_finished(status, summary)
+
+
+def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    """Show the tracker what it may have missed of a finished study, from its folder alone; of a copy nothing."""
+    if is_copy(folder.path):
+        return
+    output, identity, records = folder.path.parent, identity_of(folder.path), folder.records.read()
+    store = store_uri(space.tracking.uri, output)
+    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+    info = StudyInfo(
+        name=identity.name,
+        space_name=space.name,
+        folder=folder.path,
+        space_sha256=space.sha256,
+        commit=commit(),
+        versions=records[-1].versions if records else {},
+        study_id=identity.study_id,
+        score=read_score(folder.path),
+    )
+    mlflow.study_started(info, ())
+    mlflow.artifacts_changed(folder.artifacts())
+    mlflow.study_finished("FINISHED", _summary(verdict))
 
 
 def conclude(folder: StudyFolder) -> dict[str, Any]:

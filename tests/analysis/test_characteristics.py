@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.vectorized import batches, sequential_decisions
+from benchmarks.statistics.vectorized import batches, sequential_decisions
 from tune_bn.analysis.characteristics import course, detectable, efficacy_bounds
 from tune_bn.analysis.power import t_test_power
 from tune_bn.analysis.sequential import design
@@ -198,4 +198,6 @@ def test_what_is_said_before_a_study_runs_is_of_its_own_design():
     assert "(one-sided group-sequential paired t-test, α = 0.05)" in looking
     in_points = detectable_words(15, 0.05, 2, std=0.4, rule=design())
     assert f"{detectable(design(), candidates=2) * 0.4 * math.sqrt(2):.3g} points" in in_points
+    assert in_points.startswith("at most 15 seeds, looks at 3, 5, 8, 11, 15, find a true gain of ")
+    assert "standard deviations" in detectable_words(15, 0.05, 2, std=0.0), "an arm that does not spread is not known"
     assert "not computed" in detectable_words(15, 1e-4, 2, rule=design(alpha=1e-4))

@@ -97,7 +97,7 @@ def test_no_arm_is_better_and_the_sentence_says_which_way():
     arms = {"base": LOSSES["base"], "worse": LOSSES["worse"]}
     verdict = judge_scores(table(arms, "val_loss"), baseline="base", goal="min")
     assert verdict["verdict"] == "not_supported"
-    assert verdict["reason"].startswith("worse shows no significant gain (lower val_loss) over base: -0.0103 (")
+    assert verdict["reason"].startswith("worse raises val_loss by 0.0103 above base (")
     assert "It is significantly worse than base" in verdict["reason"]
 
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic_claims import in_settings, sequential
 
+from tests.analysis.synthetic_claims import in_settings, sequential
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.spending import repeated_p

@@ -6,7 +6,7 @@ import pytest
 
 from tune_bn.analysis.plan import plan_problem, read_plan, seal
 from tune_bn.errors import RecordError, StudyError
-from tune_bn.records import sha256_of, write_json
+from tune_bn.records.files import sha256_of, write_json
 
 
 def test_a_sealed_plan_is_read_back_as_it_is(synthetic_study, tmp_path):
@@ -46,7 +46,8 @@ def test_a_change_after_sealing_is_noticed(synthetic_study, key, value):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema_version": 3}, ["schema_version", "3", "accepted: 1 or 2"]),
+        ({"schema_version": 4}, ["schema_version", "4", "accepted: 1 or 2 or 3"]),
+        ({"schema_version": 3}, ["data: missing"]),
         ({"schema_version": 2}, ["data: missing"]),
         ({"schema_version": True}, ["schema_version", "True"]),
         ({"alpha": 0}, ["alpha", "from 1e-8 to below 0.5"]),

@@ -21,7 +21,7 @@ from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import ConfigError, ScoresError
-from tune_bn.records import canonical_json
+from tune_bn.records.files import canonical_json
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RESULTS = ("effect", "ci_low", "p_value", "p_adjusted", "d_z", "correlation")
@@ -74,7 +74,7 @@ def test_a_gain_is_supported_and_put_into_words():
 def test_a_loss_is_not_supported():
     verdict = judge_scores(table({"base": BASE, "ours": WORSE}), baseline="base")
     assert verdict["verdict"] == "not_supported"
-    assert verdict["reason"].startswith("ours shows no significant gain over base: -0.9 (")
+    assert verdict["reason"].startswith("ours lowers the score by 0.9 below base (")
     assert verdict["candidates"][0]["p_value"] > 0.9
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from tune_bn.analysis import paper
 from tune_bn.analysis.paired import PairsError, PairsProblem, holm, paired_t_test
 from tune_bn.analysis.sequential import Decision, decide, design, monitor
 from tune_bn.analysis.spending import repeated_p
 from tune_bn.errors import ConfigError
+from tune_bn.paper import tables as paper
 
 DESIGN = design()
 LOOKS, PAIRS, ALPHA = np.array(DESIGN.looks), DESIGN.looks[-1], DESIGN.alpha

@@ -11,12 +11,22 @@ from scipy import stats
 
 from tune_bn.analysis.verdict import judge, verify_study, write_verdict
 from tune_bn.errors import StudyError
-from tune_bn.records import canonical_json, sha256_of
+from tune_bn.records.files import canonical_json, sha256_of
 
 ARM_KEYS = {"arm", "trial", "config", "scores", "mean", "std"}
 RESULT_KEYS = {
     *("n", "effect", "std_difference", "t", "ci_low", "ci", "p_value", "p_adjusted", "d_z", "correlation"),
-    *("minimum_detectable_effect", "sensitivity", "shrinkage", "decision", "supported", "worse"),
+    *(
+        "minimum_detectable_effect",
+        "sensitivity",
+        "effect_adjusted",
+        "over_images",
+        "outcome",
+        "shrinkage",
+        "decision",
+        "supported",
+        "worse",
+    ),
     *("p_two_sided", "p_worse", "p_worse_adjusted", "ci_adjusted", "adjusted_levels"),
 }
 
@@ -82,6 +92,7 @@ def test_a_verdict_has_the_promised_keys(study):
         *("schema_version", "study", "verdict", "reason", "problems", "metric", "test", "alpha", "correction", "n"),
         *("seeds", "plan_sha256", "space_sha256", "baseline", "candidates", "diverged", "retried", "selection"),
         *("stopping", "design", "baselines", "headline", "worse", "ci_confidence", "remarks"),
+        *("kind", "margin", "holds", "covers", "other_outcomes", "seal"),
     }
     assert set(verdict["baseline"]) == ARM_KEYS
     assert set(verdict["candidates"][0]) == ARM_KEYS | RESULT_KEYS | {"against", "looks"}

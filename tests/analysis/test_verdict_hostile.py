@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tune_bn.analysis.images import OUTCOMES
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import judge
-from tune_bn.records import Record, canonical_json, sha256_of
+from tune_bn.records.files import canonical_json, sha256_of
+from tune_bn.records.record import Record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 JSON = st.recursive(
@@ -37,6 +39,7 @@ TYPED = {
     "status": st.sampled_from(["completed", "pruned", "diverged", "failed"]),
     "config": st.dictionaries(TEXT, JSON, max_size=3),
     "scores": st.dictionaries(st.sampled_from(["test_accuracy", "val_accuracy"]), st.one_of(st.floats(), JSON)),
+    "test": st.one_of(JSON, st.dictionaries(st.sampled_from(OUTCOMES), st.one_of(st.floats(), JSON))),
     "versions": st.dictionaries(st.sampled_from(["torch", "numpy"]), JSON),
 }
 FIELDS = sorted({f.name for f in fields(Record)} - {"schema_version", "previous_sha256", "sha256"})

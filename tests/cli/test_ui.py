@@ -20,9 +20,9 @@ from tune_bn.service import neighbours
 from tune_bn.service.head import Settings
 from tune_bn.service.neighbours import OtherHead
 from tune_bn.service.supervision import Supervisor
-from tune_bn.spaces import find_space
-from tune_bn.spec import load_space
-from tune_bn.study_folder import StudyFolder
+from tune_bn.space.loading import load_space
+from tune_bn.space.locate import find_space
+from tune_bn.study.folder import StudyFolder
 
 
 class Executed(Exception):

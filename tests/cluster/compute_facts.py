@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
-from schema_facts import HEADING, Fact
+from tests.cluster.schema_facts import HEADING, Fact
 
 FOLLOWED = {"AttachedDisk", "AttachedDiskInitializeParams", "Scheduling"}
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from schema_facts import HEADING, Fact
+
+from tests.cluster.schema_facts import HEADING, Fact
 
 RELEASES = ("1.5.0", "1.6.0", "1.6.2", "1.7.0")
 KINDS = {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}

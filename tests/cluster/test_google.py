@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from schema_facts import Table
+
+from tests.cluster.schema_facts import Table
 
 FILE = Path(__file__).parents[2] / "cluster" / "gcp.yaml"
 COMPUTE = Table(Path(__file__).with_name("compute_facts.tsv"))

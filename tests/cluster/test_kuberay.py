@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
-import pod_security
 import pytest
 import yaml
-from kuberay_facts import RELEASES
-from schema_facts import Table
+
+from tests.cluster import pod_security
+from tests.cluster.kuberay_facts import RELEASES
+from tests.cluster.schema_facts import Table
 
 REPOSITORY = Path(__file__).parents[2]
 TEXT = (REPOSITORY / "cluster" / "kuberay.yaml").read_text(encoding="utf-8")

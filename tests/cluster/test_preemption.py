@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tune_bn.runners.ray import compat
 from tune_bn.service import preemption
 from tune_bn.service.preemption import amazon_takes_it, google_takes_it
 
@@ -64,7 +65,7 @@ def test_a_notice_is_understood(takes_it: Any, metadata: str, monkeypatch: pytes
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     here = {"node-1"}
-    monkeypatch.setattr(preemption.services, "find_node_ids", lambda: set(here))
+    monkeypatch.setattr(compat.services, "find_node_ids", lambda: set(here))
     return here
 
 

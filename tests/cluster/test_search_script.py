@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tune_bn.errors import SpecError
-from tune_bn.spec import load_space
+from tune_bn.space.loading import load_space
 
 SCRIPT = Path(__file__).parents[2] / "cluster" / "search.py"
 GPU_SPACE = "name: gpus\nsearch: {gamma: {log_uniform: [0.01, 1.0]}}\nresources: {cpu: 2, gpu: 1}\n"

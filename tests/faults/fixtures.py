@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from faults.harness import FaultRow, FaultTable, References
+
+from tests.faults.harness import FaultRow, FaultTable, References
 
 _TABLE = pytest.StashKey[FaultTable]()
 

@@ -20,7 +20,10 @@ from typing import Any
 
 import yaml
 
-from tune_bn.records import FAILED, Record, RecordLog
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import FAILED, Record
+from tune_bn.trainers.builtin import BuiltinTrainer, words_of
+from tune_bn.training.versions import commit
 
 HERE = Path(__file__).parent
 COUNTING = "counting_network:network"
@@ -74,6 +77,47 @@ class Outcome:
     records: tuple[Record, ...]
     steps: int
     """Training forwards of all processes together."""
+
+
+def outcome_in_sandbox(run: Path, study: Path) -> Outcome:
+    """What a study of a system test left; ``run`` is the sandbox's ``/run``, where the network counts."""
+    return Outcome(tuple(RecordLog(study / "records.jsonl").read()), (run / "counting" / "steps").stat().st_size)
+
+
+def run_on_hosts(
+    run_sandboxed: Callable[..., Path],
+    script: str,
+    *,
+    folder: Path,
+    cluster: Mapping[str, Any],
+    content: Any,
+    name: str,
+) -> Path:
+    """Run a script of system tests with hosts behind ssh.
+
+    Args:
+        run_sandboxed: the fixture.
+        script: in ``tests/system``.
+        folder: for the two files that the script is given.
+        cluster: what ``ray up`` reads.
+        content: of the space.
+        name: of the cluster.
+
+    Returns:
+        What it saw as ``/run``.
+    """
+    files = {"CLUSTER": folder / "cluster.yaml", "SPACE": folder / f"{Path(script).stem}.yaml"}
+    for path, value in zip(files.values(), (cluster, content), strict=True):
+        path.write_text(yaml.safe_dump(value), encoding="utf-8")
+    return run_sandboxed(
+        script,
+        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "nsenter"],
+        timeout=880,
+        REPOSITORY=str(HERE.parents[1]),
+        **{key: str(path) for key, path in files.items()},
+        COUNTING=str(HERE),
+        NAME=name,
+    )
 
 
 @dataclass(frozen=True)
@@ -251,7 +295,7 @@ def run_undisturbed(folder: Path, content: Mapping[str, Any] = SPACE) -> Outcome
     os.environ[FOLDER] = str(place.counting)
     torch.set_num_threads(1)
     try:
-        run_in_process(place, lambda dataset, _: LocalRunner(dataset))
+        run_in_process(place, lambda dataset, _: LocalRunner(BuiltinTrainer(dataset)))
     finally:
         torch.set_num_threads(threads)
         os.environ.pop(FOLDER)
@@ -268,12 +312,11 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
         make_runner: called with the data and the folder of checkpoints.
         observer: follows; None: nobody.
     """
-    from local_studies import Follower
-
-    from tune_bn.spec import parse_space
-    from tune_bn.study import Study
-    from tune_bn.study_folder import StudyFolder
-    from tune_bn.training.data import load_dataset
+    from tests.study.local_studies import Follower
+    from tune_bn.data.dataset import load_dataset
+    from tune_bn.space.loading import parse_space
+    from tune_bn.study.folder import StudyFolder
+    from tune_bn.study.study import Study
     from tune_bn.wiring import sampler_of
 
     space = parse_space(dict(place.content), "space.yaml")
@@ -287,7 +330,8 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
         runner=runner,
         make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
         observer=observer or Follower(),
-        num_classes=dataset.num_classes,
+        trainer=BuiltinTrainer(dataset, archs=space.archs, data_words=words_of(space.data)),
+        commit=commit(),
     )
     study.run()
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.harness import PACE, FaultTable, References, Workplace, essence
 from mlflow import MlflowClient
 
-from tune_bn.records import CONFIRM, SEARCH, SELECT
+from tests.faults.harness import PACE, FaultTable, References, Workplace, essence
+from tune_bn.records.record import CONFIRM, SEARCH, SELECT
 
 SLOW = 1.0
 """Seconds of a training forward while something else is looked at."""
@@ -63,7 +63,7 @@ def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_o
         if stage == CONFIRM:
             # The lock of the drivers that were killed is free, that of the living one is not.
             second = place.search("--resume")
-            assert (second.returncode, second.stdout) == (2, "")
+            assert (second.returncode, second.stdout) == (2, "ray  starting on this machine …\n")
             assert "another process works on this study" in second.stderr
             assert len(second.stderr.splitlines()) == 1
             assert process.poll() is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from faults.harness import FaultTable, Outcome, References
+
+from tests.faults.harness import FaultTable, Outcome, References
 
 
 @pytest.mark.parametrize(

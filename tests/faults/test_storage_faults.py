@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from faults.harness import FOLDER, FaultTable, Outcome, References, Workplace, run_in_process
-from local_studies import CONTENT, Follower
 
+from tests.faults.harness import FOLDER, FaultTable, Outcome, References, Workplace, run_in_process
+from tests.study.local_studies import CONTENT, Follower
+from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import RecordError, StudyError
-from tune_bn.records import RecordLog
-from tune_bn.runners.base import RunResult, Task
+from tune_bn.protocols.runner import RunResult, Task
+from tune_bn.records.log import RecordLog
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.spec import parse_space
-from tune_bn.training.data import load_dataset
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.space.loading import parse_space
+from tune_bn.trainers.builtin import BuiltinTrainer
 
 STEPS_OF_A_RUN = 50
 
@@ -79,7 +80,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace
 
 
 def run(place: Workplace) -> Outcome:
-    run_in_process(place, lambda dataset, checkpoints: LocalRunner(dataset, checkpoints=checkpoints))
+    run_in_process(place, lambda dataset, checkpoints: LocalRunner(BuiltinTrainer(dataset), checkpoints=checkpoints))
     return place.outcome()
 
 
@@ -209,7 +210,7 @@ def test_ray_does_not_train_again_what_could_not_be_recorded() -> None:
     feed = Refusing(Task("search", "candidate", 0, {"gamma": 0.1}, config, (1,), may_stop=True))
     options = RayOptions(max_failures=3, init={"num_cpus": 1})
     connect(options)
-    runner = RayTuneRunner(load_dataset(space.data), options)
+    runner = RayTuneRunner(BuiltinTrainer(load_dataset(space.data)), options)
     try:
         with pytest.raises(StudyError, match="cannot be written"):
             runner.run(feed, Follower())

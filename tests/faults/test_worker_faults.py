@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import ray
-from faults.harness import (
+from ray.cluster_utils import Cluster
+
+from tests.faults.harness import (
     ONE_STAGE,
     SPACE,
     FaultRow,
@@ -22,19 +24,18 @@ from faults.harness import (
     run_in_process,
     space_with,
 )
-from local_studies import Follower
-from ray._raylet import GcsClient
-from ray.cluster_utils import Cluster
-from ray.core.generated import autoscaler_pb2
+from tests.study.local_studies import Follower
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import load_dataset
+from tune_bn.method.user_network import source_trees
+from tune_bn.protocols.runner import Point, RunResult, Task
+from tune_bn.records.record import CONFIRM, FAILED, SEARCH
+from tune_bn.runners.checkpoint import LATEST, PREVIOUS
+from tune_bn.runners.ray.compat import GcsClient, preemption
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.trainers.builtin import BuiltinTrainer
 
-from tune_bn.records import CONFIRM, FAILED, SEARCH
-from tune_bn.runners.base import EpochPoint, RunResult, Task
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.training.checkpoint import LATEST, PREVIOUS
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import load_dataset
-
-PREEMPTION = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+PREEMPTION = preemption()
 FOREVER_MS = 2**53
 EPOCHS = SPACE["train"]["epochs"]
 
@@ -66,8 +67,8 @@ class Watcher(Follower):
         """Whether two trials run that are seen to train and have most of their way before them, wherever they are."""
         return len(self.running) == 2 and all(1 <= self.epochs[key] <= EPOCHS // 3 for key in self.running)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
-        reached = [points[-1].epoch for points in curves.values() if points]
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
+        reached = [points[-1].step for points in curves.values() if points]
         self.epochs[task.key] = max([self.epochs[task.key], *reached])
         if self.disturb is not None:
             self.disturb(self, task)
@@ -76,7 +77,7 @@ class Watcher(Follower):
         self.running.discard(task.key)
         self.killed.append(task.key)
 
-    def run_recorded(self, record: Any, curve: Sequence[EpochPoint]) -> None:
+    def run_recorded(self, record: Any, curve: Sequence[Point]) -> None:
         super().run_recorded(record, curve)
         self.running.discard(record.key)
 
@@ -118,7 +119,7 @@ def one_machine(counting: Path) -> Iterator[None]:
 
 
 def connected(place: Workplace, **options: Any) -> RayOptions:
-    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "archs": (place.content["model"]["arch"],)}
+    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "code": source_trees(place.content["model"]["arch"])}
     made = RayOptions(**{**resources, **options})
     connect(made)
     return made
@@ -128,7 +129,9 @@ def disturbed(
     place: Workplace, options: RayOptions, watcher: Watcher, warn: Callable[[str], None] | None = None
 ) -> None:
     """The study, through all its stages."""
-    run_in_process(place, lambda dataset, folder: RayTuneRunner(dataset, options, folder, warn=warn), watcher)
+    run_in_process(
+        place, lambda dataset, folder: RayTuneRunner(BuiltinTrainer(dataset), options, folder, warn=warn), watcher
+    )
 
 
 def trainers() -> list[int]:
@@ -185,7 +188,7 @@ def test_the_process_of_a_trial_is_killed(
     def make(dataset: Any, folder: Path) -> RayTuneRunner:
         if fault == "checkpoints blocked":
             folder.touch()
-        return RayTuneRunner(dataset, options, folder, warn=warnings.append)
+        return RayTuneRunner(BuiltinTrainer(dataset), options, folder, warn=warnings.append)
 
     run_in_process(place, make, watcher)
     names = {"worker killed": "SIGKILL of workers", "checkpoint truncated": "SIGKILL, latest checkpoint truncated"}
@@ -211,7 +214,7 @@ def test_a_warm_worker_is_killed_between_two_runs(
     options = connected(place, max_concurrent=1, max_failures=1, init={"num_cpus": 1})
 
     class Killer(Watcher):
-        def run_recorded(self, record: Any, curve: Sequence[EpochPoint]) -> None:
+        def run_recorded(self, record: Any, curve: Sequence[Point]) -> None:
             super().run_recorded(record, curve)
             if len(self.recorded) in (1, 6):
                 (pid,) = trainers()
@@ -277,7 +280,7 @@ def test_a_node_is_drained(
     watcher = Watcher(drain)
     run_in_process(
         place,
-        lambda dataset, folder: RayTuneRunner(dataset, options, folder if checkpoints else None),
+        lambda dataset, folder: RayTuneRunner(BuiltinTrainer(dataset), options, folder if checkpoints else None),
         watcher,
     )
     name = "node drained" if checkpoints else "node drained, no checkpoint"
@@ -341,7 +344,7 @@ class OneTask:
 def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
     tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int
 ) -> None:
-    from tune_bn.spec import parse_space
+    from tune_bn.space.loading import parse_space
 
     place = Workplace(tmp_path, counting=counting, pace=0)
     options = connected(place, gpu=gpu, max_failures=3, init={"num_cpus": 1, "num_gpus": 1})
@@ -350,7 +353,7 @@ def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
     feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
     dataset = load_dataset(DataConfig(source="digits", train_size=40, val_size=40, test_size=40))
     try:
-        RayTuneRunner(dataset, options).run(feed, watcher)
+        RayTuneRunner(BuiltinTrainer(dataset), options).run(feed, watcher)
     finally:
         for path in counting.glob("out_of_memory-*"):
             path.unlink()

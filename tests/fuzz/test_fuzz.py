@@ -1,4 +1,4 @@
-"""A few hundred strange inputs at each door; ``python -m benchmarks.fuzz`` feeds a hundred thousand."""
+"""A few hundred strange inputs at each door; ``python -m benchmarks.hostile.fuzz`` feeds a hundred thousand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import COMMAND_LINE, CommandLine, feed
-from benchmarks.fuzz_limits import isolated, limited, tree
-from benchmarks.fuzz_targets import Target, make_study, targets
+from benchmarks.hostile.fuzz import COMMAND_LINE, CommandLine, feed
+from benchmarks.hostile.fuzz_limits import isolated, limited, tree
+from benchmarks.hostile.fuzz_targets import Target, make_study, targets
 from tune_bn.cli import main
-from tune_bn.space_file import MAX_BYTES
+from tune_bn.space.file import MAX_BYTES
 
 # What bounds an input takes the alarm of this thread; a bound on the whole test must not be lost with it.
 pytestmark = pytest.mark.timeout(method="thread")

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from tune_bn.cli import main
+from tune_bn.data.cache import IMAGES, Entry, load_decoded
+from tune_bn.data.decoding import Decoder
 from tune_bn.errors import StudyError
-from tune_bn.samplers.optuna_sampler import OptunaSampler
-from tune_bn.training.cache import IMAGES, Entry, load_decoded
-from tune_bn.training.checkpoint import LATEST, CheckpointStore
-from tune_bn.training.decoding import Decoder
+from tune_bn.runners.checkpoint import LATEST, CheckpointStore
+from tune_bn.samplers.optuna.sampler import OptunaSampler
 
 
 class Trap:

@@ -11,8 +11,9 @@ from torch import nn
 from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import InputBatchNorm2d, batchnorm_layers
 from tune_bn.method.build import Standardize, build_model
-from tune_bn.method.config import GATED_NORMS, ModelConfig
+from tune_bn.method.config import ModelConfig
 from tune_bn.method.gated import GatedBatchNorm2d
+from tune_bn.method.norms import NORMS
 from tune_bn.method.resnet import build_network, initialize
 
 STATISTICS = ([0.5, 0.25], [0.25, 0.5])
@@ -104,7 +105,7 @@ def test_arms_with_other_layers_start_from_the_same_weights(arch: str) -> None:
         assert all(map(torch.equal, arm, reference)), options
 
 
-@pytest.mark.parametrize("norm", GATED_NORMS)
+@pytest.mark.parametrize("norm", [name for name in NORMS if NORMS[name].layer])
 def test_the_layers_of_the_rivals_get_their_gamma_too(norm: str) -> None:
     model = build(norm=norm, gamma={"per_stage": [0.1, 0.2, 0.3]}, unit_gate=True, input_norm="bn")
     layers = dict(batchnorm_layers(model))

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import InputBatchNorm2d, batchnorm_layers
-from tune_bn.method.config import GATED_NORMS
 from tune_bn.method.convert import convert
 from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
+from tune_bn.method.norms import NORMS
 from tune_bn.method.rbn import RepresentativeBatchNorm2d
 from tune_bn.method.resnet import build_network
 
@@ -69,7 +69,7 @@ def test_every_layer_of_a_network_is_replaced_and_it_trains(arch: str, layers: i
     assert sum(bool(slope.any()) for slope in gates) > 0.9 * len(gates)
 
 
-@pytest.mark.parametrize("norm", GATED_NORMS)
+@pytest.mark.parametrize("norm", [name for name in NORMS if NORMS[name].layer])
 def test_the_star_changes_no_layer(norm: str) -> None:
     assert type(convert(nn.BatchNorm2d(3), norm)) is KINDS[norm]
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tune_bn.errors import MethodError
-from tune_bn.layers import Tails
 from tune_bn.method.batchnorm import SIGMA_ACT, InputBatchNorm2d, batchnorm_layers, scale_batchnorm
 from tune_bn.method.convert import convert
 from tune_bn.method.diagnostics import activation_tails, first_gradients, gradient_norms, inspect_layers
 from tune_bn.method.resnet import CifarResNet, initialize
+from tune_bn.records.diagnostics import Tails
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("error")]
 

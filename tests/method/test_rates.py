@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from rated import LR, WRONG, C, network, optimizer_of, rates, step
 from torch import nn
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR
 
 import tune_bn
+from tests.method.rated import LR, WRONG, C, network, optimizer_of, rates, step
 from tune_bn.errors import MethodError
 from tune_bn.method.groups import plain_groups
 from tune_bn.method.rates import check_rates, keep_rates

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from rated import LR, WRONG, C, network, optimizer_of, rates, step
 from torch import nn
 from torch.optim import lr_scheduler as schedulers
 
 import tune_bn
+from tests.method.rated import LR, WRONG, C, network, optimizer_of, rates, step
 from tune_bn.errors import MethodError
 from tune_bn.method.groups import parameter_groups
 from tune_bn.method.rates import check_rates, keep_rates

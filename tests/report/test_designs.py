@@ -7,8 +7,8 @@ import pytest
 
 from tune_bn.analysis.recommend import fixed_option, sequential_option
 from tune_bn.analysis.sequential import design
-from tune_bn.report.canvas import svg_of
 from tune_bn.report.designs import designs
+from tune_bn.report.figures.canvas import svg_of
 
 # A glyph that the font lacks, or an empty slice, is a warning.
 pytestmark = pytest.mark.filterwarnings("error")

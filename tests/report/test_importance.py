@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from tune_bn.report.importance import CONTROL, FEWEST, REPEATS, importance_figure, importances
+from tune_bn.report.figures.importance import CONTROL, FEWEST, REPEATS, importance_figure, importances
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.process import importance
 from tune_bn.report.study import load
@@ -121,7 +121,7 @@ def test_optuna_comes_only_when_it_is_asked(synthetic_study, tmp_path):
     folder = synthetic_study().write(tmp_path / "study")
     code = (
         "import json, sys; from pathlib import Path; from tune_bn.report.study import load\n"
-        "from tune_bn.report import importance, writing\n"
+        "from tune_bn.report.figures import importance; from tune_bn.report import writing\n"
         "before = 'optuna' in sys.modules\n"
         "importance.importances(load(Path(sys.argv[1])))\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pydantic', 'matplotlib.pyplot', 'tune_bn.samplers'}\n"

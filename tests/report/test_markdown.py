@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
-from synthetic_claims import in_settings, searched_in_settings, sequential
 
+from tests.analysis.synthetic_claims import in_settings, searched_in_settings, sequential
 from tune_bn.analysis import write_verdict
 from tune_bn.errors import RecordError, StudyError
-from tune_bn.records import write_json
+from tune_bn.records.files import write_json
 from tune_bn.report import write_report
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.study import load
@@ -56,7 +56,7 @@ def test_the_verdict_comes_first_with_its_numbers(synthetic_study, tmp_path):
     folder = synthetic_study(effect=1.5).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
     text = render(load(folder))
-    assert text.split("\n\n")[1] == f"**Supported:** {verdict['reason']}"
+    assert text.split("\n\n")[2] == f"**Supported:** {verdict['reason']}"
     assert f"tune_bn verify {folder.name}" in text
 
 
@@ -64,8 +64,8 @@ def test_the_result_table_is_that_of_the_verdict(synthetic_study, tmp_path):
     folder = synthetic_study(effect=1.5, searched=("gamma", "c", "lr")).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
     header, baseline, candidate = tables(render(load(folder)))["Result"]
-    assert header[:6] == ["arm", "γ", "c", "lr", "test accuracy, %", "n"]
-    assert baseline[:4] == ["baseline", "1", "1", "0.1"]
+    assert header[:6] == ["arm", "test accuracy, %", "effect, pp", "90 % interval, pp", "p", "finding"]
+    assert dict(zip(header, baseline, strict=True))["configuration"] == "γ = 1, c = 1, lr = 0.1"
     arm = verdict["candidates"][0]
     row = dict(zip(header, candidate, strict=True))
     assert row["test accuracy, %"] == f"**{arm['mean']:.2f} ± {arm['std']:.2f}**"
@@ -101,7 +101,7 @@ def test_several_candidates_show_the_adjusted_p_value(synthetic_study, report):
 
 def test_a_study_that_is_not_supported_says_so(synthetic_study, report):
     text = report(synthetic_study(effect=0.1))
-    assert text.split("\n\n")[1].startswith("**Not supported:** ")
+    assert text.split("\n\n")[2].startswith("**Not supported:** ")
     assert "**" not in "".join(tables(text)["Result"][2])
 
 
@@ -114,7 +114,7 @@ def test_an_invalid_study_lists_what_is_wrong_and_quotes_no_p_value(synthetic_st
     folder = study.with_records(broken).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
     text = render(load(folder))
-    assert text.split("\n\n")[1].startswith("**Invalid:** ")
+    assert text.split("\n\n")[2].startswith("**Invalid:** ")
     assert all(f"- {problem}" in text for problem in verdict["problems"])
     header, _, candidate = tables(text)["Result"]
     assert candidate[header.index("p")] == "–"
@@ -407,10 +407,12 @@ def test_how_to_cite_names_the_version_that_trained(synthetic_study, report):
     assert "version =" not in report(study.with_records(mixed), "mixed")
 
 
-def test_the_commands_name_the_study_safely(synthetic_study, report):
+def test_the_commands_name_the_study_safely(synthetic_study, report, tmp_path):
     text = report(synthetic_study(), "my study; rm")
-    assert "tune_bn verify 'my study; rm'\n" in text
-    assert "tune_bn search --space 'studies/my study; rm/space.yaml'\n" in text
+    output = tmp_path.name
+    assert f"tune_bn verify 'my study; rm' --output {output}\n" in text
+    assert f"tune_bn search --space '{output}/my study; rm/space.yaml' --output {output}\n" in text
+    assert str(tmp_path) not in text, "a page that others read names no folder of this machine"
 
 
 def test_text_of_a_configuration_cannot_break_a_table(synthetic_study, tmp_path):

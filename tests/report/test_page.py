@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 from matplotlib.figure import Figure
-from synthetic_claims import in_settings, sequential
 
+from tests.analysis.synthetic_claims import in_settings, sequential
 from tune_bn.analysis import write_verdict
-from tune_bn.records import write_json
+from tune_bn.records.files import write_json
 from tune_bn.report import write_report
 from tune_bn.report.blocks import Bullets, Code, Gallery, Heading, Mono, Picture, Strong, Verdict, paragraph, table
 from tune_bn.report.markdown import to_markdown
@@ -183,7 +183,8 @@ def test_every_outcome_has_its_sentence_first(synthetic_study, tmp_path, outcome
     if outcome != "open":
         assert write_verdict(folder)["verdict"] == outcome
     page = Page(page_of(contents(load(folder))))
-    (sentence,) = page.all("p")[:1]
+    # Under the title stands what was trained, and then the verdict.
+    _, sentence = page.all("p")[:2]
     assert sentence["class"] == f"verdict {outcome}"
     word = {"not_supported": "Not supported:", "open": "Not confirmed yet:"}.get(outcome, f"{outcome.capitalize()}:")
     assert page.words[3] == word or word in page.text.split("Result")[0]

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_claims import in_settings, searched_in_settings, sequential
 
+from tests.analysis.synthetic_claims import in_settings, searched_in_settings, sequential
 from tune_bn.analysis import judge
-from tune_bn.report.canvas import save, svg_of
-from tune_bn.report.curves import curves
-from tune_bn.report.effects import forest
-from tune_bn.report.landscape import landscape
-from tune_bn.report.looks import FARTHEST, boundaries, normal_scores
-from tune_bn.report.luck import shrinkage_figure
-from tune_bn.report.pairs import paired
+from tune_bn.report.figures.canvas import save, svg_of
+from tune_bn.report.figures.curves import curves
+from tune_bn.report.figures.effects import forest
+from tune_bn.report.figures.landscape import landscape
+from tune_bn.report.figures.looks import FARTHEST, boundaries, normal_scores
+from tune_bn.report.figures.luck import shrinkage_figure
+from tune_bn.report.figures.pairs import paired
 from tune_bn.report.study import load, trials_of
 
 # A glyph that the font lacks, or an empty slice, is a warning.
@@ -24,14 +24,6 @@ def points(axes, label):
     """Places of the points drawn under a label, as a set of (x, y)."""
     found = [item for item in axes.collections if item.get_label() == label]
     return {tuple(place) for item in found for place in np.asarray(item.get_offsets())}
-
-
-@pytest.fixture
-def loaded(tmp_path):
-    def write(study, **options):
-        return load(study.write(tmp_path / "study", **options))
-
-    return write
 
 
 def searched(study, status):
@@ -95,11 +87,15 @@ def test_one_bad_trial_does_not_flatten_the_colours(synthetic_study, loaded):
 )
 def test_with_fewer_searched_keys_the_landscape_has_one_axis(synthetic_study, loaded, keys, label):
     study = synthetic_study(searched=keys)
-    axes = landscape(loaded(study)).axes[0]
-    assert label in axes.get_xlabel()
+    axes, strip = landscape(loaded(study)).axes
+    assert label in strip.get_xlabel()
     assert "accuracy" in axes.get_ylabel()
     completed = [r for r in study.records if (r.stage, r.status) == ("search", "completed")]
     assert {y for _, y in points(axes, "completed")} == {r.scores["val_accuracy"] for r in completed}
+    # What has no comparable score stands in a strip of its own, and not at a height that reads as one.
+    assert [text.get_text() for text in strip.get_yticklabels()] == ["pruned, no score", "diverged, no score"]
+    stopped = [r for r in study.records if r.stage == "search" and r.status in ("pruned", "diverged")]
+    assert sum(len(item.get_offsets()) for item in strip.collections) == len(stopped)
 
 
 def test_other_searched_keys_leave_the_landscape_over_gamma_and_c(synthetic_study, loaded):
@@ -357,7 +353,7 @@ def test_trials_are_means_over_their_seeds(synthetic_study):
     assert len(trials) == 3
     for trial in trials:
         scores = [r.scores["val_accuracy"] for r in study.records if r.stage == "select" and r.trial == trial.number]
-        assert trial.val_accuracy == pytest.approx(np.mean(scores))
+        assert trial.score == pytest.approx(np.mean(scores))
 
 
 def test_a_trial_with_a_failed_seed_has_no_score(synthetic_study):
@@ -365,4 +361,4 @@ def test_a_trial_with_a_failed_seed_has_no_score(synthetic_study):
     records = [
         replace(r, status="failed", scores={}) if (r.stage, r.seed) == ("select", 202) else r for r in study.records
     ]
-    assert {(t.status, t.val_accuracy) for t in trials_of(records, "select")} == {("failed", None)}
+    assert {(t.status, t.score) for t in trials_of(records, "select")} == {("failed", None)}

@@ -16,15 +16,18 @@ import ray
 import torch
 from ray.tune.experiment import Trial
 
+from tests.study.workers import task_worker
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED
-from tune_bn.runners.base import EpochPoint, PastTrial, Runner, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import PastTrial, Point, Runner, RunResult, SchedulerConfig, Task
+from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.runners.worker import TaskWorker, WorkerOptions
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, load_dataset
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.worker import WorkerOptions
+from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import train
 
@@ -41,13 +44,13 @@ class Events:
     def __init__(self, on_progress: Callable[[Task], None] | None = None) -> None:
         self.started: list[str] = []
         self.killed: list[str] = []
-        self.points: dict[tuple[str, int], list[EpochPoint]] = {}
+        self.points: dict[tuple[str, int], list[Point]] = {}
         self.on_progress = on_progress
 
     def task_started(self, task: Task) -> None:
         self.started.append(task.key)
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         for seed, points in curves.items():
             self.points.setdefault((task.key, seed), []).extend(points)
         if self.on_progress is not None:
@@ -110,8 +113,8 @@ def make_runner(request: pytest.FixtureRequest, dataset: Dataset, cluster: None)
     ) -> Runner:
         settings = {"max_failures": max_failures, "checkpoint_seconds": checkpoint_seconds}
         if request.param == "local":
-            return LocalRunner(dataset, checkpoints=checkpoints, warn=warn, **settings)
-        return RayTuneRunner(dataset, RayOptions(**settings), checkpoints, warn=warn)
+            return LocalRunner(BuiltinTrainer(dataset), checkpoints=checkpoints, warn=warn, **settings)
+        return RayTuneRunner(BuiltinTrainer(dataset), RayOptions(**settings), checkpoints, warn=warn)
 
     return make
 
@@ -280,10 +283,11 @@ def test_a_checkpoint_of_another_task_by_the_same_name_is_not_taken_up(
         "images": (CONFIG, "of other images"),
     }
     config, fingerprint = others[changed]
-    stale = TaskWorker(
+    stale = task_worker(
         replace(a_task, config=config),
-        DeviceData(dataset, torch.device("cpu")),
-        WorkerOptions(tmp_path, checkpoint_seconds=1e-9, fingerprint=fingerprint, report_seconds=1e-9),
+        dataset,
+        WorkerOptions(tmp_path, checkpoint_seconds=1e-9, report_seconds=1e-9),
+        fingerprint=fingerprint,
     )
     stale.step()
     stale.close()
@@ -332,7 +336,7 @@ def test_the_driver_does_not_keep_the_trials_of_a_long_stage(cluster: None, data
 
     feed = Counting(*(task(trial, config=config) for trial in range(60)))
     scheduler = None if name is None else SchedulerConfig(name, grace=2, reduction=3, max_epochs=3)
-    RayTuneRunner(dataset, RayOptions()).run(feed, Events(), scheduler=scheduler)
+    RayTuneRunner(BuiltinTrainer(dataset), RayOptions()).run(feed, Events(), scheduler=scheduler)
     assert {result.status for results in feed.results.values() for result in results} == {COMPLETED}
     assert 0 < alive[0] < 40, "Tune keeps every trial until the stage is over"
 
@@ -390,7 +394,7 @@ def test_ctrl_c_kills_what_runs_and_keeps_what_finished(make_runner: MakeRunner)
 
 
 def test_more_than_the_cluster_has_is_refused_with_what_it_has(cluster: None) -> None:
-    from tune_bn.runners.ray_tune import _require_resources
+    from tune_bn.runners.ray.runner import _require_resources
 
     with pytest.raises(RunnerError, match=r"resources\.gpu: got 8 per trial, but this process may use 0 GPUs"):
         _require_resources(RayOptions(gpu=8))

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from test_runner_contract import CONFIG, Events, MakeRunner, Tasks, cluster, dataset, make_runner, task  # noqa: F401
 
+from tests.runners.test_runner_contract import CONFIG, Events, MakeRunner, Tasks, cluster, dataset, make_runner, task  # noqa: F401
 from tune_bn.errors import Interrupted
 from tune_bn.process import let_signals_in
-from tune_bn.runners.base import Task
-from tune_bn.runners.cluster_share import ClusterShare
-from tune_bn.stop_request import StopRequest
+from tune_bn.protocols.runner import Task
+from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.runners.ray.share import ClusterShare
 
 STOPPING = {signal.SIGINT, signal.SIGTERM}
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
+from tune_bn.data.config import DataConfig
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import BASELINE, CANDIDATE, COMPLETED, FAILED
-from tune_bn.runners.base import PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, FAILED
 from tune_bn.runners.stopping import EarlyStopping
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
+from tune_bn.training.config import RunConfig, TrainConfig
 
 CONFIG = RunConfig(ModelConfig(arch="resnet8"), DataConfig(source="digits"), TrainConfig(epochs=18))
 RULES = ("asha", "median")

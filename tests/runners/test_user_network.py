@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,15 @@ import ray
 import torch
 from ray.cluster_utils import Cluster
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import MethodError
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import COMPLETED
-from tune_bn.runners.base import Runner, Task
-from tune_bn.runners.ray_tune import RayOptions, RayTuneRunner, connect
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import load_dataset
+from tune_bn.protocols.runner import Runner, Task
+from tune_bn.records.record import COMPLETED
+from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import train
 from tune_bn.training.versions import library_versions
@@ -98,6 +100,11 @@ SHADOWS = ("timeit", "random", "typing", "numpy", "torch/__init__", "yaml", "typ
 ARCHS = ("users_module_on_ray:net", "users_package_on_ray.nets:net")
 
 
+def code_of(*archs: str) -> Sequence[Path]:
+    """What workers elsewhere are sent of these networks."""
+    return BuiltinTrainer(load_dataset(DATA), archs=archs).code
+
+
 def check_runs(runner: Runner) -> None:
     """The runs equal those of this process, and their records tell the state of the file."""
     feed = Feed(*ARCHS)
@@ -119,9 +126,9 @@ def test_workers_of_this_machine_import_it_where_the_search_started(
     (folder / "torch").mkdir()
     for name in SHADOWS:
         (folder / f"{name}.py").write_text("raise RuntimeError('a file of the current folder was imported')")
-    connect(RayOptions(archs=ARCHS, init={"num_cpus": 2}))
+    connect(RayOptions(code=code_of(*ARCHS), init={"num_cpus": 2}))
     assert "py_modules" not in ray.get_runtime_context().runtime_env
-    check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
+    check_runs(RayTuneRunner(BuiltinTrainer(load_dataset(DATA)), RayOptions(max_concurrent=1)))
 
 
 def test_a_cluster_is_sent_the_module_or_the_package(
@@ -131,9 +138,9 @@ def test_a_cluster_is_sent_the_module_or_the_package(
     monkeypatch.chdir(tmp_path / "elsewhere")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        connect(RayOptions(address=cluster.address, archs=("resnet8", *ARCHS, "torchvision.models:resnet18")))
+        connect(RayOptions(address=cluster.address, code=code_of("resnet8", *ARCHS, "torchvision.models:resnet18")))
         assert len(ray.get_runtime_context().runtime_env["py_modules"]) == 3
-        check_runs(RayTuneRunner(load_dataset(DATA), RayOptions(max_concurrent=1)))
+        check_runs(RayTuneRunner(BuiltinTrainer(load_dataset(DATA)), RayOptions(max_concurrent=1)))
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -141,5 +148,5 @@ def test_a_cluster_is_sent_the_module_or_the_package(
 
 def test_a_module_that_cannot_be_sent_is_refused_before_the_cluster_is_reached() -> None:
     with pytest.raises(MethodError, match="there is no module there_is_none"):
-        connect(RayOptions(address="auto", archs=("there_is_none:net",)))
+        connect(RayOptions(address="auto", code=code_of("there_is_none:net")))
     assert not ray.is_initialized()

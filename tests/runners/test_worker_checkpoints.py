@@ -5,23 +5,25 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.study.workers import loops, task_worker
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted
 from tune_bn.method.config import ModelConfig
-from tune_bn.records import COMPLETED, FAILED
-from tune_bn.runners.base import EpochPoint, RunResult, Task
+from tune_bn.protocols.runner import Point, RunResult, Task
+from tune_bn.records.record import COMPLETED, FAILED
+from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray_trainable import TASK, TaskTrainable
+from tune_bn.runners.ray.trainable import TASK, TaskTrainable
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
-from tune_bn.training.checkpoint import CheckpointStore, CheckpointWriter
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, load_dataset
+from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import Step
 from tune_bn.training.loop import train
@@ -123,8 +125,9 @@ def test_a_checkpoint_written_while_the_training_went_on_resumes_exactly(
 ) -> None:
     data = DeviceData(dataset, CPU, recorder=(lambda: as_written) if shared else None)
     a_task = task(0, 1, 2)
-    first = TaskWorker(a_task, data, options(tmp_path))
-    assert (first.runs[0].engine is first.runs[1].engine) == shared
+    first = task_worker(a_task, dataset, options(tmp_path), data=data)
+    one, other = loops(first)
+    assert (one.engine is other.engine) == shared
     for _ in range(4):
         first.step()
     assert gate.begun.is_set()
@@ -133,7 +136,7 @@ def test_a_checkpoint_written_while_the_training_went_on_resumes_exactly(
     first.close()
     # The state of the first epoch, though weights, momenta and generators have moved on since.
     assert gate.written == [1]
-    resumed = TaskWorker(a_task, data, options(tmp_path))
+    resumed = task_worker(a_task, dataset, options(tmp_path), data=data)
     assert resumed.epoch == 1
     while not (report := resumed.step()).done:
         pass
@@ -146,7 +149,7 @@ def test_a_checkpoint_written_while_the_training_went_on_resumes_exactly(
 def test_a_worker_writes_one_checkpoint_at_a_time_and_trains_meanwhile(
     dataset: Dataset, tmp_path: Path, gate: Gate
 ) -> None:
-    worker = TaskWorker(task(), DeviceData(dataset, CPU), options(tmp_path))
+    worker = task_worker(task(), dataset, options(tmp_path))
     for number in range(1, 4):
         assert worker.step().epoch == number
     gate.opened.set()
@@ -162,7 +165,7 @@ def test_a_worker_writes_one_checkpoint_at_a_time_and_trains_meanwhile(
 def test_a_task_is_not_reported_as_done_while_it_is_written(
     dataset: Dataset, tmp_path: Path, gate: Gate, joined: threading.Event
 ) -> None:
-    worker = TaskWorker(task(), DeviceData(dataset, CPU), options(tmp_path))
+    worker = task_worker(task(), dataset, options(tmp_path))
     gate.open_when(joined.is_set)
     while not worker.step().done:
         pass
@@ -183,7 +186,7 @@ def test_a_write_that_failed_is_reported_and_the_next_one_is_tried(
         write(store, state)
 
     monkeypatch.setattr(CheckpointStore, "write", fail_twice)
-    worker = TaskWorker(task(), DeviceData(dataset, CPU), options(tmp_path))
+    worker = task_worker(task(), dataset, options(tmp_path))
     assert worker.writer is not None
     problems = []
     for _ in range(4):
@@ -199,7 +202,7 @@ def test_a_write_that_failed_is_reported_and_the_next_one_is_tried(
 def test_a_checkpoint_on_demand_waits_for_the_one_before_and_is_written_when_it_returns(
     dataset: Dataset, tmp_path: Path, gate: Gate, joined: threading.Event
 ) -> None:
-    worker = TaskWorker(task(), DeviceData(dataset, CPU), options(tmp_path))
+    worker = task_worker(task(), dataset, options(tmp_path))
     worker.step()
     worker.step()
     gate.open_when(joined.is_set)
@@ -238,7 +241,7 @@ class Listener:
     def task_started(self, task: Task) -> None:
         pass
 
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[EpochPoint]]) -> None:
+    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         if task.trial == self.trial:
             assert self.gate.begun.wait(60)
             raise self.error
@@ -248,8 +251,8 @@ class Listener:
 
 
 def local(dataset: Dataset, folder: Path) -> LocalRunner:
-    runner = LocalRunner(dataset, checkpoints=folder)
-    runner.options = replace(options(folder), fingerprint=dataset.sha256)
+    runner = LocalRunner(BuiltinTrainer(dataset), checkpoints=folder)
+    runner.options = options(folder)
     return runner
 
 
@@ -279,7 +282,7 @@ def trainable(dataset: Dataset, folder: Path, a_task: Task) -> TaskTrainable:
     """What an actor of Ray holds, in this process."""
     made = TaskTrainable.__new__(TaskTrainable)
     made.config = {TASK: a_task}
-    made.setup(made.config, dataset.without_test(), options(folder), threads=1)
+    made.setup(made.config, BuiltinTrainer(dataset).without_test(), options(folder), threads=1)
     return made
 
 

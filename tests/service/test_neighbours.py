@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tune_bn.cli.status import View, describe_study, table
 from tune_bn.service import neighbours
 from tune_bn.service.neighbours import OtherHead, closed_words, on_a_head, other_heads, studies_of_everybody
-from tune_bn.status import View, describe_study, table
-from tune_bn.study_folder import StudyFolder, closed_studies, list_studies
+from tune_bn.study.folder import StudyFolder, closed_studies, list_studies
 
 ME, ANNA, BOB = 61500, 61501, 61502
 

@@ -89,7 +89,7 @@ def driver_told(job: slurm.Job, state: str, reason: str = "", number: str = "47"
     content = {
         "host": "n1",
         "pid": 1,
-        "started_at": "",
+        "started_at": "2026-11-29T12:00:00+00:00",
         "updated_at": "",
         "state": state,
         "reason": reason,

@@ -15,12 +15,12 @@ from ray.job_submission import JobStatus
 from typer.testing import CliRunner
 
 from tune_bn.cli import app
-from tune_bn.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, DriverState
 from tune_bn.errors import RunnerError
-from tune_bn.identity import settle
-from tune_bn.records import write_json
+from tune_bn.records.files import write_json
+from tune_bn.records.identity import settle
 from tune_bn.service.jobs import JOB_FILE, MOST_IN_VAIN, Job, JobServer, may_begin_again, read_job, resume_interrupted
-from tune_bn.study_folder import StudyFolder
+from tune_bn.study.driver import BROKEN, FINISHED, LOST, STOPPED, WORKING, DriverState
+from tune_bn.study.folder import StudyFolder
 
 
 class Client:

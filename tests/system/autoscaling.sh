@@ -13,7 +13,7 @@ RAY_FAKE_CLUSTER=1 RAY_enable_autoscaler_v2=1 AUTOSCALER_UPDATE_INTERVAL_S=1 RAY
   ray start --head --port=6379 --node-ip-address="$LAN" --num-cpus=0 --num-gpus=0 --dashboard-port=8265 \
   --autoscaling-config=ray_bootstrap_config.yaml > /run/logs/up 2>&1
 
-python "$SCRIPT" --study grown --trials 4 --set train.epochs=3 --set budget.finalists=1 --set seeds.select=[201] \
+python "$SCRIPT" --study grown --trials 4 --set train.epochs=3 --set budget.at_chance=go_on --set budget.finalists=1 --set seeds.select=[201] \
   --set seeds.confirm=[1,2] --set resources.gpu=1 > /run/logs/search 2>&1 < /dev/null
 
 python - > /run/nodes.json 2> /run/logs/nodes <<'EOF'

@@ -10,7 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from faults.harness import Workplace
+from tests.faults.harness import Workplace
 
 PLACE = Workplace(Path("/run/home/place"))
 DISK = PLACE.folder / "studies"

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from faults.harness import Workplace, space_with
-
-from benchmarks.mlflow_load import missing
+from benchmarks.load.mlflow_load import missing
+from tests.faults.harness import Workplace, space_with
 from tune_bn.service import tracking_uri
 from tune_bn.service.head import Head, default_state
 

@@ -29,7 +29,7 @@ ray up --yes "$cluster" > /run/logs/up 2>&1 < /dev/null
 ) &
 
 # Two shells read what ray submit passes on, so what has spaces or braces is quoted twice.
-ray submit "$cluster" "$SCRIPT" -- --space digits.yaml --study over-ssh --trials 3 --set train.epochs=3 \
+ray submit "$cluster" "$SCRIPT" -- --space digits.yaml --study over-ssh --trials 3 --set train.epochs=3 --set budget.at_chance=go_on \
   --set budget.finalists=1 --set seeds.select=[201] --set "'seeds.confirm={from: 1, to: 2}'" \
   > /run/logs/search 2>&1 < /dev/null
 

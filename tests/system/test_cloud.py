@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from faults.harness import HERE, FaultTable, Outcome, References, space_with
 
-from tune_bn.records import RecordLog
+from tests.faults.harness import FaultTable, References, outcome_in_sandbox, run_on_hosts, space_with
 
 REPOSITORY = Path(__file__).parents[2]
 PRICE = yaml.safe_load((REPOSITORY / "cluster" / "config.yaml").read_text(encoding="utf-8"))["provider"][
@@ -49,23 +48,10 @@ def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     name = f"cloud-{os.getpid()}"
     content = space_with(resources={"gpu": 1})
     del content["resources"]["max_concurrent"]  # as many as there may be workers
-    cluster, space = tmp_path / "cluster.yaml", tmp_path / "cloud.yaml"
-    cluster.write_text(yaml.safe_dump(_cluster(name)), encoding="utf-8")
-    space.write_text(yaml.safe_dump(content), encoding="utf-8")
     reference = undisturbed(space_with())
-    run = run_sandboxed(
-        "cloud.sh",
-        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "nsenter"],
-        timeout=880,
-        REPOSITORY=str(REPOSITORY),
-        CLUSTER=str(cluster),
-        SPACE=str(space),
-        COUNTING=str(HERE),
-        NAME=name,
-    )
-    records = tuple(RecordLog(run / "shared" / "cloud" / "records.jsonl").read())
-    steps = (run / "counting" / "steps").stat().st_size
-    row = fault_table.add("spot instance taken, without notice and with one", 2, reference, Outcome(records, steps))
+    run = run_on_hosts(run_sandboxed, "cloud.sh", folder=tmp_path, cluster=_cluster(name), content=content, name=name)
+    outcome = outcome_in_sandbox(run, run / "shared" / "cloud")
+    row = fault_table.add("spot instance taken, without notice and with one", 2, reference, outcome)
     assert (row.lost, row.duplicates) == (0, 0)
 
     instances = [json.loads(line) for line in (run / "amazon" / "instances").read_text().splitlines()]

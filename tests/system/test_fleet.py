@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from faults.harness import HERE, FaultTable, Outcome, References, essence, space_with
 
-from tune_bn.records import RecordLog
+from tests.faults.harness import FaultTable, References, essence, outcome_in_sandbox, run_on_hosts, space_with
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -39,36 +38,23 @@ def test_nothing_is_lost_on_a_fleet_that_loses_connection_network_driver_and_hea
 ) -> None:
     name = f"fleet-{os.getpid()}"
     content = space_with(resources={"price_per_device_hour": 0.5})
-    cluster, space = tmp_path / "cluster.yaml", tmp_path / "fleet.yaml"
-    cluster.write_text(yaml.safe_dump(_cluster(name)), encoding="utf-8")
-    space.write_text(yaml.safe_dump(content), encoding="utf-8")
     reference = undisturbed(content)
-    run = run_sandboxed(
-        "fleet.sh",
-        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "nsenter"],
-        timeout=880,
-        REPOSITORY=str(REPOSITORY),
-        CLUSTER=str(cluster),
-        SPACE=str(space),
-        COUNTING=str(HERE),
-        NAME=name,
-    )
+    run = run_on_hosts(run_sandboxed, "fleet.sh", folder=tmp_path, cluster=_cluster(name), content=content, name=name)
     studies = run / "hosts" / "head" / "home" / "studies"
-    records = tuple(RecordLog(studies / "fleet" / "records.jsonl").read())
-    steps = (run / "counting" / "steps").stat().st_size
-    row = fault_table.add("connection, network, driver and head lost", 4, reference, Outcome(records, steps))
+    outcome = outcome_in_sandbox(run, studies / "fleet")
+    row = fault_table.add("connection, network, driver and head lost", 4, reference, outcome)
     assert (row.lost, row.duplicates) == (0, 0)
 
     (status,) = json.loads((run / "status.json").read_text(encoding="utf-8"))
     assert status["state"] == "finished"
     assert status["cost"] == pytest.approx(0.5 * status["device_hours"], abs=1e-4)
-    assert {record.device for record in records} == {"cpu"}
+    assert {record.device for record in outcome.records} == {"cpu"}
     story = (run / "logs" / "story").read_text(encoding="utf-8")
     assert "died" in story.partition("== the driver is killed")[2].partition("==")[0]
 
     runs = json.loads((run / "mlflow.json").read_text(encoding="utf-8"))
     children = Counter(run_name for run_name, _, parent in runs if parent is not None)
-    assert children == Counter(essence(records).keys()), "MLflow holds every record once"
+    assert children == Counter(essence(outcome.records).keys()), "MLflow holds every record once"
     assert {status for _, status, _ in runs} == {"FINISHED"}
 
     tokens = dict(line.split()[::-1] for line in (run / "tokens").read_text().splitlines())

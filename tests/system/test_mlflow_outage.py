@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faults.harness import FaultTable, Outcome, References
 
-from tune_bn.records import Record
+from tests.faults.harness import FaultTable, Outcome, References
+from tune_bn.records.record import Record
 
 REPOSITORY = Path(__file__).parents[2]
 

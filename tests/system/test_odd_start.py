@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 
 STRANGER = 100_000 + os.getpid()
 SPACE: dict[str, Any] = {
@@ -110,8 +110,7 @@ def test_a_search_ends_cleanly_wherever_it_was_started(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=100)
         assert (process.returncode, err) == (
             130,
-            "interrupted by SIGHUP; nothing that finished is lost. To go on: tune_bn search --space "
-            "studies/one/space.yaml --study one --resume\n",
+            "interrupted by SIGHUP; nothing that finished is lost. To go on: tune_bn search --study one --resume\n",
         )
         assert state() == ("stopped", "interrupted by SIGHUP")
         found = [record.key for record in RecordLog(study / "records.jsonl").read()]

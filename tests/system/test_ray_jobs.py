@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from faults.harness import HERE, FaultTable, Outcome, References, space_with
 
-from tune_bn.records import RecordLog
+from tests.faults.harness import HERE, FaultTable, References, outcome_in_sandbox, space_with
 
 TOLD = "tune_bn stop asked for it"
 REASONS = {
@@ -54,7 +53,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     assert text("restarted.resumed").startswith("one: goes on as the job tune_bn-one-")
     for name in ("search", "early", "confirm"):
         assert text(f"{name}.stop.status") == "0"
-        assert text(f"{name}.stop").startswith("one stopped. To go on: tune_bn search --space studies/one/space.yaml")
+        assert text(f"{name}.stop").startswith("one stopped. To go on: tune_bn search --study one")
         assert text(f"{name}.stop").endswith(" --job --resume")
     assert text("killed.stop.status") == "0"
     assert text("killed.stop").startswith("one does not run, and no driver of it begins again by itself. To go on: ")
@@ -63,9 +62,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     assert "no driver works on" in text("finish.stop")
     assert json.loads(text("finish.json"))["state"] == "finished"
 
-    records = tuple(RecordLog(study / "records.jsonl").read())
-    steps = (run / "counting" / "steps").stat().st_size
-    row = fault_table.add("a Ray job told to stop, and at its limits", 9, reference, Outcome(records, steps))
+    row = fault_table.add("a Ray job told to stop, and at its limits", 9, reference, outcome_in_sandbox(run, study))
     assert (row.lost, row.duplicates) == (0, 0)
     assert json.loads((study / "verdict.json").read_text(encoding="utf-8"))["verdict"] != "invalid"
     left = [line for line in text("processes").splitlines() if "ray" in line or "tune_bn" in line]

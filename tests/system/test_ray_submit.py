@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tune_bn.records import RecordLog
+from tune_bn.records.log import RecordLog
 
 REPOSITORY = Path(__file__).parents[2]
 

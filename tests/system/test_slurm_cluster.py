@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from faults.harness import HERE, SPACE, FaultTable, Outcome, References
 
-from tune_bn.records import RecordLog
+from tests.faults.harness import HERE, SPACE, FaultTable, Outcome, References
+from tune_bn.records.log import RecordLog
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLS = ["slurmctld", "slurmd", "sbatch", "munged", "nsenter", "setpriv", "pgrep", "ps"]

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import describe_data
+from tune_bn.data.splits import Parts, partition
 from tune_bn.errors import DataError
-from tune_bn.training.config import DataConfig
-from tune_bn.training.data import describe_data
-from tune_bn.training.splits import Parts, partition
 
 SIZE = re.compile(r"data\.(\w+): got (\d+); accepted: an integer from (\d+) \(one of each class\) to (\d+) \(.*\)")
 LACKING = re.compile(

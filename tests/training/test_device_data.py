@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, Split
+from tune_bn.data.device import DeviceSplit, _fits
 from tune_bn.method.config import ModelConfig
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, Split
-from tune_bn.training.device_data import DeviceData, DeviceSplit, _fits
+from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import images_of
 from tune_bn.training.loop import train
 

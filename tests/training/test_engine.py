@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recording import TapeRecorder
 from torch import Tensor, nn
 
+from tests.training.recording import TapeRecorder
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import ModelConfig
 from tune_bn.training import engine as engine_module
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, Split
-from tune_bn.training.device_data import DeviceData
-from tune_bn.training.engine import Recorder, Step, architecture
+from tune_bn.training.config import RunConfig, TrainConfig
+from tune_bn.training.device_data import DeviceData, architecture
+from tune_bn.training.engine import Recorder, Step
 from tune_bn.training.loop import TrainingRun, train
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("error")]
@@ -113,8 +114,8 @@ def test_the_fused_update_is_that_of_the_plain_optimizer(dataset: Dataset) -> No
     fused = train(CONFIG, DeviceData(dataset, CPU, recorder=TapeRecorder), 1).curve
     plain = train(CONFIG, DeviceData(dataset, CPU), 1).curve
     for found, expected in zip(fused, plain, strict=True):
-        assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-3)
-        assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-3)
+        assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-3)
+        assert found["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-3)
 
 
 def test_runs_that_take_turns_do_not_touch_each_other(dataset: Dataset) -> None:

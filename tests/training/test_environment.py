@@ -7,7 +7,7 @@ import platform
 import pytest
 import torch
 
-from tune_bn.provenance import FACTS, merged_environment
+from tune_bn.records.provenance import FACTS, merged_environment
 from tune_bn.training.environment import environment, precision_in_effect
 
 CPU = torch.device("cpu")

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import load_dataset
 from tune_bn.method.batchnorm import SIGMA_ACT, batchnorm_layers
 from tune_bn.method.config import ModelConfig
 from tune_bn.training import inspection
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import load_dataset
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import images_of, inspect_model, inspect_run, try_to_inspect
 from tune_bn.training.loop import TrainingRun

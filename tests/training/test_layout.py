@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recording import TapeRecorder
 from torch import Tensor
 from torchvision import models
 
+from tests.training.recording import TapeRecorder
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import ModelConfig
 from tune_bn.training import layout as layout_module
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, Split
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.inspection import inspect_run
 from tune_bn.training.layout import layout_of
@@ -210,8 +211,8 @@ def test_the_two_formats_train_alike(data: DeviceData) -> None:
     viewed, reshaped = (TrainingRun(config_of(name), data, 1) for name in ("viewed", "reshaped"))
     for _ in range(2):
         one, other = viewed.train_epoch(), reshaped.train_epoch()
-        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3)
-        assert one.val_loss == pytest.approx(other.val_loss, rel=1e-3)
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-3)
 
 
 def test_a_step_in_the_other_format_is_recorded_too() -> None:

@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import NORMS, ModelConfig
 from tune_bn.method.convert import convert
-from tune_bn.training.checkpoint import CheckpointStore
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, Split
+from tune_bn.protocols.trainer import COMPLETED, DIVERGED
+from tune_bn.runners.checkpoint import CheckpointStore
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun, train
 from tune_bn.training.optimizer import make_optimizer, make_schedule
-from tune_bn.training.result import COMPLETED, DIVERGED
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("error")]
 
@@ -129,17 +130,17 @@ def test_the_rate_changes_once_per_epoch_and_is_recorded() -> None:
     while not run.done:
         run.train_epoch()
     share = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
-    assert [point.lr for point in run.curve] == pytest.approx([1e-8 + (0.2 - 1e-8) * part for part in share])
+    assert [point["lr"] for point in run.curve] == pytest.approx([1e-8 + (0.2 - 1e-8) * part for part in share])
     steps = 3
     assert rates == pytest.approx([1e-8 + (0.02 - 1e-8) * part for part in share for _ in range(steps)])
-    assert [point.epoch for point in run.curve] == [1, 2, 3, 4]
+    assert [point.step for point in run.curve] == [1, 2, 3, 4]
 
 
 def test_a_constant_schedule_keeps_the_rates() -> None:
     run = TrainingRun(run_config(epochs=3, schedule="constant", c=10.0), device_data(), seed=1)
     while not run.done:
         run.train_epoch()
-    assert [point.lr for point in run.curve] == [0.1] * 3
+    assert [point["lr"] for point in run.curve] == [0.1] * 3
     assert [group["lr"] for group in run.optimizer.param_groups] == [0.1, 0.1, 0.01]
 
 
@@ -291,7 +292,7 @@ def test_bf16_trains_in_fp32_weights_and_resumes(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
     exact = train(run_config(epochs=3), device_data(), 1).curve
     assert whole[2]["curve"] != exact
-    assert whole[2]["curve"][0].train_loss == pytest.approx(exact[0].train_loss, rel=0.05)
+    assert whole[2]["curve"][0]["train_loss"] == pytest.approx(exact[0]["train_loss"], rel=0.05)
 
 
 # --- outcomes
@@ -343,7 +344,7 @@ def test_the_two_test_scores_are_those_of_the_best_and_of_the_last_epoch() -> No
         model = copy.deepcopy(watched.model).eval()
         with torch.no_grad():
             by_epoch.append(100 * (model(images).argmax(1) == labels).double().mean().item())
-    validation = [point.val_accuracy for point in watched.curve]
+    validation = [point["val_accuracy"] for point in watched.curve]
     best = int(np.argmax(validation))
     assert by_epoch[best] != by_epoch[-1], "the case must tell the two scores apart"
     scores = {m: train(config, DeviceData(dataset, CPU), 1, test_metric=m).scores for m in TEST_METRICS}

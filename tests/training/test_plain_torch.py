@@ -13,9 +13,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from tune_bn.data.config import DataConfig
+from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import ModelConfig
-from tune_bn.training.config import DataConfig, RunConfig, TrainConfig
-from tune_bn.training.data import Dataset, Split
+from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
 
@@ -133,4 +134,4 @@ def test_a_run_equals_plain_torch_bit_for_bit(dataset: Dataset, gamma: float, c:
     expected = model.state_dict()
     assert run.model.state_dict().keys() == expected.keys()
     assert [name for name, value in run.model.state_dict().items() if not torch.equal(value, expected[name])] == []
-    assert [(p.train_loss, p.train_accuracy, p.val_loss, p.val_accuracy) for p in run.curve] == curve
+    assert [(p["train_loss"], p["train_accuracy"], p["val_loss"], p["val_accuracy"]) for p in run.curve] == curve

@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from tune_bn.analysis.power import check_effect_size, check_target, level_of
 from tune_bn.analysis.sequential import Design
@@ -121,6 +121,8 @@ def detectable(rule: Design, *, candidates: int = 1, power: float = 0.8) -> floa
 
     Arguments and errors as in :func:`course`; alpha / candidates < ``power`` < 1.
     """
+    from scipy import optimize
+
     check_target(power, level_of(rule.alpha, candidates))
     high = 1.0
     while course(rule, high, candidates=candidates).power < power:
@@ -128,6 +130,38 @@ def detectable(rule: Design, *, candidates: int = 1, power: float = 0.8) -> floa
     return float(
         optimize.brentq(lambda d_z: course(rule, d_z, candidates=candidates).power - power, 0.0, high, xtol=1e-9)
     )
+
+
+def chance_of_more(rule: Design, n: int, t: float, d_z: float) -> float:
+    """Probability, under a true gain ``d_z``, of an outcome at least as high as ``t`` at the look of ``n`` pairs.
+
+    Outcomes are in their stagewise order (Tsiatis, Rosner & Mehta, Biometrics 40, 1984): gains that were shown at an
+    earlier look are higher, and at one look a higher t is. For one candidate, and ``t`` at or above the boundary.
+    """
+    at = _boundaries(rule, rule.alpha)
+    total = 0.0
+    for look in at[: rule.looks.index(n) + 1]:
+        delta = max(-_LARGEST_NONCENTRALITY, min(d_z * math.sqrt(look.n), _LARGEST_NONCENTRALITY))
+        low = t / math.sqrt(n - 1) if look.n == n else look.efficacy
+        total += look._integral(low, look.top, delta)
+    return min(1.0, total)
+
+
+def median_unbiased(rule: Design, n: int, t: float) -> float:
+    """The gain in standard deviations under which a result so high is as likely as not.
+
+    The plain mean after a gain was shown early is too high on average. This estimate of d_z is above the true one half
+    of the time, whatever the look that ended the candidate; arguments as in :func:`chance_of_more`.
+    """
+    from scipy import optimize
+
+    high = abs(t) / math.sqrt(n) + 1.0
+    while chance_of_more(rule, n, t, high) < 0.5:
+        high *= 2
+    low = -1.0
+    while chance_of_more(rule, n, t, low) > 0.5:
+        low *= 2
+    return float(optimize.brentq(lambda d_z: chance_of_more(rule, n, t, d_z) - 0.5, low, high, xtol=1e-7))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Data and kinds of device decide what is computed, so a difference makes the verdict invalid. Models of one kind, threads
 and versions of a device's libraries decide in which order numbers are added up: that is noise of the kind that other
-seeds bring too, and as a rule hits both arms alike, so a difference is said. :data:`tune_bn.provenance.FACTS` is the
-table.
+seeds bring too, and as a rule hits both arms alike, so a difference is said. :data:`tune_bn.records.provenance.FACTS`
+is the table.
 """
 
 from __future__ import annotations
@@ -14,8 +14,17 @@ from typing import Any
 
 from tune_bn.analysis.plan import arms_of, opponent
 from tune_bn.errors import listed
-from tune_bn.provenance import CLASSES, FACTS, OF_A_NETWORK, SPLITS, Fact, data_changes, fact_differences, facts_of
-from tune_bn.records import CONFIRM, FAILED, Record
+from tune_bn.records.provenance import (
+    CLASSES,
+    FACTS,
+    OF_A_NETWORK,
+    SPLITS,
+    Fact,
+    data_changes,
+    fact_differences,
+    facts_of,
+)
+from tune_bn.records.record import CONFIRM, FAILED, Record
 
 Scored = Mapping[tuple[str, int], Record]
 """The run that gives the score of an arm on a seed."""
@@ -80,7 +89,8 @@ def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) 
     yield from _lacking(confirm)
     silent = sum(not record.data for record in before)
     if silent and all(record.data for record in confirm):
-        yield f"{silent} runs of search and selection come from a version that did not record which data they saw"
+        who = "a version or a trainer that did not record which data they saw"
+        yield f"{silent} runs of search and selection come from {who}"
     yield from _other_before(before, confirm)
     yield from _other_than_planned(plan, confirm)
 
@@ -121,8 +131,8 @@ def _lacking(scored: Sequence[Record]) -> Iterator[str]:
         if any(missing):
             how_many = "the records" if all(missing) else f"{sum(missing)} of {len(missing)} records"
             yield (
-                f"{how_many} of the confirmation come from a version that did not record {what}; that it was the same "
-                "for all of them cannot be checked"
+                f"{how_many} of the confirmation come from a version or a trainer that did not record {what}; that it "
+                "was the same for all of them cannot be checked"
             )
 
 

@@ -16,7 +16,7 @@ from tune_bn.analysis.goals import differing
 from tune_bn.analysis.notation import like_number, looks_like_number, mark_of, numbers_of
 from tune_bn.analysis.tables import Row, Table, read_table, without_invisible
 from tune_bn.errors import ConfigError, ScoresError, listed
-from tune_bn.records import BASELINE, COMPLETED, CONFIRM, DIVERGED
+from tune_bn.records.record import BASELINE, COMPLETED, CONFIRM, DIVERGED
 
 _NO_ARM = (
     r"epochs?|steps?|iters?|iterations?|index|idx|id|runs?|folds?|splits?|repeats?|repetitions?|reps?|trials?|lr|batch"
@@ -73,7 +73,7 @@ class Columns:
 
 
 def read_scores(path: Path, *, paired_by: str | None = None, columns: Columns | None = None) -> Scores:
-    """The scores of a text or JSON file; :func:`tune_bn.tables.read_scores` reads Parquet too.
+    """The scores of a text or JSON file; :func:`tune_bn.cli.score_files.read_scores` reads Parquet too.
 
     A long table has the columns ``arm``, ``score`` and ``paired_by``, and perhaps others, which are ignored. ``nan``
     and ``inf`` are read, and make the verdict invalid. Spaces around a value do not count. Pairs are text.

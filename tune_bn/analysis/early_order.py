@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tune_bn.errors import RecordError
-from tune_bn.records import read_bytes
+from tune_bn.records.files import read_bytes
 
 EARLY_ORDER_FILE = "early_order.json"
 LEAST_TAU = 0.5

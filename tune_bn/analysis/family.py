@@ -7,15 +7,18 @@ dependence between the comparisons.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tune_bn.analysis.claims import PLAIN, Claim, agreeing, outcome_of
+from tune_bn.analysis.max_t import LEAST, step_down
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
-from tune_bn.analysis.t_result import TResult, agreeing
+from tune_bn.analysis.t_result import TResult, tail
+from tune_bn.errors import ConfigError
 
 Bounds = Callable[[float], tuple[float | None, float | None]]
 """From a level to the lower and the upper one-sided bound of the effect; None where an end is open."""
@@ -26,10 +29,22 @@ class Comparison:
     """What one comparison of a family says by itself."""
 
     p_value: float
-    """One-sided, for a gain."""
+    """One-sided, for the claim: a gain, where nothing else is claimed."""
     p_value_less: float
-    """One-sided, for a loss."""
+    """One-sided, for a loss of whatever size."""
     bounds: Bounds
+    """Of the effect itself, wherever the margin lies."""
+    claim: Claim = PLAIN
+    differences: Array | None = None
+    """Candidate − baseline by seed, where all comparisons of the family share the seeds."""
+    p_value_greater: float | None = None
+    """One-sided, for a gain of whatever size; None: ``p_value`` is."""
+
+    @property
+    def p_value_two_sided(self) -> float:
+        """For a difference of whatever size and sign."""
+        greater = self.p_value if self.p_value_greater is None else self.p_value_greater
+        return min(1.0, 2 * min(greater, self.p_value_less))
 
 
 @dataclass(frozen=True)
@@ -39,26 +54,52 @@ class Judged:
     p_adjusted: float
     """``p_value`` after Holm's procedure."""
     supported: bool
-    """Better than its baseline: ``p_adjusted`` ≤ alpha."""
+    """Its claim holds, for a plain one that it is better than its baseline: ``p_adjusted`` ≤ alpha."""
     p_adjusted_less: float
     """``p_value_less`` after Holm's procedure."""
     worse: bool
     """Worse than its baseline: ``p_adjusted_less`` ≤ alpha."""
     interval: tuple[float | None, float | None]
-    """The bounds at the levels of the comparison's own Holm steps: the lower end is ≥ 0 exactly where the comparison is
-    supported, the upper end ≤ 0 exactly where it is worse. It speaks of this comparison alone: that all intervals of a
-    family hold at once has no stated confidence."""
+    """The bounds at the levels of the comparison's own Holm steps: the lower end is ≥ the claim's null (0 for a plain
+    claim) exactly where the comparison is supported, the upper end ≤ 0 exactly where it is worse. For equivalence both
+    ends are at the level of its own step, and lie within the margin exactly where it is supported. It speaks of this
+    comparison alone: that all intervals of a family hold at once has no stated confidence."""
     levels: tuple[float, float]
     """The one-sided levels of the two ends; ``alpha`` both where the family has one comparison."""
 
 
-def comparison(result: TResult) -> Comparison:
-    """A t-test as a comparison of a family."""
-    return Comparison(result.p_value, result.p_value_less, result.bounds)
+def comparison(result: TResult, claim: Claim = PLAIN, differences: Array | None = None) -> Comparison:
+    """A t-test as a comparison of a family, moved by the claim's margin: t = (effect − null) / se."""
+    if claim.is_plain:
+        return Comparison(result.p_value, result.p_value_less, result.bounds, differences=differences)
+    p_value = p_above(result, claim.null)
+    if claim.ceiling is not None:
+        p_value = max(p_value, tail(result.df, (result.effect - claim.ceiling) / result.se))
+    return Comparison(p_value, result.p_value_less, result.bounds, claim, differences, result.p_value)
 
 
-def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict[str, Judged]:
-    """Holm's procedure over all comparisons, for gains and, mirrored, for losses.
+def p_above(result: TResult, null: float) -> float:
+    """P(T ≥ t) where the effect is ``null``: one-sided, for an effect above it."""
+    return result.p_value if null == 0 else tail(result.df, -(result.effect - null) / result.se)
+
+
+HOLM, MAX_T = "holm", "max_t"
+CORRECTIONS = (HOLM, MAX_T)
+NONE = "none"
+"""Where all comparisons have to hold together, each is tested at alpha (intersection–union); losses keep Holm's."""
+
+
+def check_correction(correction: str, claim: Claim, *, seeds: int, fixed: bool = True) -> None:
+    """Raises :class:`ConfigError` where the correction is not known, or does not go with the claim."""
+    if correction not in CORRECTIONS:
+        raise ConfigError("correction", correction, " | ".join(CORRECTIONS))
+    if correction == MAX_T and (not fixed or claim.ceiling is not None or seeds < LEAST):
+        why = f"max_t goes with {LEAST} or more pairs, no looks, and no claim of equivalence"
+        raise ConfigError("correction", correction, f"{HOLM}; {why}")
+
+
+def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correction: str = HOLM) -> dict[str, Judged]:
+    """Holm's procedure over all comparisons, for gains and, mirrored, for losses; or step-down max-t instead.
 
     The level of a rejected comparison's step is alpha / (m − i + 1), i its place in the order of the p-values; of one
     that stands it is that of the first step that failed, alpha / (m − r) after r rejections.
@@ -66,34 +107,66 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict
     Args:
         comparisons: by name; all that share the claim, also those that look hopeless.
         alpha: family-wise level, below 0.5.
+        correction: ``max_t`` where each has its ``differences``, see :mod:`tune_bn.analysis.max_t`.
     """
-    sides = []
-    for p_values in (
-        [one.p_value for one in comparisons.values()],
-        [one.p_value_less for one in comparisons.values()],
-    ):
-        adjusted = holm(p_values)
-        sides.append((adjusted, _step_levels(np.asarray(p_values), adjusted <= alpha, alpha)))
+    if correction == MAX_T and len(comparisons) > 1:
+        sides = _by_max_t(list(comparisons.values()), alpha)
+    else:
+        shown = np.array([one.p_value for one in comparisons.values()])
+        free = (shown, np.full_like(shown, alpha))
+        sides = [
+            free if correction == NONE else _by_holm(shown, alpha),
+            _by_holm(np.array([one.p_value_less for one in comparisons.values()]), alpha),
+        ]
     (gains, gain_levels), (losses, loss_levels) = sides
     found = {}
     for i, (name, one) in enumerate(comparisons.items()):
         supported, worse = bool(gains[i] <= alpha), bool(losses[i] <= alpha)
-        low, high = one.bounds(float(gain_levels[i]))[0], one.bounds(float(loss_levels[i]))[1]
+        ceiling = one.claim.ceiling
+        # Equivalence has its other end from the same two tests, whatever is known of a loss.
+        levels = float(gain_levels[i]), float((loss_levels if ceiling is None else gain_levels)[i])
+        low, high = one.bounds(levels[0])[0], one.bounds(levels[1])[1]
+        if ceiling is None:
+            interval = (
+                None if low is None else agreeing(low, rejected=supported, null=one.claim.null),
+                None if high is None else 0.0 - agreeing(-high, rejected=worse),
+            )
+        else:
+            interval = _within(low, high, ceiling, supported=supported)
         found[name] = Judged(
             p_adjusted=float(gains[i]),
             supported=supported,
             p_adjusted_less=float(losses[i]),
             worse=worse,
-            interval=(
-                None if low is None else agreeing(low, rejected=supported),
-                None if high is None else 0.0 - agreeing(-high, rejected=worse),
-            ),
-            levels=(float(gain_levels[i]), float(loss_levels[i])),
+            interval=interval,
+            levels=levels,
         )
     return found
 
 
-def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dict[str, dict[str, Any]]:
+def _by_holm(p_values: Array, alpha: float) -> tuple[Array, Array]:
+    """Adjusted p-values and the levels of their steps."""
+    adjusted = holm(p_values)
+    return adjusted, _step_levels(p_values, adjusted <= alpha, alpha)
+
+
+def _by_max_t(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[Array, Array]]:
+    """Adjusted p-values and levels for gains, then for losses."""
+    found = []
+    for sign in (1, -1):
+        rows = []
+        for one in comparisons:
+            if one.differences is None:
+                raise ConfigError("correction", MAX_T, f"{HOLM}, where arms share no seeds")
+            rows.append(sign * one.differences - (one.claim.null if sign == 1 else 0.0))
+        stepped = step_down(np.stack(rows), alpha)
+        found.append((stepped.p_adjusted, stepped.levels))
+    return found
+
+
+def family_fields(
+    comparisons: Mapping[str, Comparison], *, alpha: float, correction: str = HOLM
+) -> dict[str, dict[str, Any]]:
     """What a verdict states of each comparison of a family, as JSON can hold it; null is an end that is open.
 
     Returns:
@@ -102,15 +175,15 @@ def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dic
         ``supported``, ``p_worse_adjusted`` and ``worse`` after Holm's procedure; ``ci_adjusted``, the interval that
         says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``.
     """
-    found = {}
-    for name, judged in judge_family(comparisons, alpha=alpha).items():
+    found: dict[str, dict[str, Any]] = {}
+    for name, judged in judge_family(comparisons, alpha=alpha, correction=correction).items():
         one = comparisons[name]
         ci = list(map(_finite, one.bounds(alpha)))
         found[name] = {
             "ci_low": ci[0],
             "ci": ci,
             "p_value": one.p_value,
-            "p_two_sided": min(1.0, 2 * min(one.p_value, one.p_value_less)),
+            "p_two_sided": one.p_value_two_sided,
             "p_worse": one.p_value_less,
             "p_adjusted": judged.p_adjusted,
             "supported": judged.supported,
@@ -119,6 +192,7 @@ def family_fields(comparisons: Mapping[str, Comparison], *, alpha: float) -> dic
             "ci_adjusted": list(map(_finite, judged.interval)),
             "adjusted_levels": list(judged.levels),
         }
+        found[name]["outcome"] = outcome_of(found[name])
     return found
 
 
@@ -127,6 +201,27 @@ FIELDS = (
     *("ci_adjusted", "adjusted_levels"),
 )
 """Keys of :func:`family_fields` that are null where nothing could be judged; ``supported`` and ``worse`` are false."""
+
+
+def _within(
+    low: float | None, high: float | None, ceiling: float, *, supported: bool
+) -> tuple[float | None, float | None]:
+    """The interval of a claim of equivalence, on the side of the margin on which its tests put it."""
+    if low is None or high is None:
+        return low, high
+    if supported:
+        return max(low, -ceiling), min(high, ceiling)
+    if -ceiling <= low and high <= ceiling:
+        # Rounding alone: the end that is nearer to its margin is the one that failed.
+        return (
+            (math.nextafter(-ceiling, -math.inf), high)
+            if ceiling + low < ceiling - high
+            else (
+                low,
+                math.nextafter(ceiling, math.inf),
+            )
+        )
+    return low, high
 
 
 def _finite(value: float | None) -> float | None:

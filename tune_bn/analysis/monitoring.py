@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.paired import PairsError
-from tune_bn.analysis.plan import arms_of, baselines_of, design_of, opponent
+from tune_bn.analysis.plan import arms_of, baselines_of, design_of, opponent, score_of
 from tune_bn.analysis.sequential import Decision, Outcome, decide
 
 Scores = Mapping[str, Mapping[int, float]]
@@ -39,7 +40,7 @@ def standing(plan: Mapping[str, Any], scores: Scores) -> Standing:
     A look is held once every candidate that still runs, and its baseline, have all the pairs up to it, in the order of
     the plan's seeds. Whatever ran beyond is not used.
     """
-    rule, seeds = design_of(plan), plan["seeds"]
+    rule, seeds, score = design_of(plan), plan["seeds"], score_of(plan)
     arms = [arm["arm"] for arm in arms_of(plan)]
     paired = {
         candidate["arm"]: _pairs(seeds, scores[candidate["arm"]], scores[opponent(candidate)])
@@ -53,9 +54,10 @@ def standing(plan: Mapping[str, Any], scores: Scores) -> Standing:
     against = {candidate["arm"]: opponent(candidate) for candidate in plan["candidates"]}
     try:
         outcomes = decide(
-            {name: [scores[name][seed] for seed in seeds[:n]] for name, n in paired.items()},
-            {name: [scores[against[name]][seed] for seed in seeds[:n]] for name, n in paired.items()},
+            {name: [score.objective(scores[name][seed]) for seed in seeds[:n]] for name, n in paired.items()},
+            {name: [score.objective(scores[against[name]][seed]) for seed in seeds[:n]] for name, n in paired.items()},
             rule,
+            claim_in(plan),
         )
     except PairsError as error:
         return Standing(dict.fromkeys(arms, len(seeds)), True, problem=str(error))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from tune_bn.analysis.goals import names_in, words_of
+from tune_bn.analysis.ranks import kendall_tau
 from tune_bn.errors import listed
 
 Array = NDArray[np.float64]
@@ -93,10 +93,9 @@ def doubt_of(
     n = first.size
     with np.errstate(all="ignore"):
         r = float(np.corrcoef(np.stack([first, second]))[0, 1])
-        tau = float(stats.kendalltau(first, second).statistic)
     if n >= 6 and (r >= 1 or (abs(r) < 1 and math.atanh(r) - 3 / math.sqrt(n - 3) > math.atanh(HIGHEST))):
         what = f"correlate by {_short(r)} over {listed([paired_by])}, more than runs of one seed do"
-    elif n >= 8 and tau > 0 and _same_ranks(first, second):
+    elif n >= 8 and _same_ranks(first, second) and kendall_tau(first, second) > 0:
         what = f"have the same ranks over {listed([paired_by])}, from the lowest score to the highest"
     else:
         return None
@@ -147,7 +146,12 @@ def _order(scores: Array) -> tuple[bool, float, bool] | None:
     if len({step for step in steps.tolist() if step}) == 1:
         chance = 2 * math.exp(sum(math.lgamma(count + 1) for count in counts) - math.lgamma(n + 1))
         return bool(scores[-1] > scores[0]), chance, True
+    if abs(kendall_tau(np.arange(n, dtype=float), scores)) < NEARLY:
+        return None
+
+    from scipy import stats
+
     found = stats.kendalltau(np.arange(n), scores)
-    if abs(found.statistic) >= NEARLY and found.pvalue <= EACH_BY_CHANCE / 10:
+    if found.pvalue <= EACH_BY_CHANCE / 10:
         return bool(found.statistic > 0), float(found.pvalue), False
     return None

@@ -15,16 +15,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tune_bn.analysis.claims import KINDS, NO_LOOKS, claim_of
+from tune_bn.analysis.family import CORRECTIONS, NONE, check_correction
 from tune_bn.analysis.sequential import Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, canonical_json, read_bytes, sha256_of
+from tune_bn.records.files import canonical_json, read_bytes, sha256_of
+from tune_bn.records.record import BASELINE
+from tune_bn.records.score import Score, accuracy, score_from, score_problem
 
-SCHEMA_VERSION = 2
-"""Plans of version 1 lock neither the data nor the kind of device."""
+SCHEMA_VERSION = 3
+"""Plans of version 1 lock neither the data nor the kind of device. Those of 1 and 2 are about accuracy in percent, of
+which more is better; they state the score of a diverged run by itself, under ``diverged``."""
 PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
 FIXED, GROUP_SEQUENTIAL = "fixed", "group_sequential"
 STOPPING = (FIXED, GROUP_SEQUENTIAL)
+ALL = "all"
+"""Of ``holds``: the claim is that every comparison holds; without the key, that some does."""
 
 LARGEST_FLOAT = sys.float_info.max
 
@@ -90,6 +97,13 @@ def opponent(candidate: Mapping[str, Any]) -> str:
     return str(candidate.get("against", BASELINE))
 
 
+def score_of(plan: Mapping[str, Any]) -> Score:
+    """What the runs of a plan are scored by."""
+    if "score" in plan:
+        return score_from(plan["score"])
+    return accuracy(plan["metric"], plan["diverged"]["score"])
+
+
 def design_of(plan: Mapping[str, Any]) -> Design | None:
     """The group-sequential design of a plan; None where every seed is run whatever the scores are."""
     if plan["stopping"] == FIXED:
@@ -110,15 +124,29 @@ def structure_problem(plan: object) -> str | None:
     known, accepted = _PLAN["schema_version"]
     if "schema_version" in plan and not known(plan["schema_version"]):
         return f"schema_version: got {reprlib.repr(plan['schema_version'])}; accepted: {accepted}"
-    checks = dict(_PLAN) if plan.get("schema_version") == 1 else {**_PLAN, **_SINCE_2}
+    version = plan.get("schema_version")
+    checks = {**_PLAN, **({} if version == 1 else _SINCE_2), **(_BEFORE_3 if version in (1, 2) else _SINCE_3)}
     checks |= {"baselines": _OBJECTS} if "baselines" in plan else {}
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
+    # A plan that claims a gain of whatever size says no more than it always did.
+    checks |= {"earlier_claims": _OBJECTS} if "earlier_claims" in plan else {}
+    checks |= {"holds": _one(ALL)} if "holds" in plan else {}
+    checks |= _KIND if {"kind", "margin"} & set(plan) else {}
     return (
         _object_problem(plan, checks)
         or _arms_problem(plan)
-        or _within("diverged", _object_problem(plan["diverged"], _DIVERGED))
+        or _claim_problem(plan)
+        or (_within("diverged", _object_problem(plan["diverged"], _DIVERGED)) if "diverged" in plan else None)
+        or (_score_problem(plan) if "score" in plan else None)
         or (_within("design", _design_problem(plan)) if "design" in plan else None)
     )
+
+
+def _score_problem(plan: Mapping[str, Any]) -> str | None:
+    problem = score_problem(plan["score"])
+    if problem is None and plan["score"]["test"] != plan["metric"]:
+        problem = f"test: got {plan['score']['test']!r}; accepted: the plan's metric, {plan['metric']!r}"
+    return _within("score", problem)
 
 
 def _arms_problem(plan: Mapping[str, Any]) -> str | None:
@@ -144,6 +172,37 @@ def _arms_problem(plan: Mapping[str, Any]) -> str | None:
     return (
         f"baselines: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each" if alone else None
     )
+
+
+def _claim_problem(plan: Mapping[str, Any]) -> str | None:
+    try:
+        claim = claim_of(plan.get("kind"), plan.get("margin"))
+    except ConfigError as error:
+        return str(error)
+    if "kind" in plan and claim.is_plain:
+        return "kind: got 'superior' with margin 0; accepted: neither key, where any gain is claimed"
+    if claim.ceiling is not None and plan["stopping"] != FIXED:
+        return f"stopping: got {plan['stopping']!r} with kind {claim.kind!r}; accepted: {FIXED!r}, since {NO_LOOKS}"
+    for place, earlier in enumerate(plan.get("earlier_claims", ())):
+        problem = _object_problem(earlier, {"study": _TEXT, "plan_sha256": _TEXT})
+        if problem is not None:
+            return f"earlier_claims[{place}].{problem}"
+    if plan.get("holds") == ALL:
+        paired_off = len(baselines_of(plan)) == len(plan["candidates"]) > 1
+        if plan["correction"] != NONE or not paired_off or plan["stopping"] != FIXED:
+            return (
+                f"holds: got {ALL!r} with correction {plan['correction']!r}, {len(plan['candidates'])} candidates and "
+                f"stopping {plan['stopping']!r}; accepted: correction {NONE!r}, one candidate in each of several "
+                f"settings, and {FIXED!r}"
+            )
+        return None
+    if plan["correction"] == NONE:
+        return f"correction: got {NONE!r}; accepted: {' or '.join(CORRECTIONS)}, or holds: {ALL!r} beside it"
+    try:
+        check_correction(plan["correction"], claim, seeds=len(plan["seeds"]), fixed=plan["stopping"] == FIXED)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def _design_problem(plan: Mapping[str, Any]) -> str | None:
@@ -242,24 +301,31 @@ _PLAN: Mapping[str, Check] = {
     "baseline": _OBJECT,
     "candidates": _OBJECTS,
     "metric": _TEXT,
-    "direction": _one("maximize"),
     "test": _one("paired_t_greater"),
     "alpha": (
         # Beyond 0.5 a worse arm could count as better; far below, the bound of the effect is infinite.
         lambda value: _is_number_in(1e-8, 0.5, value) and value < 0.5,
         "a number from 1e-8 to below 0.5",
     ),
-    "correction": _one("holm"),
+    "correction": _one(*CORRECTIONS, NONE),
     "stopping": _one(*STOPPING),
     "seeds": (_are_integers, "a list of integers"),
     "used_seeds": (
         lambda value: _is_object(value) and all(map(_are_integers, value.values())),
         "an object with a list of integers for each earlier stage",
     ),
-    "diverged": _OBJECT,
     "commit": (lambda value: value is None or _is_text(value), "text or null"),
     "versions": _OBJECT,
     HASH: _TEXT,
+}
+_BEFORE_3: Mapping[str, Check] = {
+    "direction": _one("maximize"),
+    "diverged": _OBJECT,
+}
+_SINCE_3: Mapping[str, Check] = {"score": _OBJECT}
+_KIND: Mapping[str, Check] = {
+    "kind": _one(*KINDS),
+    "margin": (lambda value: _is_number_in(0, LARGEST_FLOAT, value), "a number ≥ 0"),
 }
 _SINCE_2: Mapping[str, Check] = {
     "data": _OBJECT,

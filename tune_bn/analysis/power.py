@@ -15,8 +15,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from scipy import optimize, stats
-
 from tune_bn.errors import ConfigError
 
 MOST_SEEDS = 1_000_000
@@ -74,6 +72,9 @@ def minimum_detectable_effect(
     _check_positive("std", std)
     _check_pairs(n)
     check_target(power, level)
+
+    from scipy import optimize
+
     high = 1.0
     while _power(high, n, level) < power:
         high *= 2
@@ -108,6 +109,8 @@ def seeds_needed(
 
 
 def _power(noncentrality: float, n: int, level: float) -> float:
+    from scipy import stats
+
     delta = max(-_LARGEST_NONCENTRALITY, min(noncentrality, _LARGEST_NONCENTRALITY))
     return float(stats.nct.sf(stats.t.isf(level, n - 1), n - 1, delta))
 

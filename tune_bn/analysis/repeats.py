@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Array = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def equal_rows(
     if not excess or len(groups) == 1:
         return None
     n = len(order)
-    tail = float(stats.poisson.sf(excess - 1, chance * n * (n - 1) / 2))
+    tail = float(special.pdtrc(excess - 1, chance * n * (n - 1) / 2))
     copies = math.gcd(*sizes)
     if copies > 1:
         tail *= _chance_of_blocks(n, len(groups), copies)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tune_bn.analysis.family import FIELDS, comparison, family_fields
+from tune_bn.analysis.claims import PLAIN, Claim, outcome_of
+from tune_bn.analysis.family import FIELDS, HOLM, comparison, family_fields
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
@@ -29,6 +30,7 @@ NOTHING: Mapping[str, Any] = {
     **dict.fromkeys(("d_z", "correlation", "sensitivity", "welch", "doubt")),
     "supported": False,
     "worse": False,
+    "outcome": None,
 }
 """What is said of an arm of an invalid verdict."""
 
@@ -56,20 +58,24 @@ def _each(arms: Arms, judge: Any) -> dict[str, Any]:
 
 
 def _as_one_family(
-    found: Mapping[str, tuple[Any, ...]], known: Callable[..., dict[str, Any]], *, alpha: float
+    found: Mapping[str, tuple[Any, ...]], known: Callable[..., dict[str, Any]], *, alpha: float, claim: Claim
 ) -> dict[str, dict[str, Any]]:
     """For each arm its place in the family and its effect, by the first of what was found, and what ``known`` adds."""
-    judged = family_fields({name: comparison(parts[0]) for name, parts in found.items()}, alpha=alpha)
+    judged = family_fields({name: comparison(parts[0], claim) for name, parts in found.items()}, alpha=alpha)
     return {name: judged[name] | {"effect": parts[0].effect} | known(*parts) for name, parts in found.items()}
 
 
-def over_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[str, Any]]:
+def over_pairs(
+    arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN, correction: str = HOLM
+) -> dict[str, dict[str, Any]]:
     """Paired t-test.
 
     Args:
         arms: gains of every arm but the baseline, in the order of the pairs, shape (n,).
         baseline: those of the baseline.
         alpha: family-wise level.
+        claim: what is to be shown of each.
+        correction: for several arms.
 
     Returns:
         For each arm what is known of it, as :data:`NOTHING` names it.
@@ -81,13 +87,22 @@ def over_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[s
     def one(_: str, values: Array) -> tuple[Any, ...]:
         result = paired_t_test(values, baseline, alpha=alpha)
         error = difference_error(values, baseline)
-        return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error)
+        return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error, claim=claim)
 
-    def known(result: PairedResult, also: Any) -> dict[str, Any]:
-        differences = {"std_difference": result.std, "d_z": result.d_z, "correlation": result.correlation}
-        return differences | {"sensitivity": also}
-
-    return _as_one_family(_each(arms, one), known, alpha=alpha)
+    found = _each(arms, one)
+    compared = {name: comparison(result, claim, arms[name] - baseline) for name, (result, _) in found.items()}
+    judged = family_fields(compared, alpha=alpha, correction=correction)
+    return {
+        name: judged[name]
+        | {
+            "effect": result.effect,
+            "std_difference": result.std,
+            "d_z": result.d_z,
+            "correlation": result.correlation,
+            "sensitivity": also,
+        }
+        for name, (result, also) in found.items()
+    }
 
 
 def add_doubts(
@@ -99,6 +114,7 @@ def add_doubts(
     against: str,
     paired_by: str,
     rows: Sequence[int] | None = None,
+    claim: Claim = PLAIN,
 ) -> None:
     """Add what speaks against the pairs of each arm, with Welch's test; in grave doubt a gain has to hold by it too.
 
@@ -109,16 +125,17 @@ def add_doubts(
         against, paired_by: names, for the words.
         rows: the pairs in the order of the file, where all arms have the same.
     """
-    welch = _welch(arms, baseline, alpha)
+    welch = _welch(arms, baseline, alpha, claim)
     for name, answer in found.items():
         doubt = doubt_of(arms[name], baseline, name=name, against=against, paired_by=paired_by, rows=rows)
         answer |= {"welch": welch.get(name), "doubt": None if doubt is None else doubt.text}
         if doubt is not None and doubt.is_grave:
             other = welch.get(name) or {"supported": False, "worse": False}
             answer |= {key: answer[key] and other[key] for key in ("supported", "worse")}
+            answer["outcome"] = outcome_of(answer)
 
 
-def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any]]:
+def _welch(arms: Arms, baseline: Array, alpha: float, claim: Claim) -> dict[str, dict[str, Any]]:
     """Welch's test of every arm, adjusted as the paired test is; nothing where it cannot be made."""
     results: dict[str, TResult] = {}
     for name, values in arms.items():
@@ -126,7 +143,7 @@ def _welch(arms: Arms, baseline: Array, alpha: float) -> dict[str, dict[str, Any
             results[name] = _welch_of_one(values, baseline, alpha)
         except PairsError:
             return {}
-    judged = family_fields({name: comparison(result) for name, result in results.items()}, alpha=alpha)
+    judged = family_fields({name: comparison(result, claim) for name, result in results.items()}, alpha=alpha)
     return {
         name: {"df": result.df}
         | {key: judged[name][key] for key in ("p_value", "p_adjusted", "p_two_sided", "ci", "supported", "worse")}
@@ -148,7 +165,9 @@ def _welch_of_one(values: Array, baseline: Array, alpha: float) -> TResult:
         )
 
 
-def over_folds(arms: Arms, baseline: Array, *, folds: int, alpha: float) -> dict[str, dict[str, Any]]:
+def over_folds(
+    arms: Arms, baseline: Array, *, folds: int, alpha: float, claim: Claim = PLAIN
+) -> dict[str, dict[str, Any]]:
     """Corrected resampled t-test over the folds of one or several cross-validations of ``folds`` folds each.
 
     Raises:
@@ -168,10 +187,10 @@ def over_folds(arms: Arms, baseline: Array, *, folds: int, alpha: float) -> dict
             "test_to_train": result.test_to_train,
         }
 
-    return _as_one_family(_each(arms, one), known, alpha=alpha)
+    return _as_one_family(_each(arms, one), known, alpha=alpha, claim=claim)
 
 
-def without_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dict[str, Any]]:
+def without_pairs(arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN) -> dict[str, dict[str, Any]]:
     """Welch's t-test, with the rank-sum test and Hodges and Lehmann's shift beside it.
 
     Raises:
@@ -181,17 +200,27 @@ def without_pairs(arms: Arms, baseline: Array, *, alpha: float) -> dict[str, dic
     def one(_: str, values: Array) -> tuple[Any, ...]:
         return (
             welch_t_test(values, baseline, alpha=alpha),
-            rank_sum_test(values, baseline),
+            _rank_sum(values, baseline, claim),
             hodges_lehmann(values, baseline, alpha=alpha),
         )
 
     def known(result: TResult, ranks: Any, shift: Any) -> dict[str, Any]:
         return {"df": result.df, "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)}}
 
-    return _as_one_family(_each(arms, one), known, alpha=alpha)
+    return _as_one_family(_each(arms, one), known, alpha=alpha, claim=claim)
 
 
-def against_threshold(arms: Arms, threshold: float, *, alpha: float) -> dict[str, dict[str, Any]]:
+def _rank_sum(values: Array, baseline: Array, claim: Claim) -> Any:
+    if claim.is_plain:
+        return rank_sum_test(values, baseline)
+    above = rank_sum_test(values - claim.null, baseline)
+    if claim.ceiling is None:
+        return above
+    below = rank_sum_test(baseline, values - claim.ceiling)
+    return max(above, below, key=lambda found: found.p_value)
+
+
+def against_threshold(arms: Arms, threshold: float, *, alpha: float, claim: Claim = PLAIN) -> dict[str, dict[str, Any]]:
     """One-sample t-test against a number that is known.
 
     Raises:
@@ -202,15 +231,15 @@ def against_threshold(arms: Arms, threshold: float, *, alpha: float) -> dict[str
         above = values - threshold
         (error,) = score_error(values)
         result = threshold_t_test(values, threshold, alpha=alpha)
-        return result, sensitivity_analysis(above, alpha=alpha, error=error)
+        return result, sensitivity_analysis(above, alpha=alpha, error=error, claim=claim)
 
     def known(result: Any, also: Any) -> dict[str, Any]:
         return {"d_z": result.effect / result.std, "sensitivity": also}
 
-    return _as_one_family(_each(arms, one), known, alpha=alpha)
+    return _as_one_family(_each(arms, one), known, alpha=alpha, claim=claim)
 
 
-def over_looks(arms: Arms, baseline: Array, rule: Design) -> dict[str, dict[str, Any]]:
+def over_looks(arms: Arms, baseline: Array, rule: Design, *, claim: Claim = PLAIN) -> dict[str, dict[str, Any]]:
     """Group-sequential paired t-test: p-values and bounds that hold at all looks together.
 
     Pairs after the look that ended an arm are not used.
@@ -219,7 +248,7 @@ def over_looks(arms: Arms, baseline: Array, rule: Design) -> dict[str, dict[str,
         Problems: differences that cannot be judged.
     """
     try:
-        outcomes = decide(arms, baseline, rule)
+        outcomes = decide(arms, baseline, rule, claim)
     except PairsError as error:
         name, _, words = str(error).partition(": ")
         raise Problems([(name, PairsError(error.problem, words or str(error)))]) from None
@@ -231,7 +260,7 @@ def over_looks(arms: Arms, baseline: Array, rule: Design) -> dict[str, dict[str,
     results: dict[str, PairedResult] = _each(arms, one)
     judged = family_fields(
         {
-            name: repeated_comparison(result, rule.looks, outcomes[name].last.p_value)
+            name: repeated_comparison(result, rule.looks, outcomes[name].last.p_value, claim)
             for name, result in results.items()
         },
         alpha=rule.alpha,

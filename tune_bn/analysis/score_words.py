@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from tune_bn.analysis.claims import EQUIVALENT, claim_in
 from tune_bn.analysis.goals import MIN
-from tune_bn.analysis.wording import harm_sentence, number_words, p_words
+from tune_bn.analysis.wording import claim_sentence, harm_sentence, number_words, p_words
 from tune_bn.errors import listed
 
 PAIRED, UNPAIRED, THRESHOLD, FOLDS, LOOKS = "paired", "unpaired", "threshold", "folds", "looks"
@@ -55,12 +56,21 @@ def _against(verdict: Mapping[str, Any]) -> str:
 
 def _claim(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     name, against, effect, metric = listed([best["arm"]]), _against(verdict), best["effect"], metric_name(verdict)
-    lower = verdict["goal"] == MIN
+    lower, stated = verdict["goal"] == MIN, claim_in(verdict)
+    signed = f"{'+' if effect > 0 else ''}{number_words(effect)}"
+    if not stated.is_plain:
+        gain = f"a gain of {signed}" if stated.kind != EQUIVALENT else f"a difference (as a gain) of {signed}"
+        margin = number_words(stated.margin)
+        told = claim_sentence(stated, best, metric=metric, against=against, effect=gain, margin=margin)
+        return f"{name} {told}"
+    if best["worse"]:
+        verb, over = ("raises", "above") if lower else ("lowers", "below")
+        return f"{name} {verb} {metric} by {number_words(-effect)} {over} {against}"
     if best["supported"]:
         verb, over = ("lowers", "below") if lower else ("raises", "over")
         return f"{name} {verb} {metric} by {number_words(effect)} {over} {against}"
     gain = f"gain (lower {metric.removeprefix('the ')})" if lower else "gain"
-    return f"{name} shows no significant {gain} over {against}: {'+' if effect > 0 else ''}{number_words(effect)}"
+    return f"{name} shows no significant {gain} over {against}: {signed}"
 
 
 def _numbers(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:
@@ -118,7 +128,10 @@ def _harm(verdict: Mapping[str, Any]) -> str:
     if len(arms) == 1 and arms[0]["worse"]:
         return f"It is significantly worse than {_against(verdict)} (p = {arms[0]['p_worse_adjusted']:.2g})."
     names = [listed([arm["arm"]]) for arm in arms]
-    return harm_sentence(arms, names, "arms", lambda value: f"{'+' if value > 0 else ''}{number_words(value)}").strip()
+    told = harm_sentence(
+        arms, names, "arms", lambda value: f"{'+' if value > 0 else ''}{number_words(value)}", claim_in(verdict)
+    )
+    return told.strip()
 
 
 def _doubts(verdict: Mapping[str, Any], best: Mapping[str, Any]) -> str:

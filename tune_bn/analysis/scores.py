@@ -14,8 +14,10 @@ from typing import Any, SupportsFloat
 
 import numpy as np
 
+from tune_bn.analysis.claims import NO_LOOKS, claim_of
 from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.doorman import KINDS, name_findings, threshold_findings, value_findings
+from tune_bn.analysis.family import HOLM, check_correction
 from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_tests import (
     NOTHING,
@@ -32,7 +34,7 @@ from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError, listed
-from tune_bn.records import VERDICT_SCHEMA_VERSION
+from tune_bn.records.log import VERDICT_SCHEMA_VERSION
 
 SCORES_NOTE = (
     "The scores are judged as they stand. Whether the arms were chosen on the same seeds, or runs were left out, "
@@ -69,6 +71,9 @@ def judge_scores(
     folds: int | None = None,
     looks: Sequence[int] | None = None,
     accept: Sequence[str] = (),
+    kind: str | None = None,
+    margin: float | None = None,
+    correction: str = HOLM,
 ) -> dict[str, Any]:
     """The verdict on every other arm of a table against ``baseline``: the rules of a confirmation, without its plan.
 
@@ -90,6 +95,9 @@ def judge_scores(
         folds: the pairs are the folds of one or several cross-validations with so many folds.
         looks: the table was, or is to be, judged after so many pairs each.
         accept: kinds of findings (:data:`tune_bn.analysis.doorman.KINDS`) that are said instead of refused.
+        kind: ``superior``, ``noninferior`` or ``equivalent``; None: superior.
+        margin: in the unit of the score; see :mod:`tune_bn.analysis.claims`.
+        correction: for several arms; ``max_t`` where they are paired (:mod:`tune_bn.analysis.max_t`).
 
     Returns:
         A dict that JSON can hold, with the keys of :func:`tune_bn.analysis.verdict.judge` that have a meaning here.
@@ -106,9 +114,12 @@ def judge_scores(
     if not 0 < alpha < 0.5:
         # From there on an arm that is worse could be called better.
         raise ConfigError("alpha", alpha, "a number between 0 and 0.5")
-    for kind in accept:
-        if kind not in KINDS:
-            raise ConfigError("accept", kind, ", ".join(KINDS))
+    for accepted in accept:
+        if accepted not in KINDS:
+            raise ConfigError("accept", accepted, ", ".join(KINDS))
+    claim = claim_of(kind, margin)
+    if claim.ceiling is not None and looks is not None:
+        raise ConfigError("kind", kind, f"superior or noninferior beside looks; {NO_LOOKS}")
     mode = _mode(unpaired, threshold, folds, looks)
     stated = goal
     goal = goal_of(scores.metric, source=scores.source, others=scores.arms if scores.wide else (), goal=goal)
@@ -132,6 +143,8 @@ def judge_scores(
         raise ConfigError("folds", folds, f"2 or more, and a divisor of the {len(pairs)} pairs")
     rule = None if looks is None else design(looks, alpha, futility=None)
     paired = mode in (PAIRED, FOLDS, LOOKS)
+    check_correction(correction, claim, seeds=len(pairs), fixed=mode == PAIRED)
+    correction = correction if len(arms) > 1 else HOLM
     usable, problems = _usable(scores, everyone, pairs, paired=paired)
     refused, remarks = _findings(scores, usable, pairs, accept, paired=paired and not problems, threshold=threshold)
     problems += refused
@@ -142,17 +155,17 @@ def judge_scores(
         others = {arm: values[arm] for arm in arms}
         try:
             if threshold is not None:
-                found = against_threshold(others, sign * threshold, alpha=alpha)
+                found = against_threshold(others, sign * threshold, alpha=alpha, claim=claim)
             elif baseline is not None and unpaired:
-                found = without_pairs(others, values[baseline], alpha=alpha)
+                found = without_pairs(others, values[baseline], alpha=alpha, claim=claim)
             elif baseline is not None and folds is not None:
-                found = over_folds(others, values[baseline], folds=folds, alpha=alpha)
+                found = over_folds(others, values[baseline], folds=folds, alpha=alpha, claim=claim)
             elif baseline is not None and rule is not None:
-                found = over_looks(others, values[baseline], rule)
+                found = over_looks(others, values[baseline], rule, claim=claim)
             elif baseline is not None:
-                found = over_pairs(others, values[baseline], alpha=alpha)
+                found = over_pairs(others, values[baseline], alpha=alpha, claim=claim, correction=correction)
             if baseline is not None and paired:
-                names = {"against": baseline, "paired_by": scores.paired_by}
+                names: Any = {"against": baseline, "paired_by": scores.paired_by, "claim": claim}
                 add_doubts(found, others, values[baseline], alpha=alpha, rows=_rows(scores, pairs), **names)
         except Problems as error:
             problems += [f"{listed([name])}: {problem}" for name, problem in error.problems]
@@ -180,7 +193,9 @@ def judge_scores(
         "mode": mode,
         "test": _TESTS[mode],
         "alpha": alpha,
-        "correction": "holm",
+        "correction": correction,
+        "kind": claim.kind,
+        "margin": claim.margin,
         "n": len(pairs) if paired else None,
         "paired_by": scores.paired_by,
         "pairs": pairs,
@@ -197,7 +212,7 @@ def judge_scores(
         verdict["reason"] = problem_words(problems)
         return verdict
     verdict["verdict"] = SUPPORTED if any(arm["supported"] for arm in verdict["candidates"]) else NOT_SUPPORTED
-    verdict["headline"] = headline(verdict["verdict"], candidates, "arms")
+    verdict["headline"] = headline(verdict["verdict"], candidates, "arms", claim)
     verdict["reason"] = sentence(verdict)
     told = strongest(verdict)["arm"]
     verdict["remarks"] += [

@@ -14,15 +14,17 @@ which the differences no longer show. Without it the differences are taken as sc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
+from tune_bn.analysis.claims import PLAIN, Claim
 from tune_bn.analysis.paired import check_finite, check_not_too_small
+from tune_bn.analysis.ranks import mean_ranks
 from tune_bn.analysis.rounding import Array, levels, scale_of, score_error, vanishes, varies
 from tune_bn.analysis.t_result import PairsError, PairsProblem, t_result
 
@@ -75,14 +77,14 @@ def wilcoxon_signed_rank(differences: ArrayLike, *, error: ArrayLike | None = No
     """
     d, reach = _checked(differences, error)
     kept = np.abs(d) > reach
-    ranks = stats.rankdata(levels(np.abs(d[kept]), reach[kept]))
+    ranks = mean_ranks(levels(np.abs(d[kept]), reach[kept]).astype(np.float64))
     signed = np.where(d[kept] > 0, ranks, -ranks)
     statistic = float(np.sum(ranks[signed > 0]))
     exact = ranks.size <= EXACT_UP_TO
     if exact:
         p_value = _share_of_flips(signed)
     else:
-        p_value = float(stats.norm.sf((statistic - np.sum(ranks) / 2) / math.sqrt(np.sum(ranks**2) / 4)))
+        p_value = float(special.ndtr((np.sum(ranks) / 2 - statistic) / math.sqrt(np.sum(ranks**2) / 4)))
     _, shared = np.unique(ranks, return_counts=True)
     return SignedRank(
         statistic=statistic,
@@ -189,7 +191,7 @@ def bootstrap_interval(
 
 
 def sensitivity_analysis(
-    differences: ArrayLike, *, alpha: float = 0.05, error: ArrayLike | None = None
+    differences: ArrayLike, *, alpha: float = 0.05, error: ArrayLike | None = None, claim: Claim = PLAIN
 ) -> dict[str, Any]:
     """All of this module for one candidate, as a dict that JSON can hold; equal for equal input.
 
@@ -198,6 +200,7 @@ def sensitivity_analysis(
         alpha: level of the one-sided test that decides. The intervals are those that belong to it, two-sided at
             1 − 2·alpha; the p-values do not depend on it and are not adjusted for several candidates.
         error: how far rounding may have moved each difference, shape (n,).
+        claim: both tests are of d − null; for equivalence the one of the two sides with the larger p.
 
     Returns:
         ``wilcoxon`` and ``sign_flip`` with the fields of :class:`SignedRank` and :class:`SignFlip`; ``t_interval`` and
@@ -207,12 +210,22 @@ def sensitivity_analysis(
         PairsError: fewer than two differences, not finite, all zero, or all the same.
     """
     return {
-        "wilcoxon": asdict(wilcoxon_signed_rank(differences, error=error)),
-        "sign_flip": asdict(sign_flip_test(differences, error=error)),
+        "wilcoxon": asdict(_of_claim(wilcoxon_signed_rank, differences, error, claim)),
+        "sign_flip": asdict(_of_claim(sign_flip_test, differences, error, claim)),
         "t_interval": [_finite(end) for end in t_interval(differences, alpha=2 * alpha, error=error)],
         "bootstrap_interval": list(bootstrap_interval(differences, alpha=2 * alpha, error=error)),
         "confidence": 1 - 2 * alpha,
     }
+
+
+def _of_claim(test: Callable[..., Any], differences: ArrayLike, error: ArrayLike | None, claim: Claim) -> Any:
+    if claim.is_plain:
+        return test(differences, error=error)
+    d, reach = _checked(differences, error)
+    # The margin is rounded as the scores are.
+    reach = reach + 8 * np.spacing(abs(claim.null))
+    sides = [d - claim.null] + ([] if claim.ceiling is None else [claim.ceiling - d])
+    return max((test(side, error=reach) for side in sides), key=lambda found: found.p_value)
 
 
 def _checked(differences: ArrayLike, error: ArrayLike | None) -> tuple[Array, Array]:
@@ -258,6 +271,17 @@ def _coins(count: int, columns: int) -> Iterator[NDArray[np.uint8]]:
     for _ in range(columns):
         raw = bits.random_raw(-(-count // 64)).astype("<u8")
         yield np.unpackbits(raw.view(np.uint8), bitorder="little", count=count)
+
+
+def flip_signs(n: int, *, exact: bool) -> Iterator[Array]:
+    """For each of n pairs its signs, ±1, over all 2ⁿ assignments, or over :data:`FLIPS` that are drawn."""
+    if exact:
+        numbers = np.arange(2**n)
+        for pair in range(n):
+            yield np.asarray(1.0 - 2.0 * ((numbers >> pair) & 1), dtype=float)
+    else:
+        for bits in _coins(FLIPS, n):
+            yield np.asarray(1.0 - 2.0 * bits, dtype=float)
 
 
 def _indices(count: int, n: int) -> Iterator[NDArray[np.uint64]]:

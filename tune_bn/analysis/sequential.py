@@ -46,10 +46,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from tune_bn.analysis.family import Comparison
+from tune_bn.analysis.claims import NO_LOOKS, PLAIN, Claim, agreeing
+from tune_bn.analysis.family import Comparison, p_above
 from tune_bn.analysis.paired import Array, PairedResult, PairsError, PairsProblem, holm, paired_t_test
 from tune_bn.analysis.spending import FIRST_LOOK, SMALLEST, check_looks, nominal_levels, repeated_p, spent, t_at
-from tune_bn.analysis.t_result import agreeing
 from tune_bn.errors import ConfigError
 
 DEFAULT_LOOKS = (3, 5, 8, 11, 15)
@@ -162,7 +162,10 @@ def design(
 
 
 def decide(
-    candidates: Mapping[str, ArrayLike], baseline: ArrayLike | Mapping[str, ArrayLike], design: Design
+    candidates: Mapping[str, ArrayLike],
+    baseline: ArrayLike | Mapping[str, ArrayLike],
+    design: Design,
+    claim: Claim = PLAIN,
 ) -> dict[str, Outcome]:
     """What each candidate has been told at the looks so far; pure, so that a verdict can repeat it from the records.
 
@@ -176,6 +179,7 @@ def decide(
         baseline: scores of the same seeds in the same order, at least as many as any candidate has; where candidates
             have baselines of their own (another network, another learning rate), one for each candidate by its name.
         design: from :func:`design`.
+        claim: superiority or noninferiority; both are one test of d − null, so that the boundaries hold as they stand.
 
     Returns:
         One outcome for each candidate.
@@ -183,10 +187,12 @@ def decide(
     Raises:
         PairsError: a candidate and the baseline are not paired, there are fewer pairs than the first look needs, a
             score is not finite, or the differences are still all the same at the last look.
-        ConfigError: there are no candidates.
+        ConfigError: there are no candidates, or the claim is one of equivalence.
     """
     if not candidates:
         raise ConfigError("candidates", candidates, "one or more")
+    if claim.ceiling is not None:
+        raise ConfigError("kind", claim.kind, f"superior or noninferior with looks; {NO_LOOKS}")
     given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(candidates, baseline)
     bases = {name: np.asarray(given[name], dtype=float) for name in candidates}
     scores = {name: np.asarray(values, dtype=float) for name, values in candidates.items()}
@@ -209,7 +215,7 @@ def decide(
         if any(scores[name].size < n for name in running):
             break
         for name in running:
-            paths[name].append(_look(name, scores[name][:n], bases[name][:n], design, k))
+            paths[name].append(_look(name, scores[name][:n], bases[name][:n], design, k, claim.null))
         p_values = [path[-1].p_value for path in paths.values()]
         adjusted = dict(zip(paths, holm(p_values).tolist(), strict=True))
         for name in running:
@@ -225,7 +231,7 @@ def monitor(candidate: ArrayLike, baseline: ArrayLike, design: Design) -> Outcom
     return decide({"candidate": candidate}, baseline, design)["candidate"]
 
 
-def _look(name: str, candidate: Array, baseline: Array, design: Design, k: int) -> Look:
+def _look(name: str, candidate: Array, baseline: Array, design: Design, k: int, null: float) -> Look:
     """Look number k, at the pairs given, before any decision."""
     n = design.looks[k]
     result: PairedResult | None = None
@@ -236,18 +242,18 @@ def _look(name: str, candidate: Array, baseline: Array, design: Design, k: int) 
         unvarying = error.problem in (PairsProblem.IDENTICAL, PairsProblem.CONSTANT)
         if not unvarying or n == design.looks[-1]:
             raise PairsError(error.problem, f"{name}: {error}") from None
-    nominal = 1.0 if result is None else result.p_value
+    nominal = 1.0 if result is None else p_above(result, null)
     p_value = repeated_p_value(design.looks, n, nominal)
     return Look(
         n=n,
         effect=float(np.mean(candidate - baseline)) if result is None else result.effect,
         std=0.0 if result is None else result.std,
-        t=None if result is None else result.t,
+        t=None if result is None else result.t if null == 0 else (result.effect - null) / result.se,
         nominal_p=nominal,
         efficacy=design.efficacy[k],
         futility=None if design.futility_t is None or n == design.looks[-1] else design.futility_t[k],
         p_value=p_value,
-        ci_low=None if result is None else repeated_bounds(result, design.looks, design.alpha, p_value, 1.0)[0],
+        ci_low=None if result is None else repeated_bounds(result, design.looks, design.alpha, p_value, 1.0, null)[0],
         decision=Decision.CONTINUE,
     )
 
@@ -260,32 +266,38 @@ def repeated_p_value(looks: Sequence[int], n: int, nominal: float) -> float:
 
 
 def repeated_bounds(
-    result: PairedResult, looks: Sequence[int], level: float, p_value: float, p_value_less: float
+    result: PairedResult, looks: Sequence[int], level: float, p_value: float, p_value_less: float, null: float = 0.0
 ) -> tuple[float | None, float | None]:
     """One-sided bounds of the mean difference at 1 − level each, valid at all looks together: effect ∓ b_k·std/√n_k.
 
-    The lower is ≥ 0 exactly where ``p_value``, the repeated one, is ≤ level; the upper ≤ 0 where ``p_value_less`` is.
-    None at levels that are too small for a boundary.
+    The lower is ≥ ``null`` exactly where ``p_value``, the repeated one, is ≤ level; the upper ≤ 0 where
+    ``p_value_less`` is. None at levels that are too small for a boundary.
     """
     if level < SMALLEST:
         return None, None
     reach = design(looks, level, futility=None).efficacy[list(looks).index(result.n)] * result.se
     return (
-        agreeing(result.effect - reach, rejected=p_value <= level),
+        agreeing(result.effect - reach, rejected=p_value <= level, null=null),
         0.0 - agreeing(-result.effect - reach, rejected=p_value_less <= level),
     )
 
 
-def repeated_comparison(result: PairedResult, looks: Sequence[int], p_value: float) -> Comparison:
+def repeated_comparison(result: PairedResult, looks: Sequence[int], p_value: float, claim: Claim = PLAIN) -> Comparison:
     """The look that ended an arm as a comparison of a family: p-values and bounds that hold at all looks together.
 
     Args:
         result: of the fixed test on the pairs of that look.
         looks: all looks of the design.
-        p_value: the repeated p-value at that look.
+        p_value: the repeated p-value of the claim at that look.
+        claim: superiority or noninferiority.
     """
     p_value_less = repeated_p_value(looks, result.n, result.p_value_less)
-    return Comparison(p_value, p_value_less, lambda level: repeated_bounds(result, looks, level, p_value, p_value_less))
+
+    def bounds(level: float) -> tuple[float | None, float | None]:
+        return repeated_bounds(result, looks, level, p_value, p_value_less, claim.null)
+
+    greater = None if claim.is_plain else repeated_p_value(looks, result.n, result.p_value)
+    return Comparison(p_value, p_value_less, bounds, claim, p_value_greater=greater)
 
 
 def _decided(look: Look, p_adjusted: float, design: Design) -> Look:

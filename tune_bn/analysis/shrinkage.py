@@ -1,7 +1,7 @@
-"""How much of the gain that a search found was luck: the same configuration's validation accuracy, stage by stage.
+"""How much of the gain that a search found was luck: the same configuration's validation score, stage by stage.
 
 The search keeps what scored best, so the winner's score there is too high on average; on fresh seeds it shrinks. Only
-validation accuracies are compared, since search and selection never read the test images.
+validation scores are compared, since search and selection never read the test data.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ from statistics import fmean
 from typing import Any
 
 from tune_bn.analysis.plan import opponent
-from tune_bn.records import CANDIDATE, COMPLETED, CONFIRM, SEARCH, SELECT, Record
+from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, SEARCH, SELECT, Record
+from tune_bn.records.score import Score
 
-METRIC = "val_accuracy"
 
-
-def shrinkage(candidate: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any] | None:
-    """The candidate's validation accuracy in each stage beside its baseline's, and what the gain lost on fresh seeds.
+def shrinkage(candidate: Mapping[str, Any], records: Sequence[Record], score: Score) -> dict[str, Any] | None:
+    """The candidate's validation score in each stage beside its baseline's, and what the gain lost on fresh seeds.
 
     The gain of every stage is taken against the baseline of the confirmation, whose seeds nothing was chosen on.
 
     Args:
         candidate: an arm of the plan.
         records: every record of the study.
+        score: what they are scored by.
 
     Returns:
-        ``search``, ``select`` (None without a selection), ``confirm`` and ``baseline``, each with ``mean`` (percent)
-        and ``n`` (seeds); ``searched_gain``, ``selected_gain`` and ``confirmed_gain`` in percentage points; and
+        ``search``, ``select`` (None without a selection), ``confirm`` and ``baseline``, each with ``mean`` and
+        ``n`` (seeds); ``searched_gain``, ``selected_gain`` and ``confirmed_gain``, positive where it is better; and
         ``luck`` = searched − confirmed gain. None where the candidate was not searched in the setting in which it is
         confirmed.
     """
-    trained = [record for record in records if record.status == COMPLETED and METRIC in record.scores]
+    metric = score.validation
+    trained = [record for record in records if record.status == COMPLETED and metric in record.scores]
 
     def of(stage: str, arm: str) -> dict[str, Any] | None:
         return _summary(
-            record.scores[METRIC]
+            record.scores[metric]
             for record in trained
             if (record.stage, record.arm) == (stage, arm)
             and (stage == CONFIRM or (record.trial, record.config) == (candidate["trial"], candidate["config"]))
@@ -46,9 +47,9 @@ def shrinkage(candidate: Mapping[str, Any], records: Sequence[Record]) -> dict[s
     if search is None or confirm is None or baseline is None:
         return None
     select = of(SELECT, CANDIDATE)
-    gains = [None if stage is None else stage["mean"] - baseline["mean"] for stage in (search, select, confirm)]
+    gains = [None if stage is None else _gain(score, stage, baseline) for stage in (search, select, confirm)]
     return {
-        "metric": METRIC,
+        "metric": metric,
         "search": search,
         "select": select,
         "confirm": confirm,
@@ -56,8 +57,12 @@ def shrinkage(candidate: Mapping[str, Any], records: Sequence[Record]) -> dict[s
         "searched_gain": gains[0],
         "selected_gain": gains[1],
         "confirmed_gain": gains[2],
-        "luck": search["mean"] - confirm["mean"],
+        "luck": _gain(score, search, confirm),
     }
+
+
+def _gain(score: Score, stage: Mapping[str, Any], over: Mapping[str, Any]) -> float:
+    return score.objective(stage["mean"]) - score.objective(over["mean"])
 
 
 def _summary(values: Iterable[float]) -> dict[str, Any] | None:

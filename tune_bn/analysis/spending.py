@@ -22,8 +22,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
-from scipy.interpolate import CubicSpline
-from scipy.optimize import brentq
 
 from tune_bn.analysis.t_chain import Array, Function, farthest, unit_rule, unstopped_before
 from tune_bn.errors import ConfigError
@@ -124,6 +122,8 @@ def repeated_p(looks: Sequence[int], nominal: ArrayLike) -> Array:
 @lru_cache(maxsize=16)
 def _curves(looks: tuple[int, ...]) -> list[Function]:
     """For each look the function from the nominal p-value to the level whose boundary lies there."""
+    from scipy.interpolate import CubicSpline
+
     low, high = special.ndtri(SMALLEST / 2), special.ndtri(LARGEST / 2)
     levels = 2 * special.ndtr(high - (high - low) * np.linspace(1, 0, _LEVELS) ** 1.5)
     chains = [_chain(looks, float(level)) for level in levels]
@@ -138,6 +138,8 @@ def _curves(looks: tuple[int, ...]) -> list[Function]:
 
 
 def _curve(nominal: Array, levels: Array) -> Function:
+    from scipy.interpolate import CubicSpline
+
     spline = CubicSpline(np.log(nominal), np.log(levels))
     low, high = nominal[0], nominal[-1]
     return lambda p: np.where(p <= high, np.exp(spline(np.log(np.clip(p, low, high)))), 1.0)
@@ -163,6 +165,8 @@ def _chain(looks: tuple[int, ...], alpha: float) -> tuple[Array, Function]:
 
 def _solve(n: int, unstopped: Function, least: float, increment: float) -> float:
     """The nominal level u with ∫ q over nominal p-values from ``least`` to u equal to the increment of the spending."""
+    from scipy.optimize import brentq
+
     nodes, weights = _OVER_TAIL
 
     def excess(level: float) -> float:

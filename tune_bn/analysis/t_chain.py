@@ -28,7 +28,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.interpolate import CubicSpline
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -88,6 +87,8 @@ def unstopped_before(
         finer: as many times as many nodes. Under no effect hardly any t lies high up, where q bends most; under an
             effect many do.
     """
+    from scipy.interpolate import CubicSpline
+
     lowest = -_EDGE / math.sqrt(later - 1) if least is None else float(coordinate(np.array(least)))
     ends = [lowest, float(coordinate(np.array(top)))]
     if lower is not None and lower >= 0:

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from scipy import special
 
+from tune_bn.analysis.claims import agreeing
 from tune_bn.errors import TuneBNError
 
 LARGEST_SCORE = 1e300
@@ -85,14 +86,6 @@ class TResult:
         low = agreeing(self.effect - reach, rejected=self.p_value <= level)
         high = 0.0 - agreeing(-self.effect - reach, rejected=self.p_value_less <= level)
         return low, high
-
-
-def agreeing(bound: float, *, rejected: bool) -> float:
-    """A lower bound on the side of 0 on which its test puts it, where rounding has put it on the other.
-
-    A rejected null is below the bound, or at it where p equals the level; one that stands is above.
-    """
-    return max(bound, 0.0) if rejected else min(bound, -sys.float_info.min)
 
 
 def t_result(*, effect: float, se: float, df: float, alpha: float, t: float | None = None) -> TResult:

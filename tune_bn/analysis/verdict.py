@@ -9,27 +9,38 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.evidence import Evidence, gather
+from tune_bn.analysis.about import covers, tail_remarks
+from tune_bn.analysis.characteristics import median_unbiased
+from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
+from tune_bn.analysis.images import other_outcomes, over_images
 from tune_bn.analysis.monitoring import Standing
-from tune_bn.analysis.paired import PairsError, paired_t_test
+from tune_bn.analysis.paired import PairedResult, PairsError, paired_t_test
 from tune_bn.analysis.plan import (
+    ALL,
     PLAN_FILE,
     arms_of,
     baselines_of,
+    design_of,
     opponent,
     plan_problem,
     read_plan,
+    score_of,
     structure_problem,
 )
 from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import repeated_comparison
+from tune_bn.analysis.sequential import Decision, Outcome, repeated_comparison
 from tune_bn.analysis.shrinkage import shrinkage
+from tune_bn.analysis.validity import Evidence, gather
 from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
-from tune_bn.records import BASELINE, VERDICT_SCHEMA_VERSION, Record, RecordLog, write_json
+from tune_bn.records.files import write_json
+from tune_bn.records.ledger import ledger_words
+from tune_bn.records.log import VERDICT_SCHEMA_VERSION, RecordLog
+from tune_bn.records.record import BASELINE, Record
+from tune_bn.records.seal import seal_words
 
 SUPPORTED, NOT_SUPPORTED, INVALID = "supported", "not_supported", "invalid"
 VERDICT_FILE = "verdict.json"
@@ -57,7 +68,9 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
             the gain shrank.
 
     Returns:
-        A dict that JSON can hold, equal for equal input. Scores in percent, effects in percentage points; ``std`` has
+        A dict that JSON can hold, equal for equal input. ``effect`` and every bound are gains, positive where it is
+        better under either goal; scores and means are as they were recorded, and under a plan that states its score
+        ``score`` repeats it and ``difference`` is the mean of the candidate minus that of the baseline. ``std`` has
         ddof = 1. Each candidate has the keys of :func:`tune_bn.analysis.family.family_fields`: ``ci`` belongs to the
         one-sided test at alpha, so it is two-sided at ``ci_confidence`` = 1 − 2·alpha, ``ci_adjusted`` to the decision.
         ``worse`` names the candidates that are significantly worse than their baseline, and ``headline`` counts them:
@@ -89,10 +102,18 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
             except PairsError as error:
                 problems.append(f"{arm['arm']}: {error}")
     if not problems:
-        judged = family_fields(comparisons, alpha=plan["alpha"])
+        judged = family_fields(comparisons, alpha=plan["alpha"], correction=plan["correction"])
         for arm in plan["candidates"]:
-            findings[arm["arm"]] |= judged[arm["arm"]] | {"shrinkage": shrinkage(arm, records)}
-    return _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
+            beside = {"over_images": None, "shrinkage": shrinkage(arm, records, score_of(plan))}
+            findings[arm["arm"]] |= judged[arm["arm"]] | beside
+    verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
+    if not problems:
+        verdict["covers"] = covers(plan, records, with_images=False)
+        verdict["remarks"] += tail_remarks(plan, records)
+        known = ledger_words(plan.get("earlier_claims", ()), plan["alpha"])
+        verdict["remarks"] += [] if known is None else [known]
+        verdict["other_outcomes"] = other_outcomes(plan, records)
+    return verdict
 
 
 def _the_baseline(name: str) -> str:
@@ -107,42 +128,58 @@ def _compare(
     Raises:
         PairsError: its differences cannot be judged.
     """
-    alpha = plan["alpha"]
+    alpha, score, claim = plan["alpha"], score_of(plan), claim_in(plan)
     outcome = held.outcomes.get(arm["arm"])
     n = len(plan["seeds"]) if outcome is None else outcome.last.n
     candidate, baseline = (
-        np.array([scores[name][seed] for seed in plan["seeds"][:n]]) for name in (arm["arm"], opponent(arm))
+        np.array([score.objective(scores[name][seed]) for seed in plan["seeds"][:n]])
+        for name in (arm["arm"], opponent(arm))
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
     found: dict[str, Any] = {
         "n": n,
         "effect": result.effect,
+        **({"difference": score.objective(result.effect)} if "score" in plan else {}),
         "std_difference": result.std,
         "t": result.t,
         "d_z": result.d_z,
         "correlation": result.correlation,
-        "minimum_detectable_effect": _detectable(plan, result.std),
+        "minimum_detectable_effect": _detectable(plan, result.std, claim),
         "sensitivity": sensitivity_analysis(
-            candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline)
+            candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline), claim=claim
         ),
+        "effect_adjusted": None,
         "decision": None,
         "looks": [],
     }
     if outcome is None:
-        return comparison(result), found
-    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value), found | {
+        return comparison(result, claim, candidate - baseline), found
+    found["effect_adjusted"] = _after_looks(plan, result, outcome, claim)
+    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | {
         "decision": str(outcome.last.decision),
         "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
     }
 
 
-def _detectable(plan: Mapping[str, Any], std: float) -> float | None:
-    """None where the level is too small, or the spread too large or small, for a power to be computed."""
+def _after_looks(plan: Mapping[str, Any], result: PairedResult, outcome: Outcome, claim: Claim) -> float | None:
+    """The median-unbiased gain of a candidate that ended with its gain shown, where it is the only one; else None."""
+    rule, last = design_of(plan), outcome.last
+    if rule is None or last.t is None or last.decision is not Decision.EFFICACY or len(plan["candidates"]) > 1:
+        return None
+    return claim.null + median_unbiased(rule, last.n, last.t) * result.std
+
+
+def _detectable(plan: Mapping[str, Any], std: float, claim: Claim) -> float | None:
+    """None where the level is too small, or the spread too large or small, for a power to be computed, and for
+    equivalence, where no gain is looked for."""
+    if claim.kind == EQUIVALENT:
+        return None
     candidates = len(plan["candidates"])
     try:
-        return minimum_detectable_effect(std, len(plan["seeds"]), alpha=plan["alpha"], candidates=candidates)
+        above = minimum_detectable_effect(std, len(plan["seeds"]), alpha=plan["alpha"], candidates=candidates)
     except ConfigError:
         return None
+    return claim.null + above
 
 
 def verify_study(folder: Path) -> dict[str, Any]:
@@ -165,7 +202,20 @@ def verify_study(folder: Path) -> dict[str, Any]:
         records = RecordLog(log).read()
     except RecordError as error:
         return _verdict(plan["study"], plan, Evidence(scores={}), (_without_folder(error, folder),), {})
-    return judge(plan, records)
+    verdict = judge(plan, records)
+    if verdict["verdict"] != INVALID:
+        _add_images(verdict, folder, plan, records)
+    return verdict
+
+
+def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], records: Sequence[Record]) -> None:
+    """Beside a valid verdict: the interval over test images, from files that only a folder has."""
+    intervals, remarks = over_images(folder, plan, records, verdict)
+    verdict["remarks"] += remarks
+    for arm in verdict["candidates"]:
+        arm["over_images"] = intervals.get(arm["arm"])
+    verdict["seal"] = seal_words(folder, folder / PLAN_FILE)
+    verdict["covers"] = covers(plan, records, with_images=len(intervals) == len(verdict["candidates"]))
 
 
 def write_verdict(folder: Path) -> dict[str, Any]:
@@ -192,11 +242,13 @@ def _without_folder(error: RecordError, folder: Path) -> str:
 
 _UNKNOWN: Mapping[str, Any] = {
     **dict.fromkeys(("n", "effect", "std_difference", "t", "d_z", "correlation")),
-    **dict.fromkeys(("minimum_detectable_effect", "sensitivity", "decision")),
+    **dict.fromkeys(("minimum_detectable_effect", "sensitivity", "decision", "effect_adjusted")),
     "looks": [],
     **dict.fromkeys(FIELDS),
     "supported": False,
     "worse": False,
+    "outcome": None,
+    "over_images": None,
     "shrinkage": None,
 }
 """What is said of a candidate of an invalid verdict."""
@@ -211,15 +263,18 @@ def _verdict(
 ) -> dict[str, Any]:
     """Put the verdict together; ``findings`` is empty exactly where there are problems."""
     known = plan or {}
+    unknown = {**_UNKNOWN, **({"difference": None} if "score" in known else {})}
     baselines = [] if plan is None else [_arm(arm, evidence) for arm in baselines_of(plan)]
     verdict: dict[str, Any] = {
-        "schema_version": VERDICT_SCHEMA_VERSION,
+        "schema_version": 2 if "score" in known else VERDICT_SCHEMA_VERSION,
         "study": study,
         "verdict": INVALID,
         "headline": INVALID,
         "reason": "",
         "problems": list(problems),
         **{key: known.get(key) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
+        **({"score": known["score"]} if "score" in known else {}),
+        **({} if plan is None else asdict(claim_in(plan)) | {"holds": known.get("holds", "any")}),
         "ci_confidence": None if plan is None else 1 - 2 * plan["alpha"],
         "n": len(known.get("seeds", ())),
         "seeds": list(known.get("seeds", ())),
@@ -228,7 +283,7 @@ def _verdict(
         "baseline": baselines[0] if baselines else None,
         "baselines": baselines,
         "candidates": [
-            _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], _UNKNOWN))
+            _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], unknown))
             for arm in known.get("candidates", ())
         ],
         "worse": [name for name, found in findings.items() if found["worse"]],
@@ -236,15 +291,22 @@ def _verdict(
         "retried": list(evidence.retried),
         "remarks": list(evidence.remarks),
         "selection": SELECTION_NOTE,
+        "covers": None,
+        "other_outcomes": {},
+        "seal": None,
     }
     if problems:
         more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
         verdict["reason"] = f"{problems[0]}{more}."
     else:
-        supported = any(arm["supported"] for arm in verdict["candidates"])
+        holds = all if known.get("holds") == ALL else any
+        supported = holds(arm["supported"] for arm in verdict["candidates"])
         verdict["verdict"] = SUPPORTED if supported else NOT_SUPPORTED
         verdict["reason"] = comparison_sentence(verdict)
-        verdict["headline"] = headline(verdict["verdict"], verdict["candidates"], kind_of_comparisons(verdict))
+        kind = kind_of_comparisons(verdict)
+        verdict["headline"] = headline(
+            verdict["verdict"], verdict["candidates"], kind, claim_in(known), known.get("holds") == ALL
+        )
     return verdict
 
 

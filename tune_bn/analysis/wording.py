@@ -7,9 +7,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tune_bn.analysis.characteristics import detectable
+from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, PLAIN, WORSE, Claim, claim_in, outcome
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
 from tune_bn.analysis.sequential import Design
 from tune_bn.errors import ConfigError
+from tune_bn.records.score import Score, accuracy, score_from
 
 
 def symbol(key: str) -> str:
@@ -55,13 +57,19 @@ def p_words(p_value: float, alpha: float) -> str:
 
 
 def detectable_words(
-    seeds: int, alpha: float, candidates: int, std: float | None = None, rule: Design | None = None
+    seeds: int,
+    alpha: float,
+    candidates: int,
+    std: float | None = None,
+    rule: Design | None = None,
+    unit: str = "points",
 ) -> str:
     """What a confirmation on so many seeds can find, before it runs.
 
     Args:
         std: of one arm over seeds, where known.
         rule: the looks, where there are any.
+        unit: of ``std``; empty: it has none.
     """
     try:
         if rule is None:
@@ -71,30 +79,61 @@ def detectable_words(
     except ConfigError:
         return f"not computed for level {alpha:g} / {candidates}"
     level = f"α = {alpha:g}" + (f" / {candidates}, the first Holm step" if candidates > 1 else "")
-    words = (
-        f"{seeds} seeds find a true gain of {number_words(least)} standard deviations of the paired differences with "
-        f"power 0.8 (one-sided {'' if rule is None else 'group-sequential '}paired t-test, {level})"
+    test = f"one-sided {'' if rule is None else 'group-sequential '}paired t-test, {level}"
+    most = f"{seeds} seeds" if rule is None else f"at most {seeds} seeds, looks at {', '.join(map(str, rule.looks))},"
+    if not std:
+        return (
+            f"{most} find a true gain of {number_words(least)} standard deviations of the paired differences with "
+            f"power 0.8 ({test})"
+        )
+    gain = with_unit(number_words(least * std_of_differences(std)), unit)
+    return (
+        f"{most} find a true gain of {gain} with power 0.8 where an arm spreads by {number_words(std)} and the "
+        f"arms are uncorrelated ({test})"
     )
-    if std is None:
-        return f"{words}; `tune_bn power` says it in points"
-    gain = number_words(least * std_of_differences(std)) if std > 0 else "0"
-    return f"{words}: {gain} points where an arm spreads by {number_words(std)} and the arms are uncorrelated"
 
 
-def spread_words(mean: float, std: float) -> str:
+def spread_words(mean: float, std: float, decimals: int = 2) -> str:
     """``97.16 ± 0.71``."""
-    return f"{mean:.2f} ± {std:.2f}"
+    return f"{mean:.{decimals}f} ± {std:.{decimals}f}"
 
 
-def signed_words(value: float) -> str:
+def signed_words(value: float, decimals: int = 2) -> str:
     """``+1.25``, with as many digits as it takes for a number that is not 0 to be seen on its side of 0."""
-    words = f"{value:+.2f}"
+    words = f"{value:+.{decimals}f}"
     return words if value == 0 or float(words) != 0 else f"{value:+.1g}"
 
 
-def interval_words(ends: Sequence[float | None]) -> str:
+def interval_words(ends: Sequence[float | None], decimals: int = 2) -> str:
     """``+0.13 to +0.90``; an end that is open is a dash."""
-    return " to ".join("–" if end is None else signed_words(end) for end in ends)
+    return " to ".join("–" if end is None else signed_words(end, decimals) for end in ends)
+
+
+def score_of_verdict(verdict: Mapping[str, Any]) -> Score:
+    """What the runs of a verdict are scored by; verdicts from before there were others are about accuracy."""
+    stated = verdict.get("score")
+    return accuracy(verdict.get("metric") or "test_accuracy") if stated is None else score_from(stated)
+
+
+def decimals_of_verdict(verdict: Mapping[str, Any]) -> int:
+    """Decimals of its scores and differences, all alike: as many as the baseline's mean takes."""
+    mean = (verdict.get("baseline") or {}).get("mean")
+    return score_of_verdict(verdict).decimals_of(0.0 if mean is None else mean)
+
+
+def with_unit(words: str, unit: str) -> str:
+    """``+0.24 pp``; the words alone where there is no unit."""
+    return f"{words} {unit}" if unit else words
+
+
+def images_words(found: Mapping[str, Any], score: Score) -> str:
+    """The interval over seeds × test images in words."""
+    ends = interval_words((found["low"], found["high"]), score.decimals_of(found["effect"]))
+    return (
+        f"{100 * found['confidence']:g} % interval over {found['seeds']} seeds × {found['images']:,} test images "
+        f"{with_unit(ends, score.difference_unit)}; the drawing of the images is "
+        f"{100 * found['share_images']:.0f} % of its variance"
+    )
 
 
 def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
@@ -105,27 +144,99 @@ def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
     return "settings" if baselines == len(verdict["candidates"]) else "comparisons"
 
 
-def headline(verdict: str, arms: Sequence[Mapping[str, Any]], kind: str) -> str:
+def correction_words(verdict: Mapping[str, Any]) -> str:
+    """The name of the correction for several comparisons: ``Holm`` or ``max-t``."""
+    return "max-t" if verdict.get("correction") == "max_t" else "Holm"
+
+
+def claim_words(claim: Claim) -> str:
+    """What is claimed beside any gain: ``noninferior, margin 0.5``; empty for a plain claim."""
+    return "" if claim.is_plain else f"{claim.kind}, margin {number_words(claim.margin)}"
+
+
+def headline(
+    verdict: str, arms: Sequence[Mapping[str, Any]], kind: str, claim: Claim = PLAIN, together: bool = False
+) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
     It begins with the verdict's own word, and is that word alone where no arm is worse; else ``not_supported, and
-    worse`` of one arm, and of several ``supported in 1 of 4 settings, worse in 3``.
+    worse`` of one arm, and of several ``supported in 1 of 4 settings, worse in 3``. Where no gain is claimed, or one
+    by a margin, it says so: ``supported: noninferior, margin 0.5``.
 
     Args:
         verdict: ``supported`` or ``not_supported``.
         arms: each with ``supported`` and ``worse``.
         kind: what the arms are, in the plural.
+        claim: of all of them.
+        together: whether the claim is that every one of them holds.
     """
     better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    if together:
+        rest = "" if better == len(arms) else f", held in {better}"
+        loss = f", worse in {worse}" if worse else ""
+        return (
+            f"{verdict} in all of {len(arms)} {kind}{'' if claim.is_plain else f': {claim_words(claim)}'}{rest}{loss}"
+        )
+    what = "" if claim.is_plain else f": {claim_words(claim)}"
     if not worse:
-        return verdict
+        return f"{verdict}{what}"
     if len(arms) == 1:
-        return "not_supported, and worse"
-    return f"{f'supported in {better}' if better else 'not_supported in any'} of {len(arms)} {kind}, worse in {worse}"
+        return f"{verdict}{what}, {'though' if better else 'and'} worse"
+    counted = f"supported in {better}" if better else "not_supported in any"
+    return f"{counted} of {len(arms)} {kind}{what}, worse in {worse}"
+
+
+def spoken(verdict: Mapping[str, Any]) -> str:
+    """The headline of a verdict as it is said: ``worse, by 34.60 percentage points (-35.10 to -34.02)``.
+
+    Where no arm is worse it is the headline itself.
+    """
+    said = str(verdict.get("headline") or verdict["verdict"])
+    arms = verdict.get("candidates", ())
+    if outcome(verdict) != WORSE or verdict.get("holds") == "all":
+        return said
+    if len(arms) > 1:
+        if claim_in(verdict).is_plain and len(verdict["worse"]) == len(arms):
+            _, _, kind = said.partition(",")[0].partition(f"of {len(arms)} ")
+            return f"worse in every one of {len(arms)} {kind}"
+        return said.replace("not_supported in any", "supported in none")
+    (arm,) = arms
+    # What was claimed is said too, where it is more than a gain.
+    start = "worse," if claim_in(verdict).is_plain else said
+    if arm.get("effect") is None:
+        return start.rstrip(",")
+    ends, score, decimals = arm.get("ci"), score_of_verdict(verdict), decimals_of_verdict(verdict)
+    within = f" ({interval_words(ends, decimals)})" if ends and None not in ends else ""
+    size = with_unit(signed_words(arm["effect"], decimals)[1:], score.difference_unit_words)
+    return f"{start} by {size}{within}"
+
+
+def claim_sentence(claim: Claim, arm: Mapping[str, Any], *, metric: str, against: str, effect: str, margin: str) -> str:
+    """What is shown of an arm under a claim that is not plain, as the rest of a sentence after its name.
+
+    Args:
+        arm: with ``supported`` and ``worse``.
+        metric, against: names.
+        effect: the effect with its sign and unit.
+        margin: the margin with its unit.
+    """
+    loss = ", though it is worse" if arm["worse"] and arm["supported"] else ", and is worse" if arm["worse"] else ""
+    if claim.kind == NONINFERIOR:
+        shown = "is noninferior" if arm["supported"] else "is not shown to be noninferior"
+        return f"{shown} to {against} in {metric}, by a margin of {margin}{loss}: {effect}"
+    if claim.kind == EQUIVALENT:
+        shown = "is equivalent" if arm["supported"] else "is not shown to be equivalent"
+        return f"{shown} to {against} in {metric}, within ±{margin}{loss}: {effect}"
+    shown = "is better" if arm["supported"] else "is not shown to be better"
+    return f"{shown} than {against} in {metric} by more than {margin}{loss}: {effect}"
 
 
 def harm_sentence(
-    arms: Sequence[Mapping[str, Any]], names: Sequence[str], kind: str, effect_words: Callable[[float], str]
+    arms: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    kind: str,
+    effect_words: Callable[[float], str],
+    claim: Claim = PLAIN,
 ) -> str:
     """Names every arm that is worse, and every one that is better; empty where none is worse, or there is but one arm.
 
@@ -134,6 +245,7 @@ def harm_sentence(
         names: of the arms, as the table beside it has them.
         kind: what the arms are, in the plural.
         effect_words: an effect with its sign and unit.
+        claim: of all of them.
     """
 
     def listed(key: str) -> str:
@@ -145,10 +257,11 @@ def harm_sentence(
     if not worse or len(arms) == 1:
         return ""
     named = f": {listed('supported')}" if better else ""
-    rest = len(arms) - better - worse
+    rest = sum(not arm["supported"] and not arm["worse"] for arm in arms)
     undecided = f"; undecided in {rest}" if rest else ""
+    shown = "Better" if claim.is_plain else f"Supported ({claim_words(claim)})"
     return (
-        f"Better in {better} of {len(arms)} {kind}{named}; worse in {worse}: {listed('worse')}, by the mirrored test "
+        f"{shown} in {better} of {len(arms)} {kind}{named}; worse in {worse}: {listed('worse')}, by the mirrored test "
         f"with the same correction{undecided}. "
     )
 
@@ -158,34 +271,83 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
 
     Where a candidate is worse than its baseline another sentence stands before it, with every one that is.
     """
-    candidates, alpha = verdict["candidates"], verdict["alpha"]
+    candidates, alpha, stated = verdict["candidates"], verdict["alpha"], claim_in(verdict)
     best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
     baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
     metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
     against = config_words(baseline["config"])
-    if best["supported"]:
-        claim = f"raises {metric} by {effect:.2f} percentage points over {against}"
+    score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    if verdict.get("holds") == "all":
+        return _together_sentence(verdict, score, decimals)
+    size = with_unit(f"{abs(effect):.{decimals}f}", score.difference_unit_words)
+    up, down = f"raises {metric} by {size} over {against}", f"lowers {metric} by {size} below {against}"
+    if not stated.is_plain:
+        gain = with_unit(signed_words(effect, decimals), score.difference_unit_words)
+        margin = with_unit(number_words(stated.margin), score.difference_unit_words)
+        told = f"{gain}{_way_words(score)}"
+        claim = claim_sentence(stated, best, metric=metric, against=against, effect=told, margin=margin)
+    elif best["supported"]:
+        claim = up if score.higher_is_better else down
     elif best["worse"]:
-        claim = f"lowers {metric} by {-effect:.2f} percentage points below {against}"
+        claim = down if score.higher_is_better else up
     else:
-        claim = f"shows no significant gain in {metric} over {against}: {effect:+.2f} percentage points"
+        gain = with_unit(f"{effect:+.{decimals}f}", score.difference_unit_words)
+        claim = f"shows no significant gain in {metric} over {against}: {gain}{_way_words(score)}"
     # A baseline that other candidates go on with has more runs than the pairs that this effect is the mean of.
     pairs = list(best["scores"])[:n]
-    scores = " against ".join(_spread_over(arm["scores"], pairs) for arm in (best, baseline))
+    scores = " against ".join(_spread_over(arm["scores"], pairs, decimals) for arm in (best, baseline))
     ended = {"efficacy": ", ended for efficacy", "futility": ", ended for futility"}.get(best["decision"], "")
     seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds{ended}"
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
-    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates)
+    p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, decimals, correction_words(verdict))
+    if best.get("effect_adjusted") is not None:
+        adjusted = _effect_words(best["effect_adjusted"], score, decimals)
+        p_value += f", adjusted for the looks {adjusted} (median-unbiased)"
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
     names = [arm["against"].partition(".")[2] if kind == "settings" else arm["arm"] for arm in candidates]
-    harm = harm_sentence(candidates, names, kind, lambda value: f"{signed_words(value)} pp")
-    sentence = f"{config_words(best['config'])} {claim} ({scores} %, {seeds}, {test} {p_value}{note})."
+    harm = harm_sentence(candidates, names, kind, lambda value: _effect_words(value, score, decimals), stated)
+    sentence = (
+        f"{config_words(best['config'])} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
+    )
     return f"{harm}The strongest: {sentence}" if harm else sentence
 
 
-def p_value_words(best: Mapping[str, Any], alpha: float, kind: str, arms: Sequence[Mapping[str, Any]]) -> str:
+def _effect_words(effect: float, score: Score, decimals: int) -> str:
+    return with_unit(signed_words(effect, decimals), score.difference_unit)
+
+
+def _way_words(score: Score) -> str:
+    """Said behind a gain with its sign, where a gain is a lower score."""
+    return "" if score.higher_is_better else " (+ is lower)"
+
+
+def _together_sentence(verdict: Mapping[str, Any], score: Score, decimals: int) -> str:
+    """The outcome of a claim that has to hold in every setting: the weakest decides."""
+    arms, alpha = verdict["candidates"], verdict["alpha"]
+    weakest = max(arms, key=lambda arm: arm["p_value"])
+    listed = ", ".join(
+        f"{arm['against'].partition('.')[2]} {_effect_words(arm['effect'], score, decimals)} (p = {arm['p_value']:.2g}"
+        f"{', worse' if arm['worse'] else ''})"
+        for arm in arms
+    )
+    shown = "holds" if verdict["verdict"] == "supported" else "is not shown"
+    return (
+        f"The claim {shown} in all {len(arms)} settings of {metric_words(verdict['metric'])}{_way_words(score)}: "
+        f"{listed}; n = {verdict['n']} seeds each, one-sided paired t-tests, each at α = {alpha:g} "
+        f"(intersection–union), the weakest p = {p_words(weakest['p_value'], alpha)}."
+    )
+
+
+def p_value_words(
+    best: Mapping[str, Any],
+    alpha: float,
+    kind: str,
+    arms: Sequence[Mapping[str, Any]],
+    decimals: int = 2,
+    step: str = "Holm",
+) -> str:
     """The p-values of the strongest arm, one- and two-sided, and the interval that belongs to the decision on it.
 
     Args:
@@ -193,21 +355,23 @@ def p_value_words(best: Mapping[str, Any], alpha: float, kind: str, arms: Sequen
         alpha: level of the one-sided test.
         kind: what the arms are, in the plural.
         arms: all of the family.
+        decimals: of the ends of the interval.
+        step: name of the correction.
     """
     loss = f", for a loss p = {p_words(best['p_worse_adjusted'], alpha)}" if best["worse"] else ""
     if len(arms) == 1:
         return (
             f"p = {p_words(best['p_value'], alpha)}{loss}, two-sided p = {best['p_two_sided']:.2g}, "
-            f"{100 * (1 - 2 * alpha):g} % interval {interval_words(best['ci'])}"
+            f"{100 * (1 - 2 * alpha):g} % interval {interval_words(best['ci'], decimals)}"
         )
     supported = sum(bool(arm["supported"]) for arm in arms)
     return (
         f"p = {best['p_value']:.2g}, two-sided {best['p_two_sided']:.2g}, adjusted for {len(arms)} {kind} "
-        f"p = {p_words(best['p_adjusted'], alpha)}{loss}, interval at its Holm step "
-        f"{interval_words(best['ci_adjusted'])}; {supported} of {len(arms)} supported"
+        f"p = {p_words(best['p_adjusted'], alpha)}{loss}, interval at its {step} step "
+        f"{interval_words(best['ci_adjusted'], decimals)}; {supported} of {len(arms)} supported"
     )
 
 
-def _spread_over(scores: Mapping[str, float], seeds: Sequence[str]) -> str:
+def _spread_over(scores: Mapping[str, float], seeds: Sequence[str], decimals: int) -> str:
     values = [scores[seed] for seed in seeds]
-    return spread_words(fmean(values), stdev(values))
+    return spread_words(fmean(values), stdev(values), decimals)

@@ -1,6 +1,6 @@
 """The command line. Verbs only; :mod:`tune_bn.wiring` puts the parts together.
 
-Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 130 interrupted.
+Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 3 not supported beside --require supported, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,16 +11,28 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tune_bn import __version__
-from tune_bn.cli import head, inspect, paper, statistics, studies, tools, verify
+from tune_bn._version import __version__
+from tune_bn.cli import check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
-from tune_bn.process import exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
+from tune_bn.extras import missing_extra
+from tune_bn.process import SILENCE, exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
 
-__all__ = ["DEFAULT_SPACE", "app", "head", "inspect", "main", "paper", "statistics", "studies", "tools", "verify"]
-
-SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-"""For Ray, MLflow and the processes that they start: nobody is told that, and how, they are used."""
+__all__ = [
+    "DEFAULT_SPACE",
+    "app",
+    "check",
+    "doctor",
+    "head",
+    "inspect",
+    "main",
+    "paper",
+    "proof",
+    "statistics",
+    "studies",
+    "tools",
+    "verify",
+]
 
 
 def _version(value: bool) -> None:
@@ -63,6 +75,14 @@ def _run(arguments: list[str] | None) -> int:
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ImportError as error:
+        if (missing := missing_extra(error, "this verb")) is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
+        return 2
     except SystemExit as end:
+        # Click ends without a word. Where a verb was told to stop it has said what that means.
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tune_bn.cli.completion import InOrder, known_keys, known_spaces, known_studies
 from tune_bn.errors import (
     ConfigError,
     DataError,
@@ -22,36 +24,99 @@ from tune_bn.errors import (
     TrackingError,
     TuneBNError,
 )
-from tune_bn.stop_request import INTERRUPTED, StopRequest
-from tune_bn.study_folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.records.commands import STUDIES as STUDIES
+from tune_bn.records.commands import in_output, search_command, study_command
+from tune_bn.records.commands import shown as shown
+from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+
+if TYPE_CHECKING:
+    from tune_bn.observers.console.observer import ConsoleObserver
 
 app = typer.Typer(
+    cls=InOrder,
     help="Find the initial batch-norm scale γ and the divisor c of its learning rate, and prove that they are better.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 SpaceOption = Annotated[
-    str, typer.Option("--space", help="Space file: a path, or a name in search_spaces/ or in the package.")
+    str,
+    typer.Option(
+        "--space",
+        help="Space file: a path, or a name in search_spaces/ or in the package.",
+        autocompletion=known_spaces,
+    ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as train.epochs=5.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, such as train.epochs=5.", autocompletion=known_keys
+    ),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", help="Folder of all studies.")]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to run on: auto, or HOST[:PORT]. Default: this machine.")
 ]
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.")]
+StudyArgument = Annotated[
+    str,
+    typer.Argument(metavar="STUDY", help="Name of a study in --output, or its folder.", autocompletion=known_studies),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+RequireOption = Annotated[
+    str | None,
+    typer.Option(
+        "--require",
+        metavar="supported",
+        help="Exit with 3 where the verdict is not supported; for scripts.",
+        callback=lambda value: _required(value),
+    ),
+]
 
-STUDIES = Path("studies")
 DEFAULT_SPACE = "digits.yaml"
 
 
-def run(open_folder: Any, space: Any, source: str, address: str | None, place: Path, **stages: Any) -> None:
+def _required(requirement: str | None) -> str | None:
+    if requirement is None:
+        return None
+    # Only now, since it loads numpy.
+    from tune_bn.analysis.gate import required
+
+    return required(requirement)
+
+
+def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
+    """End as :func:`tune_bn.analysis.gate.exit_status` says: 1 for an invalid verdict, 3 for one that falls short."""
+    from tune_bn.analysis.gate import exit_status
+
+    if status := exit_status(verdict, require):
+        raise typer.Exit(status)
+
+
+def run(
+    open_folder: Any,
+    space: Any,
+    source: str,
+    address: str | None,
+    place: Path,
+    *,
+    require: str | None = None,
+    **stages: Any,
+) -> None:
     """Run as :func:`carry_out` does, and print the verdict."""
-    print_verdict(*carry_out(open_folder, space, source, address, place, **stages))
+    going_on = stages.get("going_on")
+    known = None if going_on is None else finished(going_on)
+    if going_on is None or known is None:
+        folder, verdict = carry_out(open_folder, space, source, address, place, **stages)
+        print_verdict(folder, verdict)
+        exit_by(verdict, require)
+        return
+    print_verdict(going_on, known)
+
+    from tune_bn.wiring import catch_up
+
+    catch_up(going_on, space, known, lambda line: typer.echo(f"warning: {line}", err=True))
+    exit_by(known, require)
 
 
 def carry_out(
@@ -61,30 +126,38 @@ def carry_out(
     address: str | None,
     place: Path,
     *,
-    to_go_on: str | None = None,
+    to_go_on: list[str] | None = None,
     studies_dir: Path | None = None,
     going_on: StudyFolder | None = None,
+    console: ConsoleObserver | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, dict[str, Any]]:
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
-    from tune_bn.service.jobs import VARIABLE
-    from tune_bn.tracking.mlflow_uri import check_store
-    from tune_bn.validate import check_surroundings, power_words
+    from tune_bn.extras import require
 
-    if going_on is not None and not os.environ.get(VARIABLE):
-        going_on.forget_stop()
+    require("a study", "train", "ray", "mlflow")
+
+    from tune_bn.cli.validate import check_surroundings
+    from tune_bn.observers.mlflow.uri import check_store
+    from tune_bn.service.jobs import VARIABLE
+
+    if going_on is not None:
+        if (known := finished(going_on)) is not None:
+            return going_on, known
+        require_budget(going_on, space)
+        if not os.environ.get(VARIABLE):
+            going_on.forget_stop()
     begun = [] if going_on is None else [going_on]
 
     def opening() -> StudyFolder:
         begun.append(open_folder())
-        # Before anything is spent: a study that cannot find the gain in question need not begin.
-        say(f"power  {power_words(space)}")
         return begun[-1]
 
     stop = StopRequest()
     try:
         with stop.on_signals():
             require_writable(place)
+            sign_of_life(f"{source}: looking at data, networks, and where runs are tracked …")
             remarks: list[str] = []
             with naming(source):
                 check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
@@ -92,16 +165,20 @@ def carry_out(
             for remark in data.remarks:
                 typer.echo(f"data  {remark}", err=True)
 
-            from tune_bn.console.observer import ConsoleObserver
+            from tune_bn.observers.console.observer import ConsoleObserver
             from tune_bn.wiring import run_study
 
+            say(f"ray  {f'joining {address} …' if address else 'starting on this machine …'}")
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
-            with naming(source), ConsoleObserver() as console:
-                verdict = run_study(opening, space, address=address, console=console, **stages)
+            with naming(source), console or ConsoleObserver() as told:
+                verdict = run_study(opening, space, address=address, console=told, **stages)
     except (Interrupted, KeyboardInterrupt) as error:
         lost = "nothing was begun"
         if begun:
-            lost = f"nothing that finished is lost. To go on: {to_go_on or resume_line(begun[-1].path, address)}"
+            line = resume_line(begun[-1].path, address)
+            if to_go_on is not None:
+                line = shlex.join([*to_go_on, *raised_words(begun[-1].path)])
+            lost = f"nothing that finished is lost. To go on: {line}"
         typer.echo(f"{stop.reason or error or INTERRUPTED}; {lost}", err=True)
         raise typer.Exit(130) from None
     return begun[-1], verdict
@@ -123,6 +200,12 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def sign_of_life(text: str) -> None:
+    """Tell a person who waits what is being done; a file or a program would take it for a result or an error."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+
+
 def looks_of(text: str) -> list[int]:
     """The numbers of pairs that ``--looks`` names."""
     parts = [part.strip() for part in text.split(",")]
@@ -132,38 +215,108 @@ def looks_of(text: str) -> list[int]:
 
 
 def resume_line(folder: Path, address: str | None) -> str:
-    from tune_bn.driver import TO_GO_ON_VARIABLE, read_driver_state
+    """The line by which a study goes on, with limits raised that it has used up; to be pasted where it is printed."""
     from tune_bn.service.jobs import read_job
+    from tune_bn.study.driver import TO_GO_ON_VARIABLE, read_driver_state
 
     # A batch system's study would train on the login node otherwise.
     state = read_driver_state(StudyFolder(folder))
     if line := os.environ.get(TO_GO_ON_VARIABLE) or (state.to_go_on if state is not None else ""):
-        return line
-    words = ["tune_bn", "search", "--space", shown(folder / "space.yaml"), "--study", folder.name]
-    if folder.parent != STUDIES.absolute():
-        words += ["--output", shown(folder.parent)]
+        return " ".join([line, *map(shlex.quote, raised_words(folder))])
+    options = raised_words(folder)
     if read_job(StudyFolder(folder)) is not None:
-        words += ["--job"]
+        options += ["--job"]
     elif address := address or (state.address if state is not None else ""):
-        words += ["--address", address]
-    return shlex.join([*words, "--resume"])
+        options += ["--address", address]
+    return search_command(folder, *options)
 
 
-def shown(path: Path) -> str:
+def raised_words(folder: Path) -> list[str]:
+    """The options that raise what the study in a folder has used up of its budget; none where it may go on so."""
+    from tune_bn.study.driver import raised_limits, read_driver_state
+
+    study = StudyFolder(folder)
     try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+        space = study.space()
+    except TuneBNError:
+        return []
+    return raised_limits(read_driver_state(study), space.budget, space.resources)
+
+
+def finished(folder: StudyFolder) -> dict[str, Any] | None:
+    """The verdict of a study that has nothing left to run, which is said; None where it goes on."""
+    from tune_bn.study.done import final_verdict
+
+    if folder.is_locked or (verdict := final_verdict(folder)) is None:
+        return None
+    say(f"{folder.name} is finished: nothing is left to run")
+    return verdict
+
+
+def require_budget(folder: StudyFolder, space: Any) -> None:
+    """Refuse to go on with a study whose driver would stop at once, before anything is started for it."""
+    from tune_bn.study.driver import DriverState, raised_limits, read_driver_state, used_up
+
+    state = read_driver_state(folder) or DriverState()
+    if reason := used_up(state, space.budget, space.resources):
+        options = raised_limits(state, space.budget, space.resources)
+        raise StudyError(f"{folder.name}: {reason}; accepted: more, as in {search_command(folder.path, *options)}")
+
+
+def say_verdict(verdict: dict[str, Any]) -> None:
+    """What a verdict says, in words."""
+    from tune_bn.analysis.wording import spoken
+    from tune_bn.cli.score_text import arms_table
+
+    say(f"verdict: {spoken(verdict)}")
+    say(verdict["reason"])
+    for line in about(verdict):
+        say(line)
+    for remark in verdict["remarks"]:
+        say(f"note:    {remark}.")
+    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("p_value") is not None]
+    if len(judged) > 1:
+        say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
 
 
 def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
-    say(f"verdict: {verdict['headline']}")
-    say(verdict["reason"])
-    for remark in verdict["remarks"]:
-        say(f"note:    {remark}.")
+    """What a verdict says, where its report is, and what may be done next."""
+    say_verdict(verdict)
     say(f"report:  {shown(folder.page_file)}")
+    for line in next_steps(folder, verdict):
+        say(f"next:    {line}")
     if verdict["verdict"] == "invalid":
         raise typer.Exit(1)
+
+
+def about(verdict: dict[str, Any]) -> Iterator[str]:
+    """What a valid verdict is about, and what it is over test images too."""
+    from tune_bn.analysis.wording import images_words, score_of_verdict
+
+    for arm in verdict.get("candidates", ()):
+        if arm.get("over_images"):
+            yield f"images:  {arm['arm']}: {images_words(arm['over_images'], score_of_verdict(verdict))}"
+    if verdict.get("seal"):
+        yield f"seal:    {verdict['seal']}"
+    if verdict.get("covers"):
+        yield f"about:   {verdict['covers']}"
+
+
+def next_steps(folder: StudyFolder, verdict: dict[str, Any]) -> list[str]:
+    """What may be done with a verdict: in a few words, and as a line to be typed."""
+    if verdict["verdict"] == "invalid":
+        return [f"what the driver said: {study_command('logs', folder.path)}"]
+    ui = shlex.join(["tune_bn", "ui", *in_output(folder.path)])
+    steps = [f"the curves of every run, in MLflow: {ui}"]
+    if folder.diagnostics.is_dir():
+        steps.insert(0, f"inside the BN layers: {study_command('inspect', folder.path)}")
+    seeds = [int(seed) for seed in verdict.get("seeds", ())]
+    if seeds and verdict["verdict"] != "supported" and not verdict.get("worse"):
+        fresh = f"seeds.confirm={{from: {max(seeds) + 1}, to: {max(seeds) + 2 * len(seeds)}}}"
+        words = ["tune_bn", "search", "--space", shown(folder.space_file), "--warm-start", folder.name]
+        line = shlex.join([*words, "--set", fresh, *in_output(folder.path)])
+        steps.append(f"a new study from its best, on {2 * len(seeds)} fresh seeds: {line}")
+    return steps
 
 
 def study_name(name: str, option: str = "--study") -> str:
@@ -180,11 +333,13 @@ def existing_study(name: str, output: Path, option: str | None = None) -> StudyF
     return folder
 
 
-def latest_study(output: Path, space_name: str) -> StudyFolder:
-    """The newest study of that space, for ``--resume`` without ``--study``."""
-    found = [folder for folder in list_studies(output) if _space_name(folder) == space_name]
+def latest_study(output: Path, space_name: str | None) -> StudyFolder:
+    """The newest study, of that space where one is named, for ``--resume`` without ``--study``."""
+    names = [(folder, _space_name(folder)) for folder in list_studies(output)]
+    found = [folder for folder, name in names if name is not None and space_name in (None, name)]
     if not found:
-        raise StudyError(f"--resume: {output} has no study of the space {space_name}; accepted: --study NAME")
+        of = "" if space_name is None else f" of the space {space_name}"
+        raise StudyError(f"--resume: {output} has no study{of}; accepted: --study NAME")
     return found[-1]
 
 

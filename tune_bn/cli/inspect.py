@@ -9,9 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, JsonOption, SetOption, app, existing_study, naming, say, shown
+from tune_bn.cli.common import (
+    DEFAULT_SPACE,
+    STUDIES,
+    JsonOption,
+    SetOption,
+    app,
+    existing_study,
+    naming,
+    say,
+    shown,
+    sign_of_life,
+)
 from tune_bn.errors import StudyError
-from tune_bn.study_folder import require_writable
+from tune_bn.records.commands import study_command
+from tune_bn.study.folder import require_writable
 
 
 @app.command()
@@ -28,10 +40,16 @@ def inspect(
         Path | None, typer.Option(help="Weights to look at: a state dict, wherever in a file; a checkpoint of a study.")
     ] = None,
     space: Annotated[
-        str | None, typer.Option(help="Without STUDY: space file with network and data. Default: digits.yaml.")
+        str | None,
+        typer.Option(help="Space file with network and data. Default: digits.yaml; for a study's file, the study's."),
     ] = None,
-    gamma: Annotated[float | None, typer.Option(help="Initial γ; default: the space's.")] = None,
-    c: Annotated[float | None, typer.Option(help="Divisor of γ's learning rate; default: the space's.")] = None,
+    gamma: Annotated[
+        float | None,
+        typer.Option(help="Initial γ; default: the space's. With --checkpoint: the run's, where the file lacks it."),
+    ] = None,
+    c: Annotated[
+        float | None, typer.Option(help="Divisor of γ's learning rate; default, and with --checkpoint: as for --gamma.")
+    ] = None,
     set_: SetOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the initial weights; default: 0.")] = None,
     output: Annotated[
@@ -58,7 +76,15 @@ def inspect(
         return
     _refuse(of_study, "with STUDY")
     given = {key: value for key, value in (("gamma", gamma), ("c", c)) if value is not None}
+    if space is None and checkpoint is not None:
+        space = _space_beside(checkpoint)
     _of_space(space or DEFAULT_SPACE, set_ or [], given, checkpoint, seed, output, every=every, as_json=as_json)
+
+
+def _space_beside(checkpoint: Path) -> str | None:
+    """The space file of the study in whose folder a checkpoint lies; None where it lies in none."""
+    folders = [folder / "space.yaml" for folder in checkpoint.absolute().parents[1:3]]
+    return next((shown(file) for file in folders if file.is_file()), None)
 
 
 def _refuse(options: dict[str, Any], accepted: str) -> None:
@@ -70,9 +96,9 @@ def _refuse(options: dict[str, Any], accepted: str) -> None:
 def _of_study(name: str, arm: str | None, run: str | None, output: Path, *, every: bool, as_json: bool) -> None:
     folder = existing_study(name, output)
 
-    from tune_bn.inspect_command import FEW_ARMS, as_text, of_arms, of_run
-    from tune_bn.layers import to_json
-    from tune_bn.report.layers import picture_of
+    from tune_bn.cli.inspection import FEW_ARMS, as_text, of_arms, of_run
+    from tune_bn.records.diagnostics import to_json
+    from tune_bn.report.figures.layers import picture_of
 
     if run is not None:
         with naming(str(folder.space_file)):
@@ -88,7 +114,13 @@ def _of_study(name: str, arm: str | None, run: str | None, output: Path, *, ever
     drawn = [shown(path) for path in pictures if path.exists()]
     if len(drawn) > FEW_ARMS:
         drawn = [shown(folder.plots / picture_of("ARM"))]
-    say("\n" + ("\n".join(f"picture: {path}" for path in drawn) or f"pictures: tune_bn report {name} draws them"))
+    say(
+        "\n"
+        + (
+            "\n".join(f"picture: {path}" for path in drawn)
+            or f"pictures: {study_command('report', folder.path)} draws them"
+        )
+    )
 
 
 def _of_space(
@@ -102,17 +134,23 @@ def _of_space(
     every: bool,
     as_json: bool,
 ) -> None:
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
 
     path = find_space(name)
     loaded = load_space(path, overrides)
     if output is not None:
         require_writable(output)
 
-    from tune_bn.inspect_command import as_text, of_checkpoint, of_first_step
-    from tune_bn.layers import to_json
+    from tune_bn.cli.inspection import as_text, of_checkpoint, of_first_step
+    from tune_bn.records.diagnostics import to_json
 
+    # A γ by stage has no option of its own.
+    for key, place, value in (("gamma", "model.gamma", loaded.model.gamma), ("c", "train.c", loaded.train.c)):
+        if any(override.partition("=")[0].strip() == place for override in overrides):
+            given.setdefault(key, value)
+
+    sign_of_life(f"{loaded.model.arch}: loading the data, and trying the network …")
     with naming(source_words(path, overrides)):
         if checkpoint is not None:
             found = of_checkpoint(loaded, given, checkpoint, seed, _tell)

@@ -10,28 +10,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_bn.cli.common import STUDIES, OutputOption, naming, say
+from tune_bn.cli.common import STUDIES, OutputOption, exit_by, naming, say
 from tune_bn.cli.head import head_app
 from tune_bn.errors import RunnerError, TrackingError
-from tune_bn.study_folder import StudyFolder
+from tune_bn.records.commands import study_command
+from tune_bn.study.folder import StudyFolder
 
 if TYPE_CHECKING:
-    from tune_bn.spec import Space
+    from tune_bn.space.space import Space
 
 WATCH_SECONDS = 30.0
 
 
 def carry_out_as_job(
-    open_folder: Callable[[], StudyFolder], space: Space, source: str, going_on: StudyFolder | None = None
+    open_folder: Callable[[], StudyFolder],
+    space: Space,
+    source: str,
+    going_on: StudyFolder | None = None,
+    require: str | None = None,
 ) -> None:
     """Check at the door, begin the study, submit its driver, and follow its log; exits with the driver's status.
 
     The end of this process, by Ctrl-C or a lost connection, does not end the job.
     """
-    from tune_bn.console.observer import ConsoleObserver
+    from tune_bn.cli.validate import check_surroundings
+    from tune_bn.data.dataset import load_dataset
+    from tune_bn.observers.console.observer import ConsoleObserver
     from tune_bn.service.jobs import JobServer
-    from tune_bn.training.data import load_dataset
-    from tune_bn.validate import check_surroundings
 
     with naming(source):
         check_surroundings(space)
@@ -40,13 +45,15 @@ def carry_out_as_job(
         going_on.forget_stop()
     # The job finds the images decoded: what is wrong with one is said here, before there is a study.
     with naming(source), ConsoleObserver() as console:
-        load_dataset(space.data, progress=console.decoding)
+        if space.trainer is None:
+            load_dataset(space.data, progress=console.decoding)
     folder = open_folder()
     job = server.submit(folder)
     name = folder.name
     lines = [
         f"study {name} runs as the job {job.submission_id}; it goes on if this connection ends",
-        f"on this machine: tune_bn status | tune_bn logs -f {name} | tune_bn stop {name}"
+        f"on this machine: {study_command('status', folder.path)} | {study_command('logs', folder.path, '-f')} | "
+        f"{study_command('stop', folder.path)}"
         " (from yours: ray exec CLUSTER.yaml 'tune_bn status')",
     ]
     if space.tracking.uri is not None and space.tracking.uri.startswith("http://127.0.0.1:"):
@@ -60,8 +67,14 @@ def carry_out_as_job(
     try:
         status = server.follow(job, show)
     except KeyboardInterrupt:
-        typer.echo(f"the study goes on; tune_bn logs -f {name} follows it, tune_bn stop {name} ends it", err=True)
+        follow, end = study_command("logs", folder.path, "-f"), study_command("stop", folder.path)
+        typer.echo(f"the study goes on; {follow} follows it, {end} ends it", err=True)
         status = 130
+    if status == 0 and require is not None:
+        from tune_bn.analysis.verdict import verify_study
+
+        # The job itself ends well: Ray would count any other status as its failure.
+        exit_by(verify_study(folder.path), require)
     raise typer.Exit(status)
 
 
@@ -74,7 +87,7 @@ def setting_for_job(given: str | None) -> str | None:
     Raises:
         TrackingError: the URI of the environment is not acceptable, or has a password, which would be written down.
     """
-    from tune_bn.tracking.mlflow_uri import VARIABLE, check_tracking_uri, for_mlflow, named_uri, shown
+    from tune_bn.observers.mlflow.uri import VARIABLE, check_tracking_uri, for_mlflow, named_uri, shown
 
     named = named_uri(given)
     if named is None or named.place != VARIABLE:

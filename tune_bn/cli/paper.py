@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -29,12 +28,12 @@ from tune_bn.cli.common import (
     study_name,
 )
 from tune_bn.errors import StudyError, TuneBNError
-from tune_bn.study_folder import StudyFolder, list_studies, new_study, require_writable
+from tune_bn.study.folder import StudyFolder, list_studies, new_study, require_writable
 
 if TYPE_CHECKING:
-    from tune_bn.reproduction import Column
-    from tune_bn.spec import Space
-    from tune_bn.training.config import DataConfig
+    from tune_bn.data.config import DataConfig
+    from tune_bn.paper.reproduction import Column
+    from tune_bn.space.space import Space
 
 TABLE_WORDS = "table1a, table2a or table2b"
 PAPER_SEEDS = "1-15"
@@ -53,8 +52,8 @@ def paper(
     accuracy in percent, `n` runs, `welch_p` (Welch's one-sided t-test against
     BASE; null for BASE itself) and `above_base` (`welch_p` ≤ 0.05).
     """
-    from tune_bn.analysis.paper import TABLES, cells
-    from tune_bn.paper_command import as_rows, as_text
+    from tune_bn.paper.tables import TABLES, cells
+    from tune_bn.paper.text import as_rows, as_text
 
     if table is not None:
         cells(table)
@@ -95,7 +94,7 @@ def reproduce(
     percentage points) and `intervals_overlap`. What else is printed goes to
     stderr.
     """
-    from tune_bn.reproduction import OVERLAP_NOTE, as_row, asked_cells, columns, parse_seeds, write_comparison
+    from tune_bn.paper.reproduction import OVERLAP_NOTE, as_row, asked_cells, columns, parse_seeds, write_comparison
 
     asked = asked_cells(table, cell or [])
     parts = columns(table, asked, parse_seeds(seeds), set_ or [])
@@ -105,7 +104,7 @@ def reproduce(
     with aside():
         _check_data(parts)
 
-    from tune_bn.paper_command import announcement, comparison_text, wrapped
+    from tune_bn.paper.text import announcement, comparison_text, wrapped
 
     options = {
         "--cell": cell,
@@ -116,7 +115,7 @@ def reproduce(
         "--address": [address] if address is not None else [],
     }
     again = [word for option, values in options.items() for value in values or [] for word in (option, value)]
-    to_go_on = shlex.join(["tune_bn", "reproduce", table, *again, *(["--json"] if as_json else []), "--resume"])
+    to_go_on = ["tune_bn", "reproduce", table, *again, *(["--json"] if as_json else []), "--resume"]
     rows, texts = [], []
     with aside():
         for column, opener in zip(parts, folders, strict=True):
@@ -156,9 +155,9 @@ def _announced(words: str, opener: Callable[[], StudyFolder]) -> StudyFolder:
 
 def _check_data(parts: Sequence[Column]) -> None:
     """What the last column lacks is said before the first one has taken its hours."""
-    from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.training.data import load_dataset
-    from tune_bn.validate import check_surroundings
+    from tune_bn.cli.validate import check_surroundings
+    from tune_bn.data.dataset import load_dataset
+    from tune_bn.observers.console.observer import ConsoleObserver
 
     for column in parts:
         with naming(column.source):

@@ -8,21 +8,34 @@ from typing import Any
 
 def verdict_text(verdict: Mapping[str, Any]) -> str:
     """The verdict, its reason, the goal and every remark; then the arms as a table."""
-    from tune_bn.analysis.score_words import THRESHOLD, arm_words
-    from tune_bn.errors import listed
+    from tune_bn.analysis.score_words import THRESHOLD
 
     lines = [f"verdict: {verdict['headline']}", verdict["reason"]]
     remarks = [f"remark: {remark}" for remark in verdict["remarks"]]
     if verdict["verdict"] == "invalid":
         return "\n".join([*lines, *(f"- {problem}" for problem in verdict["problems"][1:]), *remarks])
     several = len(verdict["candidates"]) > 1
-    bound = f"{100 * (1 - verdict['alpha']):g} %"
-    head = ["arm", "n", "mean ± std", "gain", f"≥ ({bound})", "p", *(["p (Holm)"] if several else [])]
-    head += ["p two-sided", "verdict"]
     baseline = verdict["baseline"]
-    rows = []
-    if baseline is not None:
-        rows.append([listed([baseline["arm"]]), str(baseline["n"]), arm_words(baseline), *[""] * (len(head) - 3)])
+    arms = arms_table(verdict, [] if baseline is None else [baseline])
+    tables = [*arms, *_beside(verdict, several)]
+    what = f"against {verdict['threshold']:g}" if verdict["mode"] == THRESHOLD else "over the baseline"
+    return "\n".join([*lines, f"{_goal(verdict)} A gain is {what}.", *remarks, "", *tables, "", verdict["selection"]])
+
+
+def arms_table(verdict: Mapping[str, Any], baselines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every arm by its name: score, gain, lower bound, p-values, and what was found."""
+    from tune_bn.analysis.claims import OUTCOMES, outcome_of
+    from tune_bn.analysis.score_words import arm_words
+    from tune_bn.analysis.wording import correction_words
+    from tune_bn.errors import listed
+
+    several = len(verdict["candidates"]) > 1
+    head = ["arm", "n", "mean ± std", "gain", f"≥ ({100 * (1 - verdict['alpha']):g} %)", "p"]
+    head += [*([f"p ({correction_words(verdict)})"] if several else []), "p two-sided", "verdict"]
+    rows = [
+        [listed([arm["arm"]]), str(arm.get("n") or len(arm["scores"])), arm_words(arm), *[""] * (len(head) - 3)]
+        for arm in baselines
+    ]
     for arm in verdict["candidates"]:
         adjusted = [p_words(arm["p_adjusted"])] if several else []
         rows.append(
@@ -35,12 +48,10 @@ def verdict_text(verdict: Mapping[str, Any]) -> str:
                 p_words(arm["p_value"]),
                 *adjusted,
                 p_words(arm["p_two_sided"]),
-                "supported" if arm["supported"] else "worse" if arm["worse"] else "not supported",
+                OUTCOMES[outcome_of(arm)] + (", worse" if arm["supported"] and arm["worse"] else ""),
             ]
         )
-    tables = [*table(head, rows), *_beside(verdict, several)]
-    what = f"against {verdict['threshold']:g}" if verdict["mode"] == THRESHOLD else "over the baseline"
-    return "\n".join([*lines, f"{_goal(verdict)} A gain is {what}.", *remarks, "", *tables, "", verdict["selection"]])
+    return table(head, rows)
 
 
 def _goal(verdict: Mapping[str, Any]) -> str:

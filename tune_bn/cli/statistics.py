@@ -198,7 +198,7 @@ def _draw(
     if best is not None and (best.rule is None or mine is None or best.rule != mine.rule):
         shown += [] if best.rule is None and best.pairs == n else [best]
     figure = designs(shown, d_z=d_z, unit=effect / d_z, candidates=test["candidates"], alpha=test["alpha"])
-    from tune_bn.report.canvas import save, svg_of
+    from tune_bn.report.figures.canvas import save, svg_of
 
     try:
         if path.suffix.lower() == ".svg":

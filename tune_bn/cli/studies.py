@@ -18,6 +18,7 @@ from tune_bn.cli.common import (
     AddressOption,
     JsonOption,
     OutputOption,
+    RequireOption,
     SetOption,
     SpaceOption,
     StudyArgument,
@@ -25,40 +26,58 @@ from tune_bn.cli.common import (
     existing_study,
     latest_study,
     naming,
+    require_budget,
     resume_line,
     run,
     say,
     shown,
+    sign_of_life,
     study_name,
 )
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
 from tune_bn.process import unread
-from tune_bn.study_folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
+from tune_bn.records.commands import study_command
+from tune_bn.study.folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
 
 
 @app.command()
 def validate(
     space: SpaceOption = DEFAULT_SPACE,
     set_: SetOption = None,
+    trials: Annotated[int | None, typer.Option(help="As for search: short for --set budget.trials=N.")] = None,
     data: Annotated[
         bool, typer.Option("--data", help="Read every image as well; say which cannot be used or occur twice.")
     ] = False,
+    measure: Annotated[
+        bool | None,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Time a few training steps on this machine. Default: where that takes less than ten seconds, and no "
+            "study in --output says how long such runs take.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = STUDIES,
 ) -> None:
     """Check a space file and its data; say what a search would cost. Starts nothing.
 
-    With --data every image that the space uses is decoded, as a search does before
-    it starts, and kept for that search in the cache of decoded images.
+    How long runs take is known from studies in --output whose runs cost the same,
+    else from a few steps that are timed here, else guessed. With --data every image
+    that the space uses is decoded, as a search does before it starts, and kept for
+    that search in the cache of decoded images.
     """
-    from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
-    from tune_bn.validate import describe, describe_images
+    from tune_bn.cli.validate import describe, describe_images
+    from tune_bn.observers.console.observer import ConsoleObserver
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
 
     path = find_space(space)
-    loaded = load_space(path, set_ or [])
-    with naming(source_words(path, set_ or [])):
-        lines = [describe(loaded, path)]
+    overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
+    loaded = load_space(path, overrides)
+    sign_of_life(f"{path}: looking at the data, trying the networks, timing a few steps …")
+    with naming(source_words(path, overrides)):
+        lines = [describe(loaded, path, output=output, measure=measure)]
         if data:
             with ConsoleObserver() as console:
                 lines.append(describe_images(loaded, console.decoding))
@@ -67,7 +86,14 @@ def validate(
 
 @app.command()
 def search(
-    space: SpaceOption = DEFAULT_SPACE,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            help="Space file: a path, or a name in search_spaces/ or in the package. Default: digits.yaml; with "
+            "--resume the study's own.",
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Trials of the search; short for --set budget.trials=N.")] = None,
     set_: SetOption = None,
     study: Annotated[
@@ -84,6 +110,11 @@ def search(
         list[str] | None,
         typer.Option(metavar="STUDY", help="Begin with the best of another study's search; may be given again."),
     ] = None,
+    require: RequireOption = None,
+    unchecked: Annotated[
+        bool,
+        typer.Option("--unchecked", help="Take a trainer of your own that `tune_bn check` has not passed; it is told."),
+    ] = False,
 ) -> None:
     """Search, select, confirm, verify and report: the whole way from a space file to a verdict.
 
@@ -94,41 +125,58 @@ def search(
     The new study's space.yaml keeps them: a resume needs no other study. It
     confirms on fresh seeds: none that such a study searched, selected or confirms on.
     """
-    from tune_bn.known_seeds import remark
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
-    from tune_bn.warm_start import warm_started
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
+    from tune_bn.study.done import final_verdict
+    from tune_bn.study.known_seeds import remark
+    from tune_bn.study.warm_start import warm_started
 
-    path = find_space(space)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
+    known: StudyFolder | None = None
+    if resume and space is None:
+        known = existing_study(study, output) if study is not None else latest_study(output, None)
+    path = find_space(space or DEFAULT_SPACE) if known is None else known.space_file
     loaded, source = load_space(path, overrides), source_words(path, overrides)
     if job and (tracked := setting_for_job(loaded.tracking.uri)):
         loaded = load_space(path, [*overrides, tracked])
     told: list[str] = []
+    if loaded.trainer is not None and not resume:
+        from tune_bn.cli.check import require_checked
+
+        if remarked := require_checked(loaded, source, output, unchecked=unchecked):
+            told.append(remarked)
     if warm_start:
         if resume:
             raise StudyError(
-                f"--warm-start: got {warm_start[0]!r} beside --resume; accepted: --resume alone, with the study's own "
-                "space.yaml for --space, which holds the start points"
+                f"--warm-start: got {warm_start[0]!r} beside --resume; accepted: --resume alone; the study's own "
+                "space.yaml holds the start points"
             )
         others = [existing_study(name, output, "--warm-start") for name in warm_start]
-        loaded, told = warm_started(loaded, source, others)
+        loaded, warm = warm_started(loaded, source, others)
+        told += warm
 
     opening: Callable[[], StudyFolder]
     going_on: StudyFolder | None = None
 
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
-        known = remark(loaded, list_studies(output))
-        for line in [*told, *([known] if known else [])]:
+        if loaded.trainer is not None:
+            from tune_bn.cli.check import keep_with_study
+
+            keep_with_study(loaded, output, folder)
+        used = remark(loaded, list_studies(output))
+        for line in [*told, *([used] if used else [])]:
             typer.echo(line, err=True)
         return folder
 
     if job and address not in (None, "auto"):
         raise StudyError(f"--address: got {address!r} beside --job; accepted: auto, on the head of the cluster")
     if resume:
-        folder = existing_study(study, output) if study is not None else latest_study(output, loaded.name)
+        folder = known or (existing_study(study, output) if study is not None else latest_study(output, loaded.name))
         folder.check_resume(loaded)
+        if study is None:
+            of = "that space" if known is None else "all"
+            typer.echo(f"goes on with {folder.name}, the newest of {of}", err=True)
         opening, place, going_on = partial(folder.resumed, loaded), folder.path, folder
     elif study is not None:
         folder = StudyFolder(output / study_name(study))
@@ -137,24 +185,36 @@ def search(
         opening, place = partial(beginning, folder), folder.path
     else:
         opening, place = lambda: beginning(new_study(output, loaded.name)), output
-    if job:
+    if job and (going_on is None or final_verdict(going_on) is None):
         require_writable(place)
-        carry_out_as_job(opening, loaded, source, going_on)
+        if going_on is not None:
+            require_budget(going_on, loaded)
+        carry_out_as_job(opening, loaded, source, going_on, require)
     else:
         # A named study of this moment has no folder yet, so its place does not tell where its store will be.
         studies_dir = output if going_on is None else going_on.path.parent
-        run(opening, loaded, source, address, place, going_on=going_on, studies_dir=studies_dir)
+        run(opening, loaded, source, address, place, going_on=going_on, studies_dir=studies_dir, require=require)
 
 
 @app.command()
-def confirm(study: StudyArgument, output: OutputOption = STUDIES, address: AddressOption = None) -> None:
+def confirm(
+    study: StudyArgument,
+    output: OutputOption = STUDIES,
+    address: AddressOption = None,
+    require: RequireOption = None,
+) -> None:
     """Select and confirm with the trials that the search has so far, then verify and report."""
     folder = existing_study(study, output)
+    if folder.is_locked:
+        raise StudyError(
+            f"STUDY: got {folder.name}, which a driver works on, and it selects and confirms by itself; accepted: a "
+            f"study that does not run, after {study_command('stop', folder.path)}"
+        )
 
-    from tune_bn.study import Study
+    from tune_bn.study.study import Study
 
     stages = {"going_on": folder, "stages": Study.confirm}
-    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, **stages)
+    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, require=require, **stages)
 
 
 @app.command()
@@ -181,8 +241,8 @@ def status(
     without --output, the studies of its other users follow, as far as you may read
     them; their names are paths that the other verbs take.
     """
-    from tune_bn.status import View, table
-    from tune_bn.status import watch as keep_watching
+    from tune_bn.cli.status import View, table
+    from tune_bn.cli.status import watch as keep_watching
 
     if watch and as_json:
         raise StudyError("--watch: got it beside --json; accepted: one of the two")
@@ -212,6 +272,20 @@ def status(
         typer.echo(view.remark, err=True)
 
 
+@app.command("watch")
+def watch_study(study: StudyArgument, output: OutputOption = STUDIES) -> None:
+    """Watch one study on one screen: its trials as they learn, the landscape, the race, the pairs and their looks.
+
+    It reads the study's files alone: beside a running study, over ssh, or long
+    afterwards. Into a pipe or a file it prints the screen once. Ctrl-C ends it, and
+    nothing of the study.
+    """
+    from tune_bn.cli.watch import watch
+
+    with suppress(KeyboardInterrupt):
+        watch(lambda: existing_study(study, output))
+
+
 @app.command()
 def logs(
     study: StudyArgument,
@@ -238,8 +312,8 @@ def stop(
     A study that ran as a job and whose driver was killed, or has not begun yet, is
     told to stop too: no driver of it begins again until somebody resumes it.
     """
-    from tune_bn.driver import FINISHED, STOPPED, WORKING, read_driver_state
     from tune_bn.service.jobs import at_work, may_begin_again
+    from tune_bn.study.driver import FINISHED, STOPPED, WORKING, read_driver_state
 
     folder = existing_study(study, output)
     expected = may_begin_again(folder)
@@ -248,9 +322,10 @@ def stop(
     deadline = time.monotonic() + timeout
     while folder.is_locked or begins():
         if time.monotonic() > deadline:
+            names = study_command("status", folder.path, "--json")
             raise StudyError(
                 f"{folder.name}: its driver was told to stop and has not ended after {timeout:g} s; accepted: more "
-                "patience (--timeout), or the end of the driver that `tune_bn status --json` names"
+                f"patience (--timeout), or the end of its driver, which is shown by {names}"
             )
         time.sleep(0.2)
     to_go_on = resume_line(folder.path, None)
@@ -268,7 +343,8 @@ def stop(
     else:
         how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
         raise StudyError(
-            f"{folder.name}: its driver {how} before it could be stopped; tune_bn logs {folder.name} says more; "
+            f"{folder.name}: its driver {how} before it could be stopped; "
+            f"{study_command('logs', folder.path)} says more; "
             f"accepted: {to_go_on}"
         )
 
@@ -280,7 +356,7 @@ def export(
     output: OutputOption = STUDIES,
 ) -> None:
     """Write the records of a study as a table: one row per run, columns such as config.gamma, scores.val_accuracy."""
-    from tune_bn.export import write_table
+    from tune_bn.records.table import write_table
 
     count = write_table(existing_study(study, output).records.read(), file)
     say(f"{count} runs written to {file}")

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, SpaceOption, app, naming, say
+from tune_bn.cli.common import (
+    DEFAULT_SPACE,
+    STUDIES,
+    OutputOption,
+    SetOption,
+    SpaceOption,
+    app,
+    existing_study,
+    naming,
+    say,
+)
 from tune_bn.errors import TrackingError
 from tune_bn.process import unread
 
@@ -26,10 +36,10 @@ def train(
     set_: SetOption = None,
 ) -> None:
     """Train one run in this process and print its curve, on validation data. For debugging; nothing is recorded."""
-    from tune_bn.console.observer import ConsoleObserver
-    from tune_bn.spaces import find_space
-    from tune_bn.spec import load_space, source_words
-    from tune_bn.train_command import train_once
+    from tune_bn.cli.train import train_once
+    from tune_bn.observers.console.observer import ConsoleObserver
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
 
     path = find_space(space)
     loaded = load_space(path, set_ or [])
@@ -50,6 +60,9 @@ def train(
 
 @app.command()
 def ui(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="The study whose runs are shown; default: the last one.")
+    ] = None,
     output: OutputOption = STUDIES,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -60,13 +73,18 @@ def ui(
         str | None,
         typer.Option(help="Tracking store to show. Default: $MLFLOW_TRACKING_URI, else the one beside the studies."),
     ] = None,
+    open_: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", help="Open the page in a browser. Default: where there is a screen."),
+    ] = None,
 ) -> None:
-    """Open the MLflow UI on the store of the studies. Ends with Ctrl-C.
+    """Open the MLflow UI on the runs of a study. Ends with Ctrl-C.
 
     Where a server tracks them, such as that of a cluster's head, say where its page is and how to log in.
     """
-    from tune_bn.ports import address_of, foreign, free_port, problem
-    from tune_bn.tracking.mlflow_uri import (
+    from tune_bn.cli.open_page import can_open, open_later
+    from tune_bn.observers.mlflow.compat import SERVER, apply
+    from tune_bn.observers.mlflow.uri import (
         VARIABLE,
         NamedUri,
         check_tracking_uri,
@@ -76,6 +94,7 @@ def ui(
         named_uri,
         shown,
     )
+    from tune_bn.ports import address_of, foreign, free_port, problem
 
     named = named_uri(None) if uri is None else NamedUri(uri, "--uri")
     if named is None:
@@ -108,19 +127,54 @@ def ui(
             f"--port: {address} is {reason}; accepted: a free port, such as {free_port(host, port + 1)}"
         )
     # MLflow opens on its view of language-model traces; experiments with training runs are one page further.
-    page = f"http://{address}/#/experiments"
+    page = f"http://{address}/{_page(store, study, output)}"
     source = "" if named is None else f", named by {named.place},"
     typer.echo(f"MLflow UI of {shown(store)}{source} on {page} (Ctrl-C ends it)", err=True)
     artifacts = (output.absolute() / "mlartifacts").as_uri()
-    # Its job service would start a pool of processes that nothing here uses.
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    apply(SERVER)
     # The server takes its store from its command line; a client's address would mean something else in it.
     os.environ.pop(VARIABLE, None)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store]
     command += ["--artifacts-destination", artifacts, "--workers", "1"]
+    # A line for every request would bury the address.
+    command += ["--uvicorn-opts", "--log-level warning"]
+    if can_open() if open_ is None else open_:
+        open_later(host, port, page)
     # uvicorn, which MLflow starts, looks for modules in the current folder first: there may be a numpy.py.
     os.chdir("/")
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+
+
+def _page(store: str, study: str | None, output: Path) -> str:
+    """The page of a study's runs in a store; that of the experiments where no study is named and none is known.
+
+    Raises:
+        StudyError: there is no such study, or the store does not have it.
+    """
+    from tune_bn.errors import StudyError
+    from tune_bn.observers.mlflow.compat import experiment_of
+    from tune_bn.observers.mlflow.uri import shown, sqlite_path
+    from tune_bn.observers.mlflow.view import page_of
+    from tune_bn.records.identity import identity_of
+    from tune_bn.study.folder import last_written, list_studies
+
+    database = sqlite_path(store)
+    if study is None:
+        folders = sorted(list_studies(output), key=last_written, reverse=True)
+    else:
+        folders = [existing_study(study, output)]
+    if database is None:
+        return "#/experiments"
+    for folder in folders:
+        study_id = identity_of(folder.path).study_id
+        if (found := experiment_of(database, study_id)) is not None:
+            return page_of(found[0], study_id, saved=found[1])
+    if study is not None:
+        raise StudyError(
+            f"STUDY: got {study}, of which {shown(store)} has no run; accepted: a study that was tracked there, or "
+            "--uri of the store that has it"
+        )
+    return "#/experiments"
 
 
 def _servers(output: Path) -> list[str]:
@@ -130,10 +184,10 @@ def _servers(output: Path) -> list[str]:
         TrackingError: there is none, and nothing else to show.
     """
     from tune_bn.errors import ServiceError, TuneBNError
+    from tune_bn.observers.mlflow.uri import is_server, shown
     from tune_bn.service.head import Head, default_state, tunnel_to
     from tune_bn.service.neighbours import other_heads
-    from tune_bn.study_folder import list_studies
-    from tune_bn.tracking.mlflow_uri import is_server, shown
+    from tune_bn.study.folder import list_studies
 
     head, lines, nothing = Head(default_state()), list[str](), not (output / "mlflow.db").exists()
     found = f"--output: {output} has no mlflow.db"

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_bn.cli.common import STUDIES, JsonOption, OutputOption, app, existing_study, looks_of, print_verdict, say
+from tune_bn.cli.common import (
+    STUDIES,
+    JsonOption,
+    OutputOption,
+    RequireOption,
+    app,
+    existing_study,
+    exit_by,
+    looks_of,
+    print_verdict,
+    say,
+    say_verdict,
+)
 from tune_bn.cli.score_text import verdict_text
 from tune_bn.errors import ConfigError, StudyError
 
@@ -24,7 +36,7 @@ _TABLE, _MLFLOW, _TEST = "A table of scores", "Runs in MLflow", "The test, for a
 def verify(
     context: typer.Context,
     study: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, or its folder.")
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study in --output, its folder, or a bundle.zip.")
     ] = None,
     output: OutputOption = STUDIES,
     as_json: JsonOption = False,
@@ -147,6 +159,30 @@ def verify(
             rich_help_panel=_TEST,
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What is claimed: superior (default), noninferior or equivalent, by --margin.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="The loss or difference that would not matter, in the score's unit; for superior: the gain to exceed.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
+    correction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For several arms: holm (default), or max_t, step-down max-t by sign flips.",
+            rich_help_panel=_TEST,
+        ),
+    ] = None,
     accept: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,13 +191,14 @@ def verify(
             rich_help_panel=_TEST,
         ),
     ] = None,
+    require: RequireOption = None,
 ) -> None:
     """Compute the verdict again, from the plan and the records alone; or judge scores of your own.
 
     With --scores, or --mlflow, every other arm is compared with --baseline by the
     test of a confirmation, without a plan. Nothing is written but by --write-tags.
     --json prints the verdict. Exit status: 0 a verdict, 1 an invalid one, 2 bad
-    input.
+    input, 3 one that is not supported beside --require supported.
     """
     table_options = {
         "--decimal": decimal,
@@ -184,6 +221,9 @@ def verify(
         "--threshold": threshold,
         "--folds": folds,
         "--looks": looks,
+        "--kind": kind,
+        "--margin": margin,
+        "--correction": correction,
         "--accept": accept,
     }
     sources = {"--scores": scores, "--mlflow": mlflow}
@@ -200,7 +240,7 @@ def verify(
         _require_mode(shared_options, "--scores", " alone, a plan has its own")
         if study is None:
             context.fail("Missing argument 'STUDY', or option '--scores' or '--mlflow'.")
-        _verify_study(study, output, as_json)
+        _verify_study(study, output, as_json, require)
         return
     options: dict[str, Any] = {
         "baseline": baseline,
@@ -210,13 +250,16 @@ def verify(
         "threshold": threshold,
         "folds": folds,
         "looks": None if looks is None else looks_of(looks),
+        "kind": kind,
+        "margin": margin,
+        "correction": "holm" if correction is None else correction,
         "accept": accept or (),
     }
     if scores is not None:
-        _verify_table(scores, _columns(arm, seed, paired_by, score, decimal, options), options, as_json)
+        _verify_table(scores, _columns(arm, seed, paired_by, score, decimal, options), options, as_json, require)
     elif mlflow is not None:
         given = {"arm": arm, "seed": seed, "experiment": experiment, "metric": metric, "filter": filter_}
-        _verify_runs(mlflow, given, options, write_tags=write_tags, as_json=as_json)
+        _verify_runs(mlflow, given, options, write_tags=write_tags, as_json=as_json, require=require)
 
 
 def _require_mode(options: Mapping[str, Any], mode: str, accepted: str) -> None:
@@ -227,25 +270,36 @@ def _require_mode(options: Mapping[str, Any], mode: str, accepted: str) -> None:
             raise StudyError(f"{option}: got {got} without {mode}; accepted: beside {mode}{accepted}")
 
 
-def _verify_study(study: str, output: Path, as_json: bool) -> None:
+def _verify_study(study: str, output: Path, as_json: bool, require: str | None) -> None:
+    from tune_bn.records.bundle import is_bundle
+
+    if is_bundle(study):
+        _verify_bundle(Path(study), as_json, require)
+        return
     from tune_bn.analysis.verdict import write_verdict
 
     folder = existing_study(study, output)
     verdict = write_verdict(folder.path)
     if as_json:
         _say(verdict, as_json)
-        _exit(verdict)
     else:
         print_verdict(folder, verdict)
+    exit_by(verdict, require)
+
+
+def _verify_bundle(path: Path, as_json: bool, require: str | None) -> None:
+    from tune_bn.analysis.bundles import verify_bundle
+
+    verdict = verify_bundle(path)
+    if as_json:
+        _say(verdict, as_json)
+    else:
+        say_verdict(verdict)
+    exit_by(verdict, require)
 
 
 def _say(verdict: Mapping[str, Any], as_json: bool) -> None:
     say(json.dumps(verdict, indent=2, ensure_ascii=False) if as_json else verdict_text(verdict))
-
-
-def _exit(verdict: Mapping[str, Any]) -> None:
-    if verdict["verdict"] == "invalid":
-        raise typer.Exit(1)
 
 
 def _columns(
@@ -272,14 +326,14 @@ def _columns(
     )
 
 
-def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_json: bool) -> None:
-    from tune_bn.tables import read_scores
+def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_json: bool, require: str | None) -> None:
+    from tune_bn.cli.score_files import read_scores
 
     with _options():
         scores = read_scores(path, columns)
         verdict = _judged(scores, options)
     _say(verdict, as_json)
-    _exit(verdict)
+    exit_by(verdict, require)
 
 
 def _judged(scores: Scores, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -289,9 +343,15 @@ def _judged(scores: Scores, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _verify_runs(
-    uri: str, given: Mapping[str, Any], options: Mapping[str, Any], *, write_tags: bool, as_json: bool
+    uri: str,
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    *,
+    write_tags: bool,
+    as_json: bool,
+    require: str | None,
 ) -> None:
-    from tune_bn.tracking.mlflow_runs import RunTable
+    from tune_bn.observers.mlflow.runs import RunTable
 
     for name in ("experiment", "arm", "metric"):
         if not given[name]:
@@ -311,7 +371,7 @@ def _verify_runs(
         if write_tags:
             count = table.write(verdict)
             typer.echo(f"tags tune_bn.* written to {count} runs and the experiment", err=True)
-    _exit(verdict)
+    exit_by(verdict, require)
 
 
 _WANTED = {

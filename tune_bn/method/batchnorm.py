@@ -7,6 +7,7 @@ learning rate. Neither BN parameters nor biases get weight decay.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeVar
@@ -15,10 +16,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 
-from tune_bn.errors import MethodError
+from tune_bn.errors import MethodError, listed
 from tune_bn.method.config import LINEAR, PER_STAGE, Gamma
 from tune_bn.method.residual import residual_batchnorms
 from tune_bn.method.stages import batchnorm_stages
+from tune_bn.script.notes import note
 
 SIGMA_ACT = 0.58
 """Standard deviation of ReLU(z) for z ~ N(0, 1), √(1/2 − 1/(2π)) = 0.5838, rounded as in the paper (section 4.1)."""
@@ -130,11 +132,17 @@ def _is_scale(value: Any, *, zero: bool = False) -> bool:
     return number and (0 < value <= 1 or (zero and value == 0))
 
 
+def _is_trained(weight: Any) -> bool:
+    """Whether γ is no constant: no constructor starts the channels of a layer at different values."""
+    return not weight.is_meta and weight.numel() > 1 and bool(weight.min() != weight.max())
+
+
 @torch.no_grad()
 def scale_batchnorm(model: M, gamma: Gamma = 0.1, *, branch_end: float | None = None, unit_gate: bool = False) -> M:
     """Set the initial γ of every BN layer, in place, and return the model.
 
-    Call it after construction: torchvision's constructors reset γ to 1. β and running statistics stay as they are. With
+    Call it after construction: torchvision's constructors reset γ to 1. It overwrites γ, that of a pretrained network
+    too, and warns where it does. β and running statistics stay as they are. With
     ``gamma=1`` a newly built network does not change at all.
 
     ``gamma``, in (0, 1], is one of
@@ -165,6 +173,14 @@ def scale_batchnorm(model: M, gamma: Gamma = 0.1, *, branch_end: float | None = 
     Source: Davis & Frank (2022), section 3, for the number; γ by place is an extension.
     """
     layers = dict(batchnorm_layers(model))
-    for name, value in initial_gammas(model, gamma, branch_end=branch_end, unit_gate=unit_gate).items():
+    values = initial_gammas(model, gamma, branch_end=branch_end, unit_gate=unit_gate)
+    if trained := [name for name in values if _is_trained(layers[name].weight)]:
+        warnings.warn(
+            f"scale_batchnorm overwrites the γ of {len(trained)} BN layers ({listed(trained, limit=2)}), which differ "
+            "from channel to channel as those of a trained network do; the method is for training from scratch",
+            stacklevel=3,
+        )
+    for name, value in values.items():
         layers[name].weight.fill_(value)
+    note("scale_batchnorm", gamma=gamma if isinstance(gamma, dict) else float(gamma), layers=len(layers))
     return model

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tune_bn.config import Options, choice, option
 from tune_bn.errors import ConfigError
+from tune_bn.method.norms import NORMS
+from tune_bn.options import Options, choice, option
 
 CIFAR_RESNETS = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 TORCHVISION_RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STAGES = dict.fromkeys(CIFAR_RESNETS, 3) | dict.fromkeys(TORCHVISION_RESNETS, 4)
 """Number of stages of the networks that are known without building them."""
 BUILT_IN = CIFAR_RESNETS + TORCHVISION_RESNETS
-GATED_NORMS = ("rbn", "rbn_star", "iebn", "iebn_star")
-NORMS = ("base", "scaled", *GATED_NORMS)
 
 TORCHVISION_PREFIX = "torchvision/"
 PER_STAGE, LINEAR = "per_stage", "linear"
@@ -97,7 +96,8 @@ class ModelConfig(Options):
         *NORMS,
         doc="normalization layer: `base` is plain batch norm (γ = 1, c = 1); `scaled` batch norm with `gamma` and `c`; "
         "`rbn` representative and `iebn` instance-enhancement batch norm with weight decay on every parameter, as "
-        "their authors train them; with `_star` no decay on BN parameters and biases (our reading of the paper's star)",
+        "their authors train them; with `_star` no decay on BN parameters and biases (our reading of the paper's "
+        "star); or a row that an installed package adds",
     )
     unit_gate: bool = option(
         False,
@@ -140,5 +140,6 @@ class ModelConfig(Options):
         if self.stem != "small" and self.arch not in TORCHVISION_RESNETS:
             raise ConfigError("stem", self.stem, f"small with arch: {self.arch}, whose first layers are its own")
         for key in ("unit_gate", "plain_shortcuts"):
-            if getattr(self, key) and self.norm not in GATED_NORMS:
-                raise ConfigError(key, True, f"false with norm: {self.norm}; norm: {', '.join(GATED_NORMS)} take true")
+            if getattr(self, key) and not NORMS[self.norm].layer:
+                gated = ", ".join(name for name in NORMS if NORMS[name].layer)
+                raise ConfigError(key, True, f"false with norm: {self.norm}; norm: {gated} take true")

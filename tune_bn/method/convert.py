@@ -7,10 +7,11 @@ from typing import TypeGuard
 from torch import Tensor, nn
 
 from tune_bn.errors import MethodError
+from tune_bn.extensions import load
 from tune_bn.method.batchnorm import InputBatchNorm2d
-from tune_bn.method.config import GATED_NORMS, NORMS
 from tune_bn.method.gated import GatedBatchNorm2d
 from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d
+from tune_bn.method.norms import NORMS, Norm
 from tune_bn.method.probing import is_followed, keeps_forward
 from tune_bn.method.rbn import RepresentativeBatchNorm2d
 from tune_bn.method.residual import residual_batchnorms
@@ -34,18 +35,6 @@ class FollowedInstanceEnhancementBatchNorm2d(_Followed, InstanceEnhancementBatch
     """:class:`InstanceEnhancementBatchNorm2d` and what followed the BN layer within it."""
 
 
-FOLLOWED: dict[type[GatedBatchNorm2d], type[GatedBatchNorm2d]] = {
-    RepresentativeBatchNorm2d: FollowedRepresentativeBatchNorm2d,
-    InstanceEnhancementBatchNorm2d: FollowedInstanceEnhancementBatchNorm2d,
-}
-LAYERS: dict[str, type[GatedBatchNorm2d]] = {
-    "rbn": RepresentativeBatchNorm2d,
-    "rbn_star": RepresentativeBatchNorm2d,
-    "iebn": InstanceEnhancementBatchNorm2d,
-    "iebn_star": InstanceEnhancementBatchNorm2d,
-}
-
-
 def convert(model: nn.Module, norm: str = "rbn", *, plain_shortcuts: bool = False) -> nn.Module:
     """Replace every ``nn.BatchNorm2d`` by the layer of ``norm``, in place, and return the model.
 
@@ -64,8 +53,9 @@ def convert(model: nn.Module, norm: str = "rbn", *, plain_shortcuts: bool = Fals
     Args:
         model: a network with ``nn.BatchNorm2d`` layers.
         norm: ``rbn`` and ``rbn_star`` (:class:`~tune_bn.method.rbn.RepresentativeBatchNorm2d`), ``iebn`` and
-            ``iebn_star`` (:class:`~tune_bn.method.iebn.InstanceEnhancementBatchNorm2d`). The star is a matter of
-            weight decay and changes no layer. ``base`` and ``scaled`` return the model as it is.
+            ``iebn_star`` (:class:`~tune_bn.method.iebn.InstanceEnhancementBatchNorm2d`), or another row of
+            :data:`tune_bn.method.norms.NORMS`. The star is a matter of weight decay and changes no layer. ``base`` and
+            ``scaled`` return the model as it is.
         plain_shortcuts: leave the BN of downsampling shortcuts plain, as IEBN's public code does.
 
     Returns:
@@ -79,9 +69,10 @@ def convert(model: nn.Module, norm: str = "rbn", *, plain_shortcuts: bool = Fals
     """
     if norm not in NORMS:
         raise MethodError(f"norm: got {norm!r}; accepted: {', '.join(NORMS)}")
-    if norm not in GATED_NORMS:
+    row = NORMS[norm]
+    if not row.layer:
         return model
-    kind = LAYERS[norm]
+    kind: type[GatedBatchNorm2d] = load(row.layer)
     modules = list(model.modules())
     for module in modules:
         if isinstance(module, GatedBatchNorm2d) and not isinstance(module, kind):
@@ -98,7 +89,9 @@ def convert(model: nn.Module, norm: str = "rbn", *, plain_shortcuts: bool = Fals
             "accepted: a network with at least one BatchNorm2d that has affine=True"
         )
     kept = {model.get_submodule(name) for name in residual_batchnorms(model)[1]} if plain_shortcuts else set()
-    replaced: dict[nn.Module, nn.Module] = {layer: _replacement(layer, kind) for layer in plain if layer not in kept}
+    replaced: dict[nn.Module, nn.Module] = {
+        layer: _replacement(layer, kind, row) for layer in plain if layer not in kept
+    }
     for parent in [*modules, *replaced.values()]:
         for name, child in parent._modules.items():
             if child in replaced:
@@ -130,9 +123,12 @@ def _is_plain(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     return True
 
 
-def _replacement(layer: nn.BatchNorm2d, kind: type[GatedBatchNorm2d]) -> GatedBatchNorm2d:
+def _replacement(layer: nn.BatchNorm2d, kind: type[GatedBatchNorm2d], row: Norm) -> GatedBatchNorm2d:
     followers = {} if keeps_forward(layer) else dict(layer.named_children())
-    new = (FOLLOWED[kind] if followers else kind)(
+    if followers and not row.followed:
+        name = type(layer).__name__
+        raise MethodError(f"model: got a {name}, which {row.name} cannot replace; accepted: nn.BatchNorm2d")
+    new = (load(row.followed) if followers else kind)(
         layer.num_features,
         layer.eps,
         layer.momentum,

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tune_bn.layers import Gradient, Layer, Tails, Values, finite
 from tune_bn.method.batchnorm import batchnorm_layers, require_batchnorm
 from tune_bn.method.gated import image_mean
 from tune_bn.method.rbn import RepresentativeBatchNorm2d
+from tune_bn.records.diagnostics import Gradient, Layer, Tails, Values, finite
 
 
 def inspect_layers(

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from tune_bn.errors import MethodError
 from tune_bn.method.batchnorm import require_batchnorm
 from tune_bn.method.rates import DIVISOR, remember_rates
+from tune_bn.script.notes import note
 
 DECAYS = ("weights", "all")
 NORMALIZATION = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
@@ -147,6 +148,7 @@ def parameter_groups(
             # A scheduler writes into the tensor: each group needs its own.
             group["lr"] = group["lr"].detach().clone()
     remember_rates(groups, lr)
+    note("parameter_groups", c=float(c))
     return groups
 
 

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from tune_bn.errors import MethodError
-from tune_bn.method.user_network import words_of
+from tune_bn.errors import MethodError, described
 
 
 def has_lazy(network: nn.Module) -> bool:
@@ -47,7 +46,7 @@ def fill_lazy(network: nn.Module, arch: str, image_shape: tuple[int, int, int]) 
                 network(torch.zeros(2, *image_shape))
             except (Exception, SystemExit) as error:
                 raise MethodError(
-                    f"model.arch: got {arch!r}, whose lazy layers get no shape, since it raised {words_of(error)} on "
+                    f"model.arch: got {arch!r}, whose lazy layers get no shape, since it raised {described(error)} on "
                     f"images of {shape}; accepted: a network for such images, or layers of a stated size"
                 ) from error
     if has_lazy(network):

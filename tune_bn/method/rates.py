@@ -22,6 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from tune_bn.errors import MethodError
+from tune_bn.script.notes import note
 
 DIVISOR = "lr_divisor"
 """Key of a parameter group: what its learning rate is divided by, 1 for all but γ and β."""
@@ -168,6 +169,9 @@ def _look(optimizer: Optimizer) -> None:
         warnings.warn(f"{_mixed_words(watch)}, so c has no effect here", stacklevel=3)
     if not watch.rules:
         return
+    if watch.seen is None:
+        for rule in watch.rules:
+            note("learns", symbol=rule.symbol, divisor=float(rule.divisor))
     rates = tuple(group.get("lr") for group in groups)
     if any(isinstance(rate, Tensor) and rate.is_cuda for rate in rates) and torch.cuda.is_current_stream_capturing():
         # Nothing can be read here; what is written is written by every replay.

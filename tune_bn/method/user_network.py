@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune_bn.errors import MethodError
+from tune_bn.errors import MethodError, described
 from tune_bn.method.source_files import digest_of, is_installed, own_sources, refuse_shadowed, tree_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def call_user_network(arch: str, in_channels: int, num_classes: int) -> nn.Modul
     try:
         network = function(**arguments)
     except (Exception, SystemExit) as error:
-        raise MethodError(f"model.arch: got {arch!r}, which raised {words_of(error)}; accepted: {accepted}") from error
+        raise MethodError(f"model.arch: got {arch!r}, which raised {described(error)}; accepted: {accepted}") from error
     if not isinstance(network, nn.Module):
         raise MethodError(f"model.arch: got {arch!r}, which returned {type(network).__name__}; accepted: {accepted}")
     return network
@@ -76,7 +76,7 @@ def load_function(arch: str) -> Callable[..., Any]:
                 f"({folder}) or an installed one"
             ) from None
         raise MethodError(
-            f"model.arch: got {arch!r}, but importing {module_name} raised {words_of(error)}; accepted: a module that "
+            f"model.arch: got {arch!r}, but importing {module_name} raised {described(error)}; accepted: a module that "
             "can be imported"
         ) from error
     refuse_shadowed(arch, module_name.partition(".")[0])
@@ -89,14 +89,6 @@ def load_function(arch: str) -> Callable[..., Any]:
             f"model.arch: got {arch!r}, but {place} has no function {name}; accepted: {hint}one of its own"
         )
     return function  # type: ignore[no-any-return]
-
-
-def words_of(error: BaseException) -> str:
-    """Type and first line of an error, for a message of one line."""
-    text = next(iter(str(error).strip().splitlines()), "").rstrip(".")
-    if len(text) > 200:
-        text = f"{text[:199]}…"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def source_sha256(archs: Iterable[str]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tune_bn.records import BASELINE
+from tune_bn.analysis.wording import score_of_verdict
+from tune_bn.records.record import BASELINE
 
 Verdict = Mapping[str, Any]
 Arm = Mapping[str, Any]
@@ -44,9 +45,22 @@ def shared_seeds(baseline: Arm, candidate: Arm) -> list[str]:
 
 
 def pairs_of(baseline: Arm, candidate: Arm) -> NDArray[np.float64]:
-    """Scores of the baseline and of the candidate on the same seeds, in percent; shape (n, 2)."""
+    """Scores of the baseline and of the candidate on the same seeds; shape (n, 2)."""
     seeds = shared_seeds(baseline, candidate)
     return np.array([[baseline["scores"][seed], candidate["scores"][seed]] for seed in seeds]).reshape(-1, 2)
+
+
+def gains_of(verdict: Verdict, candidate: Arm) -> NDArray[np.float64]:
+    """Paired gains over the baseline, positive where the candidate is better; shape (n,)."""
+    before, after = pairs_of(baseline_of(verdict, candidate), candidate).T
+    return np.asarray(after - before if score_of_verdict(verdict).higher_is_better else before - after)
+
+
+def gain_label(verdict: Verdict) -> str:
+    """What the axis of paired gains is called."""
+    score = score_of_verdict(verdict)
+    words = "difference from the baseline" if score.higher_is_better else "gain over the baseline (lower scores)"
+    return f"{words}, {score.difference_unit_words}" if score.difference_unit_words else words
 
 
 def paired_candidates(verdict: Verdict) -> list[Arm]:

@@ -5,6 +5,7 @@ Text is kept as it is; each renderer escapes it for its own language, so that no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ class Verdict:
     """The sentence that the page is read for."""
 
     outcome: str
-    """``supported``, ``mixed`` (supported, and worse elsewhere), ``not_supported``, ``invalid`` or ``open``."""
+    """``supported``, ``mixed`` (supported, and worse elsewhere), ``worse``, ``not_supported``, ``invalid`` or
+    ``open``."""
     word: str
     sentence: str
 
@@ -101,9 +103,16 @@ class Code:
 Block = Heading | Verdict | Paragraph | Bullets | Table | Picture | Gallery | Code
 
 
-def paragraph(*spans: Span) -> Paragraph:
+def paragraph(*parts: Span) -> Paragraph:
     """A paragraph of these spans."""
-    return Paragraph(spans)
+    return Paragraph(parts)
+
+
+def spans(text: str) -> tuple[Span, ...]:
+    """A sentence of a verdict, or of an error, with what stands between backquotes set as code."""
+    parts = re.split(r"`([^`\n]+)`", text)
+    found = (Mono(part) if place % 2 else part for place, part in enumerate(parts))
+    return tuple(part for part in found if part)
 
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Span | int]]) -> Table:

@@ -15,23 +15,30 @@ def number(value: float | None, spec: str) -> str:
     return NONE if value is None else format(value, spec)
 
 
-def interval(ends: Sequence[float | None] | None) -> str:
+def interval(ends: Sequence[float | None] | None, decimals: int = 2) -> str:
     """``+0.13 to +0.90``; an end that a method leaves open is a dash."""
     if not ends or all(end is None for end in ends):
         return NONE
-    return interval_words(ends)
+    return interval_words(ends, decimals)
 
 
-def gain(value: float | None) -> str:
+def gain(value: float | None, decimals: int = 2) -> str:
     """``+0.51``, or a dash where there is none; what is not 0 is seen on its side of 0."""
-    return NONE if value is None else signed_words(value)
+    return NONE if value is None else signed_words(value, decimals)
 
 
-def mean_cell(arm: Mapping[str, Any]) -> str:
+def mean_cell(arm: Mapping[str, Any], decimals: int = 2) -> str:
     """Mean ± standard deviation of an arm, as far as they are known."""
     if arm["mean"] is None:
         return NONE
-    return f"{arm['mean']:.2f}" if arm["std"] is None else spread_words(arm["mean"], arm["std"])
+    if arm["std"] is None:
+        return f"{arm['mean']:.{decimals}f}"
+    return spread_words(arm["mean"], arm["std"], decimals)
+
+
+def heading_with(words: str, unit: str) -> str:
+    """``effect, pp``; the words alone where there is no unit."""
+    return f"{words}, {unit}" if unit else words
 
 
 def config_cells(config: Mapping[str, Any], keys: Sequence[str]) -> list[str]:

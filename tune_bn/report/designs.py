@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from tune_bn.analysis.characteristics import Course
 from tune_bn.analysis.recommend import Option, fixed_option, sequential_option
-from tune_bn.report.canvas import BLUE, GREEN, GREY, VERMILION, new_figure, tidy
+from tune_bn.report.figures.canvas import BLUE, GREEN, GREY, VERMILION, new_figure, tidy
 
 STYLES = ((GREY, "--"), (BLUE, "-"), (VERMILION, "-."), (GREEN, ":"))
 FEW_LOOKS = 10

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from tune_bn.analysis.early_order import LEAST_TAU, Look
-from tune_bn.report.canvas import BLUE, DASHES, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
+from tune_bn.report.figures.canvas import BLUE, DASHES, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
 
 
 def early_order_figure(looks: Sequence[Look]) -> Figure | None:

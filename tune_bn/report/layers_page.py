@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tune_bn.analysis.wording import config_words
-from tune_bn.layers import Diagnostics, to_json
-from tune_bn.records import write_json, write_text
+from tune_bn.records.diagnostics import Diagnostics, to_json
+from tune_bn.records.files import write_json, write_text
 from tune_bn.report.blocks import Block, Heading, paragraph, table
-from tune_bn.report.canvas import save
-from tune_bn.report.layers import COLUMNS, COLUMNS_EXPLAINED, FIGURE_EXPLAINED, layer_figure
+from tune_bn.report.figures.canvas import save
+from tune_bn.report.figures.layers import COLUMNS, COLUMNS_EXPLAINED, FIGURE_EXPLAINED, layer_figure
 from tune_bn.report.markdown import to_markdown
 
 JSON_FILE, PAGE_FILE, PICTURE_FILE = "diagnostics.json", "diagnostics.md", "layers.png"

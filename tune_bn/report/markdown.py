@@ -19,6 +19,7 @@ from tune_bn.report.blocks import (
     Strong,
     Table,
     Verdict,
+    spans,
 )
 
 # An underscore within a word is no emphasis, and most names have one.
@@ -36,7 +37,7 @@ def _block(block: Block) -> str:
         case Heading():
             return f"{'#' * block.level} {_escape(block.text)}"
         case Verdict():
-            return f"**{_escape(block.word)}:** {_escape(block.sentence)}"
+            return f"**{_escape(block.word)}:** {''.join(map(_span, spans(block.sentence)))}"
         case Paragraph():
             return _line(block.spans)
         case Bullets():

@@ -21,6 +21,7 @@ from tune_bn.report.blocks import (
     Strong,
     Table,
     Verdict,
+    spans,
 )
 
 # Whatever a name might smuggle in, the browser loads and runs nothing.
@@ -39,21 +40,32 @@ h2 { font-size: 1.3rem; line-height: 1.25; margin: 2.75rem 0 .75rem; padding-top
   background: #f4f4f4; font-size: 1.1rem; }
 .verdict.supported { border-color: #009e73; background: #eef8f4; }
 .verdict.mixed { border-color: #e69f00; background: #fdf6e3; }
+.verdict.worse { border-color: #d55e00; background: #fdf2ea; }
 .verdict.invalid { border-color: #d55e00; background: #fdf2ea; }
 .verdict.open { border-left-style: dashed; }
 nav { font-size: .9rem; margin: 0 0 1rem; }
 nav a { color: #005a8f; display: inline-block; padding: .15rem 0; margin-right: 1rem; }
-.scroll { overflow-x: auto; margin: 0 0 1rem; }
+/* Shadows at the sides that go on: a table that scrolls shows it. */
+.scroll { overflow-x: auto; margin: 0 0 1rem;
+  background: linear-gradient(to right, #fff 30%, #fff0) 0 0 / 3rem 100% local,
+    linear-gradient(to left, #fff 30%, #fff0) 100% 0 / 3rem 100% local,
+    linear-gradient(to right, #0005, #0000) 0 0 / 1rem 100% scroll,
+    linear-gradient(to left, #0005, #0000) 100% 0 / 1rem 100% scroll;
+  background-repeat: no-repeat; background-color: #fff; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e2e2e2; }
 th:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; white-space: normal; }
 tbody th { font-weight: normal; }
-figure { margin: 0 0 1.5rem; }
+figure { margin: 0 0 1.5rem; overflow-x: auto; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; margin-top: .5rem; font-size: .9rem; color: #444; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .875em; }
 pre { overflow-x: auto; padding: .75rem 1rem; background: #f4f4f4; overflow-wrap: normal; }
+/* On a phone a picture scrolls rather than becoming illegible. */
+@media (max-width: 36rem) { figure img { max-width: none; width: 36rem; } figcaption { position: sticky; left: 0;
+  max-width: 100%; } }
+@media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .3rem .4rem; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
@@ -111,7 +123,7 @@ def _block(block: Block, draw: Callable[[Picture], bytes]) -> str:
         case Verdict():
             return (
                 f'<p class="verdict {escape(block.outcome)}"><strong>{escape(block.word)}:</strong> '
-                f"{escape(block.sentence)}</p>"
+                f"{_spans(spans(block.sentence))}</p>"
             )
         case Paragraph():
             return f"<p>{_spans(block.spans)}</p>"

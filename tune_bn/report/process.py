@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
-from statistics import fmean
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from tune_bn.analysis.early_order import ALPHA, LEAST_TAU
 from tune_bn.analysis.early_order import words as look_words
 from tune_bn.analysis.plan import baselines_of as planned_baselines
-from tune_bn.analysis.wording import config_keys, symbol
+from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
 from tune_bn.errors import listed
-from tune_bn.provenance import SPLITS
-from tune_bn.records import BASELINE, CANDIDATE, CONFIRM, PRUNED, SEARCH, SELECT, STAGES, STATUSES, Record, ranges
+from tune_bn.records.commands import line_in_report, repeat_line
+from tune_bn.records.provenance import SPLITS
+from tune_bn.records.record import (
+    BASELINE,
+    CANDIDATE,
+    CONFIRM,
+    PRUNED,
+    SEARCH,
+    SELECT,
+    STAGES,
+    STATUSES,
+    Record,
+    ranges,
+)
+from tune_bn.records.score import BEST, PERCENT, Score
 from tune_bn.report.arms import baselines_of
 from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
-from tune_bn.report.canvas import FEW_ARMS
-from tune_bn.report.cells import NONE, config_cells, distinct, number
-from tune_bn.report.curves import curves
+from tune_bn.report.cells import NONE, config_cells, distinct, heading_with, number
 from tune_bn.report.early_order import early_order_figure
-from tune_bn.report.importance import CONTROL, FEWEST, MOST, REPEATS, importance_figure, importances
-from tune_bn.report.landscape import landscape
-from tune_bn.report.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
-from tune_bn.report.luck import shrinkage_figure, shrunken
+from tune_bn.report.figures.canvas import FEW_ARMS
+from tune_bn.report.figures.curves import curves
+from tune_bn.report.figures.importance import (
+    CONTROL,
+    FEWEST,
+    FULL_LENGTH,
+    MOST,
+    REPEATS,
+    importance_figure,
+    importances,
+)
+from tune_bn.report.figures.landscape import landscape
+from tune_bn.report.figures.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
+from tune_bn.report.figures.luck import shrinkage_figure, shrunken
 from tune_bn.report.study import StudyFiles, Trial
+
+CHECK_FILE = "check.json"
 
 
 def stages(study: StudyFiles) -> Iterator[Block]:
@@ -69,7 +93,7 @@ def early_order(study: StudyFiles) -> Iterator[Block]:
         yield Picture(
             "early_order.png",
             "Early order and final order",
-            "Search: Kendall's rank correlation τ of trials' best validation accuracy after an epoch with their final "
+            f"Search: Kendall's rank correlation τ of trials' {_so_far(study.score)} after an epoch with their final "
             "one, within each arm, over the better half of trials that all ran to their end. Trials are stopped from "
             f"the epoch on from which its lower bound stays at {LEAST_TAU:g} or above, so that three of four pairs are "
             "in their final order; with more looks the bound is that of a lower level, so that all of them together "
@@ -86,7 +110,8 @@ def learning_curves(study: StudyFiles) -> Iterator[Block]:
         yield Picture(
             "curves.png",
             "Learning curves",
-            "Confirmation: validation accuracy by epoch, mean over seeds; with few arms also ± the standard deviation.",
+            f"Confirmation: {study.score.words} by {study.score.step}, mean over seeds; with few arms also ± the "
+            "standard deviation.",
             figure,
         )
 
@@ -95,69 +120,90 @@ def importance(study: StudyFiles) -> Iterator[Block]:
     """Which of the searched keys mattered."""
     if not any(trial.arm == CANDIDATE for trial in study.trials[SEARCH]):
         return
-    yield Heading("What mattered in the search")
-    found = importances(study)
+    every = importances(study)
+    # At an epoch that all trials have, a small γ is merely slow: asked only where too few ran to their end.
+    found = [one for one in every if one.score == FULL_LENGTH] or every
+    early = bool(found) and found[0].score != FULL_LENGTH
+    yield Heading(f"What mattered {found[0].score} of the search" if early else "What mattered in the search")
     if not found:
         yield paragraph(
             f"Not drawn: the importance of a key takes {FEWEST} or more comparable trials of the search with different "
             "scores and configurations."
         )
         return
-    chosen = (
-        " Scores of full length are known of the trials that the scheduler let go on, which leaves out bad regions; "
-        "after the fewest epochs of any trial all can be compared, but a key that acts late looks unimportant there."
-        if len(found) > 1
-        else ""
-    )
+    chosen = ""
+    if early:
+        chosen = (
+            f" Too few trials ran to their end, so all are compared {found[0].score}: this says what is fast. A small "
+            "γ starts slowly and may end well, and a key that acts late looks unimportant here."
+        )
+    elif len(every) > 1:
+        chosen = (
+            " Asked of the trials that ran to their end; those that the scheduler stopped are left out, and with them "
+            "bad regions."
+        )
     sample = f" Of more trials a sample of {MOST} is asked." if any(one.trials == MOST for one in found) else ""
     yield Picture(
         "importance.png",
         "Importance of the searched keys",
-        f"Search: share of the variance of validation accuracy that each key explains alone (fANOVA on a forest of "
+        f"Search: share of the variance of {study.score.words} that each key explains alone (fANOVA on a forest of "
         f"regression trees), over the range that was tried.{chosen}{sample} The shares sum to 100 % even where nothing "
         f"matters: a key whose bar is no longer than that of {CONTROL} has shown nothing. Bars: mean of {REPEATS} "
         "forests; whiskers: least and largest.",
-        importance_figure(found),
+        importance_figure(found, study.score.words),
     )
 
 
 def finalists(study: StudyFiles) -> Iterator[Block]:
     """Search, selection and confirmation of the same configurations side by side, so that the winner's luck shows."""
     # Who was dropped by the race has fewer seeds.
-    selected = sorted(study.trials[SELECT], key=lambda trial: (-len(trial.runs), -(trial.val_accuracy or 0.0)))
+    selected = sorted(study.trials[SELECT], key=lambda trial: (-len(trial.runs), -_objective(study, trial)))
     candidates = [] if study.verdict is None or not baselines_of(study.verdict) else shrunken(study.verdict)
     if not selected and not candidates:
         return
+    unit_words = (
+        ", in percent" if study.score.unit == PERCENT else f", in {study.score.unit}" if study.score.unit else ""
+    )
     yield Heading("From search to confirmation")
     yield paragraph(
-        "Validation accuracy of the same configurations in each stage, in percent. What won the search was lucky "
-        "there, so its score tends to fall on fresh seeds; only the confirmation counts. A finalist with fewer seeds "
-        "than another was clearly behind and dropped."
+        f"{_capital(study.score.words)} of the same configurations in each stage{unit_words}. What won the search was "
+        "lucky there, so its score tends to fall on fresh seeds; only the confirmation counts. A finalist with fewer "
+        "seeds than another was clearly behind and dropped."
     )
     if selected:
         yield _finalists(study, selected)
     if study.verdict is None or not candidates:
         return
+    digits = decimals_of_verdict(study.verdict)
+    over = "minus that of" if study.score.higher_is_better else "below that of"
+    unit = study.score.difference_unit
+    points = ", in percentage points (pp)" if unit == "pp" else f", in {unit}" if unit else ""
     rows = []
     for arm in candidates:
         found = arm["shrinkage"]
         gains = (found["searched_gain"], found["selected_gain"], found["confirmed_gain"], found["luck"])
-        rows.append([arm["arm"], *(number(gain, "+.2f") for gain in gains)])
+        rows.append([arm["arm"], *(number(gain, f"+.{digits}f") for gain in gains)])
     yield table(
         "Gains by stage",
-        ["candidate", "searched gain, pp", "selected gain, pp", "confirmed gain, pp", "luck, pp"],
+        [
+            "candidate",
+            *(
+                heading_with(words, study.score.difference_unit)
+                for words in ("searched gain", "selected gain", "confirmed gain", "luck")
+            ),
+        ],
         rows,
     )
     yield paragraph(
-        "Gain: mean validation accuracy of the stage minus that of the baseline in the confirmation, in percentage "
-        "points (pp); luck: what of the searched gain was not there again."
+        f"Gain: mean {study.score.words} of the stage {over} the baseline in the confirmation"
+        f"{points}; luck: what of the searched gain was not there again."
     )
-    figure = shrinkage_figure(study.verdict)
+    figure = shrinkage_figure(study.verdict, study.score)
     if figure is not None:
         yield Picture(
             "shrinkage.png",
             "From search to confirmation",
-            "Mean validation accuracy of each candidate by stage; the horizontal line is its baseline in the "
+            f"Mean {study.score.words} of each candidate by stage; the horizontal line is its baseline in the "
             "confirmation.",
             figure,
         )
@@ -174,24 +220,36 @@ def _finalists(study: StudyFiles, selected: Sequence[Trial]) -> Block:
     rows: list[list[str]] = []
     keys = config_keys([*(trial.config for trial in selected), study.baseline_config])
     for trial in selected:
-        stages = [_accuracies(searched.get((trial.arm, trial.number))), _accuracies(trial)]
+        stages = [_scores_of(study, searched.get((trial.arm, trial.number))), _scores_of(study, trial)]
         number_cell = NONE if trial.number is None else str(trial.number)
         configured = [number_cell, *config_cells(trial.config, keys)]
         rows += [
-            [name or NONE, *configured, *stages, _accuracies(confirmed.get(name))]
+            [name or NONE, *configured, *stages, _scores_of(study, confirmed.get(name))]
             for name in names.pop((trial.arm, trial.number), [""])
         ]
     rows += [
-        [name, NONE, *config_cells(study.baseline_config, keys), NONE, NONE, _accuracies(confirmed.get(name))]
+        [name, NONE, *config_cells(study.baseline_config, keys), NONE, NONE, _scores_of(study, confirmed.get(name))]
         for name in names.get((BASELINE, None), [])
     ]
     return table("Finalists", ["arm", "trial", *(symbol(key) for key in keys), *STAGES], rows)
 
 
-def _accuracies(trial: Trial | None) -> str:
-    if trial is None or trial.val_accuracy is None:
+def _scores_of(study: StudyFiles, trial: Trial | None) -> str:
+    if trial is None or trial.score is None:
         return NONE
-    return f"{fmean(trial.val_accuracies):.2f} (n = {len(trial.val_accuracies)})"
+    return f"{study.score.number_words(trial.score)} (n = {len(trial.scores)})"
+
+
+def _objective(study: StudyFiles, trial: Trial) -> float:
+    return study.score.worst if trial.score is None else study.score.objective(trial.score)
+
+
+def _so_far(score: Score) -> str:
+    return f"best {score.words}" if score.at == BEST else score.words
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def layers(study: StudyFiles) -> Iterator[Block]:
@@ -244,19 +302,44 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
             *_data(study),
         )
     )
+    yield from _own_training(study)
     yield paragraph(
         "The verdict is computed from ",
         Mono("plan.json"),
         " and ",
         Mono("records.jsonl"),
-        " alone. To compute it again:",
+        f" alone. To compute it again, in the folder above {study.folder.absolute().parent.name}/:",
     )
-    yield Code(f"tune_bn verify {shlex.quote(study.name)}")
+    folder = study.folder.absolute()
+    yield Code(line_in_report("verify", folder))
     yield paragraph(
         "The study again from its beginning, under another name, with this commit and these versions. Seeds and first "
         "trials are the same; where several trials run at a time, what is proposed next depends on which ends first."
     )
-    yield Code(f"tune_bn search --space {shlex.quote(f'studies/{study.name}/space.yaml')}")
+    yield Code(repeat_line(folder))
+
+
+def _own_training(study: StudyFiles) -> Iterator[Block]:
+    """Whose word the seal of the test set is, and what `tune_bn check` found, where the training is the user's own."""
+    trainer = study.space.get("trainer")
+    if not isinstance(trainer, Mapping):
+        return
+    what = trainer.get("function") or " ".join(map(str, trainer.get("command") or ()))
+    yield paragraph(
+        "Trained by ",
+        Mono(str(what)),
+        ", code that this package does not know. A test score outside the confirmation makes a run invalid; that the "
+        "code has not looked at the test data in secret is the word of whoever wrote it.",
+    )
+    outcome: Any = None
+    with suppress(OSError, ValueError):
+        outcome = json.loads((study.folder / CHECK_FILE).read_bytes())
+    findings = outcome.get("findings") if isinstance(outcome, Mapping) else None
+    if not findings:
+        yield paragraph("It was never tried by ", Mono("tune_bn check"), ".")
+        return
+    yield paragraph("What ", Mono("tune_bn check"), " found:")
+    yield Bullets(tuple((f"{one['trap'].strip()}: {one['verdict']}: {one['words']}",) for one in findings))
 
 
 def _device(record: Record) -> str:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, SUPERIOR, Claim, claim_in, outcome
 from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
-from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
-from tune_bn.records import BASELINE, CONFIRM, FAILED
+from tune_bn.analysis.wording import (
+    claim_words,
+    config_words,
+    correction_words,
+    decimals_of_verdict,
+    metric_words,
+    number_words,
+    score_of_verdict,
+    spoken,
+    with_unit,
+)
+from tune_bn.records.commands import line_in_report
+from tune_bn.records.record import BASELINE, CONFIRM, FAILED
+from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import (
     Arm,
     Verdict,
@@ -20,13 +33,13 @@ from tune_bn.report.arms import (
     setting_of,
     states_losses,
 )
-from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, table
+from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, spans, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.canvas import FEW_ARMS
-from tune_bn.report.cells import NONE, config_cells, gain, interval, mean_cell, number
-from tune_bn.report.effects import bars_words, forest
-from tune_bn.report.looks import DECISIONS, boundaries
-from tune_bn.report.pairs import interval_words_of, paired
+from tune_bn.report.cells import NONE, gain, heading_with, interval, mean_cell, number
+from tune_bn.report.figures.canvas import FEW_ARMS
+from tune_bn.report.figures.effects import bars_words, forest
+from tune_bn.report.figures.looks import DECISIONS, boundaries
+from tune_bn.report.figures.pairs import interval_words_of, paired
 from tune_bn.report.study import StudyFiles
 
 ARMS_OF_A_TABLE = 5
@@ -43,16 +56,17 @@ def headline(study: StudyFiles) -> Iterator[Block]:
             f"there is no verdict, and scores of the search are no evidence.{_progress(study)}",
         )
     else:
-        # A gain beside a loss is no plain success, and looks like none.
-        outcome = "mixed" if verdict.get("worse") and verdict["verdict"] == SUPPORTED else verdict["verdict"]
-        words = str(verdict.get("headline", "")).replace("_", " ").capitalize() if verdict.get("worse") else ""
-        words = words or _WORDS[verdict["verdict"]]
-        yield VerdictBlock(outcome, words, verdict["reason"])
+        # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
+        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds") == "all"
+        said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict["verdict"]]
+        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
         problems = verdict.get("problems", [])
         if len(problems) > 1:
-            yield Bullets(tuple((str(problem),) for problem in problems))
+            yield Bullets(tuple(spans(str(problem)) for problem in problems))
+        if verdict.get("covers"):
+            yield paragraph(Strong("What it is about:"), f" {verdict['covers']}")
         for remark in verdict.get("remarks", []):
-            yield paragraph(Strong("Note:"), f" {remark}.")
+            yield paragraph(Strong("Note:"), *spans(f" {remark}."))
     for problem in study.problems:
         yield paragraph(Strong("Damaged file:"), f" {problem}")
 
@@ -63,7 +77,8 @@ def _progress(study: StudyFiles) -> str:
     done = sum(record.status != FAILED for record in study.records if record.stage == CONFIRM)
     planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
     most = "at most " if study.plan["stopping"] != "fixed" else ""
-    return f" {done} of {most}{planned} confirmation runs are done; tune_bn confirm {study.name} goes on."
+    words = f" {done} of {most}{planned} confirmation runs are done; "
+    return words + f"{line_in_report('confirm', study.folder.absolute())} goes on."
 
 
 def result(study: StudyFiles) -> Iterator[Block]:
@@ -75,59 +90,133 @@ def result(study: StudyFiles) -> Iterator[Block]:
     if len(baselines_of(verdict)) > 1:
         yield from _by_setting(verdict)
     arms = [*baselines_of(verdict), *verdict["candidates"]]
-    keys = config_keys([arm["config"] for arm in arms])
-    several = len(verdict["candidates"]) > 1
+    several, step = len(verdict["candidates"]) > 1, correction_words(verdict)
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
-    bound = [] if losses else [f"{percent_words(1 - verdict['alpha'])} lower bound, pp"]
+    score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    unit = score.difference_unit
+    bound = [] if losses else [heading_with(f"{percent_words(1 - verdict['alpha'])} lower bound", unit)]
     repeated = "repeated " if is_sequential(verdict) else ""
+    alone_head = [heading_with(f"{percent_words(confidence_of(verdict))} interval", unit), f"{repeated}p"]
+    # What decides stands right after the score, where a narrow screen shows it.
     header = [
         "arm",
-        *(symbol(key) for key in keys),
-        f"{metric_words(verdict['metric'])}, %",
-        "n",
-        "effect, pp",
-        # What decides stands first, where a narrow screen shows it.
+        heading_with(metric_words(verdict["metric"]), score.unit),
+        heading_with("effect", unit),
+        *([heading_with(f"interval at its {step} step", unit)] if several and losses else []),
+        *([f"p, adjusted ({step})"] if several else []),
+        *([] if several else alone_head),
         *(["finding"] if losses else []),
-        *(["interval at its Holm step, pp"] if several and losses else []),
-        *(["p, adjusted (Holm)"] if several else []),
+        "n",
+        "configuration",
         *(["p of a loss, adjusted"] if several and losses else []),
         *bound,
-        f"{percent_words(confidence_of(verdict))} interval, pp",
-        f"{repeated}p",
+        *(alone_head if several else []),
         *([f"{repeated}p, two-sided", f"{repeated}p of a loss"] if losses else []),
         "d_z",
         "ρ",
     ]
     rows = []
     for arm in arms:
+        alone = [interval(arm.get("ci"), digits), number(arm.get("p_value"), ".2g")]
         cells = [
-            mean_cell(arm),
-            str(arm.get("n") or len(arm["scores"])),
-            gain(arm.get("effect")),
-            *([finding(arm)] if losses else []),
-            *([interval(arm.get("ci_adjusted"))] if several and losses else []),
+            mean_cell(arm, digits),
+            gain(arm.get("effect"), digits),
+            *([interval(arm.get("ci_adjusted"), digits)] if several and losses else []),
             *([number(arm.get("p_adjusted"), ".2g")] if several else []),
+            *([] if several else alone),
+            *([finding(arm, claim_in(verdict))] if losses else []),
+            str(arm.get("n") or len(arm["scores"])),
+            config_words(arm["config"]) or NONE,
             *([number(arm.get("p_worse_adjusted"), ".2g")] if several and losses else []),
-            *([gain(arm.get("ci_low"))] if bound else []),
-            interval(arm.get("ci")),
-            number(arm.get("p_value"), ".2g"),
+            *([gain(arm.get("ci_low"), digits)] if bound else []),
+            *(alone if several else []),
             *([number(arm.get("p_two_sided"), ".2g"), number(arm.get("p_worse"), ".2g")] if losses else []),
             number(arm.get("d_z"), ".2f"),
             number(arm.get("correlation"), ".2f"),
         ]
         # As in the paper's tables, bold is what differs significantly from the baseline.
         shown: list[Span] = [Strong(cell) if arm.get("supported") or arm.get("worse") else cell for cell in cells]
-        rows.append([arm["arm"], *config_cells(arm["config"], keys), *shown])
+        rows.append([arm["arm"], *shown])
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
+    yield from _beside(verdict)
 
 
-def finding(arm: Arm) -> str:
-    """What was decided on an arm: ``better``, ``worse`` or ``undecided``; a dash for a baseline."""
+_OUTCOMES = {
+    "loss": ("test loss", ".4g"),
+    "brier": ("Brier score", ".4g"),
+    "calibration_error": ("calibration error", ".4g"),
+    "worst_class": ("worst class, %", ".2f"),
+}
+
+
+def _beside(verdict: Verdict) -> Iterator[Block]:
+    """What the seed test leaves out: test images as a source of variation, and outcomes beside the claimed score."""
+    judged = [arm for arm in verdict["candidates"] if arm.get("over_images")]
+    unit, digits = score_of_verdict(verdict).difference_unit, decimals_of_verdict(verdict)
+    if judged:
+        yield paragraph(
+            "Over seeds and test images: the test above takes the test images as they are; this interval takes them as "
+            "drawn at random, as the seeds are (two-way variance components). It is never shorter than that over seeds."
+        )
+        yield table(
+            "Over seeds and test images",
+            [
+                "arm",
+                heading_with("effect", unit),
+                heading_with("interval", unit),
+                "seeds",
+                "images",
+                "share of the images in its variance",
+            ],
+            [
+                [
+                    arm["arm"],
+                    gain(found["effect"], digits),
+                    interval([found["low"], found["high"]], digits),
+                    str(found["seeds"]),
+                    f"{found['images']:,}",
+                    f"{100 * found['share_images']:.0f} %",
+                ]
+                for arm, found in ((arm, arm["over_images"]) for arm in judged)
+            ],
+        )
+    others = verdict.get("other_outcomes") or {}
+    names = [name for name in _OUTCOMES if any(name in found for found in others.values())]
+    if names:
+        yield paragraph(
+            "Other outcomes on the test images, mean ± standard deviation over seeds: described, not tested. Loss, "
+            "Brier score and calibration error are better where they are lower."
+        )
+        yield table(
+            "Other outcomes",
+            ["arm", *(_OUTCOMES[name][0] for name in names)],
+            [
+                [
+                    arm,
+                    *(
+                        f"{found[name]['mean']:{_OUTCOMES[name][1]}} ± {found[name]['std']:.2g}"
+                        if name in found
+                        else NONE
+                        for name in names
+                    ),
+                ]
+                for arm, found in others.items()
+            ],
+        )
+
+
+_SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalent"}
+
+
+def finding(arm: Arm, claim: Claim) -> str:
+    """What was decided on an arm: ``better`` (or what is claimed), ``worse``, ``undecided``; a dash: a baseline."""
     if arm.get("p_value") is None:
         return NONE
-    return "better" if arm["supported"] else "worse" if arm.get("worse") else "undecided"
+    if arm["supported"] and arm.get("worse"):
+        return f"{_SHOWN[claim.kind]}, but worse"
+    return _SHOWN[claim.kind] if arm["supported"] else "worse" if arm.get("worse") else "undecided"
 
 
 def _legend(verdict: Verdict) -> str:
@@ -139,9 +228,13 @@ def _legend(verdict: Verdict) -> str:
             "and the intervals"
         )
         plain = ", up to the look that ended the candidate (too high on average where a gain was shown early)"
+    score = score_of_verdict(verdict)
+    unit = f" in {score.difference_unit_words}" if score.difference_unit else ""
+    unit += f" ({score.difference_unit})" if score.difference_unit != score.difference_unit_words else ""
+    way = "" if score.higher_is_better else ", turned so that + is a lower score, which is better"
     start = (
-        f"Mean ± standard deviation over {seeds}; effect: mean of the paired differences from the baseline in "
-        f"percentage points (pp){plain}; "
+        f"Mean ± standard deviation over {seeds}; effect: mean of the paired differences from the baseline"
+        f"{unit}{way}{plain}; "
     )
     end = (
         f"; α = {verdict['alpha']:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
@@ -156,9 +249,24 @@ def _legend(verdict: Verdict) -> str:
     )
     if len(verdict["candidates"]) > 1:
         intervals += (
-            ", both before any correction for several candidates; interval at its Holm step: at the levels at which "
-            "Holm's procedure decided on this arm, so that it excludes 0 where the arm is found better or worse and "
+            f", both before any correction for several candidates; interval at its {correction_words(verdict)} step: "
+            "at the levels at which the correction decided on this arm, so that it excludes 0 where the arm is found "
+            "better or worse and "
             "nowhere else; it speaks of this arm alone"
+        )
+    claim = claim_in(verdict)
+    if not claim.is_plain:
+        margin = with_unit(number_words(claim.margin), score.difference_unit)
+        within = {
+            SUPERIOR: f"the gain exceeds the margin of {margin}, which the lower end does then",
+            NONINFERIOR: f"no loss of {margin} or more, which the lower end lies above then",
+            EQUIVALENT: f"no difference of {margin} or more (the larger p of two one-sided tests), within which the "
+            "interval lies then",
+        }
+        return (
+            f"{start}{intervals}; {p_value}, of the claim ({claim_words(claim)}): {within[claim.kind]}; p of a loss: "
+            "the test of any loss at all, with the same correction over the same family; two-sided: of any difference"
+            f"{end}better or worse than the baseline, or the claim holds."
         )
     return (
         f"{start}{intervals}; {p_value}, for a gain; p of a loss: the mirrored test, with the same correction over the "
@@ -167,20 +275,21 @@ def _legend(verdict: Verdict) -> str:
 
 
 def _by_setting(verdict: Verdict) -> Iterator[Block]:
+    score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
     settings = {arm["arm"]: setting_of(arm["arm"]) for arm in baselines_of(verdict)}
     cells: dict[str, dict[str, Span]] = {BASELINE: {}}
     for arm in baselines_of(verdict):
-        cells[BASELINE][settings[arm["arm"]]] = mean_cell(arm)
+        cells[BASELINE][settings[arm["arm"]]] = mean_cell(arm, digits)
     for arm in verdict["candidates"]:
         setting = settings[baseline_of(verdict, arm)["arm"]]
-        text = mean_cell(arm)
+        text = mean_cell(arm, digits)
         text += " (worse)" if arm.get("worse") else ""
         marked = arm["supported"] or arm.get("worse")
         cells.setdefault(name_without(arm, setting), {})[setting] = Strong(text) if marked else text
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
-        f"{metric_words(verdict['metric']).capitalize()} in percent by setting, mean ± standard deviation over seeds; "
-        "bold: significantly better than the baseline of the same setting, or worse where it says so."
+        f"{metric_words(verdict['metric']).capitalize()}{_in_unit(score)} by setting, mean ± standard deviation over "
+        "seeds; bold: significantly better than the baseline of the same setting, or worse where it says so."
     )
     yield table("Result by setting", ["arm", *settings.values()], rows)
 
@@ -269,12 +378,20 @@ def looks(study: StudyFiles) -> Iterator[Block]:
         )
     yield table(
         "Looks by candidate",
-        ["candidate", "pairs", "effect, pp", "t", "p at this look", "repeated p", "decision"],
+        [
+            "candidate",
+            "pairs",
+            heading_with("effect", score_of_verdict(verdict).difference_unit),
+            "t",
+            "p at this look",
+            "repeated p",
+            "decision",
+        ],
         [
             [
                 arm["arm"],
                 str(look["n"]),
-                number(look["effect"], "+.2f"),
+                number(look["effect"], f"+.{decimals_of_verdict(verdict)}f"),
                 number(look["t"], ".2f"),
                 number(look["nominal_p"], ".2g"),
                 number(look["p_value"], ".2g"),
@@ -297,37 +414,37 @@ def sensitivity(study: StudyFiles) -> Iterator[Block]:
         return
     yield Heading("Does the verdict hang on the test?")
     if judged:
-        header = _sensitivity_header(judged[0]["sensitivity"]["confidence"])
+        header = _sensitivity_header(verdict, judged[0]["sensitivity"]["confidence"])
         yield table("Other tests and intervals", header, [_sensitivity_row(verdict, arm) for arm in judged])
         yield paragraph(_sensitivity_words(verdict))
     yield from events
 
 
-def _sensitivity_header(confidence: float) -> list[str]:
-    level = percent_words(confidence)
+def _sensitivity_header(verdict: Verdict, confidence: float) -> list[str]:
+    level, unit = percent_words(confidence), score_of_verdict(verdict).difference_unit
     return [
         "candidate",
         "p of the verdict",
         "p, Wilcoxon",
         "p, sign-flip",
-        f"{level} t interval, pp",
-        f"{level} bootstrap interval, pp",
-        "std, pp",
-        "detectable gain, pp",
+        heading_with(f"{level} t interval", unit),
+        heading_with(f"{level} bootstrap interval", unit),
+        heading_with("std", unit),
+        heading_with("detectable gain", unit),
     ]
 
 
 def _sensitivity_row(verdict: Verdict, arm: Arm) -> list[str]:
-    other = arm["sensitivity"]
+    other, digits = arm["sensitivity"], decimals_of_verdict(verdict)
     return [
         arm["arm"],
         number(arm["p_value"], ".2g"),
         number(other["wilcoxon"]["p_value"], ".2g"),
         number(other["sign_flip"]["p_value"], ".2g"),
-        interval(other["t_interval"]),
-        interval(other["bootstrap_interval"]),
-        number(arm.get("std_difference"), ".2f"),
-        number(arm.get("minimum_detectable_effect"), ".2f"),
+        interval(other["t_interval"], digits),
+        interval(other["bootstrap_interval"], digits),
+        number(arm.get("std_difference"), f".{digits}f"),
+        number(arm.get("minimum_detectable_effect"), f".{digits}f"),
     ]
 
 
@@ -367,7 +484,11 @@ def scores(study: StudyFiles) -> Iterator[Block]:
     if verdict is None or not baselines_of(verdict):
         return
     yield Heading("Scores by seed")
-    yield paragraph(f"{metric_words(verdict['metric']).capitalize()} in percent; differences in percentage points.")
+    score = score_of_verdict(verdict)
+    words = f"{metric_words(verdict['metric']).capitalize()}{_in_unit(score)}"
+    if score.difference_unit:
+        words += f"; differences in {score.difference_unit_words}"
+    yield paragraph(words + ("." if score.higher_is_better else "; lower is better, and so is a negative difference."))
     for baseline in baselines_of(verdict):
         candidates = [arm for arm in verdict["candidates"] if baseline_of(verdict, arm) is baseline]
         # More would not fit on paper.
@@ -375,16 +496,21 @@ def scores(study: StudyFiles) -> Iterator[Block]:
             yield _scores(verdict, baseline, candidates[start : start + ARMS_OF_A_TABLE])
 
 
+def _in_unit(score: Score) -> str:
+    return " in percent" if score.unit == PERCENT else f" in {score.unit}" if score.unit else ""
+
+
 def _scores(verdict: Verdict, baseline: Arm, candidates: Sequence[Arm]) -> Block:
-    header = ["seed", baseline["arm"]]
+    header, digits = ["seed", baseline["arm"]], decimals_of_verdict(verdict)
     for arm in candidates:
         header += [arm["arm"], "difference"]
     rows = []
     for seed in map(str, verdict["seeds"]):
         before = baseline["scores"].get(seed)
-        row = [seed, number(before, ".2f")]
+        row = [seed, number(before, f".{digits}f")]
         for arm in candidates:
             after = arm["scores"].get(seed)
-            row += [number(after, ".2f"), number(None if None in (before, after) else after - before, "+.2f")]
+            difference = None if None in (before, after) else after - before
+            row += [number(after, f".{digits}f"), number(difference, f"+.{digits}f")]
         rows.append(row)
     return table(f"Scores of {baseline['arm']} and {', '.join(arm['arm'] for arm in candidates)}", header, rows)

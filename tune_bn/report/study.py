@@ -12,20 +12,22 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from tune_bn.analysis.early_order import EARLY_ORDER_FILE, Look, read_looks
-from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan
+from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan, score_of
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
-from tune_bn.curves import CurveLog
 from tune_bn.errors import RecordError, SpecError, StudyError
-from tune_bn.layers import Diagnostics, read_diagnostics
-from tune_bn.records import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record, RecordLog, read_bytes
-from tune_bn.space_file import parse_yaml
-from tune_bn.training.result import EpochPoint
+from tune_bn.records.curves import CurveLog, Point
+from tune_bn.records.diagnostics import Diagnostics, read_diagnostics
+from tune_bn.records.files import read_bytes
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record
+from tune_bn.records.score import Score, accuracy, read_score, score_problem
+from tune_bn.space.file import parse_yaml
 
 SPACE_FILE = "space.yaml"
 CURVES_FILE = "curves.jsonl"
 DIAGNOSTICS = "diagnostics"
 
-Curve = Sequence[EpochPoint]
+Curve = Sequence[Point]
 T = TypeVar("T")
 
 
@@ -45,6 +47,8 @@ class StudyFiles:
     """The looks at an early order, where the grace of the search was automatic."""
     problems: Sequence[str] = ()
     """Files that could not be read, one line each."""
+    score: Score = field(default_factory=accuracy)
+    """What its runs are scored by."""
 
     @property
     def name(self) -> str:
@@ -53,12 +57,12 @@ class StudyFiles:
     @cached_property
     def trials(self) -> Mapping[str, Sequence[Trial]]:
         """The trials of each stage, in the order of their first run."""
-        return {stage: trials_of(self.records, stage) for stage in STAGES}
+        return {stage: trials_of(self.records, stage, self.score) for stage in STAGES}
 
     @property
     def metric(self) -> str:
         """The planned metric, or what it will be called."""
-        return str((self.plan or self.verdict or {}).get("metric") or "test_accuracy")
+        return str((self.plan or self.verdict or {}).get("metric") or self.score.test)
 
     @property
     def baseline_config(self) -> Mapping[str, Any]:
@@ -91,15 +95,15 @@ class Trial:
     config: Mapping[str, Any]
     status: str
     """The worst of its runs: failed, diverged, pruned, completed."""
-    val_accuracies: tuple[float, ...] = field(default=())
-    """Best validation accuracy over epochs of each run, in percent."""
+    scores: tuple[float, ...] = field(default=())
+    """Validation score of each run."""
     runs: tuple[str, ...] = ()
     """Keys of its runs."""
 
     @property
-    def val_accuracy(self) -> float | None:
-        """Mean over the seeds, in percent; None where a run has no score."""
-        return fmean(self.val_accuracies) if self.val_accuracies else None
+    def score(self) -> float | None:
+        """Mean over the seeds; None where a run has no score."""
+        return fmean(self.scores) if self.scores else None
 
 
 def load(folder: Path) -> StudyFiles:
@@ -136,6 +140,7 @@ def load(folder: Path) -> StudyFiles:
         },
         early_order=attempt(lambda: read_looks(looks_file), []) if looks_file.is_file() else [],
         problems=problems,
+        score=attempt(lambda: read_score(folder), accuracy()) if plan is None else score_of(plan),
     )
 
 
@@ -145,21 +150,26 @@ def _diagnostics_files(folder: Path, plan: Mapping[str, Any] | None) -> list[tup
     return [(arm, path) for arm, path in files if path.is_file()]
 
 
-def trials_of(records: Sequence[Record], stage: str) -> list[Trial]:
-    """The trials of a stage in the order of their first run. A run that was retried counts as its last attempt."""
+def trials_of(records: Sequence[Record], stage: str, score: Score | None = None) -> list[Trial]:
+    """The trials of a stage in the order of their first run. A run that was retried counts as its last attempt.
+
+    Args:
+        score: what they are scored by; None: accuracy.
+    """
     runs: dict[tuple[str, int | None], dict[int, Record]] = {}
     for record in records:
         if record.stage == stage:
             seeds = runs.setdefault((record.arm, record.trial), {})
             if record.status != FAILED or record.seed not in seeds:
                 seeds[record.seed] = record
-    return [_trial(stage, arm, number, list(seeds.values())) for (arm, number), seeds in runs.items()]
+    own = score or accuracy()
+    return [_trial(stage, arm, number, list(seeds.values()), own) for (arm, number), seeds in runs.items()]
 
 
-def _trial(stage: str, arm: str, number: int | None, runs: Sequence[Record]) -> Trial:
+def _trial(stage: str, arm: str, number: int | None, runs: Sequence[Record], score: Score) -> Trial:
     statuses = {run.status for run in runs}
     worst = next(status for status in (FAILED, DIVERGED, PRUNED, COMPLETED) if status in statuses)
-    scores = [run.scores.get("val_accuracy") for run in runs]
+    scores = [run.scores.get(score.validation) for run in runs]
     known = tuple(float(score) for score in scores if score is not None)
     keys = tuple(run.key for run in runs)
     return Trial(stage, arm, number, runs[0].config, worst, known if len(known) == len(scores) else (), keys)
@@ -185,4 +195,6 @@ def _read_verdict(path: Path) -> Mapping[str, Any] | None:
     outcome = verdict.get("verdict") if isinstance(verdict, dict) else None
     if outcome not in (SUPPORTED, NOT_SUPPORTED, INVALID):
         raise RecordError(f"{path}: verdict: got {outcome!r}; accepted: {SUPPORTED}, {NOT_SUPPORTED} or {INVALID}")
+    if "score" in verdict and (problem := score_problem(verdict["score"])) is not None:
+        raise RecordError(f"{path}: {problem}")
     return dict(verdict)

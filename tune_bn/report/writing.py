@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tune_bn.errors import StudyError
-from tune_bn.records import write_text
+from tune_bn.records.files import write_text
 from tune_bn.report import process, results
 from tune_bn.report.blocks import PLOTS, Block, Heading, pictures_in
-from tune_bn.report.canvas import save, svg_of
+from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.page import to_html
+from tune_bn.report.setup import trained
 from tune_bn.report.study import StudyFiles, load
 
 MARKDOWN_FILE, HTML_FILE = "report.md", "report.html"
@@ -20,6 +21,7 @@ def contents(study: StudyFiles) -> list[Block]:
     """Every section that the study has data for, the verdict first."""
     return [
         Heading(study.name, level=1),
+        *trained(study),
         *results.headline(study),
         *results.result(study),
         *process.stages(study),

@@ -6,13 +6,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from tune_bn.errors import Interrupted, RunnerError
-from tune_bn.runners.base import Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.protocols.trainer import Place, PreemptedError, Session, Trainer
+from tune_bn.records.times import utc_now
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import (
     CheckpointWarning,
@@ -22,37 +22,36 @@ from tune_bn.runners.worker import (
     failed_results,
     final_results,
 )
-from tune_bn.stop_request import INTERRUPTED, StopRequest
-from tune_bn.training.data import Dataset
-from tune_bn.training.device_data import DeviceData
 
 
 class LocalRunner:
-    """A :class:`tune_bn.runners.base.Runner` without other processes."""
+    """A :class:`tune_bn.protocols.runner.Runner` without other processes."""
 
     def __init__(
         self,
-        dataset: Dataset,
+        trainer: Trainer,
         *,
-        device: torch.device | str = "cpu",
+        device: str = "cpu",
         checkpoints: Path | None = None,
+        runs: Path | None = None,
         checkpoint_seconds: float = 60.0,
+        keep_weights: bool = False,
         max_failures: int = 0,
         warn: Callable[[str], None] | None = None,
         stop: StopRequest | None = None,
     ) -> None:
         self.stop = stop or StopRequest()
-        self.device = torch.device(device)
-        self.dataset = dataset
-        self.options = WorkerOptions(checkpoints, checkpoint_seconds, fingerprint=dataset.sha256)
+        self.trainer = trainer
+        self.place = Place(device)
+        self.options = WorkerOptions(checkpoints, checkpoint_seconds, keep_weights=keep_weights, runs=runs)
         self.max_failures = max_failures
         self._warn = CheckpointWarning(checkpoints, warn)
-        self._data: dict[bool, DeviceData] = {}
+        self._opened: Session | None = None
 
     def run(
         self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
     ) -> None:
-        """See :meth:`tune_bn.runners.base.Runner.run`."""
+        """See :meth:`tune_bn.protocols.runner.Runner.run`."""
         stopping = EarlyStopping(scheduler, history, feed.spares)
         with self.stop.watched():
             while not feed.exhausted:
@@ -67,14 +66,14 @@ class LocalRunner:
                 feed.finished(task, results)
 
     def _train(self, task: Task, listener: Listener, stopping: EarlyStopping) -> list[RunResult]:
-        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        started_at = utc_now()
         curves, attempt = CurveBook(), 0
         options = replace(self.options, milestones=stopping.milestones)
         while True:
             attempt += 1
             listener.task_started(task)
             try:
-                with closing(TaskWorker(task, self._device_data(task), options)) as worker:
+                with closing(TaskWorker(task, self._session(task), self.trainer.score, options)) as worker:
                     while True:
                         self.stop.check()
                         report = worker.step()
@@ -84,23 +83,31 @@ class LocalRunner:
                         stopped = stopping.stops(task, report.objectives, done=report.done)
                         if report.done or stopped:
                             by = stopping.name if stopped else None
-                            return final_results(report.results, curves, pruned_by=by, attempts=attempt)
+                            word = self.trainer.score.step
+                            return final_results(report.results, curves, pruned_by=by, attempts=attempt, step=word)
             except (KeyboardInterrupt, Interrupted):
                 listener.task_killed(task)
                 raise Interrupted(self.stop.reason or INTERRUPTED) from None
+            except PreemptedError:
+                attempt -= 1
             except Exception:
                 # Any error of a run is an outcome of that run; the others must go on.
                 if attempt > self.max_failures:
                     error = traceback.format_exc()
-                    return failed_results(task, error, curves, attempts=attempt, started_at=started_at)
+                    versions = self.trainer.versions(task.config)
+                    return failed_results(
+                        task, error, curves, attempts=attempt, started_at=started_at, versions=versions
+                    )
 
-    def _device_data(self, task: Task) -> DeviceData:
-        with_test = task.test_metric is not None
-        if with_test not in self._data:
-            dataset = self.dataset if with_test else self.dataset.without_test()
-            self._data[with_test] = DeviceData(dataset, self.device)
-        return self._data[with_test]
+    def _session(self, task: Task) -> Session:
+        if self._opened is None:
+            self._opened = self.trainer.without_test().open(self.place)
+        if task.test_metric is not None and not self._opened.has_test:
+            self._opened.add_test(self.trainer.test_part)
+        return self._opened
 
     def close(self) -> None:
-        """See :meth:`tune_bn.runners.base.Runner.close`."""
-        self._data.clear()
+        """See :meth:`tune_bn.protocols.runner.Runner.close`."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None

@@ -13,8 +13,8 @@ from statistics import fmean, median
 
 import numpy as np
 
-from tune_bn.records import FAILED
-from tune_bn.runners.base import History, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import History, RunResult, SchedulerConfig, Task
+from tune_bn.records.record import FAILED
 
 LEAST_OTHERS = 3
 """Trials that the median rule asks for before it compares, as in Ray Tune."""

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from platformdirs import user_state_path
 
 from tune_bn.errors import ServiceError
+from tune_bn.observers.mlflow.uri import check_tracking_uri, shown
 from tune_bn.ports import address_of, foreign, free_port, problem
 from tune_bn.service.postgres import Postgres, check_socket, run_as
 from tune_bn.service.secret_files import ensure_ray_token, read_or_make, write_mlflow_credentials, write_private
 from tune_bn.service.supervision import Program, Supervisor
-from tune_bn.tracking.mlflow_uri import check_tracking_uri, shown
 
 ADMINISTRATOR = "admin"
 STATE_VARIABLE = "TUNE_BN_HEAD_STATE"
@@ -269,10 +270,10 @@ def default_state() -> Path:
     """
     if given := os.environ.get(STATE_VARIABLE):
         return Path(given)
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    if os.geteuid() == 0 and not all(_lets_others_in(folder) for folder in [base, *base.parents]):
+    own = user_state_path("tune_bn")
+    if os.geteuid() == 0 and not all(_lets_others_in(folder) for folder in own.parents):
         return SYSTEM_STATE
-    return base / "tune_bn" / "head"
+    return own / "head"
 
 
 def tracking_uri() -> str | None:

@@ -9,21 +9,22 @@ yet stays in the folder until a person wants the study to go on.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from tune_bn.driver import read_driver_state
-from tune_bn.errors import RunnerError, TuneBNError, first_line, own_fault
-from tune_bn.identity import is_copy
-from tune_bn.records import read_bytes, write_json
-from tune_bn.study_folder import StudyFolder, list_studies
+from tune_bn.errors import RecordError, RunnerError, TuneBNError, first_line, own_fault
+from tune_bn.records.commands import study_command
+from tune_bn.records.files import write_json
+from tune_bn.records.identity import is_copy
+from tune_bn.records.reading import read_as
+from tune_bn.study.driver import read_driver_state
+from tune_bn.study.folder import StudyFolder, list_studies
 
 MOST_IN_VAIN = 5
 """Drivers in a row that may end without a new record before nobody starts another one."""
@@ -69,7 +70,7 @@ class JobServer:
     def __init__(self) -> None:
         from ray.job_submission import JobSubmissionClient
 
-        from tune_bn.runners.ray_loopback import on_loopback_alone, stay_on_loopback
+        from tune_bn.runners.ray.loopback import on_loopback_alone, stay_on_loopback
 
         if on_loopback_alone("auto"):
             stay_on_loopback()
@@ -89,6 +90,8 @@ class JobServer:
 
     def submit(self, folder: StudyFolder) -> Job:
         """Start a driver that goes on with the study in ``folder``. Raises :class:`RunnerError` where Ray refuses."""
+        from tune_bn.runners.ray.compat import STOP_WAIT_VARIABLE
+
         records, before = len(folder.records.read()), read_job(folder)
         count = 1 if before is None else before.submissions + 1
         in_vain = 0 if before is None or records > before.records else before.in_vain + 1
@@ -106,7 +109,7 @@ class JobServer:
                     entrypoint=f"cd {shlex.quote(directory)} && {variable} exec {shlex.join(words)}",
                     submission_id=job.submission_id,
                     metadata={"study": folder.name, "folder": str(folder.path)},
-                    runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}},
+                    runtime_env={"env_vars": {STOP_WAIT_VARIABLE: str(STOP_SECONDS)}},
                 )
             except (RuntimeError, ValueError) as error:
                 if self._is_of_another(job, folder):
@@ -145,7 +148,7 @@ class JobServer:
                 raise
             raise RunnerError(
                 f"the job server of this machine went away ({first_line(error)[:200]}), and with it the log of the job "
-                f"{job.submission_id}; tune_bn status says whether the study goes on; accepted: a head whose Ray runs"
+                f"{job.submission_id}; `tune_bn status` says whether the study goes on; accepted: a head whose Ray runs"
             ) from None
         if details.status == _STOPPED:
             return 130
@@ -172,17 +175,9 @@ class JobServer:
 
 def read_job(folder: StudyFolder) -> Job | None:
     """The job of a study; None where it has none, or nothing that makes sense."""
-    try:
-        content: Any = json.loads(read_bytes(folder.path / JOB_FILE))
-        job = Job(**content)
-        words, counts = (
-            (job.submission_id, job.directory, job.driver_before),
-            (job.submissions, job.records, job.in_vain),
-        )
-        sound = all(type(text) is str for text in words) and all(type(count) is int for count in counts)
-        return job if sound and type(job.stopped) is bool else None
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
+    with suppress(RecordError):
+        return read_as(Job, folder.path / JOB_FILE, what="job")
+    return None
 
 
 def may_begin_again(folder: StudyFolder) -> bool:
@@ -228,7 +223,7 @@ def resume_interrupted(output: Path, server: JobServer) -> list[str]:
         if job.in_vain >= MOST_IN_VAIN:
             lines.append(
                 f"{folder.name}: {MOST_IN_VAIN} drivers in a row recorded nothing, so no other is started; "
-                f"tune_bn logs {folder.name} says more"
+                f"{study_command('logs', folder.path)} says more"
             )
             continue
         try:

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from tune_bn.errors import ServiceError
+from tune_bn.observers.mlflow.compat import HOSTS_VARIABLE, PASSPHRASE_VARIABLE, SERVER, STORE_VARIABLE, serve
+from tune_bn.observers.mlflow.uri import for_mlflow, sqlite_uri
 from tune_bn.service.head import ADMINISTRATOR, Head
 from tune_bn.service.secret_files import read_or_make, write_private
-from tune_bn.tracking.mlflow_uri import for_mlflow, sqlite_uri
 
 _AUTHENTICATION = """\
 [mlflow]
@@ -43,24 +43,17 @@ def main() -> None:
         MLFLOW_AUTH_CONFIG_PATH=str(configuration),
         MLFLOW_AUTH_ADMIN_PASSWORD=read_or_make(head.password_file),
         MLFLOW_FLASK_SERVER_SECRET_KEY=read_or_make(head.secrets / "flask_secret_key"),
-        MLFLOW_CRYPTO_KEK_PASSPHRASE=read_or_make(head.secrets / "mlflow_passphrase"),
-        MLFLOW_BACKEND_STORE_URI=store,
-        MLFLOW_SERVER_ALLOWED_HOSTS=",".join(head.allowed_hosts(settings)),
-        # Nothing here uses the pool of processes that its job service would start.
-        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
-        MLFLOW_DISABLE_TELEMETRY="true",
+        **{
+            PASSPHRASE_VARIABLE: read_or_make(head.secrets / "mlflow_passphrase"),
+            STORE_VARIABLE: store,
+            HOSTS_VARIABLE: ",".join(head.allowed_hosts(settings)),
+        },
+        **SERVER,
     )
     arguments = ["server", "--app-name", "basic-auth", "--host", settings.host, "--port", str(settings.port)]
     # One process: only there is a changed password forgotten at once.
     arguments += ["--artifacts-destination", settings.artifacts, "--workers", "1"]
-    import mlflow.server
-    from mlflow.cli import cli
-
-    if not callable(getattr(mlflow.server, "_exec_cmd", None)):
-        # Setting a name that nothing reads would start the server as a child, which outlives a parent that is killed.
-        raise ServiceError("this version of MLflow has no mlflow.server._exec_cmd; accepted: one of constraints.txt")
-    mlflow.server._exec_cmd = _become
-    cli(arguments)
+    serve(arguments, _become)
 
 
 def _become(command: list[str], *, extra_env: dict[str, str], **_: object) -> NoReturn:

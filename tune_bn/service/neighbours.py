@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tune_bn.ports import address_of
 from tune_bn.service.head import SYSTEM_STATE, Head, default_state
-from tune_bn.study_folder import StudyFolder, closed_studies, list_studies
+from tune_bn.study.folder import StudyFolder, closed_studies, list_studies
 
 _WATCH = ["-m", "tune_bn", "head", "resume", "--watch", "--output"]
 """How each head looks after the studies of its owner; every user may see command lines."""

@@ -14,9 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from ray._private import services
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
-from ray.core.generated import autoscaler_pb2
+from tune_bn.runners.ray import compat
 
 POLL_SECONDS = 3.0
 AMAZON = "http://169.254.169.254"
@@ -55,18 +53,17 @@ CLOUDS: dict[str, tuple[Callable[[], bool], int]] = {"amazon": (amazon_takes_it,
 
 def drain(node_ids: set[str], seconds: int) -> None:
     """Tell the cluster of this machine that these nodes end in ``seconds``."""
-    client = GcsClient(address=services.canonicalize_bootstrap_address_or_die(None))
-    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    client = compat.GcsClient(address=compat.head_address())
     deadline = (time.time_ns() // 1_000_000) + 1000 * seconds
     for node_id in sorted(node_ids):
-        accepted, message = client.drain_node(node_id, reason, "the cloud takes the node away", deadline)
+        accepted, message = client.drain_node(node_id, compat.preemption(), "the cloud takes the node away", deadline)
         print(f"drained {node_id}" if accepted else f"not drained: {message}", flush=True)
 
 
 def watch(takes_it: Callable[[], bool], seconds: int, *, poll_seconds: float = POLL_SECONDS) -> None:
     """Wait for the notice and drain the nodes of this machine; ends without one when they are gone."""
-    nodes = set(services.find_node_ids())
-    while nodes & set(services.find_node_ids()):
+    nodes = compat.node_ids()
+    while nodes & compat.node_ids():
         try:
             noticed = takes_it()
         except (OSError, ValueError) as error:

@@ -98,7 +98,7 @@ class Job:
         self.number = environment["SLURM_JOB_ID"]
         self.home = Path(environment["SLURM_SUBMIT_DIR"])
         self.studies = Path(environment.get("TUNE_BN_STUDIES") or self.home / "studies")
-        self.restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
+        self.restarts = int(count) if (count := environment.get("SLURM_RESTART_COUNT", "")).isdecimal() else 0
         self.study = ""
         self.nodes = Nodes(self.events, environment)
         self.driver: subprocess.Popen[bytes] | None = None
@@ -198,7 +198,7 @@ class Job:
         return False
 
     def _start_driver(self, options: Sequence[str]) -> None:
-        from tune_bn.driver import BATCH_JOB_VARIABLE, TO_GO_ON_VARIABLE
+        from tune_bn.study.driver import BATCH_JOB_VARIABLE, TO_GO_ON_VARIABLE
 
         # What the driver leaves in temporary folders goes with the head's.
         folder = self.nodes.folder
@@ -349,12 +349,12 @@ class Job:
 
     @property
     def _folder(self) -> Any:
-        from tune_bn.study_folder import StudyFolder
+        from tune_bn.study.folder import StudyFolder
 
         return StudyFolder(self.studies / self.study)
 
     def _driver_state(self) -> Any:
-        from tune_bn.driver import read_driver_state
+        from tune_bn.study.driver import read_driver_state
 
         return read_driver_state(self._folder)
 

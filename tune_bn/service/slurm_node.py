@@ -28,7 +28,7 @@ from typing import Any
 
 from tune_bn.errors import RunnerError, TuneBNError
 from tune_bn.machine import CORES_VARIABLE, usable_cores
-from tune_bn.runners.ray_folder import RayFolder
+from tune_bn.runners.ray.folder import RayFolder
 
 MARK = "tune_bn-node "
 """What a line for the job begins with; a site's prologues print others."""
@@ -36,7 +36,6 @@ END = "end"
 """A file in the head's folder: the order to end, where ``srun`` carries none any more."""
 NETWORK_VARIABLE, PORT_VARIABLE = "TUNE_BN_NETWORK", "TUNE_BN_PORT"
 REPORTED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
-_RAY = "r"
 _DAEMONS = {"gcs_server", "raylet"}
 _PR_SET_CHILD_SUBREAPER = 36
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -88,7 +87,7 @@ class _Node:
             self.folder = RayFolder(tell=lambda line: _tell(remark=line))
             address = own_address(given["names"], given["others"])
             self._start(["--head", f"--node-ip-address={address}", f"--port={_port(address)}"], address)
-            where = (self.folder.path / _RAY / "ray_current_cluster").read_text(encoding="utf-8").strip()
+            where = (self.folder.ray / "ray_current_cluster").read_text(encoding="utf-8").strip()
         else:
             head = json.loads(self._line())
             self.folder = RayFolder(place=Path(head["folder"]), tell=lambda line: None)
@@ -108,8 +107,6 @@ class _Node:
         assert self.folder is not None
         temporary = self.folder.path / "tmp"
         temporary.mkdir()
-        # Ray opens its folder to all, so it is one within ours, which lets nobody in.
-        (self.folder.path / _RAY).mkdir()
         # What runs at Ray's side (torch's compiler, Tune) keeps its temporary files here too.
         variables = {"TMPDIR": str(temporary), "RAY_TMPDIR": str(self.folder.path), "RAY_USAGE_STATS_ENABLED": "0"}
         # How long Ray waits for a worker that it ends by SIGTERM, to which all are deaf here.
@@ -120,7 +117,7 @@ class _Node:
             "ray.scripts.scripts",
             "start",
             *options,
-            *ray_options(self.folder.path / _RAY),
+            *ray_options(self.folder.ray),
         ]
         if "--head" in options:
             command += ["--include-dashboard=false", f"--ray-client-server-port={_free_port(address)}"]

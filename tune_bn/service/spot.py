@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler.node_launch_exception import NodeLaunchException
+
+from tune_bn.runners.ray.compat import amazon_provider
 
 MARKET = "InstanceMarketOptions"
 
 
-class SpotFirstProvider(AWSNodeProvider):  # type: ignore[misc]
+class SpotFirstProvider(amazon_provider()):  # type: ignore[misc]
     """Ray's provider for AWS; where no zone has a spot instance to give, it asks each of them for an ordinary one."""
 
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,17 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tune_bn.data.augment import Augmentation, centre_crop
+from tune_bn.errors import first_line
 from tune_bn.method.networks import load_weights
-from tune_bn.method.user_network import is_user_network
-from tune_bn.training.augment import Augmentation, centre_crop
 from tune_bn.training.config import RunConfig
-from tune_bn.training.layout import CHANNELS_LAST, FORMATS
+from tune_bn.training.layout import CHANNELS_LAST, FORMATS, layout_of
 from tune_bn.training.optimizer import allocate_momenta, make_optimizer, set_rates
 from tune_bn.training.precision import arithmetic, autocast
 from tune_bn.training.seeds import as_default, make_generators
 
 if TYPE_CHECKING:
-    from tune_bn.training.device_data import DeviceData, DeviceSplit
+    from tune_bn.data.device import DeviceImages, DeviceSplit
 
 EVALUATION_PIXELS = 2**20
 """Pixels of an evaluation batch: 1024 images of 32×32. It bounds the memory that large images take."""
@@ -89,10 +89,10 @@ class Engine:
         setup_seconds: what warming up and recording took.
     """
 
-    def __init__(self, config: RunConfig, data: DeviceData, model: nn.Module, record: Recorder | None = None) -> None:
+    def __init__(self, config: RunConfig, data: DeviceImages, model: nn.Module, record: Recorder | None = None) -> None:
         self.config = config
         self.data = data
-        self.memory_format = data.layout(config).name
+        self.memory_format = layout_of(config.model, data.image_shape(config.data), data.num_classes).name
         self.model = to_device(model, data.device, self.memory_format)
         # A recorded step must find its learning rates on the device.
         fused = data.device.type == "cuda" or record is not None
@@ -164,8 +164,12 @@ class Engine:
         with as_default(noise):
             return self._train(order, self._sizes, self._steps)
 
-    def evaluate(self, split: DeviceSplit) -> Tensor:
+    def evaluate(self, split: DeviceSplit, each: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
         """Evaluate with running statistics, without waiting for the device.
+
+        Args:
+            split: the images.
+            each: told the logits and labels of each batch.
 
         Returns:
             Summed loss and number of correct predictions, float64 (2,) on the device.
@@ -181,6 +185,8 @@ class Engine:
                 labels = split.labels[part]
                 logits = self.model(to_input(centre_crop(images, self.config.data), self.memory_format))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
+                if each is not None:
+                    each(logits, labels)
         return totals
 
     def _train(self, order: Tensor, sizes: Sequence[int], steps: Mapping[int, Step]) -> Tensor:
@@ -278,82 +284,12 @@ class Engine:
                 except torch.OutOfMemoryError:
                     raise
                 except RuntimeError as error:
-                    return f"it cannot be recorded ({next(iter(str(error).splitlines()), '')})"
+                    return f"it cannot be recorded ({first_line(error)})"
         found, _ = attempt(steps)
         if not np.allclose(found, expected, rtol=RECORDED_TOLERANCE, equal_nan=True):
             return f"recorded it gives another loss and accuracy ({found} in place of {expected})"
         self._steps, self.recorded = steps, True
         return None
-
-
-class EnginePool:
-    """The engines of a worker.
-
-    Args:
-        recorder: makes the recorder of an engine; None: no step is recorded. An engine whose step is neither recorded
-            nor compiled is not used again, since it costs nothing to make.
-        size: engines that are kept for later runs; each takes the device memory of a step.
-    """
-
-    def __init__(self, recorder: Callable[[], Recorder] | None, size: int = 2) -> None:
-        self.recorder = recorder
-        self.size = size
-        self._engines: dict[str, Engine] = {}
-
-    def engine(self, config: RunConfig, data: DeviceData, model: nn.Module) -> Engine:
-        """An engine for a run, new or used.
-
-        Args:
-            config: of the run.
-            data: its images, the same at each call.
-            model: the run's network as built. A new engine takes it for its own.
-        """
-
-        def new() -> Engine:
-            return Engine(config, data, model, None if self.recorder is None else self.recorder())
-
-        # A network of the user's may keep more of a run than its state_dict has.
-        if is_user_network(config.model.arch) or (self.recorder is None and not config.train.compile):
-            return new()
-        key = architecture(config)
-        engine = self._engines.pop(key, None) or new()
-        self._engines[key] = engine
-        for oldest in list(self._engines)[: -self.size]:
-            del self._engines[oldest]
-        return engine
-
-
-def architecture(config: RunConfig) -> str:
-    """What the step of a configuration depends on: all but what is only an initial value or a learning rate."""
-    norm = "scaled" if config.model.norm == "base" else config.model.norm
-    model = replace(config.model, norm=norm, gamma=1.0, gamma_branch_end=None, unit_gate=False)
-    # Only with a rate of their own are the β a group of their own.
-    c_beta = 1.0 if config.train.c_beta == 1 else 2.0
-    train = replace(config.train, lr=1.0, c=1.0, c_beta=c_beta, schedule="constant", epochs=1)
-    return repr(RunConfig(model, config.data, train))
-
-
-class CudaGraphs:
-    """A :data:`Recorder` that captures steps into CUDA graphs; those of one instance share their memory."""
-
-    def __init__(self) -> None:
-        self._pool: Any = None
-
-    def __call__(self, step: Step, warm_up: Step) -> Step:
-        """See :data:`Recorder`."""
-        # As torch asks for: a few times on another stream first.
-        current, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                warm_up()
-        current.wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Another thread may write a checkpoint meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            step()
-        self._pool = graph.pool()
-        return graph.replay
 
 
 def evaluation_batch(image_shape: tuple[int, int, int]) -> int:

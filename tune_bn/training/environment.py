@@ -1,4 +1,4 @@
-"""On what a run runs, as far as that may decide its score; what each key means is said in `tune_bn.provenance`."""
+"""On what a run runs, as far as that may decide its score; `tune_bn.records.provenance` says what each key means."""
 
 from __future__ import annotations
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tune_bn.errors import own_fault
-from tune_bn.layers import Diagnostics
+from tune_bn.data.augment import centre_crop
+from tune_bn.data.config import DataConfig
+from tune_bn.errors import described, own_fault
 from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.diagnostics import first_gradients, inspect_layers
-from tune_bn.training.augment import centre_crop
-from tune_bn.training.config import DataConfig, RunConfig
+from tune_bn.records.diagnostics import Diagnostics
+from tune_bn.training.config import RunConfig
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import to_device, to_input
 from tune_bn.training.layout import CHANNELS_LAST
@@ -60,9 +61,8 @@ def try_to_inspect(run: TrainingRun) -> Diagnostics:
         return inspect_run(run)
     except Exception as error:
         # A network of the user's own may object to anything, and a device may be full.
-        reason = next(iter(str(error).strip().splitlines()), "")
         place = own_fault(error)
-        words = f"{type(error).__name__}: {reason}"[:400] + (f" (a fault of tune_bn itself, {place})" if place else "")
+        words = described(error, limit=400) + (f" (a fault of tune_bn itself, {place})" if place else "")
         return Diagnostics(run.seed, epoch=run.epochs, problem=words)
 
 

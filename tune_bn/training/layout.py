@@ -20,10 +20,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from tune_bn.errors import described
 from tune_bn.method.config import ModelConfig
 from tune_bn.method.networks import load_weights, make_network
 from tune_bn.method.undisturbed import uncompiled, undisturbed
-from tune_bn.method.user_network import is_user_network, words_of
+from tune_bn.method.user_network import is_user_network
 from tune_bn.training.cost import forward_flops
 
 CHANNELS_LAST, CONTIGUOUS = "channels_last", "contiguous"
@@ -100,7 +101,7 @@ def _tried(arch: str, image_shape: tuple[int, int, int], num_classes: int) -> La
         if CONTIGUOUS in errors:
             return Layout(CONTIGUOUS if CHANNELS_LAST in errors else CHANNELS_LAST)
         if CHANNELS_LAST in errors:
-            return Layout(CONTIGUOUS, f"channels last it raises {words_of(errors[CHANNELS_LAST])}")
+            return Layout(CONTIGUOUS, f"channels last it raises {described(errors[CHANNELS_LAST])}")
         with uncompiled():
             same = _same_outputs(networks, start, images, exactly=_is_small(arch, image_shape, num_classes))
         return Layout(CHANNELS_LAST) if same else Layout(CONTIGUOUS, "channels last it computes other numbers")

@@ -5,26 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tune_bn.data.device import DeviceSplit
 from tune_bn.method.build import build_model
 from tune_bn.method.networks import load_weights
-from tune_bn.provenance import merged_environment
+from tune_bn.protocols.trainer import COMPLETED, DIVERGED, RunResult
+from tune_bn.records.curves import Point
+from tune_bn.records.provenance import merged_environment
+from tune_bn.records.times import utc_now
 from tune_bn.training.config import RunConfig
-from tune_bn.training.device_data import DeviceData, DeviceSplit
+from tune_bn.training.device_data import DeviceData
 from tune_bn.training.engine import EngineState
 from tune_bn.training.environment import environment
 from tune_bn.training.optimizer import learning_rates
-from tune_bn.training.result import COMPLETED, DIVERGED, EpochPoint, RunResult
+from tune_bn.training.outcomes import PerImage
+from tune_bn.training.points import FINAL_TEST_ACCURACY, TEST_ACCURACY, VAL_ACCURACY, epoch_point
 from tune_bn.training.seeds import make_generators
 from tune_bn.training.versions import library_versions
-
-TEST_ACCURACY, FINAL_TEST_ACCURACY = "test_accuracy", "final_test_accuracy"
 
 
 class TrainingRun:
@@ -62,14 +64,14 @@ class TrainingRun:
         # An engine that other runs have used has a network of its own.
         self.parked = None if self.engine.model is model else EngineState(model.state_dict(), None)
         self.rates = learning_rates(config.train, [group["name"] for group in self.optimizer.param_groups])
-        self.curve: list[EpochPoint] = []
+        self.curve: list[Point] = []
         self.diverged = False
         self.best_epoch = 0
         self.best_val_accuracy = -math.inf
         self.best_weights: dict[str, Tensor] | None = None
         self.seconds = 0.0
         self.began_in: Mapping[str, Any] | None = None
-        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.started_at = utc_now()
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class TrainingRun:
         self.engine.hold(self)
         return self.engine.optimizer
 
-    def train_epoch(self) -> EpochPoint:
+    def train_epoch(self) -> Point:
         """Train one epoch, evaluate on validation, and return the new point of the curve."""
         start = time.monotonic()
         self.engine.hold(self)
@@ -121,7 +123,7 @@ class TrainingRun:
         scores = torch.stack((totals, self.engine.evaluate(self.data.val))).tolist()
         train_loss, train_accuracy = mean_scores(scores[0], len(train))
         val_loss, val_accuracy = mean_scores(scores[1], len(self.data.val))
-        point = EpochPoint(self.epochs + 1, train_loss, train_accuracy, val_loss, val_accuracy, rates[0])
+        point = epoch_point(self.epochs + 1, train_loss, train_accuracy, val_loss, val_accuracy, rates[0])
         self.curve.append(point)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             self.diverged = True
@@ -139,10 +141,14 @@ class TrainingRun:
 
     def result(self) -> RunResult:
         """What became of the run. Reads the test images, once, where a test metric was asked for."""
-        scores = {}
-        if self.test_metric is not None and self.data.test is not None:
-            scores[self.test_metric] = self.chance if self.diverged else self._test_accuracy(self.data.test)
-        return self.interim_result(scores)
+        if self.test_metric is None or self.data.test is None:
+            return self.interim_result()
+        if self.diverged:
+            return self.interim_result({self.test_metric: self.chance})
+        per_image = PerImage()
+        accuracy = self._test_accuracy(self.data.test, per_image)
+        test, bits = per_image.summary()
+        return replace(self.interim_result({self.test_metric: accuracy}), test=test, right=bits)
 
     def interim_result(self, test_scores: Mapping[str, float] | None = None) -> RunResult:
         """What would be recorded if the run ended here, without reading the test images."""
@@ -152,7 +158,7 @@ class TrainingRun:
             status=DIVERGED if self.diverged else COMPLETED,
             reason=diverged if self.diverged else f"reached epoch {self.epochs}",
             epochs=self.epochs,
-            scores={"val_accuracy": self.val_accuracy, "best_epoch": float(self.best_epoch), **(test_scores or {})},
+            scores={VAL_ACCURACY: self.val_accuracy, "best_epoch": float(self.best_epoch), **(test_scores or {})},
             curve=tuple(self.curve),
             attempts=1,
             started_at=self.started_at,
@@ -163,12 +169,13 @@ class TrainingRun:
             environment=self.environment,
         )
 
-    def _test_accuracy(self, test: DeviceSplit) -> float:
+    def _test_accuracy(self, test: DeviceSplit, per_image: PerImage) -> float:
         last = None
         if self.best_weights is not None:
             last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
             load_weights(self.model, self.best_weights)
-        _, accuracy = self.evaluate(test)
+        self.engine.hold(self)
+        _, accuracy = mean_scores(self.engine.evaluate(test, per_image.add).tolist(), len(test))
         if last is not None:
             load_weights(self.model, last)
         return accuracy
@@ -184,7 +191,7 @@ class TrainingRun:
             "order": self.generators.order.get_state(),
             "augment": self.generators.augment.get_state(),
             "noise": [generator.get_state() for generator in self.generators.noise],
-            "curve": [asdict(point) for point in self.curve],
+            "curve": [(point.step, dict(point.metrics)) for point in self.curve],
             "diverged": self.diverged,
             "best_epoch": self.best_epoch,
             "best_val_accuracy": self.best_val_accuracy,
@@ -205,7 +212,7 @@ class TrainingRun:
         self.generators.augment.set_state(state["augment"].cpu())
         for generator, noise in zip(self.generators.noise, state["noise"], strict=True):
             generator.set_state(noise.cpu())
-        self.curve = [EpochPoint(**point) for point in state["curve"]]
+        self.curve = [Point(step, metrics) for step, metrics in state["curve"]]
         self.diverged = state["diverged"]
         self.best_epoch = state["best_epoch"]
         self.best_val_accuracy = state["best_val_accuracy"]
@@ -221,7 +228,7 @@ def train(
     seed: int,
     *,
     test_metric: str | None = None,
-    on_epoch: Callable[[EpochPoint], None] | None = None,
+    on_epoch: Callable[[Point], None] | None = None,
 ) -> RunResult:
     """Train one run from start to end."""
     run = TrainingRun(config, data, seed, test_metric)

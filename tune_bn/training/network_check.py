@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tune_bn.errors import MethodError
+from tune_bn.errors import MethodError, described
 from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.build import build_model, naming_keys, prepared
 from tune_bn.method.networks import dry_run, load_weights
 from tune_bn.method.undisturbed import host_randomness, uncompiled, undisturbed
-from tune_bn.method.user_network import is_user_network, words_of
+from tune_bn.method.user_network import is_user_network
 from tune_bn.training.config import RunConfig
 from tune_bn.training.cost import forward_flops
 from tune_bn.training.engine import evaluation_batch
@@ -122,7 +122,7 @@ class _Passes:
             network.to(device).to(memory_format=self.format)
         except Exception as error:
             raise MethodError(
-                f"model.arch: got {config.model.arch!r}, which raised {words_of(error)} when it was moved to the "
+                f"model.arch: got {config.model.arch!r}, which raised {described(error)} when it was moved to the "
                 f"{'CPU' if device.type == 'cpu' else 'meta device'}; accepted: a network whose parameters have values"
             ) from error
 
@@ -177,7 +177,7 @@ class _Passes:
             accepted = "a network for such images, or images for this network (data.image_size, data.crop_size)"
             if count != IMAGES:
                 accepted = "a network that takes any number of images"
-            words = words_of(error)
+            words = described(error)
             message = (
                 f"model.arch: got {self.config.model.arch!r}, which raised {words}{where} on {batch} of {shape}; "
                 f"accepted: {accepted}"
@@ -280,7 +280,7 @@ class _Trial:
         except Exception as error:
             raise MethodError(
                 f"model.arch: got {self.arch!r}, whose state_dict after a step a new one cannot load (it raised "
-                f"{words_of(type(error)(' '.join(str(error).split())))}); accepted: a state_dict of tensors, with the "
+                f"{described(type(error)(' '.join(str(error).split())))}); accepted: a state_dict of tensors, with the "
                 "same entries before and after a step"
             ) from error
         again = _Passes(self.config, fresh, self.shape, self.num_classes, torch.device("cpu"))

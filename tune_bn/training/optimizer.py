@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tune_bn.method.groups import freeze_gamma, group_rates, plain_groups
+from tune_bn.method.norms import NORMS
 from tune_bn.training.config import RunConfig, TrainConfig
 
 COSINE_END = 1e-8
@@ -34,7 +35,7 @@ def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) 
         c=train.c,
         weight_decay=train.weight_decay,
         c_beta=train.c_beta,
-        decay="all" if config.model.norm in ("rbn", "iebn") else "weights",
+        decay=NORMS[config.model.norm].decay,
     )
     for group in groups if fused else ():
         group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)

@@ -12,10 +12,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import tune_bn
+from tune_bn._version import __version__
+from tune_bn.data.registry import SOURCES
+from tune_bn.extensions import added_code
+from tune_bn.method.norms import NORMS
 from tune_bn.method.user_network import is_user_network, source_packages, source_sha256
 
-PACKAGE = Path(tune_bn.__file__).parent
+PACKAGE = Path(__file__).parents[1]
 BUILT_FROM = "commit.txt"
 """The commit of a package that was built from a checkout (``hatch_build.py``)."""
 
@@ -26,17 +29,20 @@ def library_versions(*archs: str) -> dict[str, str]:
 
     The hash tells two states of the code apart also where the package was installed from a wheel. Where networks of the
     user's are among ``archs``, ``network`` is the hash of their source files and of those that they import, and
-    ``network_packages`` tells the versions of installed packages among these.
+    ``network_packages`` tells the versions of installed packages among these. ``extensions`` tells the installed
+    packages that add norm layers or data sources.
 
     Raises:
         MethodError: a network of the user's cannot be imported.
     """
-    found = {"tune_bn": tune_bn.__version__, "code": _code_hash(), "python": platform.python_version()}
+    found = {"tune_bn": __version__, "code": _code_hash(), "python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "none"
+    if added := added_code(NORMS.group, SOURCES.group):
+        found["extensions"] = added
     if own := {arch for arch in archs if is_user_network(arch)}:
         found["network"] = source_sha256(own)
         if packages := source_packages(own):

@@ -1,0 +1,1 @@
+"""Load: many studies, many runs, many users."""

@@ -1,0 +1,1 @@
+"""Statistics and searches, around known truths."""

@@ -1,0 +1,71 @@
+"""The ledger: which claims came before on the same test data, and levels that hold over all of them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.analysis.test_calibration import band
+from tune_bn.analysis.verdict import judge
+from tune_bn.errors import RecordError
+from tune_bn.records.ledger import LEDGER_FILE, earlier_claims, enter_claim, ledger_words, spent_level
+
+DATA = {"classes": {"count": 10, "sha256": "c"}, "test": {"count": 5, "images": "i", "labels": "l"}}
+OTHER = {**DATA, "test": {"count": 5, "images": "j", "labels": "l"}}
+
+
+def plan(name, data=DATA):
+    made = {"study": name, "plan_sha256": f"sha-{name}", "created_at": "2026-01-01", "alpha": 0.05, "seeds": [1]}
+    return made | {"data": data}
+
+
+def test_claims_on_the_same_test_data_are_known(tmp_path):
+    assert earlier_claims(tmp_path, DATA) == []
+    for one in (plan("a"), plan("b", OTHER), plan("c"), plan("c"), plan("d", {})):
+        enter_claim(tmp_path, one)
+    assert [one["study"] for one in earlier_claims(tmp_path, DATA)] == ["a", "c"]
+    assert [one["study"] for one in earlier_claims(tmp_path, OTHER)] == ["b"]
+    assert earlier_claims(tmp_path, {}) == []
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b"null", b'{"test": 1}', b"\xff\xfe", b'"' + b"[" * 50_000])
+def test_a_line_that_cannot_be_read_is_passed_over(tmp_path, line):
+    enter_claim(tmp_path, plan("a"))
+    with (tmp_path / LEDGER_FILE).open("ab") as handle:
+        handle.write(line + b"\n")
+    enter_claim(tmp_path, plan("b"))
+    assert [one["study"] for one in earlier_claims(tmp_path, DATA)] == ["a", "b"]
+
+
+def test_studies_that_lock_at_once_leave_whole_lines(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: enter_claim(tmp_path, plan(f"s{n}")), range(100)))
+    assert len(earlier_claims(tmp_path, DATA)) == 100
+
+
+def test_the_verdict_counts_them(synthetic_study):
+    study = synthetic_study(effect=1.25)
+    told = study.with_plan(earlier_claims=[{"study": "one", "plan_sha256": "x"}, {"study": "two", "plan_sha256": "y"}])
+    assert not [r for r in judge(study.plan, study.records)["remarks"] if "same test images in this folder" in r]
+    (remark,) = [r for r in judge(told.plan, told.records)["remarks"] if "same test images in this folder" in r]
+    assert remark.startswith("this is claim 3 ")
+    assert "one, two" in remark
+    assert f"claim.alpha={spent_level(0.05, 4):.2g}" in remark
+    for odd in ([], [{"study": "one"}], [1], "x"):
+        with pytest.raises(RecordError, match="earlier_claims"):
+            study.with_plan(earlier_claims=odd)
+    assert ledger_words([], 0.05) is None
+
+
+def test_twenty_studies_at_spent_levels_make_no_more_than_one_false_gain_in_twenty_times():
+    """The whole chain of levels, t-tests of 15 pairs without an effect, 4,000 folders of twenty studies."""
+    rng, folders = np.random.default_rng(3), 4000
+    d = rng.standard_normal((folders, 20, 15))
+    p_values = stats.t.sf(d.mean(2) / (d.std(2, ddof=1) / np.sqrt(15)), 14)
+    levels = np.array([spent_level(0.05, k) for k in range(1, 21)])
+    assert np.mean(np.any(p_values <= levels, axis=1)) <= band(0.05, folders)[1]
+    assert np.mean(np.any(p_values <= 0.05, axis=1)) > 0.6, "what it is for"
+    assert sum(spent_level(0.05, k) for k in range(1, 100_000)) == pytest.approx(0.05, rel=1e-4)

@@ -1,0 +1,87 @@
+"""Each name that Ray does not promise, asked of the Ray that is installed: an upgrade that lost one fails here."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from tune_bn.errors import RunnerError
+from tune_bn.runners.ray import compat
+
+UPGRADE = f"Ray {ray.__version__} lacks it: mend tune_bn/runners/ray/compat.py"
+
+
+@pytest.mark.parametrize(("module", "name"), [*compat.NAMES, *compat.CLOUD_NAMES])
+def test_ray_has_the_name(module: str, name: str) -> None:
+    assert compat.missing(((module, name),)) == [], UPGRADE
+
+
+def test_rays_objects_get_the_attributes() -> None:
+    assert compat.missing_attributes() == [], UPGRADE
+
+
+@cache
+def sources() -> str:
+    package = Path(ray.__file__).parent
+    rooms = ("tune", "train", "air", "_common/usage", "dashboard/modules/job")
+    paths = [*(path for room in rooms for path in (package / room).rglob("*.py"))]
+    return "\n".join(path.read_text("utf-8") for path in [*paths, package / "_private" / "ray_constants.py"])
+
+
+@pytest.mark.parametrize("variable", compat.SWITCHES)
+def test_ray_still_reads_the_variable(variable: str) -> None:
+    assert f'"{variable}"' in sources(), UPGRADE
+
+
+def test_what_is_called_gives_what_is_used() -> None:
+    assert compat.preemption() > 0
+    assert isinstance(compat.node_ids(), set)
+    assert compat.GcsClient is not None
+    before = compat.loopback_only(True)
+    assert compat.loopback_only(before) is True
+    assert compat.loopback_only(before) is before
+
+
+def test_a_ray_that_lacks_a_name_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    compat.require()
+    line = r"^ray: got version \S+, which lacks {}; accepted: that of constraints.txt$"
+    monkeypatch.setattr(compat, "NAMES", (("ray._private.services", "find_node_names"), *compat.NAMES))
+    with pytest.raises(RunnerError, match=line.format(r"ray\._private\.services\.find_node_names")):
+        compat.require()
+    monkeypatch.setattr(compat, "NAMES", (("ray.no_such_room", "x"),))
+    with pytest.raises(RunnerError, match=line.format(r"ray\.no_such_room\.x")):
+        compat.require()
+    monkeypatch.setattr(compat, "NAMES", ())
+    monkeypatch.setattr(compat, "ATTRIBUTES", (("ray.job_config", "JobConfig", "_driver_folders"),))
+    with pytest.raises(RunnerError, match=line.format(r"ray\.job_config\.JobConfig\._driver_folders")):
+        compat.require()
+
+
+def test_a_preemption_that_tune_would_count_as_a_failure_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def preempted(self: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(ray.exceptions.RayActorError, "preempted", preempted)
+    with pytest.raises(RunnerError, match=r"lacks ray\.exceptions\.RayActorError\.preempted as a property; accepted"):
+        compat.require()
+
+
+class Controller:
+    """The books of Tune's controller, as far as they are read."""
+
+    def __init__(self) -> None:
+        self._trials = [trial := type("Trial", (), {"trial_id": "a"})()]
+        self._stopped_trials, self._failed_trials, self._trials_to_cache = {trial}, {trial}, {trial}
+        self._trial_metadata = {"a": "{}"}
+
+
+def test_a_trial_that_is_over_leaves_all_of_tunes_books_and_may_do_so_twice() -> None:
+    controller = Controller()
+    trial = controller._trials[0]
+    for _ in range(2):
+        compat.forget(controller, trial)
+        assert not any(vars(controller).values())

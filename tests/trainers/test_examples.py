@@ -1,0 +1,88 @@
+"""The examples: each passes `check` and comes to a verdict; only Ray is left out, and few trials are made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.study.local_studies import Follower
+from tune_bn.protocols.trainer import Place
+from tune_bn.runners.local import LocalRunner
+from tune_bn.space.loading import load_space
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.study import Study
+from tune_bn.trainers.check import OK, UNKNOWN, Checked, Checker, keep
+from tune_bn.trainers.choose import trainer_of
+from tune_bn.trainers.command.from_space import keep_code
+from tune_bn.training.versions import commit
+from tune_bn.wiring import conclude, sampler_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.iterdir() if (path / "space.yaml").exists())
+SMALL = ["budget.trials=3", "budget.finalists=1", "seeds.select=[201]", "seeds.confirm=[1,2,3]"]
+MAY_BE_UNKNOWN = {
+    "no_torch": ["1 the test set is sealed"],
+    "plain_torch": ["1 the test set is sealed"],
+    "function": ["1 the test set is sealed", "5 runs do not touch"],
+    # These are through within a poll, so that nothing can cut them.
+    "shell": ["1 the test set is sealed", "4 a resume is exact"],
+    "untouched": ["4 a resume is exact"],
+}
+
+
+def brought_in(name: str, folder: Path) -> Path:
+    """A copy of an example, with its data."""
+    shutil.copytree(EXAMPLES / name, folder / name)
+    if (folder / name / "make_data.py").exists():
+        subprocess.run([sys.executable, "make_data.py"], cwd=folder / name, check=True)
+    return folder / name / "space.yaml"
+
+
+def test_there_are_examples_and_each_is_short() -> None:
+    assert set(NAMES) == set(MAY_BE_UNKNOWN)
+    for path in EXAMPLES.rglob("*.*"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 120, path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path: Path) -> None:
+    # Each run of a script of its own imports torch anew.
+    few = ["budget.trials=2"] if name == "plain_torch" else []
+    space = load_space(brought_in(name, tmp_path), [*SMALL, *few])
+    trainer = trainer_of(space)
+    checked: Checked = Checker(space, trainer, Place(threads=1), tmp_path / "check").run()
+    found = {finding.trap: finding.verdict for finding in checked.findings}
+    assert checked.ok, checked.findings
+    assert {trap for trap, verdict in found.items() if verdict == UNKNOWN} <= set(MAY_BE_UNKNOWN[name])
+    assert list(found.values()).count(OK) >= 4
+    keep(tmp_path / "studies", space, trainer, checked)
+
+    folder = StudyFolder(tmp_path / "studies/one")
+    folder.created(space)
+    keep_code(trainer, folder.path)
+    runner = LocalRunner(trainer, checkpoints=folder.checkpoints)
+    study = Study(
+        folder,
+        space,
+        runner=runner,
+        make_sampler=lambda arm, outcomes: sampler_of(space, folder, arm, outcomes, trainer.score.goal),
+        observer=Follower(),
+        trainer=trainer,
+        commit=commit(),
+    )
+    study.run()
+    verdict = conclude(folder)
+    runner.close()
+    assert verdict["verdict"] in ("supported", "not_supported"), verdict["reason"]
+    confirmed = [record for record in folder.records if record.stage == "confirm"]
+    assert len(confirmed) == 6
+    assert all(trainer.score.test in record.scores for record in confirmed)
+    assert not any(trainer.score.test in record.scores for record in folder.records if record.stage != "confirm")
+    report = (folder.path / "report.md").read_text(encoding="utf-8")
+    assert trainer.score.test.replace("_", " ") in report
+    assert "What `tune_bn check` found:" not in report, "this study was begun without its check"
+    assert "It was never tried by `tune_bn check`" in report

@@ -1,0 +1,104 @@
+"""The verdict on a bundle, and whether new runs replicate it. Needs numpy and scipy alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tune_bn.analysis.claims import claim_in
+from tune_bn.analysis.plan import PLAN_FILE
+from tune_bn.analysis.verdict import INVALID, VERDICT_FILE, verify_study
+from tune_bn.records.bundle import unpacked
+
+REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
+
+RULE = (
+    "The claim is tested anew, by the same test at the same level, on the new seeds alone. Replicated: it is supported "
+    "there. Not replicated: it is not, and the interval of the new runs lies wholly below the lower end of the claim's "
+    "own interval (for equivalence: wholly outside the margin). Inconclusive: neither; more seeds can tell."
+)
+"""Where the claim is false, new runs replicate it with probability ≤ α; where the true effect is at least the lower end
+of the claim's own interval (within the margin, for equivalence), they fail to with probability ≤ α."""
+
+
+def verify_bundle(path: Path) -> dict[str, Any]:
+    """The verdict on the study in a bundle, computed anew from its plan and records.
+
+    ``bundle`` says what the bundle's own verdict was; where it differs, that is a remark, and what is computed counts.
+
+    Raises:
+        StudyError: the bundle cannot be trusted, in one line.
+    """
+    with unpacked(path) as folder:
+        verdict = verify_study(folder)
+        stated = _stated(folder / VERDICT_FILE)
+        data = _stated(folder / PLAN_FILE).get("data")
+    verdict["bundle"] = {
+        "file": path.name,
+        "headline": stated.get("headline"),
+        "plan_sha256": stated.get("plan_sha256"),
+        "data": data,
+    }
+    for key in ("verdict", "headline", "plan_sha256"):
+        if stated.get(key) != verdict[key]:
+            verdict["remarks"].append(
+                f"the bundle's own verdict has {key} {str(stated.get(key))[:100]!r}, and its plan and records give "
+                f"{str(verdict[key])[:100]!r}, which counts"
+            )
+    return verdict
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def replication(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a new verdict replicates an earlier one, by :data:`RULE`.
+
+    Args:
+        before: the verdict of the bundle; only its supported candidates are claims.
+        after: the verdict on the new seeds, with candidates of the same names.
+
+    Returns:
+        ``outcome``, the least good of all candidates; ``rule``; ``candidates``, each with ``outcome``, the claim's own
+        ``effect`` and ``interval`` and the new ones, and ``smaller``: supported anew, though below the interval.
+    """
+    new = {arm["arm"]: arm for arm in after["candidates"]}
+    margin = claim_in(before).ceiling
+    found = []
+    for arm in before["candidates"]:
+        if not arm["supported"]:
+            continue
+        again = new[arm["arm"]]
+        own, interval = arm["ci_adjusted"], again["ci"]
+        low, high = interval or (None, None)
+        below = high is not None and own[0] is not None and high < own[0]
+        outside = margin is not None and ((low is not None and low > margin) or (high is not None and high < -margin))
+        if after["verdict"] == INVALID:
+            outcome = INCONCLUSIVE
+        elif again["supported"]:
+            outcome = REPLICATED
+        elif below if margin is None else outside:
+            outcome = NOT_REPLICATED
+        else:
+            outcome = INCONCLUSIVE
+        found.append(
+            {
+                "arm": arm["arm"],
+                "outcome": outcome,
+                "effect": arm["effect"],
+                "interval": own,
+                "new_effect": again["effect"],
+                "new_interval": interval,
+                "smaller": bool(outcome == REPLICATED and below),
+            }
+        )
+    order = [NOT_REPLICATED, INCONCLUSIVE, REPLICATED]
+    outcome = min((arm["outcome"] for arm in found), key=order.index)
+    return {"outcome": outcome, "rule": RULE, "candidates": found}

@@ -1,0 +1,133 @@
+"""``tune_bn check``: is the trainer of a space fit for a study?"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, SpaceOption, app, naming, say
+from tune_bn.errors import StudyError
+
+if TYPE_CHECKING:
+    from tune_bn.space.space import Space
+    from tune_bn.study.folder import StudyFolder
+    from tune_bn.trainers.check import Finding
+
+CHECK_FILE = "check.json"
+
+
+@app.command()
+def check(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None, output: OutputOption = STUDIES) -> None:
+    """Try the trainer of a space in a few short runs, against the ways to a wrong verdict in silence.
+
+    A line for each: is the test set sealed, does the seed decide, is every searched
+    key in effect, does a run that was ended go on exactly, do runs stay apart, does
+    the test look at its checkpoint. Then what a study would cost, and every command
+    line. Exit status 1 where something is wrong. `tune_bn search` asks for it where
+    the trainer is a command or a function of your own.
+    """
+    from tune_bn.cli.validate import check_surroundings, planned
+    from tune_bn.machine import usable_cores
+    from tune_bn.protocols.trainer import Place
+    from tune_bn.space.loading import load_space, source_words
+    from tune_bn.space.locate import find_space
+    from tune_bn.trainers.check import Checker, forecast_hours, keep
+    from tune_bn.trainers.choose import trainer_of
+
+    path = find_space(space)
+    loaded, source = load_space(path, set_ or []), source_words(path, set_ or [])
+    with naming(source):
+        check_surroundings(loaded)
+        trainer = trainer_of(loaded)
+    place = Place(_device(loaded), threads=max(1, round(loaded.resources.cpu)))
+    runs = planned(loaded).runs
+    with tempfile.TemporaryDirectory(prefix="tune_bn-check-") as folder:
+        checked = Checker(loaded, trainer, place, Path(folder) / "runs", _tell).run()
+    kept = keep(output, loaded, trainer, checked)
+    if checked.seconds_per_step == checked.seconds_per_step:
+        steps = trainer.steps(loaded.run_config(loaded.baseline))
+        whole = checked.seconds_to_start + steps * checked.seconds_per_step
+        say(
+            f"cost       {checked.seconds_per_step:.3g} s a step and {checked.seconds_to_start:.3g} s to start on "
+            f"{place.device}: {whole:.3g} s a run of {steps} steps"
+        )
+        at_once = loaded.resources.max_concurrent or max(1, int(usable_cores() / loaded.resources.cpu))
+        hours = forecast_hours(loaded, trainer, checked, runs, at_once)
+        say(f"in all     at most {runs} runs, {hours:.3g} h with {at_once} at a time, without early stopping")
+    for line in checked.commands:
+        say(f"command    {line}")
+    say(f"kept in    {kept}")
+    if not checked.ok:
+        raise typer.Exit(1)
+
+
+def _tell(finding: Finding) -> None:
+    say(f"{finding.trap:<27}{finding.verdict:<11}{finding.words}")
+
+
+def _device(space: Space) -> str:
+    if not space.resources.gpu:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def require_checked(space: Space, source: str, output: Path, *, unchecked: bool) -> str | None:
+    """Refuse a trainer of the user's own that was never checked, or failed; returns a remark on what was found.
+
+    Raises:
+        StudyError: it was not, and ``unchecked`` does not allow it.
+    """
+    import json
+
+    from tune_bn.trainers.check import check_file
+    from tune_bn.trainers.choose import trainer_of
+
+    if space.trainer is None:
+        return None
+    path = check_file(output, space, trainer_of(space))
+    try:
+        outcome = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        outcome = None
+    if unchecked:
+        found = "was never checked" if outcome is None else "was checked" if outcome["ok"] else "failed its check"
+        return f"--unchecked: the trainer of this study {found}"
+    file, _, overrides = source.partition(" with ")
+    words = ["tune_bn", "check", "--space", file]
+    for override in re.split(r" (?=[\w.]+=)", overrides) if overrides else []:
+        words += ["--set", override]
+    command = shlex.join([*words, *([] if output == STUDIES else ["--output", str(output)])])
+    if outcome is None:
+        raise StudyError(
+            f"{source}: trainer: this code with this space was never checked; accepted: `{os.fspath(command)}` first, "
+            "or --unchecked"
+        )
+    if not outcome["ok"]:
+        wrong = next(one for one in outcome["findings"] if one["verdict"] == "WRONG")
+        raise StudyError(
+            f"{source}: trainer: its check found: {wrong['trap'].strip()}: {wrong['words']}; accepted: a trainer that "
+            f"passes `{os.fspath(command)}`, or --unchecked"
+        )
+    return None
+
+
+def keep_with_study(space: Space, output: Path, study: StudyFolder) -> None:
+    """Copy the outcome of the check into the study, whose report tells it."""
+    from tune_bn.records.files import write_text, writing
+    from tune_bn.trainers.check import check_file
+    from tune_bn.trainers.choose import trainer_of
+
+    try:
+        text = check_file(output, space, trainer_of(space)).read_text(encoding="utf-8")
+    except OSError:
+        text = '{"ok": null, "findings": []}\n'
+    with writing(study.path / CHECK_FILE):
+        write_text(study.path / CHECK_FILE, text)

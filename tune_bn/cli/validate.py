@@ -1,0 +1,374 @@
+"""``tune_bn validate``: what a search would do and cost. Starts nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words, with_unit
+from tune_bn.cli.cost import Cost, cost_of_a_run
+from tune_bn.data.cache import Progress
+from tune_bn.data.dataset import DataSummary
+from tune_bn.data.registry import SOURCES
+from tune_bn.errors import DataError
+from tune_bn.machine import usable_cores
+from tune_bn.records.record import BASELINE, CANDIDATE
+from tune_bn.space.distributions import CASES
+from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
+from tune_bn.space.space import Space
+from tune_bn.study.auto_grace import first_trials
+from tune_bn.training.config import RunConfig
+
+START_SECONDS = 15
+"""Imports, the start of Ray, the verdict and the report."""
+
+
+NO_IMAGES = DataSummary(0, 0, 0, (0, 0, 0), 0)
+"""Of a trainer of the user's own: only its script knows its data."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many runs a search makes at most, by stage."""
+
+    trials: int
+    search: int
+    select: int
+    confirm: int
+
+    @property
+    def runs(self) -> int:
+        """All runs."""
+        return self.search + self.select + self.confirm
+
+
+def planned(space: Space) -> Plan:
+    """The runs of a space, if nothing is stopped early."""
+    arms = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+    trials = sum(space.trials_of(arm) for arm in arms)
+    finalists = sum(min(space.budget.finalists, space.trials_of(arm)) for arm in arms)
+    return Plan(
+        trials=trials,
+        search=trials * len(space.seeds.search),
+        select=finalists * len(space.seeds.select),
+        confirm=len(space.settings) * (1 + _candidates(space)) * len(space.seeds.confirm),
+    )
+
+
+def _candidates(space: Space) -> int:
+    """Candidates in each setting."""
+    return len(space.claim.arms) or space.claim.candidates
+
+
+def power_words(space: Space) -> str:
+    """What the confirmation of the space can find."""
+    candidates = len(space.settings) * _candidates(space)
+    words = detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    claim = space.claim.stated
+    if claim.is_plain:
+        return words
+    start = with_unit(number_words(claim.null), space.score.difference_unit_words)
+    return f"{words}; the claim is {claim_words(claim)}, so that this counts from {start} on"
+
+
+def check_surroundings(
+    space: Space, remark: Callable[[str], None] | None = None, *, single: RunConfig | None = None
+) -> DataSummary:
+    """Check what the space names outside itself, its data, networks and tracking store, without starting anything.
+
+    The door of every verb that trains or looks into a network: what one accepts, all accept.
+
+    Args:
+        space: what is asked.
+        remark: told, in a line each, what is accepted but should be known.
+        single: a run that is asked for by itself, and need not be one of the study's.
+
+    Raises:
+        DataError: the data is missing or does not fit.
+        MethodError: a network does not exist, cannot be treated as asked, or cannot be trained on the images.
+        TrackingError: the tracking URI is not one that MLflow takes.
+    """
+    from tune_bn.data.dataset import describe_data
+    from tune_bn.observers.mlflow.uri import check_tracking_uri, named_uri
+
+    if (tracked := named_uri(space.tracking.uri)) is not None:
+        check_tracking_uri(tracked.uri, tracked.place)
+    if space.trainer is not None:
+        if single is not None:
+            raise DataError(
+                "trainer: got a trainer of your own; accepted: the built-in loop here; `tune_bn check` tries yours"
+            )
+        from tune_bn.trainers.command.from_space import command_trainer
+
+        # What it names outside the space file must be there.
+        command_trainer(space)
+        return NO_IMAGES
+    data = describe_data(space.data)
+    found = [*([] if single is None else [single_run(single)]), *possible_runs(space)]
+    for sizes in dict.fromkeys(runs.sizes for runs in found):
+        for size in sizes.leaving_one(data.train_size)[0]:
+            raise DataError(
+                f"{sizes.place}: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: a "
+                f"size that leaves none or more, since batch norm cannot normalize one image{_other_size(sizes, data)}"
+            )
+    for line in dict.fromkeys(_check_networks(space, found, data)):
+        if remark is not None:
+            remark(line)
+    return data
+
+
+def _other_size(sizes: BatchSizes, data: DataSummary) -> str:
+    count = sizes.images_that_leave_none(data.train_size, data.num_classes)
+    return "" if count is None else f"; or data.train_size={count}"
+
+
+def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSummary) -> Iterator[str]:
+    """Try each network once; yields remarks."""
+    from tune_bn.training.network_check import Batches, OneImageError, check_network, evaluation_batches
+
+    evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size)
+    checked, sized = set[str](), set[tuple[str, BatchSizes]]()
+    for runs in found:
+        model, train, sizes = runs.config.model, runs.config.train, runs.sizes
+        # Any network takes any single number.
+        model = model if isinstance(model.gamma, dict) else replace(model, gamma=1.0)
+        key = repr((model, train.precision, train.freeze_gamma, train.c_beta == 1, sizes))
+        if key in checked:
+            continue
+        checked.add(key)
+        config = RunConfig(model, runs.config.data, train)
+        _, inside = sizes.leaving_one(data.train_size)
+        batches = Batches((*sizes.batches(data.train_size), *([1] if inside else [])), evaluation)
+        which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
+        alone = f"leaves a last batch of one of {data.train_size} images"
+        try:
+            # How many images a network takes is no matter of its layers' kind.
+            wanted = None if (model.arch, sizes) in sized else batches
+            gpu = space.resources.gpu > 0
+            yield from check_network(config, data.image_shape, data.num_classes, wanted, gpu=gpu)
+            sized.add((model.arch, sizes))
+        except OneImageError as error:
+            if not inside:
+                raise
+            spec = space.search["batch_size"]
+            words = CASES if CASES in spec else _words(spec)
+            raise DataError(
+                f"search.batch_size: got {words}, of which {which} {alone}, on which {model.arch} raised "
+                f"{error.words}; accepted: sizes that leave none or more{_other_size(sizes, data)}"
+            ) from error
+        if inside:
+            yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"
+
+
+def describe(space: Space, path: Path, *, output: Path | None = None, measure: bool | None = False) -> str:
+    """The answer of ``tune_bn validate``, in lines.
+
+    Args:
+        space: what is asked.
+        path: its file.
+        output: folder of studies, which may say how long runs take.
+        measure: see :func:`tune_bn.cli.cost.cost_of_a_run`.
+
+    Raises:
+        DataError, MethodError, TrackingError: see :func:`check_surroundings`.
+    """
+    remarks: list[str] = []
+    data, plan = check_surroundings(space, remarks.append), planned(space)
+    if space.trainer is not None:
+        return _describe_own(space, path, plan)
+    cost = cost_of_a_run(space, data, output, measure)
+    lacking = _lacking(space)
+    gpus, cpus = space.resources.gpu, space.resources.cpu
+    holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
+    device_hours = [plan.runs * seconds / 3600 * (gpus or cpus) for seconds in (cost.low, cost.high)]
+    shape = "×".join(str(side) for side in data.image_shape)
+    lines = [
+        f"{path}: valid (space {space.sha256[:12]})" + (f", but not for this machine: {lacking}" if lacking else ""),
+        f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
+        f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} "
+        f"test images of {shape}, {data.num_classes} classes",
+        *(f"           {remark}" for remark in data.remarks),
+        f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
+        f"{_range(cost.low, cost.high)} each on {holding} ({cost.source})",
+        *_slow_precision(space),
+        *(f"note       {line}" for line in remarks),
+        *_stages(space, plan),
+        f"power      {power_words(space)}",
+        f"tracking   {_tracking_words(space)}",
+        f"in all     at most {plan.runs} runs, {_numbers(*device_hours)} {'GPU' if gpus else 'core'}-hours without "
+        "early stopping",
+        f"here       {lacking or _here_words(space, plan, cost)}",
+        f"not tried  {'; '.join(_not_tried(space))}",
+    ]
+    return "\n".join(lines)
+
+
+def _describe_own(space: Space, path: Path, plan: Plan) -> str:
+    trainer = space.trainer
+    assert trainer is not None
+    score = trainer.scored
+    what = f"function {trainer.function}" if trainer.command is None else f"command {' '.join(trainer.command)}"
+    check = shlex.join(["tune_bn", "check", "--space", str(path)])
+    lines = [
+        f"{path}: valid (space {space.sha256[:12]})",
+        f"trainer    {what}; {trainer.steps} steps",
+        f"score      {score.validation} ({score.goal}, {score.at}); in the confirmation {score.test}",
+        *_stages(space, plan),
+        f"power      {power_words(space)}",
+        f"tracking   {_tracking_words(space)}",
+        f"in all     at most {plan.runs} runs; `{check}` says how long each takes",
+    ]
+    return "\n".join(lines)
+
+
+def _lacking(space: Space) -> str:
+    """What a trial holds and this machine has not, so that a search must go elsewhere; empty: nothing."""
+    elsewhere = "`tune_bn search` needs --address of a cluster that has them"
+    if space.resources.gpu:
+        import torch
+
+        there = torch.cuda.device_count()
+        if space.resources.gpu > there:
+            return f"resources.gpu = {space.resources.gpu:g} per trial, and it has {there} GPUs; {elsewhere}"
+    cores, needed = usable_cores(), space.resources.cpu
+    if needed > cores:
+        return f"resources.cpu = {needed:g} per trial, and {cores} CPU cores may be used; {elsewhere}"
+    return ""
+
+
+def _here_words(space: Space, plan: Plan, cost: Cost) -> str:
+    """What this machine has for the study, and how long it takes on it."""
+    if space.resources.gpu:
+        import torch
+
+        there = torch.cuda.device_count()
+        words, room = f"{there} GPU{'s' if there > 1 else ''} of this machine may be used", there / space.resources.gpu
+    else:
+        cores = usable_cores()
+        words = f"{cores} CPU core{'s' if cores > 1 else ''} of this machine may be used"
+        room = cores / space.resources.cpu
+    at_once = max(1, min(int(room + 1e-9), space.resources.max_concurrent or int(room), plan.trials or plan.runs))
+    trials = f"{at_once} trial{'s' if at_once > 1 else ''}"
+    times = _range(*(plan.runs * seconds / at_once for seconds in (cost.low, cost.high)))
+    return f"{words}: {trials} at a time, {times} and about {START_SECONDS} s for starting"
+
+
+def _not_tried(space: Space) -> list[str]:
+    """What a search will need and this verb does not try."""
+    from tune_bn.observers.mlflow.uri import is_server, named_uri
+
+    tracked = named_uri(space.tracking.uri)
+    return [
+        "the whole course of a run",
+        *(["whether every image can be read (--data)"] if not SOURCES[space.data.source].arrays else []),
+        *(["whether the tracking server answers"] if tracked is not None and is_server(tracked.uri) else []),
+        "whether Ray starts",
+    ]
+
+
+def _tracking_words(space: Space) -> str:
+    """Where MLflow will have the runs, who says so, and what of the environment is not used."""
+    from tune_bn.observers.mlflow.uri import VARIABLE, named_uri, shown
+
+    tracked, unused = named_uri(space.tracking.uri), []
+    if tracked is None:
+        words = f"SQLite beside the studies, mlflow.db (neither tracking.uri nor {VARIABLE} is set)"
+    else:
+        words = f"{shown(tracked.uri)} (by {tracked.place})"
+        unused = [VARIABLE] if tracked.place != VARIABLE and os.environ.get(VARIABLE) else []
+    unused += [name for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID") if os.environ.get(name)]
+    words += f"; experiment {space.name}"
+    return f"{words}; not used: {', '.join(unused)}" if unused else words
+
+
+def describe_images(space: Space, progress: Progress | None = None) -> str:
+    """The answer of ``tune_bn validate --data``, in lines, after reading every image that the space uses.
+
+    Raises:
+        DataError: images cannot be read, or used; all of them are counted.
+    """
+    from tune_bn.data.dataset import read_data
+
+    if space.trainer is not None:
+        return "images     only the script of the trainer knows its data"
+    count, remarks = read_data(space.data, progress=progress)
+    lines = [f"images     all {count:,} can be read", *(f"           {remark}" for remark in remarks)]
+    return "\n".join([*lines, *["           none occurs in two splits or in two classes"] * (not remarks)])
+
+
+def _slow_precision(space: Space) -> list[str]:
+    """A line where the precision makes runs slower instead of faster."""
+    if space.train.precision != "bf16" or space.resources.gpu:
+        return []
+    from tune_bn.training.precision import bf16_is_emulated
+
+    if not bf16_is_emulated():
+        return []
+    return ["           this CPU has no bfloat16 arithmetic: bf16 is several times slower here than fp32"]
+
+
+def _stages(space: Space, plan: Plan) -> list[str]:
+    claim, seeds, rule = space.claim, len(space.seeds.confirm), space.design
+    metric = space.score.test
+    against = f"against {config_words(space.baseline)} on {metric}"
+    if claim.across:
+        against += f" in each of {len(claim.across)} settings ({', '.join(claim.across)})"
+    if rule is not None:
+        against += f"; group-sequential, looks at {', '.join(map(str, rule.looks))} pairs"
+    most = "" if rule is None else "at most "
+    if claim.arms:
+        arms = f"{len(claim.arms)} arm{'s' if len(claim.arms) > 1 else ''} ({', '.join(claim.arms)})"
+        return [f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {arms} {against}); nothing is searched"]
+    searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
+    scheduler = space.scheduler_config
+    stopping = "none"
+    searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
+    if scheduler is not None and scheduler.grace is None:
+        first = " and ".join(f"{first_trials(space, arm)} {arm}" for arm in searching)
+        stopping = (
+            f"{scheduler.name} from the epoch on from which the order of the better half of the first {first} trials "
+            "agrees with their final one; these run to their end"
+        )
+    elif scheduler is not None:
+        spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)
+        within = ", each arm by itself" if len(searching) > 1 else ""
+        stopping = (
+            f"{scheduler.name} after {scheduler.grace} epochs{within}; the first {spared} trials run to their end"
+        )
+    candidates = f"{claim.candidates} candidate{'s' if claim.candidates > 1 else ''}"
+    return [
+        f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "
+        f"{space.sampler.name}, early stopping {stopping}",
+        f"select     {plan.select} runs",
+        f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {candidates} {against})",
+    ]
+
+
+def _words(spec: object) -> str:
+    if isinstance(spec, dict) and len(spec) == 1:
+        ((kind, body),) = spec.items()
+        return f"{kind} {_words(body)}"
+    return f"[{', '.join(map(_words, spec))}]" if isinstance(spec, list) else str(spec)
+
+
+def _range(low: float, high: float) -> str:
+    """``about 4.1 s``, ``4.1 to 6 s``, ``50 s to 2.5 min``."""
+    first, last = _duration(low), _duration(high)
+    if first == last:
+        return f"about {last}"
+    number, unit = first.split()
+    return f"{number if unit == last.split()[1] else first} to {last}"
+
+
+def _numbers(low: float, high: float) -> str:
+    first, last = f"{low:.2g}", f"{high:.2g}"
+    return f"about {last}" if first == last else f"{first} to {last}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.2g} min" if seconds < 5400 else f"{seconds / 3600:.2g} h"

@@ -1,0 +1,1 @@
+"""Data sets: sources, splits, cache, augmentation, and images on a device."""

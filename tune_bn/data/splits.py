@@ -1,0 +1,139 @@
+"""Which images train, validate and test: decided on the labels alone, the same on every machine and in every run.
+
+A split that the source does not have is a stratified part of its training split: a test split is drawn first, then
+validation from what is left. The sizes keep stratified subsets of splits that there are. :func:`stratified_split` draws
+them all with seed 0. Train, validation and test share no image, and each has one of every class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tune_bn.data.config import DataConfig
+from tune_bn.errors import DataError
+
+Labels = NDArray[np.int64]
+Indices = NDArray[np.intp]
+
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Indices of the images that are kept, each into the split that they come from."""
+
+    train: Indices
+    val: Indices
+    test: Indices
+
+
+def partition(
+    train_labels: Labels,
+    test_labels: Labels | None,
+    classes: Sequence[str],
+    config: DataConfig,
+    val_labels: Labels | None = None,
+) -> Parts:
+    """The images that ``config`` keeps of one source.
+
+    Whatever the sizes are, an error names a range of which every size is accepted, or what the data lacks.
+
+    Args:
+        train_labels: (N,) class of each image of the training split.
+        test_labels: the same of the test split, or None to draw ``test_size`` images (null: 10 %) from training.
+        classes: class names, in the order of the labels.
+        config: the sizes to keep.
+        val_labels: the same of the validation split, or None to draw ``val_size`` images (null: 10 %) from training.
+
+    Raises:
+        DataError: the sizes do not fit what is there, or a class has too few training images.
+    """
+    uses = ["to train", *["to validate"] * (val_labels is None), *["to test"] * (test_labels is None)]
+    _require_enough(np.bincount(train_labels, minlength=len(classes)), classes, uses, config)
+
+    def drawn(pool: Indices, size: int | None, key: str, left_for: Sequence[str]) -> tuple[Indices, Indices]:
+        size = size or max(len(pool) // 10, len(classes))
+        chosen, rest = stratified_split(train_labels[pool], size, key=f"data.{key}", left_for=left_for)
+        return pool[chosen], pool[rest]
+
+    def kept(labels: Labels, size: int | None, key: str) -> Indices:
+        return stratified_split(labels, size or len(labels), key=f"data.{key}")[0]
+
+    pool = np.arange(len(train_labels))
+    if test_labels is None:
+        test, pool = drawn(pool, config.test_size, "test_size", uses[:-1])
+    else:
+        test = kept(test_labels, config.test_size, "test_size")
+    if val_labels is None:
+        val, pool = drawn(pool, config.val_size, "val_size", uses[:1])
+    else:
+        val = kept(val_labels, config.val_size, "val_size")
+    return Parts(pool[kept(train_labels[pool], config.train_size, "train_size")], val, test)
+
+
+_NUMBERS = ("no", "one", "two", "three")
+
+
+def _require_enough(counts: NDArray[np.intp], classes: Sequence[str], uses: Sequence[str], config: DataConfig) -> None:
+    """Raise :class:`DataError` where a class has fewer training images than uses of them."""
+    rare = np.flatnonzero(counts < len(uses))
+    if not len(rare):
+        return
+    count = int(counts[rare[0]])
+    more = len(rare) - 1
+    others = f" (and {more} more class{'es have' if more > 1 else ' has'} too few)" if more else ""
+    each = ", ".join(f"one {use}" for use in uses)
+    raise DataError(
+        f"data.root: got {config.root!r}, where class {classes[int(rare[0])]!r} has {_NUMBERS[count]} training "
+        f"image{'s' * (count != 1)}{others}; accepted: at least {_NUMBERS[len(uses)]} of each class: {each}"
+    )
+
+
+def stratified_split(
+    labels: Labels, size: int, seed: int = SPLIT_SEED, *, key: str = "size", left_for: Sequence[str] = ()
+) -> tuple[Indices, Indices]:
+    """Divide ``range(len(labels))`` into a stratified choice of exactly ``size`` indices, and the rest.
+
+    Each class gets its quota ``size · n_class / N``, rounded by largest remainder (ties to the lower label), and at
+    least one index; of each class at least ``len(left_for)`` are left over. The same arguments give the same choice on
+    every platform.
+
+    Args:
+        labels: (N,) class of each index.
+        size: how many indices to choose.
+        seed: seed of the order in which the indices of a class are drawn.
+        key: what an error message calls ``size``.
+        left_for: what the rest must have one index of each class for. Every class has at least one more than that.
+
+    Returns:
+        Two sorted, disjoint index arrays that together hold every index once.
+
+    Raises:
+        DataError: ``size`` is too large, or too small to hold every class.
+    """
+    _, dense, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    room = counts - len(left_for)
+    if not len(counts) <= size <= room.sum():
+        most = f"all but one of each class {' and one '.join(left_for)}" if left_for else "all there is"
+        accepted = f"an integer from {len(counts)} (one of each class) to {room.sum()} ({most})"
+        raise DataError(f"{key}: got {size}; accepted: {accepted}")
+    seats, remainders = np.divmod(size * counts, len(labels))
+    by_remainder = np.argsort(-remainders, kind="stable")
+    seats[by_remainder[: size - int(seats.sum())]] += 1
+    for rare in np.flatnonzero(seats == 0):
+        seats[np.argmax(seats)] -= 1
+        seats[rare] = 1
+    for full in np.flatnonzero(seats > room):
+        for _ in range(int(seats[full] - room[full])):
+            seats[full] -= 1
+            seats[np.argmax(room - seats)] += 1
+    # NumPy promises the raw stream of a bit generator for ever; what `Generator` draws from it may change.
+    order = np.lexsort((np.random.PCG64(seed).random_raw(len(labels)), dense))
+    rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[order] = rank_in_class < np.repeat(seats, counts)
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)

@@ -1,0 +1,1 @@
+"""Who follows a study: the console and MLflow."""

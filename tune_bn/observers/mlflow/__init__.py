@@ -1,0 +1,1 @@
+"""MLflow as an observer, and as a source of scores."""

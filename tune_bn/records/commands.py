@@ -1,0 +1,56 @@
+"""The commands that lines and pages name: whole, quoted, and of use where they were printed."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+STUDIES = Path("studies")
+"""Where the verbs look for studies unless ``--output`` says otherwise."""
+
+
+def shown(path: Path) -> str:
+    """A path as the current folder sees it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def in_output(folder: Path) -> list[str]:
+    """``--output`` for the folder of a study, or no words where the verbs look there by themselves."""
+    return [] if folder.parent == STUDIES.absolute() else ["--output", shown(folder.parent)]
+
+
+def line_in_report(verb: str, folder: Path) -> str:
+    """The line that asks a verb about a study, for a page that others read too: typed in the folder that holds the
+    folder of studies, and naming no folder above it.
+    """
+    return shlex.join(["tune_bn", verb, folder.name, *output_by_name(folder)])
+
+
+def repeat_line(folder: Path) -> str:
+    """The line that runs a study again from its beginning; see :func:`line_in_report`."""
+    space = str(Path(folder.parent.name) / folder.name / "space.yaml")
+    return shlex.join(["tune_bn", "search", "--space", space, *output_by_name(folder)])
+
+
+def output_by_name(folder: Path) -> list[str]:
+    """``--output`` for the folder of a study by the name of its parent alone; no words where that is the usual one."""
+    return [] if folder.parent.name == STUDIES.name else ["--output", folder.parent.name]
+
+
+def study_command(verb: str, folder: Path, *options: str) -> str:
+    """The line that asks a verb about the study in a folder, to be pasted into a shell.
+
+    Args:
+        verb: ``report``, ``logs``, …; it takes the study as its argument.
+        folder: of the study, absolute.
+        options: words that follow.
+    """
+    return shlex.join(["tune_bn", verb, folder.name, *in_output(folder), *options])
+
+
+def search_command(folder: Path, *options: str) -> str:
+    """The line that goes on with the study in a folder; see :func:`study_command`."""
+    return shlex.join(["tune_bn", "search", "--study", folder.name, *in_output(folder), *options, "--resume"])

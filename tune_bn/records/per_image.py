@@ -1,0 +1,67 @@
+"""``per_image/RUN.bits``: which test images a confirmation run got right, one bit each, beside the records.
+
+The record of the run has the hash of the file and the number of images, so that a file that was changed is noticed.
+Only the standard library is needed to read and write them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tune_bn.errors import RecordError
+from tune_bn.records.files import read_bytes, writing
+
+FOLDER = "per_image"
+
+
+def path_of(study: Path, key: str) -> Path:
+    """Where the bits of the run of this key lie."""
+    return study / FOLDER / f"{key}.bits"
+
+
+def write_bits(study: Path, key: str, bits: bytes) -> None:
+    """Write the bits of a run, whole or not at all.
+
+    Raises:
+        StudyError: they cannot be written.
+    """
+    path = path_of(study, key)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        aside = path.with_suffix(".tmp")
+        aside.write_bytes(bits)
+        os.replace(aside, path)
+
+
+def read_bits(study: Path, key: str, stated: Mapping[str, Any]) -> bytes:
+    """The bits of a run, checked against what its record states of them.
+
+    Raises:
+        RecordError: there are none, or they are not those of the record.
+    """
+    path = path_of(study, key)
+    try:
+        bits = read_bytes(path)
+    except OSError as error:
+        raise RecordError(
+            f"{FOLDER}/{path.name}: cannot be read ({error.strerror}); accepted: the file as it was written"
+        ) from None
+    if hashlib.sha256(bits).hexdigest() != stated.get("sha256"):
+        raise RecordError(
+            f"{FOLDER}/{path.name}: its bytes are not those of the record; accepted: the file as it was written"
+        )
+    images, right = stated.get("images"), stated.get("right")
+    if (
+        type(images) is not int
+        or images < 1
+        or len(bits) != -(-images // 8)
+        or right != sum(byte.bit_count() for byte in bits)
+    ):
+        raise RecordError(
+            f"{FOLDER}/{path.name}: its bits are not the images of the record; accepted: {right} right of {images}"
+        )
+    return bits

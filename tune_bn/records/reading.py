@@ -1,0 +1,153 @@
+"""JSON files as frozen dataclasses: one reader for all of them.
+
+The types of a dataclass are what its file may hold. A file that holds something else is told of by one line with the
+place, the value and what would be accepted, such as ``layers[0].gamma.mean: got 'x'; accepted: int or float or null``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from tune_bn.errors import RecordError
+from tune_bn.records.files import read_bytes
+
+Kind = TypeVar("Kind")
+Read = Callable[[Any, str], Any]
+"""Gives the value as it stands in the dataclass; raises :class:`Refused` with the place that it is called with."""
+
+# Not isinstance: true is no number.
+_PLAIN: Mapping[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "str"),
+    int: ((int,), "int"),
+    bool: ((bool,), "true or false"),
+    float: ((int, float), "int or float"),
+    types.NoneType: ((types.NoneType,), "null"),
+}
+
+
+class Refused(ValueError):
+    """``place: got …; accepted: …``."""
+
+    def __init__(self, place: str, value: Any, accepted: str) -> None:
+        super().__init__(f"{place}: got {reprlib.repr(value)}; accepted: {accepted}")
+
+
+def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False, required: Sequence[str] = ()) -> Kind:
+    """The file as a dataclass.
+
+    Args:
+        kind: the dataclass. Its fields may be text, numbers, booleans, null, objects of any content
+            (``Mapping[str, Any]``), tuples of one type, other dataclasses, and unions of these.
+        path: of the file.
+        what: the file in a word or two, for messages.
+        lenient: pass over keys that the dataclass does not have.
+        required: keys that must be there although their fields have defaults.
+
+    Raises:
+        RecordError: it cannot be read, is no JSON, lacks a key, or holds one that is unknown or of another type. A file
+            that is missing is a :class:`FileNotFoundError` all the same, as the cause of the error.
+    """
+    try:
+        return from_json(kind, json.loads(read_bytes(path)), lenient=lenient, required=required)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror or error}); accepted: {what}") from error
+    except Refused as error:
+        raise RecordError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: no {what} ({error}); accepted: the file as it was written") from None
+
+
+def from_json(
+    kind: type[Kind], content: Any, *, place: str = "", lenient: bool = False, required: Sequence[str] = ()
+) -> Kind:
+    """A value of JSON as a dataclass.
+
+    Raises:
+        Refused: it lacks a key, or holds one that is unknown or of another type.
+    """
+    if type(content) is not dict:
+        raise Refused(place or "content", content, "an object")
+    readers = _readers(cast(Hashable, kind))
+    made = {}
+    for key, value in content.items():
+        if key in readers:
+            made[key] = readers[key](value, f"{place}.{key}" if place else key)
+        elif not lenient:
+            raise Refused(f"{place}.{key}" if place else str(key), value, f"no such key; {_keys(readers)}")
+    for item in fields(kind):  # type: ignore[arg-type]
+        needed = item.default is MISSING and item.default_factory is MISSING
+        if item.name not in made and (needed or item.name in required):
+            raise Refused(f"{place}.{item.name}" if place else item.name, "nothing", _keys(readers))
+    return kind(**made)
+
+
+def check_types(value: Any, place: str = "", *, but: frozenset[str] = frozenset()) -> None:
+    """Check a dataclass that was made of the values of JSON as they stand; its fields must be plain.
+
+    Raises:
+        Refused: a field holds another type.
+    """
+    for name, (allowed, accepted) in _plain_types(cast(Hashable, type(value))).items():
+        if type(found := getattr(value, name)) not in allowed and name not in but:
+            raise Refused(f"{place}{name}", found, accepted)
+
+
+def _keys(readers: Mapping[str, Read]) -> str:
+    return f"exactly {', '.join(readers)}"
+
+
+@cache
+def _readers(kind: Any) -> dict[str, Read]:
+    hints = typing.get_type_hints(kind)
+    return {item.name: _reader(hints[item.name]) for item in fields(kind)}
+
+
+@cache
+def _plain_types(kind: Any) -> dict[str, tuple[tuple[type, ...], str]]:
+    hints = typing.get_type_hints(kind)
+    return {item.name: _plain(hints[item.name]) for item in fields(kind)}
+
+
+def _plain(hint: Any) -> tuple[tuple[type, ...], str]:
+    """The types that a value may have, and the words for them."""
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        parts = [_plain(part) for part in typing.get_args(hint)]
+        return tuple(kind for allowed, _ in parts for kind in allowed), " or ".join(accepted for _, accepted in parts)
+    if origin in (Mapping, dict, types.MappingProxyType) or getattr(origin, "__name__", "") == "Mapping":
+        return (dict,), "dict"
+    if origin is tuple:
+        return (list,), "list"
+    if is_dataclass(hint):
+        return (dict,), "an object"
+    raise TypeError(f"{hint!r} is nothing that is read from JSON")
+
+
+def _reader(hint: Any) -> Read:
+    allowed, accepted = _plain(hint)
+    parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    nested = next((part for part in parts if is_dataclass(part)), None)
+    items = next((typing.get_args(part)[0] for part in parts if typing.get_origin(part) is tuple), None)
+    item = None if items is None else _reader(items)
+
+    def read(value: Any, place: str) -> Any:
+        if type(value) not in allowed or (type(value) is float and not math.isfinite(value)):
+            raise Refused(place, value, accepted)
+        if nested is not None and type(value) is dict:
+            return from_json(typing.cast("type[Any]", nested), value, place=place)
+        if item is not None and type(value) is list:
+            return tuple(item(one, f"{place}[{index}]") for index, one in enumerate(value))
+        return value
+
+    return read

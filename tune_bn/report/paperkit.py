@@ -1,0 +1,386 @@
+"""What a paper needs of a study: table, numbers, figures, methods, checklist and references, as files.
+
+Every number is taken from the verdict, and ``numbers.tex`` says from which of its keys. Prose is put together from what
+the study states of itself; nothing is claimed that its records do not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from tune_bn import __version__
+from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, claim_in
+from tune_bn.analysis.plan import PLAN_FILE, read_plan, score_of
+from tune_bn.analysis.verdict import INVALID, verify_study
+from tune_bn.analysis.wording import (
+    config_keys,
+    correction_words,
+    decimals_of_verdict,
+    metric_words,
+    number_words,
+    score_of_verdict,
+    signed_words,
+    value_words,
+    with_unit,
+)
+from tune_bn.errors import StudyError
+from tune_bn.records.files import write_text
+from tune_bn.records.log import RecordLog
+from tune_bn.records.record import FAILED, STAGES, Record, ranges
+from tune_bn.report.figures.effects import forest
+from tune_bn.report.figures.pairs import paired
+
+Verdict = Mapping[str, Any]
+_SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "γ": r"$\gamma$",
+    "α": r"$\alpha$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "–": "--",
+    "…": r"\dots{}",
+    "ρ": r"$\rho$",
+    "<": "$<$",
+    ">": "$>$",
+}
+
+
+def tex(text: str) -> str:
+    """Text as LaTeX prints it. What no font of pdfLaTeX's has is left to its input encoding."""
+    return "".join(_SPECIAL.get(sign, sign) for sign in text)
+
+
+def write_paperkit(study: Path, out: Path) -> list[Path]:
+    """Write the kit of a confirmed study into a new or empty folder; the files, in their order.
+
+    Raises:
+        StudyError: the verdict is invalid or missing, or the folder cannot be used.
+    """
+    verdict = verify_study(study)
+    if verdict["verdict"] == INVALID:
+        raise StudyError(f"{study.name}: its verdict is invalid ({verdict['problems'][0]}); accepted: a valid one")
+    plan, records = read_plan(study / PLAN_FILE), RecordLog(study / "records.jsonl").read()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise StudyError(f"{out}: is not empty; accepted: a new or an empty folder")
+        methods, checklist = method_words(verdict, plan, records), checklist_words(verdict, plan, records)
+        texts = {
+            "table.tex": table_tex(verdict),
+            "numbers.tex": numbers_tex(verdict),
+            "methods.tex": "\n\n".join(tex(part) for part in methods) + "\n",
+            "methods.md": "\n\n".join(methods) + "\n",
+            "checklist.md": checklist,
+            "references.bib": REFERENCES,
+            "paper.tex": PAPER,
+        }
+        for name, text in texts.items():
+            write_text(out / name, text)
+        return [*(out / name for name in texts), *_figures(verdict, out)]
+    except OSError as error:
+        raise StudyError(f"{out}: {error.strerror}; accepted: a folder that can be written") from None
+
+
+def _figures(verdict: Verdict, out: Path) -> list[Path]:
+    written: list[Path] = []
+    # Type 42 keeps letters as letters, so that an editor of a journal can change them.
+    with mpl.rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
+        drawn: dict[str, Figure | None] = {"pairs": paired(verdict), "effects": forest(verdict)}
+        for name, figure in drawn.items():
+            for kind in ("pdf", "png") if figure is not None else ():
+                written.append(out / f"{name}.{kind}")
+                # No time and no version in the file: equal studies give equal figures.
+                metadata = (
+                    {"CreationDate": None, "Producer": None, "Creator": None} if kind == "pdf" else {"Software": None}
+                )
+                figure.savefig(written[-1], dpi=200, bbox_inches="tight", metadata=metadata)  # type: ignore[union-attr]
+    return written
+
+
+def letters(index: int) -> str:
+    """A, B, …, Z, AA: names of macros have no digits."""
+    return (letters(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
+
+
+def _p(value: float) -> str:
+    if value < 1e-4:
+        power = f"{value:.1e}".split("e")
+        return rf"${power[0]} \times 10^{{{int(power[1])}}}$"
+    return f"{value:.2g}"
+
+
+def _interval(ends: Sequence[float | None], decimals: int) -> str:
+    low, high = (r"\infty" if end is None else signed_words(end, decimals) for end in ends)
+    return f"$[{'-' if ends[0] is None else ''}{low}, {high}]$"
+
+
+def numbers_tex(verdict: Verdict) -> str:
+    """A macro for each number, with the key of the verdict that it comes from."""
+    lines = [
+        f"% Numbers of the study {verdict['study']}, plan {verdict['plan_sha256']}; tune_bn {__version__}.",
+        "% Each macro is followed by its source, a key of verdict.json.",
+    ]
+
+    digits = decimals_of_verdict(verdict)
+
+    def macro(name: str, value: str, source: str) -> None:
+        lines.append(f"\\newcommand{{\\tbn{name}}}{{{value}}} % {source}")
+
+    digits = decimals_of_verdict(verdict)
+    macro("Study", tex(str(verdict["study"])), "study")
+    macro("Verdict", tex(verdict["headline"].replace("_", " ")), "headline")
+    macro("Seeds", str(verdict["n"]), "n")
+    macro("Alpha", f"{verdict['alpha']:g}", "alpha")
+    macro("Confidence", f"{100 * verdict['ci_confidence']:g}\\%", "ci_confidence")
+    macro("Margin", number_words(verdict["margin"]), "margin")
+    macro("Candidates", str(len(verdict["candidates"])), "candidates")
+    for index, arm in enumerate(verdict["baselines"]):
+        name = "Base" + ("" if len(verdict["baselines"]) == 1 else letters(index))
+        macro(f"{name}Mean", f"{arm['mean']:.{digits}f}", f"baselines[{index}].mean")
+        macro(f"{name}Std", f"{arm['std']:.{digits}f}", f"baselines[{index}].std")
+    for index, arm in enumerate(verdict["candidates"]):
+        name, source = f"Arm{letters(index)}", f"candidates[{index}]"
+        macro(name, tex(arm["arm"]), f"{source}.arm")
+        for key, value in (
+            ("mean", f"{arm['mean']:.{digits}f}"),
+            ("std", f"{arm['std']:.{digits}f}"),
+            ("n", str(arm["n"])),
+            ("effect", signed_words(arm["effect"], digits)),
+            ("ci", _interval(arm["ci"], digits)),
+            ("ci_adjusted", _interval(arm["ci_adjusted"], digits)),
+            ("p_value", _p(arm["p_value"])),
+            ("p_adjusted", _p(arm["p_adjusted"])),
+            ("p_two_sided", _p(arm["p_two_sided"])),
+            ("d_z", f"{arm['d_z']:.2f}"),
+            ("outcome", tex(arm["outcome"])),
+        ):
+            macro(name + key.title().replace("_", ""), value, f"{source}.{key}")
+        if arm.get("over_images"):
+            found = arm["over_images"]
+            macro(f"{name}OverImages", _interval([found["low"], found["high"]], digits), f"{source}.over_images")
+    return "\n".join(lines) + "\n"
+
+
+def _in_brackets(words: str, unit: str) -> str:
+    """``test accuracy (\\%)``; the words alone where there is no unit."""
+    return tex(f"{words} ({unit})" if unit else words)
+
+
+def table_tex(verdict: Verdict) -> str:
+    """The arms as a booktabs table; bold where the claim holds."""
+    arms = [*verdict["baselines"], *verdict["candidates"]]
+    keys = config_keys([arm["config"] for arm in arms])
+    several = len(verdict["candidates"]) > 1
+    interval = (
+        f"interval at {correction_words(verdict)} step"
+        if several
+        else f"{100 * verdict['ci_confidence']:g}\\% interval"
+    )
+    head = ["arm", *(tex("γ" if key == "gamma" else key) for key in keys)]
+    score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    way = "" if score.higher_is_better else ", + is lower"
+    head += [_in_brackets(metric_words(verdict["metric"]), score.unit), "$n$"]
+    head += [_in_brackets("effect", f"{score.difference_unit}{way}".removeprefix(", ")), interval]
+    head += [f"$p$ ({correction_words(verdict)})" if several else "$p$"]
+    lines = [
+        "% Needs \\usepackage{booktabs}.",
+        f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        "\\toprule",
+        " & ".join(head) + r" \\",
+        "\\midrule",
+    ]
+    for arm in arms:
+        cells = [tex(arm["arm"])]
+        cells += [tex(value_words(arm["config"][key])) if key in arm["config"] else "--" for key in keys]
+        spread = f" $\\pm$ {arm['std']:.{digits}f}"
+        shown = f"{arm['mean']:.{digits}f}"
+        if "effect" in arm:
+            shown = f"\\textbf{{{shown}}}" if arm["supported"] else shown
+            cells += [
+                shown + spread,
+                str(arm["n"]),
+                f"${signed_words(arm['effect'], digits)}$",
+                _interval(arm["ci_adjusted"], digits),
+            ]
+            cells += [_p(arm["p_adjusted"])]
+        else:
+            cells += [shown + spread, str(len(arm["scores"])), "", "", ""]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
+    """What was done, a paragraph each, in the words of the study."""
+    searched = {r.trial for r in records if r.stage == "search" and r.arm == "candidate"}
+    parts, used = [], plan["used_seeds"]
+    if searched:
+        parts.append(
+            f"Search and selection. {len(searched)} configurations were tried on seed {ranges(used.get('search', ()))} "
+            f"and judged on validation images alone; the best met on seeds {ranges(used.get('select', ()))}. The "
+            "scores of both stages chose the candidates and are no evidence."
+        )
+    else:
+        parts.append("Arms. All configurations were stated before anything was trained; none was searched.")
+    claim, alpha, m = claim_in(plan), plan["alpha"], len(plan["candidates"])
+    score, metric = score_of(plan), metric_words(plan["metric"])
+    margin = with_unit(number_words(claim.margin), score.difference_unit_words)
+    null = {
+        NONINFERIOR: f"that it is worse by {margin} or more (noninferiority)",
+        EQUIVALENT: f"that it differs by {margin} or more (equivalence, two one-sided tests)",
+    }.get(claim.kind, "that it is no better" + ("" if claim.is_plain else f" by more than {margin}"))
+    looks = ""
+    if plan["stopping"] != "fixed":
+        looks = (
+            f" Looks after {', '.join(map(str, plan['design']['looks']))} pairs were planned with O'Brien-Fleming "
+            "boundaries for the t statistic; p-values and intervals hold at all looks together."
+        )
+    by = "step-down max-t over sign flips" if plan["correction"] == "max_t" else "Holm's procedure"
+    family = f", adjusted by {by} for {m} comparisons" if m > 1 else ""
+    parts.append(
+        f"Confirmation. A plan was locked (SHA-256 {plan['plan_sha256'][:16]}) before the first confirmation run. "
+        f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "
+        f"once per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over "
+        f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} "
+        f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. "
+        f"{_diverged_words(plan)}"
+    )
+    parts.append(f"Result. {verdict['reason']}")
+    if verdict.get("covers"):
+        parts.append(f"Sources of variation. {verdict['covers']}")
+    return parts
+
+
+def _diverged_words(plan: Mapping[str, Any]) -> str:
+    score = score_of(plan)
+    if score.diverged is None:
+        return "A diverged run would have made the verdict invalid."
+    return f"A diverged run counts as {with_unit(number_words(score.diverged), score.unit)}."
+
+
+def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Record]) -> str:
+    """Questions of the NeurIPS checklist on experiments, answered from the records."""
+    done = [record for record in records if record.status != FAILED]
+    hours = {stage: sum(r.duration_seconds for r in records if r.stage == stage) / 3600 for stage in STAGES}
+    devices = sorted({str(record.environment.get("device_model") or record.device) for record in done})
+    retried = len(verdict["retried"])
+    digits = decimals_of_verdict(verdict)
+    spread = ", ".join(
+        f"{arm['arm']} {arm['std']:.{digits}f}" for arm in [*verdict["baselines"], *verdict["candidates"]]
+    )
+    unit = f" ({words})" if (words := score_of(plan).difference_unit_words) else ""
+    versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan["versions"].items()))
+    runs = {stage: sum(r.stage == stage for r in records) for stage in STAGES}
+    answers = [
+        ("Claims", f"{verdict['headline']}: {verdict['reason']}"),
+        ("Experimental setting", f"Plan {plan['plan_sha256']}; commit {plan['commit'] or 'not known'}; {versions}."),
+        (
+            "Statistical significance",
+            f"{verdict['test']} at α = {verdict['alpha']:g}, correction {verdict['correction']}; error bars are "
+            f"standard deviations over seeds{unit}: {spread}. {verdict.get('covers') or ''}",
+        ),
+        (
+            "Compute resources",
+            f"{', '.join(devices) or 'not known'}; runs: {runs['search']} search, {runs['select']} selection, "
+            f"{runs['confirm']} confirmation; hours of training: "
+            + ", ".join(f"{number_words(hours[stage])} {stage}" for stage in STAGES)
+            + f"; mean run {fmean([r.duration_seconds for r in done]) if done else 0:.1f} s. Failed runs are counted.",
+        ),
+        (
+            "Failures",
+            f"{len(records) - len(done)} failed runs, {len(verdict['diverged'])} diverged, {retried} retried.",
+        ),
+        (
+            "Data",
+            "; ".join(f"{key}: {_short(value)}" for key, value in (plan.get("data") or {}).items()) or "not recorded",
+        ),
+        ("Limitations", " ".join(f"{remark}." for remark in verdict["remarks"]) or "No remarks of the verdict."),
+        (
+            "For you to answer",
+            "Licences of data and code, societal impact, and whether the claim holds beyond these data.",
+        ),
+    ]
+    head = f"# Checklist of {verdict['study']}\n\nAnswered from the records by tune_bn {__version__}.\n"
+    return head + "".join(f"\n## {title}\n\n{answer.strip()}\n" for title, answer in answers)
+
+
+def _short(value: Any) -> str:
+    words = ", ".join(f"{k} {str(v)[:16]}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
+    return words if len(words) <= 200 else f"{words[:200]}…"
+
+
+REFERENCES = r"""@inproceedings{davis2022revisiting,
+  author = {Davis, Jim and Frank, Logan},
+  title = {Revisiting Batch Norm Initialization},
+  booktitle = {European Conference on Computer Vision (ECCV)},
+  year = {2022}
+}
+@article{holm1979simple,
+  author = {Holm, Sture},
+  title = {A Simple Sequentially Rejective Multiple Test Procedure},
+  journal = {Scandinavian Journal of Statistics},
+  volume = {6},
+  pages = {65--70},
+  year = {1979}
+}
+@article{student1908probable,
+  author = {{Student}},
+  title = {The Probable Error of a Mean},
+  journal = {Biometrika},
+  volume = {6},
+  pages = {1--25},
+  year = {1908}
+}
+@article{schuirmann1987comparison,
+  author = {Schuirmann, Donald J.},
+  title = {A Comparison of the Two One-Sided Tests Procedure and the Power Approach
+           for Assessing the Equivalence of Average Bioavailability},
+  journal = {Journal of Pharmacokinetics and Biopharmaceutics},
+  volume = {15},
+  pages = {657--680},
+  year = {1987}
+}
+"""
+
+PAPER = r"""% Shows how the parts fit together: pdflatex paper && bibtex paper && pdflatex paper
+\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage{booktabs,graphicx}
+\input{numbers}
+\begin{document}
+\section*{\tbnStudy}
+\tbnVerdict, $\alpha = \tbnAlpha$, $n = \tbnSeeds$ seeds. The method is that of \cite{davis2022revisiting}; the test is
+the paired $t$-test \cite{student1908probable}, corrected by Holm's procedure \cite{holm1979simple} where several are
+made.
+
+\begin{table}[h]\centering\small
+\input{table}
+\caption{Mean $\pm$ standard deviation over seeds.}
+\end{table}
+
+\input{methods}
+
+\begin{figure}[h]\centering
+\includegraphics[width=\linewidth]{pairs}
+\caption{Paired scores.}
+\end{figure}
+\begin{figure}[h]\centering
+\includegraphics[width=\linewidth]{effects}
+\caption{Effects.}
+\end{figure}
+
+\bibliographystyle{plain}
+\bibliography{references}
+\end{document}
+"""

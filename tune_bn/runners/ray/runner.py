@@ -1,0 +1,344 @@
+"""Trains on Ray: one Tune experiment per stage, warm actors, the data once in the object store.
+
+Tune schedules, stops early and retries. It does not keep the study: records, proposals and checkpoints are the
+project's own, so nothing is ever restored from Tune's files, and they go to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import ObjectRef, tune
+from ray.exceptions import RayError
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.error import TuneError
+from ray.tune.experiment import Trial
+
+from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
+from tune_bn.machine import cuda_devices, usable_cores
+from tune_bn.process import apart
+from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig, Task
+from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.protocols.trainer import Trainer
+from tune_bn.runners.ray import compat
+from tune_bn.runners.ray.address import reachable_address, unreachable
+from tune_bn.runners.ray.feed import FeedCallback, FeedSearcher, HeedStop, Ledger, NoProgress, Pairs, StopOnFailure
+from tune_bn.runners.ray.folder import RayFolder, tune_folder
+from tune_bn.runners.ray.job import InstalledFirst
+from tune_bn.runners.ray.loopback import leave_loopback, on_loopback_alone, stay_on_loopback
+from tune_bn.runners.ray.pair_placement import PairPlacement
+from tune_bn.runners.ray.schedulers import Scheduler
+from tune_bn.runners.ray.share import ClusterShare
+from tune_bn.runners.ray.trainable import TASK, TaskTrainable, placement
+from tune_bn.runners.stopping import EarlyStopping
+from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
+
+_MANY = 100_000
+_folders: list[RayFolder] = []
+"""Those of the Ray that this process started, and of any that ended without a word."""
+JOIN_SECONDS = 60.0
+"""How long a study waits for a cluster's nodes to join before it says that there are too few."""
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where and with what the trials run."""
+
+    address: str | None = None
+    """Address of a running cluster, or ``auto``; None starts one on this machine."""
+    cpu: float = 1.0
+    gpu: float = 0.0
+    max_concurrent: int | None = None
+    """Trials at the same time; None: what fits the cluster at the start."""
+    elastic: bool = False
+    """The cluster grows when trials wait, so work that does not fit it now is not refused. As many trials wait as
+    ``max_concurrent`` says, so it must be stated for the cluster to grow beyond what it has."""
+    max_failures: int = 3
+    checkpoint_seconds: float = 60.0
+    keep_weights: bool = False
+    """Whether runs of the confirmation end with a checkpoint."""
+    code: Sequence[Path] = ()
+    """Modules of the user's, which workers elsewhere are sent."""
+    init: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of ``ray.init``."""
+    tell: Callable[[str], None] = lambda line: None
+    """Takes a line for the user where a Ray of this machine starts in another way than the environment says."""
+
+
+def _trial_name(trial: Trial) -> str:
+    # Tune pickles this function for every trial; with the tasks in a closure that grew with the square of their number.
+    task: Task = trial.config[TASK]
+    return task.key
+
+
+def connect(options: RayOptions) -> None:
+    """Connect to the cluster, or start one on this machine, and check that a trial fits it.
+
+    Raises:
+        RunnerError: the address cannot be reached, the cluster is too small for one trial, or this version of Ray lacks
+            what is used of it.
+    """
+    compat.require()
+    os.environ.update({key: os.environ.get(key, value) for key, value in compat.TUNE_SETTINGS.items()})
+    for name in ("ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address is None:
+        # Without an address Ray joins whatever cluster this machine last knew, also a dead one.
+        arguments |= {"address": "local", "include_dashboard": False, "num_cpus": usable_cores()}
+        if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = cuda_devices(devices)
+        _ensure_token()
+        _folders.append(RayFolder(tell=options.tell))
+        arguments |= compat.local_folder(str(_folders[-1].ray))
+        atexit.register(_disconnect)
+        stay_on_loopback()
+    else:
+        arguments["address"] = reachable_address(options.address)
+        if on_loopback_alone(arguments["address"]):
+            stay_on_loopback()
+        # Workers of this machine look into the folder in which the driver starts; others have no such folder.
+        if options.code:
+            arguments["runtime_env"] = {"py_modules": sorted(map(str, options.code))}
+    if "://" not in (options.address or ""):
+        # A client of another machine's Ray brings no folders with it, and its job is not made here.
+        arguments["job_config"] = InstalledFirst()
+    try:
+        with apart() if options.address is None else nullcontext():
+            ray.init(**{**arguments, **options.init})
+    # What Ray raises where it cannot start or is not let in is no family of errors.
+    except Exception as error:
+        _disconnect()
+        if own_fault(error) is not None:
+            raise
+        reason = first_line(error)
+        if options.address is not None:
+            raise unreachable(options.address, reason) from None
+        raise RunnerError(
+            f"Ray cannot be started on this machine ({reason}); accepted: a machine on which `ray start --head` works, "
+            "or --address of a running cluster"
+        ) from None
+    try:
+        _require_resources(options)
+    except RunnerError:
+        _disconnect()
+        raise
+
+
+def _ensure_token() -> None:
+    """A token for the Ray of this machine, where the user has none.
+
+    Ray would write one into the home, which may not be writable, with a mode by which others may read it.
+    """
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if not named and not os.path.exists(os.path.expanduser("~/.ray/auth_token")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _disconnect() -> None:
+    """Leave the cluster; one of this machine ends, and its folder goes. May be called twice."""
+    ray.shutdown()
+    leave_loopback()
+    while _folders:
+        _folders.pop().remove()
+
+
+def _holds(available: Mapping[str, float], options: RayOptions) -> bool:
+    return available.get("GPU", 0.0) >= options.gpu and available.get("CPU", 0.0) >= options.cpu
+
+
+def _require_resources(options: RayOptions) -> None:
+    available = ray.cluster_resources()
+    if options.address is not None and not options.elastic:
+        # Right after the start of a cluster its nodes join one by one.
+        deadline = time.monotonic() + JOIN_SECONDS
+        while not _holds(available, options) and time.monotonic() < deadline:
+            time.sleep(1)
+            available = ray.cluster_resources()
+    where, instead = "this process may use", "or --address of a cluster"
+    if options.address is not None:
+        where = "the cluster has"
+        instead = "or resources.elastic: true with resources.max_concurrent for a cluster that grows on demand"
+    for kind, key, needed in (("GPU", "gpu", options.gpu), ("CPU", "cpu", options.cpu)):
+        has = available.get(kind, 0.0)
+        # This machine does not grow.
+        if needed > has and not (options.elastic and options.address is not None):
+            raise RunnerError(
+                f"resources.{key}: got {needed:g} per trial, but {where} {has:g} {kind}s; accepted: at most "
+                f"{has:g}, {instead}"
+            )
+
+
+class RayTuneRunner:
+    """A :class:`tune_bn.protocols.runner.Runner` on the cluster that :func:`connect` reached.
+
+    Args:
+        trainer: trains the runs.
+        options: where and with what the trials run.
+        checkpoints: folder of the study's checkpoints; None: no checkpoints.
+        runs: folder in which each run may have one of its own; None: they have none.
+        warn: told once, in one line, that checkpoints cannot be written.
+        stop: the request at which the work is interrupted.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        options: RayOptions,
+        checkpoints: Path | None = None,
+        *,
+        runs: Path | None = None,
+        warn: Callable[[str], None] | None = None,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.runs = runs
+        self.options = options
+        self._say = warn
+        self.stop = stop or StopRequest()
+        self._warn = CheckpointWarning(checkpoints, warn)
+        self.checkpoints = checkpoints
+        self._tune_folder = tune_folder(_folders[-1].path if _folders else None)
+        self.folder = self._tune_folder.path
+        self.trainer = trainer
+        self._base = ray.put(trainer.without_test())
+        self._test: ObjectRef | None = None
+        self.share = ClusterShare(
+            cpu=options.cpu,
+            gpu=options.gpu,
+            max_concurrent=options.max_concurrent,
+            elastic=options.elastic,
+            shared=options.address is not None,
+        )
+
+    @property
+    def max_concurrent(self) -> int:
+        """Trials that the study may have in flight now."""
+        return self.share.most
+
+    def run(
+        self, feed: Feed, listener: Listener, *, scheduler: SchedulerConfig | None = None, history: History = ()
+    ) -> None:
+        """See :meth:`tune_bn.protocols.runner.Runner.run`."""
+        # It outlives the experiments of a search in several turns.
+        ledger, stopping = Ledger(), EarlyStopping(scheduler, history, feed.spares)
+        pairs = Pairs(PairPlacement(elastic=self.options.elastic, warn=self._say), self.options.gpu)
+        yielded = not feed.exhausted
+        try:
+            # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
+            # lets go of a warm worker before its experiment ends is nothing to rely on.
+            with self.stop.on_signals(), self.stop.watched():
+                while yielded:
+                    self.share.await_turn(self.stop.check)
+                    searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
+                    self._experiment(feed, listener, searcher, stopping, pairs)
+                    yielded = searcher.yielded
+        except KeyboardInterrupt:
+            raise Interrupted(self.stop.reason or INTERRUPTED) from None
+        except (TuneError, RayError) as error:
+            # A service manager may end Ray's processes together with this one.
+            if self.stop.asked:
+                raise Interrupted(self.stop.reason) from None
+            last = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+            raise ClusterLost(
+                f"Ray Tune ended early ({last.strip()}); what finished is kept, --resume goes on"
+            ) from error
+        finally:
+            # Whatever ended the stage early ended these with it.
+            for task in ledger.tasks.values():
+                listener.task_killed(task)
+            self.share.give_back()
+
+    def _experiment(
+        self, feed: Feed, listener: Listener, searcher: FeedSearcher, stopping: EarlyStopping, pairs: Pairs
+    ) -> None:
+        ledger = searcher.ledger
+        callback = FeedCallback(
+            feed,
+            listener,
+            ledger,
+            stopping,
+            self.options.max_failures,
+            self._warn,
+            pairs,
+            versions=self.trainer.versions,
+            step_words=self.trainer.score.step,
+        )
+        tuner = Tuner(
+            self._trainable(stopping),
+            tune_config=TuneConfig(
+                search_alg=searcher,
+                scheduler=Scheduler(stopping, lambda: self.share.beside_others),
+                num_samples=-1,
+                # The searcher keeps the limit; what Tune reads off this one is how many trials may wait for a worker.
+                max_concurrent_trials=self.options.max_concurrent or _MANY,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=RunConfig(
+                storage_path=str(self.folder),
+                callbacks=[callback, NoProgress(), HeedStop(self.stop)],
+                stop=StopOnFailure(callback),
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+                failure_config=FailureConfig(max_failures=self.options.max_failures),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+        if callback.failure is not None:
+            raise callback.failure
+        if callback.released:
+            searcher.yielded = True
+            for task in ledger.tasks.values():
+                pairs.ended(task, None)
+                listener.task_killed(task)
+            ledger.again.extend(ledger.tasks.values())
+            for book in (ledger.tasks, ledger.kinds, ledger.placed, ledger.making_room):
+                book.clear()
+        # After a signal of its own Tune returns as if all were well.
+        if ledger.tasks or not (searcher.finished or searcher.yielded):
+            raise Interrupted(self.stop.reason or INTERRUPTED)
+
+    def _test_ref(self) -> ObjectRef:
+        """What a test needs in the object store; it comes there with the first task that may read it."""
+        if self._test is None:
+            part = self.trainer.test_part
+            if part is None:
+                raise RunnerError("there is no test data, but a task is to read it; accepted: data with a test split")
+            self._test = ray.put(part)
+        return self._test
+
+    def _trainable(self, stopping: EarlyStopping) -> Any:
+        worker = WorkerOptions(
+            checkpoints=self.checkpoints,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            keep_weights=self.options.keep_weights,
+            milestones=stopping.milestones,
+            runs=self.runs,
+        )
+        trainable = tune.with_parameters(
+            TaskTrainable,
+            trainer=self._base,
+            options=worker,
+            threads=max(1, int(self.options.cpu)),
+            folder=os.getcwd(),
+        )
+        return tune.with_resources(trainable, partial(placement, cpu=self.options.cpu, gpu=self.options.gpu))
+
+    def close(self) -> None:
+        """See :meth:`tune_bn.protocols.runner.Runner.close`. Leaves the cluster."""
+        if ray.is_initialized():
+            self.share.leave()
+        self._tune_folder.remove()
+        _disconnect()

@@ -1,0 +1,43 @@
+"""SIGTERM asks a script to stop at its next report. It ends nothing by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+_asked = threading.Event()
+_before: Any = None
+_installed = False
+
+
+def listen() -> None:
+    """Note a SIGTERM from now on, and hand it on to the handler that was there before. May be called twice."""
+    global _before, _installed
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is not _on_term:
+        # A library may have put its own handler over ours in between; it is chained like any other.
+        _before = signal.signal(signal.SIGTERM, _on_term)
+    if not _installed:
+        os.register_at_fork(after_in_child=_reset)
+        _installed = True
+
+
+def asked() -> bool:
+    """Whether a SIGTERM has come."""
+    return _asked.is_set()
+
+
+def _on_term(number: int, frame: Any) -> None:
+    _asked.set()
+    if callable(_before):
+        _before(number, frame)
+
+
+def _reset() -> None:
+    # A pool ends its workers by SIGTERM: one that inherits a handler which only sets a flag would never end.
+    if signal.getsignal(signal.SIGTERM) is _on_term:
+        signal.signal(signal.SIGTERM, _before if _before is not None else signal.SIG_DFL)
+    _asked.clear()

@@ -1,0 +1,1 @@
+"""The space file: read, checked, hashed, explained."""

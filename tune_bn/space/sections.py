@@ -1,0 +1,383 @@
+"""The sections of the space file that no training run needs.
+
+``model``, ``data`` and ``train`` are declared in the rooms :mod:`tune_bn.method` and :mod:`tune_bn.training`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from tune_bn.analysis.claims import NO_LOOKS, claim_of
+from tune_bn.analysis.claims import Claim as Claimed
+from tune_bn.errors import ConfigError
+from tune_bn.protocols.samplers import SAMPLERS
+from tune_bn.records.record import BASELINE, fresh_seeds
+
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+"""Names of arms are parts of file names."""
+LARGEST_COUNT = 10**9
+"""Counts without an end would outgrow the floats that are computed from them."""
+
+
+def entry(default: Any = ..., *, doc: str, accepted: str, added: bool = False, **checks: Any) -> Any:
+    """A key of a section, with the words that describe it: errors and the reference table read them here.
+
+    ``added`` means what it means to :func:`tune_bn.options.option`.
+    """
+    return Field(default, description=doc, json_schema_extra={"accepted": accepted, "added": added}, **checks)
+
+
+def _count(default: int | None, least: int, *, doc: str) -> Any:
+    return entry(default, doc=doc, accepted=f"an integer ≥ {least}", ge=least, le=LARGEST_COUNT)
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, strict in its types, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class Sampler(Section):
+    """Who proposes configurations."""
+
+    name: str = entry(
+        "tpe",
+        doc="Optuna sampler; `grid` tries every combination of choices, and of γ and c the paper's values",
+        accepted=" | ".join(SAMPLERS),
+    )
+    seed: int = entry(
+        0,
+        doc="seed of the proposals; trial n of a seed is reproducible",
+        accepted="an integer from 0 to 2^32 − 1",
+        ge=0,
+        lt=2**32,
+    )
+    points: Literal["none", "paper_grid"] | list[dict[str, Any]] = entry(
+        "paper_grid",
+        doc="configurations tried first; `paper_grid` is the paper's γ grid at c = 100, as far as it is searched, from "
+        "γ = 0.1 on, the slow smallest last",
+        accepted="paper_grid | none | a list of points such as {gamma: 0.1, c: 100}",
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.name not in SAMPLERS:
+            raise ConfigError("name", self.name, " | ".join(SAMPLERS))
+        return self
+
+
+class Scheduler(Section):
+    """Who stops hopeless trials of the search early."""
+
+    name: Literal["asha", "median", "none"] = entry(
+        "asha",
+        doc="asynchronous successive halving or the median stopping rule, as Ray Tune has them, or none; trials are "
+        "compared within their arm, and the first `budget.finalists` of each arm always run to their end",
+        accepted="asha | median | none",
+    )
+    grace: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Literal["auto"] = entry(
+        10,
+        doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is. `auto`: the start "
+        "points, and 16 trials of each arm at least, run to their end, and trials are stopped from the epoch on from "
+        "which the order of the better half of them agrees with their final one, or not at all (statistics.md); where "
+        "`epochs` is searched none is stopped",
+        accepted="an integer ≥ 1 or auto",
+    )
+    reduction: int = _count(3, 2, doc="ASHA keeps one trial in so many at each rung")
+
+
+class Budget(Section):
+    """How much may be spent."""
+
+    trials: int = _count(
+        24,
+        1,
+        doc="configurations of the search, start points included; with nuisance keys half are for the "
+        "baseline, or as many as it has configurations",
+    )
+    hours: float | None = entry(
+        None,
+        doc="wall-clock limit of the search stage, over all its drivers; running trials finish",
+        accepted="null or a number > 0",
+        gt=0,
+        le=LARGEST_COUNT,
+    )
+    total_hours: float | None = entry(
+        None,
+        doc="wall-clock limit of the whole study, over all its drivers: it stops as by Ctrl-C, and `--resume` with a "
+        "higher limit goes on",
+        accepted="null or a number > 0",
+        gt=0,
+        le=LARGEST_COUNT,
+    )
+    cost: float | None = entry(
+        None,
+        doc="limit of the estimated cost of the whole study, in the unit of `resources.price_per_device_hour`, which "
+        "must be stated; it stops as by Ctrl-C",
+        accepted="null or a number > 0",
+        gt=0,
+        le=LARGEST_COUNT,
+    )
+    finalists: int = _count(
+        3,
+        1,
+        doc="best trials of the search that meet on the selection seeds, of each arm; as many of its trials, the first "
+        "ones, are never stopped early",
+    )
+    race_error: float | None = entry(
+        0.05,
+        doc="finalists that are clearly behind after 3, 5, 8, 11, 15, 20, … selection seeds are dropped; the chance at "
+        "most that this drops one that is truly among the best `claim.candidates`; null: all run on every seed",
+        accepted="null or a number from 0.0001 to 0.5",
+        ge=0.0001,
+        le=0.5,
+    )
+    at_chance: Literal["stop", "go_on"] = entry(
+        "stop",
+        doc="what happens before the selection where no candidate learned anything: its best score on validation is "
+        "what guessing gives",
+        accepted="stop | go_on",
+    )
+    max_failures: int = _count(3, 0, doc="retries of a run that raises, from its checkpoint, with the same seed")
+
+
+def _seed_list(value: Any) -> Any:
+    """``{from: 1, to: 15}`` is short for the list of all seeds from 1 to 15; there is no use for 100,000 of them."""
+    if isinstance(value, Mapping) and set(value) == {"from", "to"}:
+        first, last = value["from"], value["to"]
+        if type(first) is int and type(last) is int and 0 <= first <= last and last - first < 100_000:
+            return list(range(first, last + 1))
+    return value
+
+
+SeedList = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_seed_list)]
+
+
+def _seeds(default: list[int], least: int, *, doc: str) -> Any:
+    number = "one or more" if least == 1 else "at least two"
+    accepted = f"a list of {number} integers ≥ 0, all different, or {{from: 1, to: 15}}"
+    return entry(default, doc=doc, accepted=accepted, min_length=least)
+
+
+class Seeds(Section):
+    """Which seeds each stage uses. The stages never share one."""
+
+    search: SeedList = _seeds([101], 1, doc="every trial of the search runs on all of these")
+    select: SeedList = _seeds([201, 202, 203], 1, doc="the finalists run on all of these")
+    confirm: SeedList = _seeds(list(range(1, 16)), 2, doc="baseline and candidates run on all of these")
+
+    earlier: SeedList = entry(
+        [],
+        doc="seeds on which earlier studies searched, selected or confirmed what this one starts from; `--warm-start` "
+        "adds them. None of them may be a confirmation seed",
+        accepted="a list of integers ≥ 0",
+    )
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        stages = {"search": self.search, "select": self.select, "confirm": self.confirm}
+        taken = {*self.search, *self.select, *self.confirm, *self.earlier}
+        seen: dict[int, str] = {}
+        for stage, seeds in stages.items():
+            fresh = f"such as seeds.{stage}={fresh_seeds(len(set(seeds)), taken)}"
+            for seed in seeds:
+                if seed in seen:
+                    accepted = f"a seed used once, {fresh}; {seed} is already a seed of {seen[seed]}"
+                    raise ConfigError(stage, seed, accepted)
+                if stage == "confirm" and seed in self.earlier:
+                    raise ConfigError(stage, seed, f"a fresh seed, {fresh}; {seed} is one of seeds.earlier")
+                seen[seed] = stage
+        return self
+
+
+class Claim(Section):
+    """What the confirmation is to show. It is copied into the plan and locked there."""
+
+    baseline: dict[str, Any] = entry(
+        {"gamma": 1.0, "c": 1.0},
+        doc="the configuration to beat; keys not named here keep the space's own values",
+        accepted="a mapping from keys of `model` and `train` that are no searched nuisance parameter to values",
+    )
+    about: list[str] | None = entry(
+        None,
+        doc="with a `trainer` of your own: the keys that the claim is about; any other searched key is tuned for the "
+        "baseline too. null: gamma and c, as far as they are searched",
+        accepted="null or a list of searched keys or keys of `claim.arms`",
+        added=True,
+        min_length=1,
+    )
+    metric: Literal["test_accuracy", "final_test_accuracy"] = entry(
+        "test_accuracy",
+        doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch",
+        accepted="test_accuracy | final_test_accuracy",
+    )
+    kind: Literal["superior", "noninferior", "equivalent"] = entry(
+        "superior",
+        doc="`superior`: better by more than `margin`; `noninferior`: not worse by `margin` or more; `equivalent`: no "
+        "different by `margin` or more (statistics.md)",
+        accepted="superior | noninferior | equivalent",
+        added=True,
+    )
+    margin: float | None = entry(
+        None,
+        doc="the loss, or difference, that would not matter, in the unit of the score (percentage points of an "
+        "accuracy), chosen before anything runs; for `superior` the gain that has to be exceeded, null: 0",
+        accepted="null or a number ≥ 0; a number > 0 for noninferior and equivalent",
+        added=True,
+        ge=0,
+        le=1e100,
+    )
+    alpha: float = entry(
+        0.05,
+        doc="level of the one-sided test, over all candidates together",
+        accepted="a number from 1e-8 to below 0.5",
+        ge=1e-8,
+        lt=0.5,
+    )
+    correction: Literal["holm", "max_t"] = entry(
+        "holm",
+        doc="for several comparisons: `holm`, under any dependence; `max_t`: step-down max-t by sign flips, which "
+        "knows that candidates share seeds and baseline, and assumes symmetric differences; with five seeds or more, "
+        "`stopping: fixed`, and no `equivalent`",
+        accepted="holm | max_t",
+        added=True,
+    )
+    candidates: int = entry(
+        1,
+        doc="configurations that are confirmed, best of the selection first; at most `budget.finalists`",
+        accepted="an integer from 1 to 20",
+        ge=1,
+        le=20,
+    )
+    arms: dict[str, dict[str, Any]] = entry(
+        {},
+        doc="configurations that are confirmed as they stand, by name, without a search; then there is no `search`",
+        accepted="a mapping from names (letters, digits, '.', '_', '-'; not baseline) to mappings such as "
+        "{gamma: 0.1, c: 100}",
+    )
+    across: dict[str, dict[str, Any]] = entry(
+        {},
+        doc="settings, by name, in each of which baseline and candidates are confirmed, such as other networks or "
+        "learning rates; each candidate meets the baseline of its own setting, and all are corrected together. Without "
+        "any, the space itself is the one setting",
+        accepted="a mapping from names (letters, digits, '.', '_', '-') to mappings such as {arch: resnet50, lr: 0.01}",
+    )
+    holds: Literal["any", "all"] = entry(
+        "any",
+        doc="of several settings: `any`: the claim is that some comparison holds, corrected for their number; `all`: "
+        "that every setting does, each tested at `alpha`; with `all` one candidate, and `stopping: fixed`",
+        accepted="any | all",
+        added=True,
+    )
+    stopping: Literal["fixed", "group_sequential"] = entry(
+        "fixed",
+        doc="`fixed`: every seed is run, as in the paper; `group_sequential`: the pairs so far are looked at, and a "
+        "candidate ends as soon as its gain is shown or has become unlikely",
+        accepted="fixed | group_sequential",
+    )
+    looks: list[int] | None = entry(
+        None,
+        doc="pairs at each look of `group_sequential`; null: 3, 5, 8, 11, 15 in proportion to the number of seeds",
+        accepted="null or 1 to 20 increasing integers, the first ≥ 3, the last the number of `seeds.confirm`",
+    )
+    futility: float | None = entry(
+        0.05,
+        doc="`group_sequential`: chance to show its gain at the last look, below which a candidate ends; null: never",
+        accepted="null or a number between 0 and 0.5",
+        gt=0,
+        lt=0.5,
+    )
+    diverged: Literal["chance"] = entry(
+        "chance", doc="score of a run whose loss is not finite: `chance` is 100 / classes", accepted="chance"
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for key, names in (("arms", self.arms), ("across", self.across)):
+            for name in names:
+                if name == BASELINE or not ARM_NAME.fullmatch(name):
+                    accepted = "a name of up to 40 letters, digits, '.', '_' and '-', other than baseline"
+                    raise ConfigError(key, name, accepted)
+        return self
+
+    @property
+    def stated(self) -> Claimed:
+        """Kind and margin, for the statistics."""
+        return claim_of(self.kind, self.margin)
+
+    @model_validator(mode="after")
+    def _margin_fits(self) -> Self:
+        claim = self.stated
+        if claim.ceiling is not None and self.stopping != "fixed":
+            raise ConfigError("kind", self.kind, f"superior or noninferior with stopping: {self.stopping}; {NO_LOOKS}")
+        return self
+
+    @model_validator(mode="after")
+    def _looks_where_there_are_any(self) -> Self:
+        if self.looks is not None and self.stopping == "fixed":
+            raise ConfigError("looks", self.looks, "null, or stopping: group_sequential beside it")
+        return self
+
+
+class Resources(Section):
+    """What one trial holds, and where it may find it."""
+
+    cpu: float = entry(1, doc="CPU cores per trial; also its threads", accepted="a number > 0", gt=0, le=LARGEST_COUNT)
+    gpu: float = entry(
+        0, doc="GPUs per trial; a fraction lets trials share one", accepted="a number ≥ 0", ge=0, le=LARGEST_COUNT
+    )
+    max_concurrent: int | None = entry(
+        None,
+        doc="trials at the same time; null: what fits the cluster at the start of a stage",
+        accepted="null or an integer ≥ 1",
+        ge=1,
+        le=LARGEST_COUNT,
+    )
+    elastic: bool = entry(
+        False,
+        doc="the cluster may grow: do not refuse work that does not fit it now; needs `max_concurrent`",
+        accepted="true or false",
+    )
+    price_per_device_hour: float | None = entry(
+        None,
+        doc="price of a GPU for an hour, or of a CPU core where a trial has no GPU; `tune_bn status` estimates costs "
+        "from it",
+        accepted="null or a number ≥ 0",
+        ge=0,
+        le=LARGEST_COUNT,
+    )
+    keep_weights: Literal["none", "confirmed"] = entry(
+        "none",
+        doc="`confirmed` keeps the weights of the last epoch of every confirmation run, in the study's folder "
+        "`weights/`, as far as its workers write there; `tune_bn inspect --checkpoint` opens them",
+        accepted="none | confirmed",
+    )
+    checkpoint_seconds: float = entry(
+        60, doc="least time between two checkpoints of a trial", accepted="a number > 0", gt=0, le=LARGEST_COUNT
+    )
+
+    @property
+    def devices(self) -> float:
+        """GPUs that a trial holds, or CPU cores where it has no GPU: what device-hours count."""
+        return self.gpu or self.cpu
+
+    @model_validator(mode="after")
+    def _growth_has_an_end(self) -> Self:
+        # What fits a cluster before it has grown says nothing; often that is not even one trial.
+        if self.elastic and self.max_concurrent is None:
+            raise ConfigError(
+                "max_concurrent", None, "with elastic: true, the trials that the grown cluster runs at once"
+            )
+        return self
+
+
+class Tracking(Section):
+    """Where runs are tracked."""
+
+    uri: str | None = entry(
+        None, doc="MLflow tracking URI; null: SQLite beside the studies", accepted="null or a URI that MLflow takes"
+    )

@@ -1,0 +1,1 @@
+"""The stages of a study, its folder and its driver."""

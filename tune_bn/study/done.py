@@ -1,0 +1,55 @@
+"""What a study has done already, and a resume need not do again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tune_bn.analysis.monitoring import standing
+from tune_bn.analysis.plan import arms_of, read_plan
+from tune_bn.analysis.verdict import INVALID, verify_study
+from tune_bn.errors import RecordError, StudyError
+from tune_bn.records.record import CONFIRM, FAILED, Record, run_key
+from tune_bn.study.folder import StudyFolder
+
+
+def confirmation_due(plan: Mapping[str, Any], done: Mapping[str, Record]) -> list[tuple[Mapping[str, Any], int]]:
+    """Arm and seed of every run of the confirmation up to the next look, done or not, pair by pair.
+
+    Args:
+        plan: that was locked.
+        done: records of runs that are done, by their key.
+    """
+    seeds, metric, arms = plan["seeds"], plan["metric"], arms_of(plan)
+    scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms}
+    for arm in arms:
+        for seed in seeds:
+            run = done.get(run_key(CONFIRM, arm["arm"], arm["trial"], seed))
+            # One that diverged and has no score stays without one: no look can be held over it.
+            if run is not None and metric in run.scores:
+                scores[arm["arm"]][seed] = run.scores[metric]
+    needed = standing(plan, scores).needed
+    return [(arm, seed) for index, seed in enumerate(seeds) for arm in arms if index < needed[arm["arm"]]]
+
+
+def done_records(records: Sequence[Record]) -> dict[str, Record]:
+    """The records of the runs that are done, by key; a run that failed is not done."""
+    return {record.key: record for record in records if record.status != FAILED}
+
+
+def final_verdict(folder: StudyFolder) -> dict[str, Any] | None:
+    """The verdict of a study that has nothing left to run; None where a resume has something to do, or to say.
+
+    It is computed anew from plan and records, so that what was changed since is not called finished.
+    """
+    if not folder.verdict_file.exists():
+        return None
+    try:
+        verdict = verify_study(folder.path)
+        plan, done = read_plan(folder.plan_file), done_records(folder.records.read())
+    except (StudyError, RecordError):
+        return None
+    if verdict["verdict"] == INVALID:
+        return None
+    due = (run_key(CONFIRM, arm["arm"], arm["trial"], seed) for arm, seed in confirmation_due(plan, done))
+    return verdict if all(key in done for key in due) else None

@@ -1,0 +1,125 @@
+"""The plan of a study: which arms are confirmed, in which settings, on which seeds, by which test and stopping rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
+from tune_bn.errors import StudyError
+from tune_bn.protocols.observer import StudyInfo
+from tune_bn.records.files import write_json, writing
+from tune_bn.records.ledger import earlier_claims, enter_claim
+from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM
+from tune_bn.records.times import utc_now
+from tune_bn.space.space import Space
+from tune_bn.study.continuity import device_kind, require_same_code
+from tune_bn.study.folder import StudyFolder
+from tune_bn.study.selection import Selection
+
+Arm = dict[str, Any]
+
+
+def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: Selection) -> dict[str, Any]:
+    """The plan of the study; made and locked where there is none yet.
+
+    Raises:
+        RecordError, StudyError: the plan was changed, belongs to another space, was locked under other code, or is
+            missing although runs were made under it.
+    """
+    if folder.plan_file.exists():
+        plan = read_plan(folder.plan_file)
+        problem = plan_problem(plan)
+        if problem is None and plan["space_sha256"] != space.sha256:
+            problem = "space_sha256: it was made for another space"
+        if problem is not None:
+            raise StudyError(f"{folder.plan_file}: {problem}; accepted: the plan as it was locked")
+        require_same_code(folder, plan, info.versions, info.commit)
+        return plan
+    if any(record.stage == CONFIRM for record in selection.recorder.records):
+        raise StudyError(f"{folder.plan_file}: missing, with confirmation runs made under it; accepted: that plan")
+    claim, seeds, rule = space.claim, space.seeds, space.design
+    baselines, candidates = _in_settings(space, *(_stated_arms(space) if claim.arms else _selected_arms(selection)))
+    earlier = earlier_claims(folder.path.parent, info.data)
+    plan = seal(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "study": info.name,
+            "space_sha256": space.sha256,
+            "created_at": utc_now(),
+            "baseline": baselines[0],
+            **({"baselines": baselines[1:]} if len(baselines) > 1 else {}),
+            "candidates": candidates,
+            "metric": info.score.test,
+            "score": info.score.to_json(),
+            "test": "paired_t_greater",
+            **claim.stated.fields(),
+            "alpha": claim.alpha,
+            # One comparison has nothing to be corrected for.
+            "correction": "none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
+            **({"holds": "all"} if claim.holds == "all" else {}),
+            "stopping": claim.stopping,
+            **({} if rule is None else {"design": asdict(rule)}),
+            "seeds": seeds.confirm,
+            "used_seeds": _used_seeds(space),
+            "commit": info.commit,
+            "versions": dict(info.versions),
+            "data": dict(info.data),
+            "device_kind": device_kind(space),
+            **({"earlier_claims": earlier} if earlier else {}),
+        }
+    )
+    with writing(folder.plan_file):
+        write_json(folder.plan_file, plan)
+        folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
+    enter_claim(folder.path.parent, plan)
+    return plan
+
+
+def _used_seeds(space: Space) -> dict[str, list[int]]:
+    """The seeds by which the candidates came about."""
+    seeds = space.seeds
+    used = {} if space.claim.arms else {"search": seeds.search, "select": seeds.select}
+    return used | ({"earlier": seeds.earlier} if seeds.earlier else {})
+
+
+def _stated_arms(space: Space) -> tuple[Arm, list[Arm]]:
+    """Baseline and candidates as the space states them."""
+    baseline = {"arm": BASELINE, "trial": None, "config": space.baseline}
+    return baseline, [{"arm": name, "trial": None, "config": space.arm_config(name)} for name in space.claim.arms]
+
+
+def _selected_arms(selection: Selection) -> tuple[Arm, list[Arm]]:
+    """Baseline and candidates as the selection ranks them; the baseline is tuned where anything is."""
+    space, ranked = selection.space, selection.ranked()
+    baseline: Arm = {"arm": BASELINE, "trial": None, "config": space.baseline}
+    if BASELINE in ranked:
+        best, scores = ranked[BASELINE][0]
+        baseline |= {"trial": best.trial, "config": dict(best.overrides), "selection": scores}
+    winners = ranked[CANDIDATE][: space.claim.candidates]
+    return baseline, [
+        {
+            "arm": f"{CANDIDATE}-{place}",
+            "trial": finalist.trial,
+            "config": dict(finalist.overrides),
+            "selection": scores,
+        }
+        for place, (finalist, scores) in enumerate(winners, start=1)
+    ]
+
+
+def _in_settings(space: Space, baseline: Arm, candidates: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
+    """Every arm in every setting of the claim, named ``ARM.SETTING``, each candidate against its setting's baseline."""
+    if not space.claim.across:
+        return [baseline], list(candidates)
+
+    def within(arm: Arm, setting: str, overrides: Mapping[str, Any]) -> Arm:
+        config = space.normalized({**arm["config"], **overrides})
+        return {**arm, "arm": f"{arm['arm']}.{setting}", "config": config}
+
+    baselines, found = [], []
+    for setting, overrides in space.claim.across.items():
+        baselines.append(within(baseline, setting, overrides))
+        found += [within(arm, setting, overrides) | {"against": baselines[-1]["arm"]} for arm in candidates]
+    return baselines, found

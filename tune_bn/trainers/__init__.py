@@ -1,0 +1,1 @@
+"""What trains the runs of a study: the built-in loop, a command line, a function."""

@@ -1,0 +1,62 @@
+"""The environment of a script."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import tune_bn
+from tune_bn.protocols.trainer import Place
+from tune_bn.script.folder import RUN_VARIABLE
+from tune_bn.trainers.command.placeholders import text_of
+
+HELPER = "helper"
+AUDIT_VARIABLE = "TUNE_BN_AUDIT"
+LEFT_OUT = ("TUNE_BN_", "RAY_", "MLFLOW_", "SLURM_")
+"""Of the worker's own: a script that starts a Ray or an MLflow of its own must not find the study's."""
+
+
+def script_environment(
+    run: Path, work: Path, place: Place, extra: Mapping[str, object], *, audit: Path | None = None
+) -> dict[str, str]:
+    """What a script finds in its environment.
+
+    Args:
+        run: its folder.
+        work: its current folder.
+        place: where the worker trains.
+        extra: ``trainer.env``, with its placeholders filled.
+        audit: a folder in which every Python of the script notes what it opens; None: nothing is noted.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
+    # The helper is found by a Python of another environment too, and nothing else of this one is: the folder holds
+    # this package alone. Last, so that nothing of the script's own is hidden.
+    paths = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
+    home = run / HELPER
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "tune_bn").exists():
+        (home / "tune_bn").unlink(missing_ok=True)
+        (home / "tune_bn").symlink_to(Path(tune_bn.__file__).parent)
+    env |= {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join([*paths, str(home)]),
+        "WANDB_MODE": "offline",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PWD": str(work),
+    }
+    if place.threads is not None:
+        env |= {name: str(place.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    if place.device == "cpu":
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    elif place.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)
+    env |= {name: text_of(value) for name, value in extra.items()}
+    env[RUN_VARIABLE] = str(run)
+    if audit is not None:
+        audit.mkdir(parents=True, exist_ok=True)
+        env[AUDIT_VARIABLE] = str(audit)
+        env["PYTHONPATH"] = os.pathsep.join([str(Path(tune_bn.__file__).parent / "script/audit"), env["PYTHONPATH"]])
+    return env
