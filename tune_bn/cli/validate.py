@@ -15,6 +15,7 @@ from tune_bn.data.dataset import DataSummary
 from tune_bn.data.registry import SOURCES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
+from tune_bn.protocols.trainers import TRAINERS
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.space.distributions import CASES
 from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
@@ -101,10 +102,10 @@ def check_surroundings(
             raise DataError(
                 "trainer: got a trainer of your own; accepted: the built-in loop here; `tune_bn check` tries yours"
             )
-        from tune_bn.trainers.command.from_space import command_trainer
+        from tune_bn.trainers.choose import trainer_of
 
         # What it names outside the space file must be there.
-        command_trainer(space)
+        trainer_of(space)
         return NO_IMAGES
     data = describe_data(space.data)
     found = [*([] if single is None else [single_run(single)]), *possible_runs(space)]
@@ -211,6 +212,7 @@ def _describe_own(space: Space, path: Path, plan: Plan) -> str:
     assert trainer is not None
     score = trainer.scored
     what = f"function {trainer.function}" if trainer.command is None else f"command {' '.join(trainer.command)}"
+    what = what if trainer.name is None else f"{trainer.name}: {TRAINERS[trainer.name].doc}"
     check = shlex.join(["tune_bn", "check", "--space", str(path)])
     lines = [
         f"{path}: valid (space {space.sha256[:12]})",

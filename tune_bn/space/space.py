@@ -22,7 +22,7 @@ from tune_bn.protocols.runner import SchedulerConfig
 from tune_bn.records.files import sha256_of
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.records.score import Score, accuracy
-from tune_bn.space.messages import keys_of
+from tune_bn.space.messages import keys_of, section_of
 from tune_bn.space.search import PAPER_GRID, SearchSpace, owner
 from tune_bn.space.sections import (
     LARGEST_COUNT,
@@ -67,7 +67,7 @@ class Space(Section):
     trainer: TrainerSection | None = entry(
         None,
         doc="training code of the user's own, in place of `model`, `data` and `train`",
-        accepted="a mapping with command or function, steps and score",
+        accepted="a mapping with command or function, steps and score; or with name and steps",
         added=True,
     )
     search: dict[str, Any] = entry(
@@ -373,7 +373,7 @@ LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
 def _added_keys() -> Iterator[tuple[str, str, Any]]:
     """Section, name and default of every key that is younger than the first studies."""
     for section, field in Space.model_fields.items():
-        kind: Any = field.annotation
+        kind: Any = section_of(field.annotation)
         if kind in _OPTIONS:
             found = [(name, item.default) for name, item in _OPTIONS[kind].items() if item.metadata["added"]]
         else:
