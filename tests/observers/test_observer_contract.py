@@ -98,7 +98,7 @@ class TestMlflow(ObserverContract):
 class TestUnreachableMlflow(ObserverContract):
     def observer(self, info: StudyInfo) -> Observer:
         # A file where a folder would have to be.
-        uri = f"sqlite:////{info.folder.absolute()}/space.yaml/mlflow.db"
+        uri = f"sqlite:///{info.folder.absolute()}/space.yaml/mlflow.db"
         return MlflowObserver(uri, artifact_root=None, warn=lambda line: None, retry_seconds=0.05, flush_seconds=0.05)
 
 

@@ -190,8 +190,13 @@ class ObserverContract:
         with tempfile.TemporaryDirectory() as folder:
             course = Course(Path(folder) / "studies" / name, score or accuracy())
             before = set(threading.enumerate())
+            observer = self.observer(course.info)
             try:
-                yield course, self.observer(course.info)
+                yield course, observer
+            except BaseException:
+                # What it has begun must not go on in a folder that is gone.
+                observer.study_finished("FAILED", {})
+                raise
             finally:
                 self.ended()
             until = time.monotonic() + PATIENCE
