@@ -115,14 +115,13 @@ class Course:
         arm = {"arm": "candidate-1", "trial": 0, "config": {"gamma": 0.2}}
         plan = seal(
             {
-                "schema_version": 1,
+                "schema_version": 3,
                 "study": self.info.name,
                 "space_sha256": self.info.space_sha256,
                 "created_at": "2026-01-01T00:01:00Z",
                 "baseline": {"arm": BASELINE, "trial": None, "config": {"gamma": 1.0}},
                 "candidates": [{**arm, "selection": {f"{self.score.validation}_mean": 63.0, "n": 2}}],
                 "metric": self.score.test,
-                "direction": f"{self.score.goal}imize",
                 "score": self.score.to_json(),
                 "test": "paired_t_greater",
                 "alpha": 0.05,
@@ -130,9 +129,10 @@ class Course:
                 "stopping": "fixed",
                 "seeds": [1, 2],
                 "used_seeds": {"search": [101], "select": [201, 202]},
-                "diverged": {"rule": "chance", "score": self.score.diverged},
                 "commit": self.info.commit,
                 "versions": dict(self.info.versions),
+                "data": dict(self.info.data),
+                "device_kind": "cpu",
             }
         )
         write_json(self.info.folder / "plan.json", plan)
