@@ -1,4 +1,4 @@
-"""What tests of observers share: a database with MLflow's tables, and a study that is followed into it.
+"""What tests of observers share: a database with MLflow's tables, a study that is followed into it, and screens.
 
 MLflow is loaded where it is asked for: that takes seconds, and most tests here need none of it.
 """
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.observers.screens import Screen
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,13 @@ def study(tmp_path: Path, fresh_database: Path) -> Any:
 
     shutil.copy(fresh_database, tmp_path / "mlflow.db")
     return Study(tmp_path / "first", f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture
+def pipe() -> Screen:
+    return Screen(terminal=False)
+
+
+@pytest.fixture
+def terminal() -> Screen:
+    return Screen(terminal=True)
