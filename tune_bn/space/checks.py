@@ -14,8 +14,9 @@ from tune_bn.protocols.distributions import Cases
 from tune_bn.records.files import canonical_json
 from tune_bn.records.record import CANDIDATE
 from tune_bn.space.messages import did_you_mean
+from tune_bn.space.options import LAYER_KEYS
 from tune_bn.space.search import owner
-from tune_bn.space.space import LAYER_KEYS, Space
+from tune_bn.space.space import Space
 from tune_bn.space.trainer import check_name
 from tune_bn.training.config import TrainConfig
 
