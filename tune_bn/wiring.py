@@ -13,6 +13,7 @@ from tune_bn.analysis.wording import spoken
 from tune_bn.errors import Interrupted
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
+from tune_bn.observers.mlflow.models import ModelOf, TrainedModel
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
 from tune_bn.protocols.observer import StudyInfo
@@ -22,6 +23,7 @@ from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.commands import IN_PROCESS
 from tune_bn.records.identity import identity_of, is_copy
+from tune_bn.records.record import Record
 from tune_bn.records.score import MAX, read_score
 from tune_bn.report import write_report
 from tune_bn.runners.local import LocalRunner, local_place
@@ -147,7 +149,16 @@ def run_study(
         keep_code(trainer, folder.path)
         runner = make_runner(folder, warn, stop)
         store = store_uri(space.tracking.uri, output)
-        mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+        elsewhere = address is not None and address != IN_PROCESS
+        if space.tracking.system_metrics and elsewhere:
+            warn("tracking.system_metrics: none, since runs of a cluster are on machines that this process cannot see")
+        mlflow = MlflowObserver(
+            store,
+            artifact_root=output.absolute() / "mlartifacts",
+            warn=warn,
+            system_metrics=space.tracking.system_metrics and not elsewhere,
+            model_of=_models(space, folder, trainer),
+        )
         observer = Observers(driver, console, log, mlflow)
         status, summary = "FAILED", dict[str, float | str]()
         if is_copy(folder.path):
@@ -183,13 +194,32 @@ def run_study(
             observer.study_finished(status, summary)
 
 
+def _models(space: Space, folder: StudyFolder, trainer: Trainer) -> ModelOf | None:
+    """The networks of the study's confirmed runs, where they are to become models of MLflow."""
+    if space.tracking.log_models == "none":
+        return None
+
+    def model_of(record: Record) -> TrainedModel | None:
+        from tune_bn.trainers.builtin import BuiltinTrainer
+        from tune_bn.trainers.builtin_model import trained_network
+
+        file = folder.weights / f"{record.key}.pt"
+        if not file.exists() or not isinstance(trainer, BuiltinTrainer):
+            return None
+        return TrainedModel(*trained_network(trainer, space.run_config(record.config), record.seed, file))
+
+    return model_of
+
+
 def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn: Callable[[str], None]) -> None:
     """Show the tracker what it may have missed of a finished study, from its folder alone; of a copy nothing."""
     if is_copy(folder.path):
         return
     output, identity, records = folder.path.parent, identity_of(folder.path), folder.records.read()
     store = store_uri(space.tracking.uri, output)
-    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+    asked = space.tracking.log_models == "confirmed"
+    models = _models(space, folder, trainer_of(space, study=folder.path)) if asked else None
+    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn, model_of=models)
     info = StudyInfo(
         name=identity.name,
         space_name=space.name,

@@ -93,10 +93,15 @@ def check_surroundings(
         TrackingError: the tracking URI is not one that MLflow takes.
     """
     from tune_bn.data.dataset import describe_data
+    from tune_bn.observers.mlflow.system import check_system_metrics
     from tune_bn.observers.mlflow.uri import check_tracking_uri, named_uri
 
     if (tracked := named_uri(space.tracking.uri)) is not None:
         check_tracking_uri(tracked.uri, tracked.place)
+    if space.tracking.system_metrics:
+        for line in check_system_metrics(space.resources.gpu):
+            if remark is not None:
+                remark(line)
     if space.trainer is not None:
         if single is not None:
             raise DataError(
