@@ -23,17 +23,19 @@ class TestLocal(RunnerContract):
         return LocalRunner(trainer, **asked)
 
 
-class TestRay(RunnerContract):
-    @pytest.fixture(autouse=True, scope="class")
-    def _cluster(self) -> Iterator[None]:
-        connect(RayOptions(init={"num_cpus": 2}))
-        with pytest.MonkeyPatch.context() as patch:
-            # One cluster for all of them: it takes ten seconds to start.
-            patch.setattr(ray_runner, "_disconnect", lambda: None)
-            yield
-        ray_runner._disconnect()
-        assert not ray.is_initialized()
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One for all of them: it takes ten seconds to start."""
+    connect(RayOptions(init={"num_cpus": 2}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_runner, "_disconnect", lambda: None)
+        yield
+    ray_runner._disconnect()
+    assert not ray.is_initialized()
 
+
+@pytest.mark.usefixtures("cluster")
+class TestRay(RunnerContract):
     def runner(
         self,
         trainer: Trainer,

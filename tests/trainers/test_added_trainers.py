@@ -193,8 +193,12 @@ def test_a_study_without_ray_reaches_a_verdict_and_a_resume_of_other_code_is_ref
     lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
     (folder / "records.jsonl").write_text("".join(lines[:-2]))
     (outside / "boosted.py").write_text(PACKAGE + "\n# Another state.\n")
-    refused = typed(outside, 2, "search", "--study", "own-1", "--local", "--resume")
-    assert "boosting of boosted 1.0" in refused
+    resume = ["search", "--study", "own-1", "--local", "--resume"]
+    assert "boosting of boosted 1.0" in typed(outside, 2, *resume)
+    (outside / "boosted.py").write_text(PACKAGE)
+    assert "verdict: supported" in typed(outside, 0, *resume)
+    again = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    assert [record["scores"] for record in again] == [record["scores"] for record in records]
 
 
 def typed(folder: Path, status: int, *words: str) -> str:
