@@ -168,8 +168,8 @@ def carry_out(
             remarks: list[str] = []
             with naming(source):
                 check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
-                data = check_surroundings(space, remarks.append)
-            for remark in data.remarks:
+                on_data = check_surroundings(space, remarks.append)
+            for remark in on_data:
                 typer.echo(f"data  {remark}", err=True)
 
             from tune_bn.observers.console.observer import ConsoleObserver
