@@ -107,7 +107,7 @@ class MlflowObserver:
         self._refused: set[str] = set()
         self._machine = Machine(system_metrics)
         self._samples: dict[str, list[Sample]] = {}
-        self._modelless: set[str] = set()
+        self._modelled: set[str] = set()
 
     # What the study calls.
 
@@ -287,7 +287,7 @@ class MlflowObserver:
         """
         assert self._model_of is not None
         for record in RecordLog(self._folder / "records.jsonl").read():
-            if record.stage != CONFIRM or record.key in self._modelless or not store.lacks_model(record):
+            if record.stage != CONFIRM or record.key in self._modelled or not store.lacks_model(record):
                 continue
             if time.monotonic() > end:
                 return False
@@ -302,7 +302,7 @@ class MlflowObserver:
             if model is not None:
                 self._attempt(store, record.key, functools.partial(store.log_model, record, model))
                 self._models_logged += 1
-            self._modelless.add(record.key)
+            self._modelled.add(record.key)
         return True
 
     def _open(self, info: StudyInfo) -> MlflowStore:
