@@ -14,8 +14,9 @@ from tune_bn.protocols.distributions import Cases
 from tune_bn.records.files import canonical_json
 from tune_bn.records.record import CANDIDATE
 from tune_bn.space.messages import did_you_mean
+from tune_bn.space.options import LAYER_KEYS
 from tune_bn.space.search import owner
-from tune_bn.space.space import LAYER_KEYS, Space
+from tune_bn.space.space import Space
 from tune_bn.space.trainer import check_name
 from tune_bn.training.config import TrainConfig
 
@@ -42,6 +43,7 @@ def check(space: Space) -> None:
     _check_stopping(space)
     _check_margin(space)
     _check_points(space)
+    _check_models(space)
     if space.search:
         _check_amounts(space)
 
@@ -69,6 +71,17 @@ def _check_trainer(space: Space) -> None:
         if 0 in getattr(space.seeds, stage):
             accepted = "integers ≥ 1: many scripts take seed 0 for none"
             raise ConfigError(f"seeds.{stage}", getattr(space.seeds, stage), accepted)
+
+
+def _check_models(space: Space) -> None:
+    if space.tracking.log_models == "none":
+        return
+    if space.trainer is not None:
+        accepted = "none with a trainer of your own, which knows its weights: its script may log a model itself"
+        raise ConfigError("tracking.log_models", space.tracking.log_models, accepted)
+    if space.resources.keep_weights == "none":
+        accepted = "none, or resources.keep_weights: confirmed beside it"
+        raise ConfigError("tracking.log_models", space.tracking.log_models, accepted)
 
 
 def _check_search(space: Space) -> None:

@@ -381,3 +381,17 @@ class Tracking(Section):
     uri: str | None = entry(
         None, doc="MLflow tracking URI; null: SQLite beside the studies", accepted="null or a URI that MLflow takes"
     )
+    system_metrics: bool = entry(
+        False,
+        doc="MLflow's system metrics (processor, memory, disk, net, GPUs) of each run; needs psutil, and runs on the "
+        "machine of the driver",
+        accepted="true or false",
+        added=True,
+    )
+    log_models: Literal["none", "confirmed"] = entry(
+        "none",
+        doc="`confirmed` makes an MLflow model of the kept weights of every confirmation run, with signature and "
+        "example; needs `resources.keep_weights: confirmed`",
+        accepted="none | confirmed",
+        added=True,
+    )
