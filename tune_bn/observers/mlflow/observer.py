@@ -160,8 +160,8 @@ class MlflowObserver:
         spent, before = 0.0, time.monotonic()
         while not self._delivered.wait(0.05):
             now = time.monotonic()
-            # While other studies write to the same file nothing is wrong, and that has a limit of its own. Nor is it while
-            # models are made: they take seconds each, and a store that does not answer ends that.
+            # While other studies write to the same file nothing is wrong, and that has a limit of its own. Nor is it
+            # while models are made: they take seconds each, and a store that does not answer ends that.
             held = self._waiting.is_set() or self._modelling.is_set()
             spent, before = spent + (0.0 if held else now - before), now
             patience = _FINAL_SECONDS_DOWN if self._down.is_set() else _FINAL_SECONDS
