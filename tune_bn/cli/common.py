@@ -274,7 +274,7 @@ def say_verdict(verdict: dict[str, Any]) -> None:
         say(line)
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")
-    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("p_value") is not None]
+    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("effect") is not None]
     if len(judged) > 1:
         say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
 
