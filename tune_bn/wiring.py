@@ -87,6 +87,7 @@ def run_study(
         tell=console.warn,
     )
     stop = StopRequest() if stop is None else stop
+    console.note(f"ray  {f'joining {address} …' if address else 'starting on this machine …'}")
     connect(options)
     stop.listen()
     folder = open_folder()

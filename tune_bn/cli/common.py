@@ -168,7 +168,6 @@ def carry_out(
             from tune_bn.observers.console.observer import ConsoleObserver
             from tune_bn.wiring import run_study
 
-            say(f"ray  {f'joining {address} …' if address else 'starting on this machine …'}")
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
             with naming(source), console or ConsoleObserver() as told:
                 verdict = run_study(opening, space, address=address, console=told, **stages)

@@ -76,7 +76,7 @@ def _head(row: Mapping[str, Any]) -> Lines:
         done, planned = row["runs"][stage]["done"], row["runs"][stage]["planned"]
         if planned:
             filled = min(30, round(30 * done / planned))
-            now = f"  {row['running']} at work" if row["state"] == "running" and stage == row["stage"] else ""
+            now = f"  {row['running']} at work" if row["running"] and stage == row["stage"] else ""
             lines.append(f"{stage:<8} {'█' * filled}{'░' * (30 - filled)} {done}/{planned}{now}")
     best, baseline = row["best"], row["best_baseline"]
     if best is not None:
