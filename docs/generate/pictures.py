@@ -1,7 +1,7 @@
-"""The pictures of the README, from the folder of a finished study: ``python -m docs.generate.pictures studies/digits-1``.
+"""The pictures of the README, from a finished study: ``python -m docs.generate.pictures studies/digits-1``.
 
-Two are plots of its report. The third is the screen of ``tune_bn watch`` as it was when three quarters of the search were done: the
-study is cut back to there in a copy, whose files alone are shown.
+Two are plots of its report. The third is the screen of ``tune_bn watch`` as it was when three quarters of the search
+were done: a copy of the study is cut back to there, and its files alone are shown.
 """
 
 from __future__ import annotations
