@@ -49,8 +49,8 @@ def test_studies_that_lock_at_once_leave_whole_lines(tmp_path):
 def test_the_verdict_counts_them(synthetic_study):
     study = synthetic_study(effect=1.25)
     told = study.with_plan(earlier_claims=[{"study": "one", "plan_sha256": "x"}, {"study": "two", "plan_sha256": "y"}])
-    assert not [r for r in judge(study.plan, study.records)["remarks"] if "same test images in this folder" in r]
-    (remark,) = [r for r in judge(told.plan, told.records)["remarks"] if "same test images in this folder" in r]
+    assert not [r for r in judge(study.plan, study.records)["remarks"] if "same test data in this folder" in r]
+    (remark,) = [r for r in judge(told.plan, told.records)["remarks"] if "same test data in this folder" in r]
     assert remark.startswith("this is claim 3 ")
     assert "one, two" in remark
     assert f"claim.alpha={spent_level(0.05, 4):.2g}" in remark

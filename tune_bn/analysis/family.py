@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.claims import PLAIN, Claim, agreeing, outcome_of
+from tune_bn.analysis.claims import NOT_TESTED, PLAIN, Claim, agreeing, outcome_of
 from tune_bn.analysis.max_t import LEAST, step_down
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
@@ -39,6 +39,8 @@ class Comparison:
     """Candidate − baseline by seed, where all comparisons of the family share the seeds."""
     p_value_greater: float | None = None
     """One-sided, for a gain of whatever size; None: ``p_value`` is."""
+    tested: bool = True
+    """False: see :func:`untested`."""
 
     @property
     def p_value_two_sided(self) -> float:
@@ -76,6 +78,15 @@ def comparison(result: TResult, claim: Claim = PLAIN, differences: Array | None 
     if claim.ceiling is not None:
         p_value = max(p_value, tail(result.df, (result.effect - claim.ceiling) / result.se))
     return Comparison(p_value, result.p_value_less, result.bounds, claim, differences, result.p_value)
+
+
+def untested(claim: Claim = PLAIN, differences: Array | None = None) -> Comparison:
+    """A comparison that no test can judge: never supported and never worse, yet one of its family.
+
+    The others are corrected for it too. Whether differences vary is known only afterwards, and a family that shrinks by
+    what came out would let too much pass.
+    """
+    return Comparison(1.0, 1.0, lambda _: (None, None), claim, differences, tested=False)
 
 
 def p_above(result: TResult, null: float) -> float:
@@ -159,7 +170,7 @@ def _by_max_t(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[Arr
             if one.differences is None:
                 raise ConfigError("correction", MAX_T, f"{HOLM}, where arms share no seeds")
             rows.append(sign * one.differences - (one.claim.null if sign == 1 else 0.0))
-        stepped = step_down(np.stack(rows), alpha)
+        stepped = step_down(np.stack(rows), alpha, np.array([one.tested for one in comparisons]))
         found.append((stepped.p_adjusted, stepped.levels))
     return found
 
@@ -173,11 +184,15 @@ def family_fields(
         By name: ``ci_low`` and ``ci``, the bounds at ``alpha`` (``ci`` is two-sided at 1 − 2·alpha, and ``ci_low`` its
         lower end), and ``p_value``, ``p_two_sided`` and ``p_worse``, all three not adjusted; ``p_adjusted``,
         ``supported``, ``p_worse_adjusted`` and ``worse`` after Holm's procedure; ``ci_adjusted``, the interval that
-        says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``.
+        says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``. All of
+        them null, and ``supported`` and ``worse`` false, for one that is not tested.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, judged in judge_family(comparisons, alpha=alpha, correction=correction).items():
         one = comparisons[name]
+        if not one.tested:
+            found[name] = {**dict.fromkeys(FIELDS), "supported": False, "worse": False, "outcome": NOT_TESTED}
+            continue
         ci = list(map(_finite, one.bounds(alpha)))
         found[name] = {
             "ci_low": ci[0],

@@ -12,7 +12,7 @@ import numpy as np
 from tune_bn.analysis.about import covers, tail_remarks
 from tune_bn.analysis.characteristics import median_unbiased
 from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
-from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
+from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields, untested
 from tune_bn.analysis.images import other_outcomes, over_images
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairedResult, PairsError, paired_t_test
@@ -33,6 +33,7 @@ from tune_bn.analysis.rounding import difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.sequential import Decision, Outcome, repeated_comparison
 from tune_bn.analysis.shrinkage import shrinkage
+from tune_bn.analysis.untested import plain_effect, tested, untested_remarks
 from tune_bn.analysis.validity import Evidence, gather
 from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
@@ -76,7 +77,9 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
         ``worse`` names the candidates that are significantly worse than their baseline, and ``headline`` counts them:
         where there are any, *supported* alone would be read as a plain success. ``minimum_detectable_effect`` is the
         true gain that the planned seeds find with power 0.8 at alpha / candidates, if the differences spread as these
-        do.
+        do. ``not_tested`` says of a candidate whose differences have no spread why it has no p-value: it is neither
+        supported nor worse, and counts in the correction of the others. Where that is every candidate, the study is
+        invalid.
     """
     malformed = structure_problem(plan)
     if malformed is not None:
@@ -96,12 +99,19 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     findings: dict[str, dict[str, Any]] = {}
     comparisons: dict[str, Comparison] = {}
     if not problems and held is not None:
+        unjudged: dict[str, PairsError] = {}
         for arm in plan["candidates"]:
             try:
                 comparisons[arm["arm"]], findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
             except PairsError as error:
-                problems.append(f"{arm['arm']}: {error}")
+                unjudged[arm["arm"]] = error
+        if not comparisons or not all(error.without_spread for error in unjudged.values()):
+            problems += [f"{name}: {error}" for name, error in unjudged.items()]
     if not problems:
+        for arm in plan["candidates"]:
+            if arm["arm"] in unjudged:
+                found = _without_test(plan, arm, evidence, str(unjudged[arm["arm"]]))
+                comparisons[arm["arm"]], findings[arm["arm"]] = found
         judged = family_fields(comparisons, alpha=plan["alpha"], correction=plan["correction"])
         for arm in plan["candidates"]:
             beside = {"over_images": None, "shrinkage": shrinkage(arm, records, score_of(plan))}
@@ -109,6 +119,7 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
     if not problems:
         verdict["covers"] = covers(plan, records, with_images=False)
+        verdict["remarks"] += untested_remarks(verdict, [arm["arm"] for arm in plan["candidates"]])
         verdict["remarks"] += tail_remarks(plan, records)
         known = ledger_words(plan.get("earlier_claims", ()), plan["alpha"])
         verdict["remarks"] += [] if known is None else [known]
@@ -151,14 +162,34 @@ def _compare(
         "effect_adjusted": None,
         "decision": None,
         "looks": [],
+        "not_tested": None,
     }
     if outcome is None:
         return comparison(result, claim, candidate - baseline), found
     found["effect_adjusted"] = _after_looks(plan, result, outcome, claim)
-    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | {
-        "decision": str(outcome.last.decision),
-        "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
-    }
+    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | _path(outcome)
+
+
+def _path(outcome: Outcome) -> dict[str, Any]:
+    """What each look said of a candidate, and what the last one decided."""
+    looks = [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks]
+    return {"decision": str(outcome.last.decision), "looks": looks}
+
+
+def _without_test(
+    plan: Mapping[str, Any], arm: Mapping[str, Any], evidence: Evidence, why: str
+) -> tuple[Comparison, dict[str, Any]]:
+    """A candidate of which there is no test: all its pairs are there, since no look can have ended it."""
+    score, seeds, held = score_of(plan), plan["seeds"], evidence.standing
+    candidate, baseline = (
+        np.array([score.objective(evidence.scores[name][seed]) for seed in seeds])
+        for name in (arm["arm"], opponent(arm))
+    )
+    effect = plain_effect(candidate, baseline)
+    known = {"n": len(seeds), "effect": effect, "std_difference": 0.0, "not_tested": why}
+    known |= {"difference": score.objective(effect)} if "score" in plan else {}
+    known |= _path(held.outcomes[arm["arm"]]) if held is not None and held.outcomes else {}
+    return untested(claim_in(plan), candidate - baseline), {**_UNKNOWN, **known}
 
 
 def _after_looks(plan: Mapping[str, Any], result: PairedResult, outcome: Outcome, claim: Claim) -> float | None:
@@ -215,7 +246,7 @@ def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], 
     for arm in verdict["candidates"]:
         arm["over_images"] = intervals.get(arm["arm"])
     verdict["seal"] = seal_words(folder, folder / PLAN_FILE)
-    verdict["covers"] = covers(plan, records, with_images=len(intervals) == len(verdict["candidates"]))
+    verdict["covers"] = covers(plan, records, with_images=len(intervals) == len(tested(verdict["candidates"])))
 
 
 def write_verdict(folder: Path) -> dict[str, Any]:
@@ -248,6 +279,7 @@ _UNKNOWN: Mapping[str, Any] = {
     "supported": False,
     "worse": False,
     "outcome": None,
+    "not_tested": None,
     "over_images": None,
     "shrinkage": None,
 }

@@ -10,6 +10,7 @@ from tune_bn.analysis.characteristics import detectable
 from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, PLAIN, WORSE, Claim, claim_in, outcome
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
 from tune_bn.analysis.sequential import Design
+from tune_bn.analysis.untested import tested, untested_words
 from tune_bn.errors import ConfigError
 from tune_bn.records.score import Score, accuracy, score_from
 
@@ -257,7 +258,7 @@ def harm_sentence(
     if not worse or len(arms) == 1:
         return ""
     named = f": {listed('supported')}" if better else ""
-    rest = sum(not arm["supported"] and not arm["worse"] for arm in arms)
+    rest = sum(not arm["supported"] and not arm["worse"] for arm in tested(arms))
     undecided = f"; undecided in {rest}" if rest else ""
     shown = "Better" if claim.is_plain else f"Supported ({claim_words(claim)})"
     return (
@@ -272,7 +273,7 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     Where a candidate is worse than its baseline another sentence stands before it, with every one that is.
     """
     candidates, alpha, stated = verdict["candidates"], verdict["alpha"], claim_in(verdict)
-    best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
+    best = min(tested(candidates), key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
     baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
     metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
     against = config_words(baseline["config"])
@@ -311,7 +312,8 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     sentence = (
         f"{config_words(best['config'])} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
     )
-    return f"{harm}The strongest: {sentence}" if harm else sentence
+    sentence = f"{harm}The strongest: {sentence}" if harm else sentence
+    return sentence + untested_words(candidates, names)
 
 
 def _effect_words(effect: float, score: Score, decimals: int) -> str:
@@ -326,9 +328,9 @@ def _way_words(score: Score) -> str:
 def _together_sentence(verdict: Mapping[str, Any], score: Score, decimals: int) -> str:
     """The outcome of a claim that has to hold in every setting: the weakest decides."""
     arms, alpha = verdict["candidates"], verdict["alpha"]
-    weakest = max(arms, key=lambda arm: arm["p_value"])
+    weakest = max(tested(arms), key=lambda arm: arm["p_value"])
     listed = ", ".join(
-        f"{arm['against'].partition('.')[2]} {_effect_words(arm['effect'], score, decimals)} (p = {arm['p_value']:.2g}"
+        f"{arm['against'].partition('.')[2]} {_effect_words(arm['effect'], score, decimals)} ({_p_of(arm)}"
         f"{', worse' if arm['worse'] else ''})"
         for arm in arms
     )
@@ -338,6 +340,10 @@ def _together_sentence(verdict: Mapping[str, Any], score: Score, decimals: int) 
         f"{listed}; n = {verdict['n']} seeds each, one-sided paired t-tests, each at α = {alpha:g} "
         f"(intersection–union), the weakest p = {p_words(weakest['p_value'], alpha)}."
     )
+
+
+def _p_of(arm: Mapping[str, Any]) -> str:
+    return "not tested" if arm.get("not_tested") else f"p = {arm['p_value']:.2g}"
 
 
 def p_value_words(

@@ -205,7 +205,7 @@ def replicate(
         for arm in found["candidates"]:
             smaller = ", though smaller than it was" if arm["smaller"] else ""
             then, now = (
-                f"{with_unit(signed_words(effect, decimals), unit)} ({interval_words(ends, decimals)})"
+                f"{with_unit(signed_words(effect, decimals), unit)} ({interval_words(ends or (None, None), decimals)})"
                 for effect, ends in ((arm["effect"], arm["interval"]), (arm["new_effect"], arm["new_interval"]))
             )
             say(f"- {arm['arm']}: {arm['outcome']}{smaller}; then {then}, now {now}")

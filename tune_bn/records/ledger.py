@@ -81,7 +81,7 @@ def ledger_words(earlier: Sequence[Mapping[str, Any]], alpha: float) -> str | No
     names = ", ".join(str(one["study"]) for one in earlier[:5]) + (", …" if len(earlier) > 5 else "")
     levels = [f"{spent_level(alpha, k):.2g}" for k in (n, n + 1)]
     return (
-        f"this is claim {n} on the same test images in this folder (before it: {names}); {n} claims at α = {alpha:g} "
+        f"this is claim {n} on the same test data in this folder (before it: {names}); {n} claims at α = {alpha:g} "
         f"each hold a false gain with a chance of up to {min(1.0, n * alpha):.2g}; to hold {alpha:g} over all claims, "
         f"number {n + 1} would have claim.alpha={levels[1]} (this one: {levels[0]})"
     )

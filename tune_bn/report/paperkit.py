@@ -114,14 +114,18 @@ def letters(index: int) -> str:
     return (letters(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "--"
     if value < 1e-4:
         power = f"{value:.1e}".split("e")
         return rf"${power[0]} \times 10^{{{int(power[1])}}}$"
     return f"{value:.2g}"
 
 
-def _interval(ends: Sequence[float | None], decimals: int) -> str:
+def _interval(ends: Sequence[float | None] | None, decimals: int) -> str:
+    if ends is None:
+        return "--"
     low, high = (r"\infty" if end is None else signed_words(end, decimals) for end in ends)
     return f"$[{'-' if ends[0] is None else ''}{low}, {high}]$"
 
@@ -163,8 +167,8 @@ def numbers_tex(verdict: Verdict) -> str:
             ("p_value", _p(arm["p_value"])),
             ("p_adjusted", _p(arm["p_adjusted"])),
             ("p_two_sided", _p(arm["p_two_sided"])),
-            ("d_z", f"{arm['d_z']:.2f}"),
-            ("outcome", tex(arm["outcome"])),
+            ("d_z", "--" if arm["d_z"] is None else f"{arm['d_z']:.2f}"),
+            ("outcome", tex(arm["outcome"].replace("_", " "))),
         ):
             macro(name + key.title().replace("_", ""), value, f"{source}.{key}")
         if arm.get("over_images"):

@@ -205,7 +205,9 @@ _SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalen
 
 
 def finding(arm: Arm, claim: Claim) -> str:
-    """What was decided on an arm: ``better`` (or what is claimed), ``worse``, ``undecided``; a dash: a baseline."""
+    """``better`` (or what is claimed), ``worse``, ``undecided`` or ``not tested``; a dash for a baseline."""
+    if arm.get("not_tested"):
+        return "not tested"
     if arm.get("p_value") is None:
         return NONE
     if arm["supported"] and arm.get("worse"):

@@ -58,6 +58,9 @@ def _check_trainer(space: Space) -> None:
         if getattr(space, key) != default:
             accepted = "no such section beside trainer, which has parameters of its own in trainer.params"
             raise ConfigError(key, asdict(getattr(space, key)), accepted)
+    if space.claim.metric != "test_accuracy":
+        accepted = "no such key beside trainer, whose trainer.score says what is compared"
+        raise ConfigError("claim.metric", space.claim.metric, accepted)
     for key, given in (("search", space.search), *((f"claim.arms.{n}", a) for n, a in space.claim.arms.items())):
         for name in given:
             check_name(key, name)

@@ -212,7 +212,8 @@ class Claim(Section):
     )
     metric: Literal["test_accuracy", "final_test_accuracy"] = entry(
         "test_accuracy",
-        doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch",
+        doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch. With a "
+        "`trainer` of your own its `trainer.score` says what is compared",
         accepted="test_accuracy | final_test_accuracy",
     )
     kind: Literal["superior", "noninferior", "equivalent"] = entry(
@@ -292,7 +293,10 @@ class Claim(Section):
         lt=0.5,
     )
     diverged: Literal["chance"] = entry(
-        "chance", doc="score of a run whose loss is not finite: `chance` is 100 / classes", accepted="chance"
+        "chance",
+        doc="score of a run whose loss is not finite: `chance` is 100 / classes; with a `trainer` of your own it is "
+        "`diverged` of its `trainer.score`",
+        accepted="chance",
     )
 
     @model_validator(mode="after")
