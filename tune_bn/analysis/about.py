@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.plan import score_of
+from tune_bn.records.provenance import POOL
 from tune_bn.records.record import DIVERGED, FAILED, PRUNED, Record
 from tune_bn.records.score import accuracy
 
 FIXED_SPLIT = "the split into training and validation images, which is the same for every run"
+SEEDED_SPLIT = "the split into training and validation images (drawn anew by each seed)"
 
 
 def covers(plan: Mapping[str, Any], records: Sequence[Record], *, with_images: bool) -> str:
@@ -22,6 +24,9 @@ def covers(plan: Mapping[str, Any], records: Sequence[Record], *, with_images: b
     if _of_images(plan):
         images, split = "the drawing of the test images", FIXED_SPLIT
         captured = "initialization, order and augmentation of the training images (overall runs on fresh seeds)"
+        if POOL in (plan.get("data") or {}):
+            split = "other images to draw splits from"
+            captured = f"{SEEDED_SPLIT}, {captured}"
     else:
         images = "the drawing of the test data"
         split = "the split of the data, where the training code does not draw it"

@@ -353,7 +353,9 @@ def _data(study: StudyFiles) -> Iterator[tuple[Span, ...]]:
     data = (study.plan or {}).get("data") or (seen[-1] if seen else {})
     for split, words in SPLITS.items():
         part = data.get(split)
-        if isinstance(part, dict):
+        if isinstance(part, dict) and "of" in part:
+            yield (f"{part.get('count')} {words}, drawn by each run's seed from the pool ", Mono(str(part["of"])))
+        elif isinstance(part, dict):
             hashes = Mono(str(part.get("images"))), ", labels ", Mono(str(part.get("labels")))
             yield (f"{part.get('count')} {words}: ", *hashes)
 
