@@ -39,6 +39,8 @@ class Comparison:
     """Candidate − baseline by seed, where all comparisons of the family share the seeds."""
     p_value_greater: float | None = None
     """One-sided, for a gain of whatever size; None: ``p_value`` is."""
+    no_loss: bool = False
+    """Whether it may show no loss, since scores were put in against a gain."""
 
     @property
     def p_value_two_sided(self) -> float:
@@ -119,6 +121,7 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correct
             _by_holm(np.array([one.p_value_less for one in comparisons.values()]), alpha),
         ]
     (gains, gain_levels), (losses, loss_levels) = sides
+    losses = np.where([one.no_loss for one in comparisons.values()], 1.0, losses)
     found = {}
     for i, (name, one) in enumerate(comparisons.items()):
         supported, worse = bool(gains[i] <= alpha), bool(losses[i] <= alpha)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tune_bn.analysis.paired import PairedResult, PairsError, paired_t_test
 from tune_bn.analysis.plan import (
     ALL,
     PLAN_FILE,
+    POOLED,
     arms_of,
     baselines_of,
     design_of,
@@ -28,13 +29,15 @@ from tune_bn.analysis.plan import (
     score_of,
     structure_problem,
 )
+from tune_bn.analysis.pooled import pooled
 from tune_bn.analysis.power import minimum_detectable_effect
-from tune_bn.analysis.rounding import difference_error
+from tune_bn.analysis.rounding import Array, difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.sequential import Decision, Outcome, repeated_comparison
+from tune_bn.analysis.settings_wording import verdict_sentence
 from tune_bn.analysis.shrinkage import shrinkage
 from tune_bn.analysis.validity import Evidence, gather
-from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
+from tune_bn.analysis.wording import headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import write_json
 from tune_bn.records.ledger import ledger_words
@@ -98,15 +101,25 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     if not problems and held is not None:
         for arm in plan["candidates"]:
             try:
-                comparisons[arm["arm"]], findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
+                one, findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
+                if {arm["arm"], opponent(arm)} & set(evidence.imputed):
+                    # What was put in against a gain must not make a loss.
+                    one = replace(one, p_value_less=1.0, no_loss=True)
+                comparisons[arm["arm"]] = one
             except PairsError as error:
                 problems.append(f"{arm['arm']}: {error}")
+    average: dict[str, Any] | None = None
+    if not problems and plan.get("holds") == POOLED:
+        try:
+            average = _average(plan, evidence.scores, imputed=bool(evidence.imputed))
+        except PairsError as error:
+            problems.append(f"the average over settings: {error}")
     if not problems:
         judged = family_fields(comparisons, alpha=plan["alpha"], correction=plan["correction"])
         for arm in plan["candidates"]:
             beside = {"over_images": None, "shrinkage": shrinkage(arm, records, score_of(plan))}
             findings[arm["arm"]] |= judged[arm["arm"]] | beside
-    verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
+    verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings, average)
     if not problems:
         verdict["covers"] = covers(plan, records, with_images=False)
         verdict["remarks"] += tail_remarks(plan, records)
@@ -114,6 +127,24 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
         verdict["remarks"] += [] if known is None else [known]
         verdict["other_outcomes"] = other_outcomes(plan, records)
     return verdict
+
+
+def _average(plan: Mapping[str, Any], scores: Mapping[str, Mapping[int, float]], *, imputed: bool) -> dict[str, Any]:
+    """The average over the settings of a plan that claims it.
+
+    Raises:
+        PairsError: it cannot be judged.
+    """
+    score = score_of(plan)
+
+    def objectives(name: str) -> Array:
+        return np.array([score.objective(scores[name][seed]) for seed in plan["seeds"]])
+
+    candidate, baseline = (
+        {opponent(arm).partition(".")[2]: objectives(name(arm)) for arm in plan["candidates"]}
+        for name in (lambda arm: str(arm["arm"]), opponent)
+    )
+    return pooled(candidate, baseline, claim_in(plan), alpha=plan["alpha"], no_loss=imputed)
 
 
 def _the_baseline(name: str) -> str:
@@ -260,8 +291,13 @@ def _verdict(
     evidence: Evidence,
     problems: Sequence[str],
     findings: Mapping[str, Mapping[str, Any]],
+    average: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Put the verdict together; ``findings`` is empty exactly where there are problems."""
+    """Put the verdict together; ``findings`` is empty exactly where there are problems.
+
+    Args:
+        average: over settings, where the claim is about it.
+    """
     known = plan or {}
     unknown = {**_UNKNOWN, **({"difference": None} if "score" in known else {})}
     baselines = [] if plan is None else [_arm(arm, evidence) for arm in baselines_of(plan)]
@@ -286,9 +322,11 @@ def _verdict(
             _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], unknown))
             for arm in known.get("candidates", ())
         ],
+        **({"pooled": None if average is None else dict(average)} if known.get("holds") == POOLED else {}),
         "worse": [name for name, found in findings.items() if found["worse"]],
         "diverged": list(evidence.diverged),
         "retried": list(evidence.retried),
+        **({"imputed": {arm: list(seeds) for arm, seeds in evidence.imputed.items()}} if "failed" in known else {}),
         "remarks": list(evidence.remarks),
         "selection": SELECTION_NOTE,
         "covers": None,
@@ -300,12 +338,12 @@ def _verdict(
         verdict["reason"] = f"{problems[0]}{more}."
     else:
         holds = all if known.get("holds") == ALL else any
-        supported = holds(arm["supported"] for arm in verdict["candidates"])
+        supported = holds(arm["supported"] for arm in ([average] if average else verdict["candidates"]))
         verdict["verdict"] = SUPPORTED if supported else NOT_SUPPORTED
-        verdict["reason"] = comparison_sentence(verdict)
+        verdict["reason"] = verdict_sentence(verdict)
         kind = kind_of_comparisons(verdict)
         verdict["headline"] = headline(
-            verdict["verdict"], verdict["candidates"], kind, claim_in(known), known.get("holds") == ALL
+            verdict["verdict"], verdict["candidates"], kind, claim_in(known), known.get("holds") == ALL, average
         )
     return verdict
 

@@ -58,7 +58,8 @@ def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: S
             "alpha": claim.alpha,
             # One comparison has nothing to be corrected for.
             "correction": "none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
-            **({"holds": "all"} if claim.holds == "all" else {}),
+            **({} if claim.holds == "any" else {"holds": claim.holds}),
+            **({} if claim.failed == "invalid" else {"failed": claim.failed}),
             "stopping": claim.stopping,
             **({} if rule is None else {"design": asdict(rule)}),
             "seeds": seeds.confirm,
