@@ -119,7 +119,7 @@ def test_it_goes_with_a_fixed_design_and_a_score_that_has_a_range(synthetic_stud
         sequential(synthetic_study()).with_plan(failed="worst")
     with pytest.raises(RecordError, match="failed: "):
         synthetic_study().with_plan(failed="invalid")
-    content = {"search": {"gamma": {"log_uniform": [0.05, 1.0]}}, "claim": {"failed": "worst"}}
+    content = {"name": "s", "search": {"gamma": {"log_uniform": [0.05, 1.0]}}, "claim": {"failed": "worst"}}
     assert parse_space(content, "s").claim.failed == "worst"
     with pytest.raises(ConfigError, match=r"claim.failed: got 'worst'; accepted: invalid; worst goes with"):
         parse_space(content | {"claim": {"failed": "worst", "stopping": "group_sequential"}}, "s")

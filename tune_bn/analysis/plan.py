@@ -20,6 +20,7 @@ from tune_bn.analysis.family import CORRECTIONS, HOLM, NONE, check_correction
 from tune_bn.analysis.sequential import Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import canonical_json, read_bytes, sha256_of
+from tune_bn.records.ledger import BUDGET, spent_level
 from tune_bn.records.record import BASELINE
 from tune_bn.records.score import Score, accuracy, score_from, score_problem
 
@@ -134,6 +135,7 @@ def structure_problem(plan: object) -> str | None:
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
     # A plan that claims a gain of whatever size says no more than it always did.
     checks |= {"earlier_claims": _OBJECTS} if "earlier_claims" in plan else {}
+    checks |= {"alpha_spending": _OBJECT} if "alpha_spending" in plan else {}
     checks |= {"holds": _one(ALL, POOLED)} if "holds" in plan else {}
     checks |= {"failed": _one(WORST)} if "failed" in plan else {}
     checks |= _KIND if {"kind", "margin"} & set(plan) else {}
@@ -192,6 +194,10 @@ def _claim_problem(plan: Mapping[str, Any]) -> str | None:
         problem = _object_problem(earlier, {"study": _TEXT, "plan_sha256": _TEXT})
         if problem is not None:
             return f"earlier_claims[{place}].{problem}"
+    if "alpha_spending" in plan:
+        problem = _spending_problem(plan)
+        if problem is not None:
+            return f"alpha_spending.{problem}"
     if "failed" in plan:
         score = score_of(plan)
         if plan["stopping"] != FIXED or score.low is None or score.high is None:
@@ -212,6 +218,21 @@ def _claim_problem(plan: Mapping[str, Any]) -> str | None:
         check_correction(plan["correction"], claim, seeds=len(plan["seeds"]), fixed=plan["stopping"] == FIXED)
     except ConfigError as error:
         return str(error)
+    return None
+
+
+def _spending_problem(plan: Mapping[str, Any]) -> str | None:
+    """The level of the plan must be that of its place in the ledger."""
+    spent, place = plan["alpha_spending"], len(plan.get("earlier_claims", ())) + 1
+    checks = {"rule": _one(BUDGET), "total": _PLAN["alpha"], "place": _one(place)}
+    problem = _object_problem(spent, checks)
+    if problem is not None:
+        return problem
+    level = spent_level(spent["total"], place)
+    if not math.isclose(plan["alpha"], level, rel_tol=1e-9):
+        return (
+            f"total: got {spent['total']!r} with alpha {plan['alpha']!r}; accepted: alpha {level!r} for claim {place}"
+        )
     return None
 
 

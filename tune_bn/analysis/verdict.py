@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.about import covers, tail_remarks
+from tune_bn.analysis.about import covers, divergence, tail_remarks
 from tune_bn.analysis.characteristics import median_unbiased
 from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
 from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
@@ -121,9 +121,11 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
             findings[arm["arm"]] |= judged[arm["arm"]] | beside
     verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings, average)
     if not problems:
-        verdict["covers"] = covers(plan, records, with_images=False)
+        for arm in verdict["candidates"]:
+            arm["divergence"] = divergence(plan, records, arm)
+        verdict["covers"] = covers(plan, records, verdict["candidates"], with_images=False)
         verdict["remarks"] += tail_remarks(plan, records)
-        known = ledger_words(plan.get("earlier_claims", ()), plan["alpha"])
+        known = ledger_words(plan.get("earlier_claims", ()), plan["alpha"], plan.get("alpha_spending"))
         verdict["remarks"] += [] if known is None else [known]
         verdict["other_outcomes"] = other_outcomes(plan, records)
     return verdict
@@ -246,7 +248,9 @@ def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], 
     for arm in verdict["candidates"]:
         arm["over_images"] = intervals.get(arm["arm"])
     verdict["seal"] = seal_words(folder, folder / PLAN_FILE)
-    verdict["covers"] = covers(plan, records, with_images=len(intervals) == len(verdict["candidates"]))
+    verdict["covers"] = covers(
+        plan, records, verdict["candidates"], with_images=len(intervals) == len(verdict["candidates"])
+    )
 
 
 def write_verdict(folder: Path) -> dict[str, Any]:
@@ -281,6 +285,7 @@ _UNKNOWN: Mapping[str, Any] = {
     "outcome": None,
     "over_images": None,
     "shrinkage": None,
+    "divergence": None,
 }
 """What is said of a candidate of an invalid verdict."""
 

@@ -268,7 +268,8 @@ def _space_of(
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
     arms = {arm["arm"]: arm["config"] for arm in before["candidates"] if arm["supported"]}
     claim = {**content.get("claim", {}), "baseline": plan["baseline"]["config"], "arms": arms, "across": {}}
-    claim |= {"stopping": "fixed", "looks": None}
+    # The level is that at which the claim was tested, whichever of how many it was.
+    claim |= {"stopping": "fixed", "looks": None, "alpha": plan["alpha"], "alpha_spending": "none"}
     earlier = sorted(used)
     spare = [max(used.union(seeds)) + step for step in (1, 2)]
     content |= {

@@ -15,6 +15,7 @@ from tune_bn.data.dataset import DataSummary
 from tune_bn.data.registry import SOURCES
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
+from tune_bn.records.ledger import spent_level
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.space.distributions import CASES
 from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
@@ -66,7 +67,11 @@ def _candidates(space: Space) -> int:
 def power_words(space: Space) -> str:
     """What the confirmation of the space can find."""
     candidates = len(space.settings) * _candidates(space)
-    words = detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    spends = space.claim.alpha_spending != "none"
+    alpha = spent_level(space.claim.alpha, 1) if spends else space.claim.alpha
+    words = detectable_words(len(space.seeds.confirm), alpha, candidates, rule=space.design)
+    if spends:
+        words += "; at the level of a first claim on its test data, a later one has less (claim.alpha_spending)"
     claim = space.claim.stated
     if claim.is_plain:
         return words

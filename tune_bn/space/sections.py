@@ -238,6 +238,14 @@ class Claim(Section):
         ge=1e-8,
         lt=0.5,
     )
+    alpha_spending: Literal["none", "budget"] = entry(
+        "none",
+        doc="over all claims on the same test data in the folder of studies (`ledger.jsonl`): `budget`: `alpha` is for "
+        "all of them together, and claim number k is planned and tested at alpha·6/(π²k²), so that any number of "
+        "studies makes a false claim with probability at most `alpha` (statistics.md)",
+        accepted="none | budget",
+        added=True,
+    )
     correction: Literal["holm", "max_t"] = entry(
         "holm",
         doc="for several comparisons: `holm`, under any dependence; `max_t`: step-down max-t by sign flips, which "
