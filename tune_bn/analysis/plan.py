@@ -136,6 +136,7 @@ def structure_problem(plan: object) -> str | None:
     # A plan that claims a gain of whatever size says no more than it always did.
     checks |= {"earlier_claims": _OBJECTS} if "earlier_claims" in plan else {}
     checks |= {"alpha_spending": _OBJECT} if "alpha_spending" in plan else {}
+    checks |= {"code_diff": _TEXT} if "code_diff" in plan else {}
     checks |= {"holds": _one(ALL, POOLED)} if "holds" in plan else {}
     checks |= {"failed": _one(WORST)} if "failed" in plan else {}
     checks |= _KIND if {"kind", "margin"} & set(plan) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from tune_bn.analysis.shrinkage import shrinkage
 from tune_bn.analysis.validity import Evidence, gather
 from tune_bn.analysis.wording import headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
+from tune_bn.records.bundle import CODE_DIFF
 from tune_bn.records.files import write_json
 from tune_bn.records.ledger import ledger_words
 from tune_bn.records.log import VERDICT_SCHEMA_VERSION, RecordLog
@@ -238,7 +240,21 @@ def verify_study(folder: Path) -> dict[str, Any]:
     verdict = judge(plan, records)
     if verdict["verdict"] != INVALID:
         _add_images(verdict, folder, plan, records)
+        verdict["remarks"] += _diff_remarks(folder, plan)
     return verdict
+
+
+def _diff_remarks(folder: Path, plan: Mapping[str, Any]) -> list[str]:
+    """Whether the changes of the code that the plan names by their hash are what lies beside it."""
+    if "code_diff" not in plan:
+        return []
+    try:
+        known = hashlib.sha256((folder / CODE_DIFF).read_bytes()).hexdigest()
+    except OSError as error:
+        return [f"the code had been changed since its commit, and {CODE_DIFF} cannot be read ({error.strerror})"]
+    if known != plan["code_diff"]:
+        return [f"the code had been changed since its commit, and {CODE_DIFF} is not what the plan names"]
+    return []
 
 
 def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], records: Sequence[Record]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +23,17 @@ from tune_bn.study.selection import Selection
 Arm = dict[str, Any]
 
 
-def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: Selection) -> dict[str, Any]:
-    """The plan of the study; made and locked where there is none yet.
+def locked_plan(
+    folder: StudyFolder,
+    space: Space,
+    info: StudyInfo,
+    selection: Selection,
+    changes: Callable[[], bytes] | None = None,
+) -> dict[str, Any]:
+    """The plan of the study; made and locked where there is none yet, with the hash of ``code.diff`` beside it.
+
+    Args:
+        changes: gives what the code differs by from its commit.
 
     Raises:
         RecordError, StudyError: the plan was changed, belongs to another space, was locked under other code, or is
@@ -43,8 +53,12 @@ def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: S
     baselines, candidates = _in_settings(
         space, *(_stated_arms(space) if space.claim.arms else _selected_arms(selection))
     )
+    diff = b"" if changes is None else changes()
+    with writing(folder.code_diff):
+        folder.code_diff.write_bytes(diff) if diff else folder.code_diff.unlink(missing_ok=True)
     with entering(folder.path.parent, info.data):
-        plan = seal(_content(space, info, baselines, candidates, earlier_claims(folder.path.parent, info.data)))
+        content = _content(space, info, baselines, candidates, earlier_claims(folder.path.parent, info.data))
+        plan = seal(content | ({"code_diff": hashlib.sha256(diff).hexdigest()} if diff else {}))
         with writing(folder.plan_file):
             write_json(folder.plan_file, plan)
             folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
