@@ -30,6 +30,7 @@ from tune_bn.analysis.wording import (
     with_unit,
 )
 from tune_bn.errors import StudyError
+from tune_bn.records.energy import energy_words
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import FAILED, STAGES, Record, ranges
@@ -320,7 +321,8 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
             f"{', '.join(devices) or 'not known'}; runs: {runs['search']} search, {runs['select']} selection, "
             f"{runs['confirm']} confirmation; hours of training: "
             + ", ".join(f"{number_words(hours[stage])} {stage}" for stage in STAGES)
-            + f"; mean run {fmean([r.duration_seconds for r in done]) if done else 0:.1f} s. Failed runs are counted.",
+            + f"; mean run {fmean([r.duration_seconds for r in done]) if done else 0:.1f} s. Failed runs are counted. "
+            f"{energy_words(records)}",
         ),
         (
             "Failures",
