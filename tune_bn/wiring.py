@@ -35,6 +35,7 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
+from tune_bn.training.changes import code_changes
 from tune_bn.training.versions import commit, commit_remark
 
 
@@ -187,6 +188,7 @@ def run_study(
                 observer=observer,
                 trainer=trainer,
                 commit=commit(),
+                changes=lambda: code_changes(trainer.code),
             )
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())

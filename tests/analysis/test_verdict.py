@@ -28,6 +28,7 @@ RESULT_KEYS = {
         "worse",
     ),
     *("p_two_sided", "p_worse", "p_worse_adjusted", "ci_adjusted", "adjusted_levels"),
+    *("simultaneous_low", "divergence"),
 }
 
 

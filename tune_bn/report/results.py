@@ -51,7 +51,7 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         )
     else:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
-        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds") == "all"
+        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds", "any") != "any"
         said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict["verdict"]]
         yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
         problems = verdict.get("problems", [])

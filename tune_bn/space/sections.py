@@ -239,6 +239,14 @@ class Claim(Section):
         ge=1e-8,
         lt=0.5,
     )
+    alpha_spending: Literal["none", "budget"] = entry(
+        "none",
+        doc="over all claims on the same test data in the folder of studies (`ledger.jsonl`): `budget`: `alpha` is for "
+        "all of them together, and claim number k is planned and tested at alpha·6/(π²k²), so that any number of "
+        "studies makes a false claim with probability at most `alpha` (statistics.md)",
+        accepted="none | budget",
+        added=True,
+    )
     correction: Literal["holm", "max_t"] = entry(
         "holm",
         doc="for several comparisons: `holm`, under any dependence; `max_t`: step-down max-t by sign flips, which "
@@ -267,11 +275,12 @@ class Claim(Section):
         "any, the space itself is the one setting",
         accepted="a mapping from names (letters, digits, '.', '_', '-') to mappings such as {arch: resnet50, lr: 0.01}",
     )
-    holds: Literal["any", "all"] = entry(
+    holds: Literal["any", "all", "pooled"] = entry(
         "any",
         doc="of several settings: `any`: the claim is that some comparison holds, corrected for their number; `all`: "
-        "that every setting does, each tested at `alpha`; with `all` one candidate, and `stopping: fixed`",
-        accepted="any | all",
+        "that every setting does, each tested at `alpha`; `pooled`: that the average over these settings does, with "
+        "the spread between them beside it; `all` and `pooled` with one candidate, and `stopping: fixed`",
+        accepted="any | all | pooled",
         added=True,
     )
     stopping: Literal["fixed", "group_sequential"] = entry(
@@ -291,6 +300,14 @@ class Claim(Section):
         accepted="null or a number between 0 and 0.5",
         gt=0,
         lt=0.5,
+    )
+    failed: Literal["invalid", "worst"] = entry(
+        "invalid",
+        doc="confirmation runs that raise on every try and leave no score: `invalid`: so is the verdict; `worst`: they "
+        "have the score that is worst for the claim, the low end of the score's range for a candidate and the high end "
+        "for a baseline, and show no loss; with `stopping: fixed`, and a score with a range",
+        accepted="invalid | worst",
+        added=True,
     )
     diverged: Literal["chance"] = entry(
         "chance",
