@@ -5,7 +5,7 @@ Ray is loaded where runs are trained on it alone: a study of this process alone 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
@@ -35,6 +35,7 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
+from tune_bn.training.changes import code_changes
 from tune_bn.training.versions import commit, commit_remark
 
 
@@ -101,6 +102,19 @@ def _in_process(space: Space, trainer: Trainer) -> MakeRunner:
     )
 
 
+def _where(space: Space, address: str | None) -> Iterator[str]:
+    """Where the runs will be trained, and what is not done there."""
+    if address != IN_PROCESS:
+        yield f"ray  {f'joining {address} …' if address else 'starting on this machine …'}"
+        return
+    yield "local  no Ray: one run after the other in this process, which a run may take down (--resume goes on)"
+    resources = space.resources
+    idle = [f"max_concurrent: {resources.max_concurrent}"] * (resources.max_concurrent not in (None, 1))
+    idle += ["elastic: true"] * resources.elastic
+    if idle:
+        yield f"local  without effect here: resources {', '.join(idle)}"
+
+
 def run_study(
     open_folder: Callable[[], StudyFolder],
     space: Space,
@@ -129,6 +143,8 @@ def run_study(
     if going_on is not None:
         require_same(going_on, space, trainer, commit=commit())
     stop = StopRequest() if stop is None else stop
+    for line in _where(space, address):
+        console.note(line)
     make_runner = (
         _in_process(space, trainer)
         if address == IN_PROCESS
@@ -172,6 +188,7 @@ def run_study(
                 observer=observer,
                 trainer=trainer,
                 commit=commit(),
+                changes=lambda: code_changes(trainer.code),
             )
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())

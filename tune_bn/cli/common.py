@@ -32,7 +32,6 @@ from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_
 
 if TYPE_CHECKING:
     from tune_bn.observers.console.observer import ConsoleObserver
-    from tune_bn.space.space import Space
 
 app = typer.Typer(
     cls=InOrder,
@@ -175,8 +174,6 @@ def carry_out(
             from tune_bn.observers.console.observer import ConsoleObserver
             from tune_bn.wiring import run_study
 
-            for line in _where(space, address):
-                say(line)
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
             with naming(source), console or ConsoleObserver() as told:
                 verdict = run_study(opening, space, address=address, console=told, **stages)
@@ -190,19 +187,6 @@ def carry_out(
         typer.echo(f"{stop.reason or error or INTERRUPTED}; {lost}", err=True)
         raise typer.Exit(130) from None
     return begun[-1], verdict
-
-
-def _where(space: Space, address: str | None) -> Iterator[str]:
-    """Where the runs will be trained, and what is not done there."""
-    if address != IN_PROCESS:
-        yield f"ray  {f'joining {address} …' if address else 'starting on this machine …'}"
-        return
-    yield "local  no Ray: one run after the other in this process, which a run may take down (--resume goes on)"
-    resources = space.resources
-    idle = [f"max_concurrent: {resources.max_concurrent}"] * (resources.max_concurrent not in (None, 1))
-    idle += ["elastic: true"] * resources.elastic
-    if idle:
-        yield f"local  without effect here: resources {', '.join(idle)}"
 
 
 @contextmanager
@@ -309,7 +293,7 @@ def say_verdict(verdict: dict[str, Any]) -> None:
         say(line)
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")
-    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("p_value") is not None]
+    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("effect") is not None]
     if len(judged) > 1:
         say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
 

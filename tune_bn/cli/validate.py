@@ -13,6 +13,7 @@ from tune_bn.cli.cost import Cost, cost_of_a_run
 from tune_bn.data.cache import Progress
 from tune_bn.machine import usable_cores
 from tune_bn.protocols.trainer import Door
+from tune_bn.records.ledger import spent_level
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.space.messages import spec_words
 from tune_bn.space.space import Space
@@ -60,7 +61,11 @@ def _candidates(space: Space) -> int:
 def power_words(space: Space) -> str:
     """What the confirmation of the space can find."""
     candidates = len(space.settings) * _candidates(space)
-    words = detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    spends = space.claim.alpha_spending != "none"
+    alpha = spent_level(space.claim.alpha, 1) if spends else space.claim.alpha
+    words = detectable_words(len(space.seeds.confirm), alpha, candidates, rule=space.design)
+    if spends:
+        words += "; at the level of a first claim on its test data, a later one has less (claim.alpha_spending)"
     claim = space.claim.stated
     if claim.is_plain:
         return words

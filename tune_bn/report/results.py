@@ -51,7 +51,7 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         )
     else:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
-        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds") == "all"
+        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds", "any") != "any"
         said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict["verdict"]]
         yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
         problems = verdict.get("problems", [])
@@ -205,7 +205,9 @@ _SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalen
 
 
 def finding(arm: Arm, claim: Claim) -> str:
-    """What was decided on an arm: ``better`` (or what is claimed), ``worse``, ``undecided``; a dash: a baseline."""
+    """``better`` (or what is claimed), ``worse``, ``undecided`` or ``not tested``; a dash for a baseline."""
+    if arm.get("not_tested"):
+        return "not tested"
     if arm.get("p_value") is None:
         return NONE
     if arm["supported"] and arm.get("worse"):

@@ -42,6 +42,7 @@ def check(space: Space) -> None:
     _check_settings(space)
     _check_stopping(space)
     _check_margin(space)
+    _check_failed(space)
     _check_points(space)
     _check_models(space)
     if space.search:
@@ -58,6 +59,9 @@ def _check_trainer(space: Space) -> None:
         if getattr(space, key) != default:
             accepted = "no such section beside trainer, which has parameters of its own in trainer.params"
             raise ConfigError(key, asdict(getattr(space, key)), accepted)
+    if space.claim.metric != "test_accuracy":
+        accepted = "no such key beside trainer, whose trainer.score says what is compared"
+        raise ConfigError("claim.metric", space.claim.metric, accepted)
     for key, given in (("search", space.search), *((f"claim.arms.{n}", a) for n, a in space.claim.arms.items())):
         for name in given:
             check_name(key, name)
@@ -134,10 +138,13 @@ def _check_settings(space: Space) -> None:
 
 def _check_stopping(space: Space) -> None:
     claim = space.claim
-    if claim.holds == "all":
+    if claim.holds != "any":
         candidates = len(claim.arms) or claim.candidates
         if len(claim.across) < 2 or candidates > 1 or claim.stopping != "fixed" or claim.correction != "holm":
-            accepted = "any; all goes with two or more settings in claim.across, one candidate and stopping: fixed"
+            accepted = (
+                f"any; {claim.holds} goes with two or more settings in claim.across, one candidate, stopping: fixed "
+                "and correction: holm"
+            )
             raise ConfigError("claim.holds", claim.holds, accepted)
     try:
         check_correction(
@@ -163,6 +170,13 @@ def _check_margin(space: Space) -> None:
     if margin is not None and score.low is not None and score.high is not None and margin >= score.high - score.low:
         accepted = f"a number below {score.high - score.low:g}, the width of the score's range"
         raise ConfigError("claim.margin", margin, accepted)
+
+
+def _check_failed(space: Space) -> None:
+    claim, score = space.claim, space.score
+    if claim.failed != "invalid" and (claim.stopping != "fixed" or score.low is None or score.high is None):
+        accepted = "invalid; worst goes with stopping: fixed and a score that has a range"
+        raise ConfigError("claim.failed", claim.failed, accepted)
 
 
 def _check_points(space: Space) -> None:
