@@ -12,7 +12,7 @@ from tune_bn.analysis.wording import claim_words, config_words, detectable_words
 from tune_bn.cli.cost import Cost, cost_of_a_run
 from tune_bn.data.cache import Progress
 from tune_bn.data.dataset import DataSummary
-from tune_bn.data.registry import SOURCES
+from tune_bn.data.registry import source_of
 from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
 from tune_bn.records.record import BASELINE, CANDIDATE
@@ -263,7 +263,7 @@ def _not_tried(space: Space) -> list[str]:
     tracked = named_uri(space.tracking.uri)
     return [
         "the whole course of a run",
-        *(["whether every image can be read (--data)"] if not SOURCES[space.data.source].arrays else []),
+        *(["whether every image can be read (--data)"] if not source_of(space.data.source).arrays else []),
         *(["whether the tracking server answers"] if tracked is not None and is_server(tracked.uri) else []),
         "whether Ray starts",
     ]

@@ -106,7 +106,13 @@ class TrainingRun:
         return self.engine.model
 
     @property
-    def optimizer(self) -> torch.optim.SGD:
+    def scored(self) -> nn.Module:
+        """What is validated and tested: :attr:`model`, or the moving average of its weights; as :attr:`model`."""
+        self.engine.hold(self)
+        return self.engine.scored
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
         """As :attr:`model`."""
         self.engine.hold(self)
         return self.engine.optimizer
@@ -130,7 +136,7 @@ class TrainingRun:
         elif val_accuracy > self.best_val_accuracy:
             self.best_val_accuracy, self.best_epoch = val_accuracy, self.epochs
             if self.test_metric == TEST_ACCURACY:
-                self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self.best_weights = {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
         self.seconds += time.monotonic() - start
         return point
 
@@ -172,12 +178,12 @@ class TrainingRun:
     def _test_accuracy(self, test: DeviceSplit, per_image: PerImage) -> float:
         last = None
         if self.best_weights is not None:
-            last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            load_weights(self.model, self.best_weights)
+            last = {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
+            load_weights(self.scored, self.best_weights)
         self.engine.hold(self)
         _, accuracy = mean_scores(self.engine.evaluate(test, per_image.add).tolist(), len(test))
         if last is not None:
-            load_weights(self.model, last)
+            load_weights(self.scored, last)
         return accuracy
 
     def state_dict(self) -> dict[str, Any]:

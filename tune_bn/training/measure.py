@@ -69,7 +69,7 @@ def _round(config: RunConfig, shape: tuple[int, int, int], classes: int, device:
     dataset = Dataset("made up", tuple(map(str, range(classes))), split, split, None)
     # The images are made as the network sees them.
     data = replace(config.data, source="digits", root=None, crop_size=None, image_size=None, resize="stretch")
-    course = replace(config.train, epochs=2)
+    course = replace(config.train, epochs=2, warmup_epochs=0)
     run = TrainingRun(replace(config, data=data, train=course), DeviceData(dataset, device), 0)
     run.train_epoch()
     start = time.monotonic()
