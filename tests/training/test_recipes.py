@@ -106,12 +106,9 @@ def plain_training(
     found = []
     for epoch in range(epochs):
         for group, base in zip(optimizer.param_groups, bases, strict=True):
-            rate = (
-                base * (0.01 + 0.99 * epoch / warmup)
-                if epoch < warmup
-                else rate_of(epoch - warmup, epochs - warmup, base)
-            )
-            group["lr"] = torch.tensor(rate) if fused else rate
+            group["lr"] = rate_of(epoch - warmup, epochs - warmup, base)
+            if epoch < warmup:
+                group["lr"] = base * (0.01 + 0.99 * epoch / warmup)
         order = torch.randperm(len(dataset.train), generator=generators.order)
         model.train()
         total = 0.0
