@@ -74,7 +74,5 @@ def source_of(name: str) -> Source:
 def reader_of(name: str) -> Any:
     """What reads a source; see :attr:`Source.reader`."""
     if ":" in name:
-        from tune_bn.data.sources.function import FunctionSource
-
-        return FunctionSource(name)
+        return load("tune_bn.data.sources.function:FunctionSource")(name)
     return load(SOURCES[name].reader)

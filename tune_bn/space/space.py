@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -345,7 +345,7 @@ class Space(Section):
             for key in ("root", "timeout", "grace", "save_every", "pty"):
                 del content["trainer"][key]
         for section, key, default in _added_keys():
-            if section in content and content[section][key] == default:
+            if content.get(section) is not None and content[section][key] == default:
                 del content[section][key]
         content["search"] = {
             key: [self.normalized({key: value})[key] for value in found.values]
@@ -373,7 +373,9 @@ LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
 def _added_keys() -> Iterator[tuple[str, str, Any]]:
     """Section, name and default of every key that is younger than the first studies."""
     for section, field in Space.model_fields.items():
-        kind: Any = field.annotation
+        # A section that may be left out is one of two types.
+        parts = [part for part in get_args(field.annotation) if hasattr(part, "model_fields")]
+        kind: Any = parts[0] if parts else field.annotation
         if kind in _OPTIONS:
             found = [(name, item.default) for name, item in _OPTIONS[kind].items() if item.metadata["added"]]
         else:

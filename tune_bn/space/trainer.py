@@ -43,6 +43,13 @@ class TrainerSection(Section):
     function: str | None = entry(
         None, doc="a function that is called with the run, in the worker", accepted="package.module:name"
     )
+    ask: bool = entry(
+        False,
+        doc="in place of a command or function: loops elsewhere ask for runs by `tune_bn ask`, and tell their scores "
+        "by `tune_bn tell`; nothing is started here, and no run is stopped early",
+        accepted="true or false",
+        added=True,
+    )
     isolate: bool = entry(
         False,
         doc="`function`: in a process of its own, instead of one worker after the other",
@@ -143,8 +150,10 @@ class TrainerSection(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if (self.command is None) == (self.function is None):
-            raise ConfigError("command", self.command, "a command or a function, one of the two")
+        if self.ask:
+            self._agrees_with_ask()
+        elif (self.command is None) == (self.function is None):
+            raise ConfigError("command", self.command, "a command or a function, one of the two, or ask: true")
         if self.function is not None and not _FUNCTION.fullmatch(self.function):
             raise ConfigError("function", self.function, "package.module:name")
         if self.isolate and self.function is None:
@@ -168,6 +177,14 @@ class TrainerSection(Section):
                     raise ConfigError(key, path, "a path below the run's current folder")
         _ = self.scored
         return self
+
+    def _agrees_with_ask(self) -> None:
+        taken = {"ask", "params", "meaning", "steps", "score", "data", "root"}
+        for key in type(self).model_fields:
+            # A study writes every default out.
+            if key not in taken and getattr(self, key) != type(self).model_fields[key].default:
+                accepted = "nothing beside ask: true, since whoever asks knows how it trains"
+                raise ConfigError(key, getattr(self, key), accepted)
 
     @property
     def scored(self) -> Score:
