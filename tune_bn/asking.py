@@ -138,7 +138,7 @@ def tell(
     curve: Sequence[Mapping[str, float]] = (),
     failed: str | None = None,
     seconds: float | None = None,
-    device: str = "unknown",
+    device: str | None = None,
     clock: Any = time.time,
 ) -> Told:
     """What became of a run. Telling the same again changes nothing; telling something else is refused.
@@ -150,7 +150,8 @@ def tell(
         curve: metrics by step, such as ``[{"step": 1, "val_acc": 0.4}, …]``; the validation score may come from it.
         failed: why it came to nothing; it is handed out again as often as ``budget.max_failures`` says.
         seconds: that it took; None: since it was handed out.
-        device: on what it ran, in words.
+        device: on what it ran: ``cpu``, or the name of a GPU; None: a kind of device as ``resources.gpu`` of the space
+            has it. The runs of a pair must be alike.
         clock: seconds since 1970.
 
     Raises:
@@ -275,7 +276,7 @@ class _Door:
         curve: Sequence[Mapping[str, float]],
         failed: str | None,
         seconds: float | None,
-        device: str,
+        device: str | None,
     ) -> dict[str, Any]:
         test, began, worker = self._about(run)
         points = _curve(curve, self.score, self.trainer.course)
@@ -295,7 +296,7 @@ class _Door:
             curve=points,
             failed=None if failed is None else (" ".join(failed.split())[:500] or "no reason was given"),
             seconds=round(taken, 3),
-            device=device,
+            device=device or ("cuda" if self.space.resources.gpu else "cpu"),
             worker=worker,
         )
 

@@ -99,7 +99,10 @@ def tell(
     ] = False,
     lease: LeaseOption = "1h",
     seconds: Annotated[float | None, typer.Option(help="What it took; default: since it was asked for.")] = None,
-    device: Annotated[str, typer.Option(help="On what it ran, in words.")] = "unknown",
+    device: Annotated[
+        str | None,
+        typer.Option(help="On what it ran: cpu, or a GPU by its name. Default: as resources.gpu of the space has it."),
+    ] = None,
     output: OutputOption = STUDIES,
     as_json: JsonOption = False,
 ) -> None:

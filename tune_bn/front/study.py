@@ -161,7 +161,7 @@ class Study:
         curve: Sequence[Mapping[str, float]] = (),
         failed: str | None = None,
         seconds: float | None = None,
-        device: str = "unknown",
+        device: str | None = None,
     ) -> Told:
         """What became of a run that was asked for; the arguments are those of :func:`tune_bn.asking.tell`.
 
