@@ -107,7 +107,7 @@ NAN, INF = math.nan, math.inf
         ),
         ({"base": [1e308, 1, 2], "ours": [-1e308, 1, 3]}, "ours: scores that are not finite, or too large"),
         ({"base": [90.0], "ours": [91.0]}, "the table has fewer than two pairs (seed 1)"),
-        ({"base": BASE, "good": BETTER, "same": BASE}, "same: its scores are identical"),
+        ({"base": BASE, "same": BASE, "more": BASE}, "more: its scores are identical"),
         ({"base": BASE, "good": BETTER, "short": BASE[:1]}, "short has no score for seed 2, 3, 4, 5"),
     ],
 )

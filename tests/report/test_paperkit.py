@@ -24,10 +24,13 @@ def studies(synthetic_study):
         "settings": in_settings(
             synthetic_study(), {"r18": {"arch": "resnet18"}, "r50": {"arch": "resnet50"}}, {"Ours": [1, -2]}
         ),
+        "average": in_settings(
+            synthetic_study(), {"r18": {"arch": "resnet18"}, "r50": {"arch": "resnet50"}}, {"Ours": [1, 2]}
+        ).with_plan(holds="pooled"),
     }
 
 
-@pytest.fixture(params=["plain", "several", "looks", "noninferior", "settings"])
+@pytest.fixture(params=["plain", "several", "looks", "noninferior", "settings", "average"])
 def kit(request, synthetic_study, tmp_path):
     folder = studies(synthetic_study)[request.param].write(tmp_path / "study")
     return folder, tmp_path / "kit", write_paperkit(folder, tmp_path / "kit")

@@ -15,7 +15,8 @@ from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import load_space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
-from tune_bn.trainers.check import OK, UNKNOWN, Checked, Checker, keep
+from tune_bn.trainers.check import Checker
+from tune_bn.trainers.checked import OK, UNKNOWN, Checked, keep
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.versions import commit

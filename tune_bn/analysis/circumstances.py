@@ -18,6 +18,7 @@ from tune_bn.records.provenance import (
     CLASSES,
     FACTS,
     OF_A_NETWORK,
+    POOL,
     SPLITS,
     Fact,
     data_changes,
@@ -49,7 +50,7 @@ def data_problems(plan: Mapping[str, Any], records: Sequence[Record], scored: Sc
         if record.status != FAILED and isinstance(record.data, Mapping):
             for change in data_changes(known, record.data):
                 found.setdefault(f"{record.stage} runs saw other data than {of}: {change}", []).append(record.key)
-            known = {key: record.data[key] for key in (CLASSES, *SPLITS) if key in record.data} | known
+            known = {key: record.data[key] for key in (CLASSES, POOL, *SPLITS) if key in record.data} | known
     for record in scored.values():
         missing = [key for key in planned if not isinstance(record.data, Mapping) or key not in record.data]
         if missing:

@@ -60,6 +60,15 @@ class DataConfig(Options):
         check=lambda v: v in (None, "validation", "test", "unused"),
         added=True,
     )
+    split: str = choice(
+        "fixed",
+        "fixed",
+        "per_seed",
+        doc="how validation images are drawn from the training split: `fixed`: the same for every run; `per_seed`: "
+        "anew for each run, by its seed, in every stage, so that all arms share the split of a seed and a verdict "
+        "covers splits; the test images stay the same. Needs a source without a validation split of its own",
+        added=True,
+    )
     image_size: int | None = option(
         None,
         doc="side in pixels to which image files are resized when they are decoded; null: 256 for `cub200` and "

@@ -23,7 +23,7 @@ from tune_bn.data.decoding import Decoder
 from tune_bn.data.duplicates import repeated_images
 from tune_bn.data.registry import reader_of, source_of
 from tune_bn.data.sources.base import ArraySet, FileSet, ImageFiles, Images, Outline
-from tune_bn.data.splits import Indices, Labels, Parts, partition
+from tune_bn.data.splits import Indices, Labels, Parts, Redraw, partition
 from tune_bn.errors import DataError
 from tune_bn.records.files import sha256_of
 
@@ -57,7 +57,8 @@ class Split:
 class Dataset:
     """The three splits of one source, as they are stored: the network may see a crop of each image.
 
-    ``test`` is None where the test images must not be at hand.
+    ``test`` is None where the test images must not be at hand. Where ``redraw`` is given, ``train`` holds all images
+    that train or validate, ``val`` none, and each run divides them by its seed.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Dataset:
     train: Split
     val: Split
     test: Split | None
+    redraw: Redraw | None = None
 
     def without_test(self) -> Dataset:
         """The same data without its test split, sharing the arrays."""
@@ -87,16 +89,23 @@ class Dataset:
 
         ``classes`` with ``count`` and ``sha256`` of the names; each split that is at hand with ``count`` and the
         SHA-256 of ``images`` and of ``labels``, with their shapes and in their order (first 32 hex digits each). Pixels
-        are hashed as they are trained on, so another decoder that gives the same pixels changes nothing.
+        are hashed as they are trained on, so another decoder that gives the same pixels changes nothing. Where each run
+        draws its split, ``pool`` is hashed, and ``train`` and ``val`` are counts ``of`` it.
         """
-        splits = {"train": self.train, "val": self.val, "test": self.test}
+
+        def told(split: Split) -> dict[str, Any]:
+            return {"count": len(split), "images": _array_hash(split.images), "labels": _array_hash(split.labels)}
+
+        if self.redraw is None:
+            parts = {"train": told(self.train), "val": told(self.val)}
+        else:
+            pool = told(self.train)
+            counts = {"train": self.redraw.train_size, "val": self.redraw.val_size}
+            parts = {name: {"count": count, "of": pool["images"]} for name, count in counts.items()} | {"pool": pool}
         return {
             "classes": {"count": len(self.classes), "sha256": _hash_of(json.dumps(self.classes).encode())},
-            **{
-                name: {"count": len(split), "images": _array_hash(split.images), "labels": _array_hash(split.labels)}
-                for name, split in splits.items()
-                if split is not None
-            },
+            **parts,
+            **({} if self.test is None else {"test": told(self.test)}),
         }
 
     @cached_property
@@ -119,12 +128,26 @@ class Dataset:
             for channel in range(channels):
                 histogram[channel] += np.bincount(images[start : start + block, channel].ravel(), minlength=256)
         values = np.arange(256)
-        count = int(histogram[0].sum())
-        total, squares = histogram @ values, histogram @ values**2
-        mean = total / count
-        # In Python's integers: count · squares outgrows 64 bits on large data.
-        spread = [count * int(q) - int(t) ** 2 for t, q in zip(total, squares, strict=True)]
-        return mean / 255, np.sqrt(np.array(spread, dtype=np.float64)) / count / 255
+        return statistics_of(int(histogram[0].sum()), histogram @ values, histogram @ values**2)
+
+    def channel_sums(self) -> NDArray[np.int64]:
+        """(2, N, C): sum and sum of squares of each training image's pixels, of which any subset is made up."""
+        images, block = self.train.images, max(1, 2**20 // self.train.images[0].size)
+        found = np.zeros((2, *images.shape[:2]), dtype=np.int64)
+        for start in range(0, len(images), block):
+            wide = images[start : start + block].astype(np.int64)
+            found[:, start : start + block] = wide.sum(axis=(2, 3)), (wide**2).sum(axis=(2, 3))
+        return found
+
+
+def statistics_of(
+    count: int, total: NDArray[np.int64], squares: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel on the scale [0, 1], from exact sums (C,) over ``count`` pixels."""
+    mean = total / count
+    # In Python's integers: count · squares outgrows 64 bits on large data.
+    spread = [count * int(q) - int(t) ** 2 for t, q in zip(total, squares, strict=True)]
+    return mean / 255, np.sqrt(np.array(spread, dtype=np.float64)) / count / 255
 
 
 def _hash_of(*parts: Any) -> str:
@@ -155,9 +178,13 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     if source.arrays:
         return dataset_from_arrays(reader_of(config.source).read(config), config)
     listing = _listed(config)
-    images = load_decoded([split.paths for split in listing.kept], listing.decoder, progress)
-    splits = [Split(array, split.labels) for array, split in zip(images, listing.kept, strict=True)]
-    return Dataset(listing.files.name, listing.files.classes, *splits)
+    # Where runs draw the validation images themselves, none are kept apart.
+    kept = [split for split in listing.kept if split.paths]
+    images = load_decoded([split.paths for split in kept], listing.decoder, progress)
+    splits = [Split(array, split.labels) for array, split in zip(images, kept, strict=True)]
+    if listing.redraw is not None:
+        splits.insert(1, Split(splits[0].images[:0], splits[0].labels[:0]))
+    return Dataset(listing.files.name, listing.files.classes, *splits, redraw=listing.redraw)
 
 
 @dataclass(frozen=True)
@@ -168,6 +195,7 @@ class _Listing:
     decoder: Decoder
     outline: Outline
     kept: tuple[ImageFiles, ImageFiles, ImageFiles]
+    redraw: Redraw | None
 
 
 def _listed(config: DataConfig) -> _Listing:
@@ -182,7 +210,7 @@ def _listed(config: DataConfig) -> _Listing:
         return ImageFiles([split.paths[i] for i in indices], split.labels[indices])
 
     chosen = kept(files.train, parts.train), kept(files.val, parts.val), kept(files.test, parts.test)
-    return _Listing(files, decoder, outline, chosen)
+    return _Listing(files, decoder, outline, chosen, parts.redraw)
 
 
 @dataclass(frozen=True)
@@ -217,15 +245,18 @@ def describe_data(config: DataConfig) -> DataSummary:
         parts = _parts(outline, config)
         told = getattr(reader, "remarks", None)
         remarks: list[str] = [] if told is None else told(config)
-        sizes = len(parts.train), len(parts.val), len(parts.test)
+        sizes, redraw = (len(parts.train), len(parts.val), len(parts.test)), parts.redraw
     else:
         listing = _listed(config)
         outline = listing.outline
         sample = [path for split in listing.kept for path in _sample(split)]
         turned = listing.decoder.check_headers(sample)
         train, val, test = (len(split.paths) for split in listing.kept)
-        sizes = train, val, test
+        sizes, redraw = (train, val, test), listing.redraw
         remarks = _remarks(listing.files, config, turned, len(sample))
+    if redraw is not None:
+        sizes = redraw.train_size, redraw.val_size, sizes[2]
+        remarks.append("each run draws its validation images by its own seed (data.split)")
     return DataSummary(*sizes, config.seen_shape(outline.shape), len(outline.classes), tuple(remarks))
 
 
@@ -264,7 +295,7 @@ def read_data(config: DataConfig, *, progress: Progress | None = None) -> tuple[
     names: dict[str, Sequence[str]] = {}
     if not source_of(config.source).arrays:
         names = {split: kept.paths for split, kept in zip(splits, _listed(config).kept, strict=True)}
-    arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None}
+    arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None and len(split)}
     return sum(len(labels) for _, labels in arrays.values()), repeated_images(arrays, names, data.classes)
 
 
@@ -291,6 +322,7 @@ def dataset_from_arrays(arrays: ArraySet, config: DataConfig) -> Dataset:
         train=kept(arrays.train, parts.train),
         val=kept(arrays.val, parts.val),
         test=kept(arrays.test, parts.test),
+        redraw=parts.redraw,
     )
 
 

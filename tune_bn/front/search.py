@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import Interrupted, SpecError, StudyError
 from tune_bn.front.study import Study, open_study
+from tune_bn.records.commands import IN_PROCESS
 
 if TYPE_CHECKING:
     from tune_bn.observers.events import Event
@@ -29,6 +30,7 @@ def search(
     study: str | None = None,
     output: str | PathLike[str] = "studies",
     address: str | None = None,
+    local: bool = False,
     resume: bool = False,
     unchecked: bool = False,
     on_event: Callable[[Event], object] | None = None,
@@ -47,18 +49,22 @@ def search(
         study: the name of the study; None: the space's name and a number.
         output: the folder of all studies.
         address: the Ray cluster to run on, ``"auto"`` or ``HOST[:PORT]``; None: this machine.
+        local: without Ray: one run after the other in this process, for debugging and where no Ray starts.
         resume: go on with ``study``.
         unchecked: take a trainer of your own that ``tune_bn check`` has not passed; the report says so.
         on_event: called with an :class:`tune_bn.observers.events.Event` for each line of progress, such as ``print``.
 
     Raises:
-        MissingExtra: torch, Ray or MLflow is not installed.
+        MissingExtra: torch, MLflow, or Ray where it is needed, is not installed.
         Interrupted: the study was stopped; the message says how to go on.
         TuneBNError: the space, the data or an argument is not acceptable; or the study cannot be run.
     """
     from tune_bn.extras import require
 
-    require("tune_bn.search", "train", "ray", "mlflow")
+    if local and address is not None:
+        raise StudyError(f"local: got True beside address={address!r}; accepted: one of the two")
+    address = IN_PROCESS if local else address
+    require("tune_bn.search", "train", *([] if local else ["ray"]), "mlflow")
 
     from tune_bn.process import SILENCE, name_user
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
@@ -177,6 +183,7 @@ def _carried_out(
             raise Interrupted("interrupted; nothing was begun") from None
         name, kept = begun[-1].name, "nothing that finished is lost"
         where = "" if output == Path("studies") else f", output={str(output)!r}"
+        where += ", local=True" if address == IN_PROCESS else ""
         raise Interrupted(
             f"interrupted; {kept}. To go on: tune_bn.search(study={name!r}{where}, resume=True)"
         ) from None

@@ -20,7 +20,7 @@ def trainer_of(space: Space, *, progress: Progress | None = None, study: Path | 
         study: the folder of a study that goes on.
 
     Raises:
-        SpecError: what the section ``trainer`` names is not there.
+        SpecError: what the section ``trainer`` names is not there, or does not fit.
         DataError: data cannot be read.
         MethodError: a network cannot be imported.
     """
@@ -29,6 +29,10 @@ def trainer_of(space: Space, *, progress: Progress | None = None, study: Path | 
             "trainer.ask: got true, a study whose runs are trained elsewhere; accepted: `tune_bn ask STUDY --space "
             "FILE` and `tune_bn tell STUDY RUN`, or a command or function"
         )
+    if space.trainer is not None and space.trainer.name is not None:
+        from tune_bn.trainers.added import added_trainer
+
+        return added_trainer(space)
     if space.trainer is not None:
         from tune_bn.trainers.command.from_space import command_trainer
 

@@ -109,15 +109,15 @@ class Engine:
         self._holder: weakref.ref[Holder] | None = None
         self._network = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
         self._keep_gradients = False
-        images, size, device = data.train.images, config.train.batch_size, data.device
-        self._sizes = [min(size, len(images) - first) for first in range(0, len(images), size)]
+        images, size, device, count = data.train.images, config.train.batch_size, data.device, data.train_count
+        self._sizes = [min(size, count - first) for first in range(0, count, size)]
         self._position = torch.zeros((), dtype=torch.int64, device=device)
         self._offsets = torch.arange(size, device=device)
-        self._order = torch.arange(len(images), device=device)
-        self._drawn = self.augmentation.draw(len(images), torch.Generator(device).manual_seed(0))
+        self._order = torch.arange(count, device=device)
+        self._drawn = self.augmentation.draw(count, torch.Generator(device).manual_seed(0))
         self._totals = torch.zeros(2, dtype=torch.float64, device=device)
         # Where images are streamed, the step finds those of a batch here.
-        staged = 0 if data.train.resident else min(size, len(images))
+        staged = 0 if data.train.resident else min(size, count)
         self._staged = torch.zeros((staged, *images.shape[1:]), dtype=torch.uint8, device=device)
         self._steps: dict[int, Step] = {size: self._plain_step(size) for size in set(self._sizes)}
         if fused or config.train.compile:
@@ -159,7 +159,8 @@ class Engine:
         """Train on every image once, without waiting for the device.
 
         Args:
-            order: (N,) int64 on the host, the images in the order in which they are seen.
+            order: (N,) int64 on the host: the run's training images, of those on the device, in the order in which
+                they are seen.
             drawn: their augmentation in that order, from :meth:`Augmentation.draw`.
             rates: learning rate of each parameter group.
             noise: what the network itself draws from.
@@ -246,7 +247,7 @@ class Engine:
         """Warm up, and replace the plain steps by recorded ones if those do the same. The state is as before."""
         started = time.monotonic()
         start = self.state().copy()
-        order = torch.arange(len(self.data.train))
+        order = torch.arange(self.data.train_count)
         # The sizes of the first two batches and of the last.
         sizes = self._sizes if len(self._sizes) <= 3 else [*self._sizes[:2], self._sizes[-1]]
 
