@@ -195,9 +195,12 @@ class TrainingRun:
         """Tensors and plain values only, so that it loads with ``weights_only=True``; the tensors are the run's own."""
         self.engine.hold(self)
         state = self.engine.state()
+        # For whoever wants the network that was scored; a resume has it among what the optimizer keeps.
+        average = {} if self.scored is self.model else {"average": dict(self.scored.state_dict())}
         return {
             "seed": self.seed,
             "model": dict(state.model),
+            **average,
             "momenta": state.momenta,
             "order": self.generators.order.get_state(),
             "augment": self.generators.augment.get_state(),
