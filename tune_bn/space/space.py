@@ -333,7 +333,7 @@ class Space(Section):
             for key in ("root", "timeout", "grace", "save_every", "pty"):
                 del content["trainer"][key]
         for section, key, default in _added_keys():
-            if section in content and content[section][key] == default:
+            if content.get(section) is not None and content[section][key] == default:
                 del content[section][key]
         content["search"] = {
             key: [self.normalized({key: value})[key] for value in found.values]
