@@ -182,7 +182,7 @@ def tails(studies: int) -> list[dict[str, Any]]:
         bad = rng.random((studies, n)) < rate
         d = np.where(bad, -drop, rate * drop / (1 - rate)) + rng.normal(0, 0.5, (studies, n))
         false = np.asarray(stats.ttest_1samp(d, 0, axis=1, alternative="greater").pvalue) <= ALPHA
-        seen = bad.any(axis=1)
+        seen = np.asarray(bad.any(axis=1))
         upper = stats.beta.ppf(1 - ALPHA, bad.sum(axis=1) + 1, n - bad.sum(axis=1))
         # At the rate of what would undo the gain: gain / (gain + drop).
         undone = np.asarray(np.maximum(d.mean(axis=1), 0) / drop < upper)
