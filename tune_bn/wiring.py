@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tune_bn.analysis.verdict import write_verdict
 from tune_bn.analysis.wording import spoken
+from tune_bn.asking import conclude as conclude
+from tune_bn.asking import sampler_of as sampler_of
 from tune_bn.errors import Interrupted
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
@@ -18,16 +19,13 @@ from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Runner
-from tune_bn.protocols.sampler import Outcome
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.commands import IN_PROCESS
 from tune_bn.records.identity import identity_of, is_copy
 from tune_bn.records.record import Record
-from tune_bn.records.score import MAX, read_score
-from tune_bn.report import write_report
+from tune_bn.records.score import read_score
 from tune_bn.runners.local import LocalRunner, local_place
-from tune_bn.samplers.optuna.sampler import OptunaSampler
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import require_same
 from tune_bn.study.driver import Driver
@@ -37,23 +35,6 @@ from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.changes import code_changes
 from tune_bn.training.versions import commit, commit_remark
-
-
-def sampler_of(
-    space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome], goal: str = MAX
-) -> OptunaSampler:
-    """The Optuna sampler of an arm. The baseline searches the nuisance keys alone."""
-    return OptunaSampler(
-        folder.journal,
-        f"{identity_of(folder.path).name}/{arm}",
-        space.searched_by(arm).distributions,
-        name=space.sampler.name,
-        seed=space.sampler.seed,
-        points=space.start_points(arm),
-        goal=goal,
-        finished=outcomes,
-    )
-
 
 MakeRunner = Callable[[StudyFolder, Callable[[str], None], StopRequest], Runner]
 """A runner for a study's folder; it warns by a function, and heeds a request to stop."""
@@ -252,13 +233,6 @@ def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn
     mlflow.study_started(info, ())
     mlflow.artifacts_changed(folder.artifacts())
     mlflow.study_finished("FINISHED", _summary(verdict))
-
-
-def conclude(folder: StudyFolder) -> dict[str, Any]:
-    """Verify the study and write its report, from its folder alone."""
-    verdict = write_verdict(folder.path)
-    write_report(folder.path)
-    return verdict
 
 
 def _summary(verdict: Mapping[str, Any]) -> dict[str, float | str]:

@@ -21,11 +21,10 @@ from tune_bn.data.cache import Progress, load_decoded
 from tune_bn.data.config import DataConfig
 from tune_bn.data.decoding import Decoder
 from tune_bn.data.duplicates import repeated_images
-from tune_bn.data.registry import SOURCES
+from tune_bn.data.registry import reader_of, source_of
 from tune_bn.data.sources.base import ArraySet, FileSet, ImageFiles, Images, Outline
 from tune_bn.data.splits import Indices, Labels, Parts, Redraw, partition
 from tune_bn.errors import DataError
-from tune_bn.extensions import load
 from tune_bn.records.files import sha256_of
 
 _HEADERS = 1000
@@ -175,9 +174,9 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
         DataError: data is missing, incomplete or unreadable, or the sizes do not fit it.
     """
     config = _checked(config)
-    source = SOURCES[config.source]
+    source = source_of(config.source)
     if source.arrays:
-        return dataset_from_arrays(load(source.reader).read(config), config)
+        return dataset_from_arrays(reader_of(config.source).read(config), config)
     listing = _listed(config)
     # Where runs draw the validation images themselves, none are kept apart.
     kept = [split for split in listing.kept if split.paths]
@@ -185,7 +184,8 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     splits = [Split(array, split.labels) for array, split in zip(images, kept, strict=True)]
     if listing.redraw is not None:
         splits.insert(1, Split(splits[0].images[:0], splits[0].labels[:0]))
-    return Dataset(listing.files.name, listing.files.classes, *splits, redraw=listing.redraw)
+    train, val, test = splits
+    return Dataset(listing.files.name, listing.files.classes, train, val, test, listing.redraw)
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class _Listing:
 
 
 def _listed(config: DataConfig) -> _Listing:
-    files: FileSet = load(SOURCES[config.source].reader)(config)
+    files: FileSet = reader_of(config.source)(config)
     decoder = _decoder(files, config)
     labels = [None if split is None else split.labels for split in (files.test, files.val)]
     outline = Outline(files.classes, files.train.labels, labels[0], decoder.shape, labels[1])
@@ -239,11 +239,12 @@ def describe_data(config: DataConfig) -> DataSummary:
         DataError: something is missing, or does not fit; :func:`load_dataset` would say the same.
     """
     config = _checked(config)
-    source = SOURCES[config.source]
+    source = source_of(config.source)
     if source.arrays:
-        outline: Outline = load(source.reader).outline(config)
+        reader = reader_of(config.source)
+        outline: Outline = reader.outline(config)
         parts = _parts(outline, config)
-        told = getattr(load(source.reader), "remarks", None)
+        told = getattr(reader, "remarks", None)
         remarks: list[str] = [] if told is None else told(config)
         sizes, redraw = (len(parts.train), len(parts.val), len(parts.test)), parts.redraw
     else:
@@ -293,7 +294,7 @@ def read_data(config: DataConfig, *, progress: Progress | None = None) -> tuple[
     data = load_dataset(config, progress=progress)
     splits = {"training": data.train, "validation": data.val, "test": data.test}
     names: dict[str, Sequence[str]] = {}
-    if not SOURCES[config.source].arrays:
+    if not source_of(config.source).arrays:
         names = {split: kept.paths for split, kept in zip(splits, _listed(config).kept, strict=True)}
     arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None and len(split)}
     return sum(len(labels) for _, labels in arrays.values()), repeated_images(arrays, names, data.classes)
@@ -309,23 +310,21 @@ def dataset_from_arrays(arrays: ArraySet, config: DataConfig) -> Dataset:
     Raises:
         DataError: the sizes do not fit what is there.
     """
-    images, labels = arrays.train
-    test_images, test_labels = arrays.test or arrays.train
-    outline = Outline(arrays.classes, labels, None if arrays.test is None else test_labels, images.shape[1:])
-    parts = _parts(outline, config)
+    parts = _parts(arrays.outline, config)
+
+    def kept(split: tuple[Images, Labels] | None, indices: Indices) -> Split:
+        # Indexing keeps the memory order of its source, which may be (N, H, W, C) underneath.
+        images, labels = split or arrays.train
+        return Split(np.ascontiguousarray(images[indices]), labels[indices])
+
     return Dataset(
         name=arrays.name,
         classes=arrays.classes,
-        train=_subset(images, labels, parts.train),
-        val=_subset(images, labels, parts.val),
-        test=_subset(test_images, test_labels, parts.test),
+        train=kept(arrays.train, parts.train),
+        val=kept(arrays.val, parts.val),
+        test=kept(arrays.test, parts.test),
         redraw=parts.redraw,
     )
-
-
-def _subset(images: Images, labels: Labels, indices: Indices) -> Split:
-    # Indexing keeps the memory order of its source, which may be (N, H, W, C) underneath.
-    return Split(np.ascontiguousarray(images[indices]), labels[indices])
 
 
 def _decoder(files: FileSet, config: DataConfig) -> Decoder:
@@ -333,7 +332,7 @@ def _decoder(files: FileSet, config: DataConfig) -> Decoder:
     # The first file sets the size. Where it is damaged the next one does, and the first is named with all others.
     for path in files.train.paths[:100]:
         try:
-            return Decoder(path, config.image_size, config.resize, config.exif)
+            return Decoder(path, config.image_size, config.resize, config.exif, files.store)
         except DataError as error:
             first = first or error
     raise first or DataError(f"data.root: got {config.root!r}; accepted: training images")
@@ -350,7 +349,7 @@ def _parts(outline: Outline, config: DataConfig) -> Parts:
 
 def _checked(config: DataConfig) -> DataConfig:
     """The configuration with what null stands for, where its keys suit its source."""
-    source = SOURCES[config.source]
+    source = source_of(config.source)
     if source.arrays and config.image_size is not None:
         raise DataError(f"data.image_size: got {config.image_size}; accepted: null for the source {config.source}")
     if source.arrays and config.exif != "ignore":

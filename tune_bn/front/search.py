@@ -96,6 +96,44 @@ def search(
     return _carried_out(opening, loaded, source, address, place, folder_of_all, going_on, on_event)
 
 
+def begin_study(
+    space: str | PathLike[str] | Mapping[str, Any],
+    study: str,
+    *,
+    overrides: Overrides = (),
+    output: str | PathLike[str] = "studies",
+) -> Study:
+    """Begin a study whose runs loops of your own ask for, or open it where it is there: ``trainer: {ask: true, …}``.
+
+    Args:
+        space: as for :func:`search`.
+        study: its name.
+        overrides: as for :func:`search`.
+        output: the folder of all studies.
+
+    Raises:
+        TuneBNError: the space is not acceptable, or the study was begun with another one.
+    """
+    from tune_bn.cli.common import study_name
+    from tune_bn.study.folder import StudyFolder, require_writable
+    from tune_bn.trainers.ask import ask_trainer
+
+    loaded, source = _loaded(space, overrides, None)
+    ask_trainer(loaded)
+    folder = StudyFolder(Path(fspath(output)) / study_name(study, "study"))
+    if not folder.exists:
+        require_writable(Path(fspath(output)))
+        try:
+            return open_study(folder.created(loaded).path)
+        except StudyError:
+            # Another loop, which began it at the same moment.
+            if not folder.exists:
+                raise
+    if folder.space().sha256 != loaded.sha256:
+        raise StudyError(f"study: got {study!r}, which was begun with another space than {source}; accepted: its own")
+    return open_study(folder.path)
+
+
 def _carried_out(
     opening: Callable[[], StudyFolder],
     space: Space,

@@ -328,8 +328,10 @@ def _own_training(study: StudyFiles) -> Iterator[Block]:
     if not isinstance(trainer, Mapping):
         return
     what = trainer.get("function") or " ".join(map(str, trainer.get("command") or ()))
+    if trainer.get("ask"):
+        what = "tune_bn ask"
     yield paragraph(
-        "Trained by ",
+        "Trained by " if not trainer.get("ask") else "Trained by loops elsewhere, which got their runs by ",
         Mono(str(what)),
         ", code that this package does not know. A test score outside the confirmation makes a run invalid; that the "
         "code has not looked at the test data in secret is the word of whoever wrote it.",

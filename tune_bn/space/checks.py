@@ -71,6 +71,12 @@ def _check_trainer(space: Space) -> None:
     for key in sorted(space.scientific & {*space.search, *(key for arm in space.claim.arms.values() for key in arm)}):
         if key not in space.baseline:
             raise ConfigError(f"claim.baseline.{key}", None, "a value: the claim is about it, and the baseline has one")
+    if space.trainer.ask:
+        for key, value in (("hours", space.budget.hours), ("total_hours", space.budget.total_hours)):
+            if value is not None:
+                raise ConfigError(f"budget.{key}", value, "null with trainer.ask: who asks spends their own time")
+        if space.budget.cost is not None:
+            raise ConfigError("budget.cost", space.budget.cost, "null with trainer.ask")
     for stage in ("search", "select", "confirm"):
         if 0 in getattr(space.seeds, stage):
             accepted = "integers ≥ 1: many scripts take seed 0 for none"

@@ -60,6 +60,13 @@ class TrainerSection(Section):
     function: str | None = entry(
         None, doc="a function that is called with the run, in the worker", accepted="package.module:name"
     )
+    ask: bool = entry(
+        False,
+        doc="in place of a command or function: loops elsewhere ask for runs by `tune_bn ask`, and tell their scores "
+        "by `tune_bn tell`; nothing is started here, and no run is stopped early",
+        accepted="true or false",
+        added=True,
+    )
     isolate: bool = entry(
         False,
         doc="`function`: in a process of its own, instead of one worker after the other",
@@ -161,12 +168,15 @@ class TrainerSection(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if self.name is not None:
+        if self.ask:
+            self._agrees_with_ask()
+        elif self.name is not None:
             self._is_of_a_package(self.name)
         elif self.options:
             raise ConfigError("options", self.options, "no options without the name of a trainer of a package")
         elif (self.command is None) == (self.function is None):
-            raise ConfigError("command", self.command, "a command, a function or a name, one of the three")
+            accepted = "a command, a function or a name, one of the three, or ask: true"
+            raise ConfigError("command", self.command, accepted)
         elif not self.score:
             raise ConfigError("score", self.score, accepted_words(type(self).model_fields["score"]))
         if self.function is not None and not _FUNCTION.fullmatch(self.function):
@@ -192,6 +202,14 @@ class TrainerSection(Section):
                     raise ConfigError(key, path, "a path below the run's current folder")
         _ = self.scored
         return self
+
+    def _agrees_with_ask(self) -> None:
+        taken = {"ask", "params", "meaning", "steps", "score", "data", "root"}
+        for key in type(self).model_fields:
+            # A study writes every default out.
+            if key not in taken and getattr(self, key) != type(self).model_fields[key].default:
+                accepted = "nothing beside ask: true, since whoever asks knows how it trains"
+                raise ConfigError(key, getattr(self, key), accepted)
 
     def _is_of_a_package(self, name: str) -> None:
         if name not in TRAINERS:

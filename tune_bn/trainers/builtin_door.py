@@ -8,7 +8,7 @@ from functools import cached_property
 
 from tune_bn.data.cache import Progress
 from tune_bn.data.dataset import DataSummary, describe_data, read_data
-from tune_bn.data.registry import SOURCES
+from tune_bn.data.registry import source_of
 from tune_bn.errors import DataError
 from tune_bn.protocols.trainer import Described
 from tune_bn.space.distributions import CASES
@@ -62,7 +62,7 @@ class BuiltinDoor:
             ),
             run=f"{space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}",
             remarks=_slow_precision(space),
-            not_tried=() if SOURCES[space.data.source].arrays else ("whether every image can be read (--data)",),
+            not_tried=() if source_of(space.data.source).arrays else ("whether every image can be read (--data)",),
         )
 
     def read(self, progress: Progress | None) -> Sequence[str]:

@@ -43,9 +43,11 @@ def trained_network(
     run = next((run for run in stored["runs"] if run["seed"] == seed), None) if "runs" in stored else None
     if run is None:
         raise MethodError(f"{file}: holds no run of seed {seed}; accepted: the file as the study wrote it")
-    require_tensors(run["model"], file)
+    # What was validated and tested: the weights, or their moving average.
+    trained = run.get("average", run["model"])
+    require_tensors(trained, file)
     network = first_weights(config, data, seed)
-    found = weights_for(network.state_dict(), run["model"], file, f"{file} does not fit {config.model.arch}")
+    found = weights_for(network.state_dict(), trained, file, f"{file} does not fit {config.model.arch}")
     load_weights(network, found.weights, strict=False)
     network.eval()
     images, _ = images_of(data, config.data, EXAMPLES)

@@ -32,6 +32,11 @@ class OwnDoor:
             raise DataError(
                 "trainer: got a trainer of your own; accepted: the built-in loop here; `tune_bn check` tries yours"
             )
+        if self.space.trainer is not None and self.space.trainer.ask:
+            from tune_bn.trainers.ask import ask_trainer
+
+            ask_trainer(self.space)
+            return ()
         from tune_bn.trainers.choose import trainer_of
 
         trainer_of(self.space)
@@ -42,6 +47,7 @@ class OwnDoor:
         section, score = self.space.trainer, self.space.score
         assert section is not None
         what = f"function {section.function}" if section.command is None else f"command {' '.join(section.command)}"
+        what = "loops elsewhere, by `tune_bn ask` and `tune_bn tell`" if section.ask else what
         what = what if section.name is None else f"{section.name}: {TRAINERS[section.name].doc}"
         return Described(
             what=(

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from tune_bn.data.augment import Augmentation, centre_crop
 from tune_bn.errors import first_line
 from tune_bn.method.networks import load_weights
+from tune_bn.training.average import MovingAverage
 from tune_bn.training.config import RunConfig
 from tune_bn.training.layout import CHANNELS_LAST, FORMATS, layout_of
-from tune_bn.training.optimizer import allocate_momenta, make_optimizer, set_rates
+from tune_bn.training.optimizer import allocate_state, make_optimizer, set_rates
 from tune_bn.training.precision import arithmetic, autocast
 from tune_bn.training.seeds import as_default, make_generators
 
@@ -54,7 +55,8 @@ class EngineState:
     model: Mapping[str, Tensor]
     """As of ``nn.Module.state_dict``."""
     momenta: Sequence[Tensor] | None
-    """Momentum buffers in the order of the parameter groups; None before the first step."""
+    """State of the optimizer in the order of the parameter groups, then that of a moving average; None before the first
+    step."""
 
     def copy(self) -> EngineState:
         """The same numbers in tensors of their own."""
@@ -82,6 +84,7 @@ class Engine:
 
     Attributes:
         model: the network, on the device.
+        scored: what is validated and tested: the network, or the moving average of its weights.
         optimizer: its optimizer.
         memory_format: how images and weights lie in memory, ``channels_last`` or ``contiguous``; see
             :func:`tune_bn.training.layout.layout_of`.
@@ -97,7 +100,9 @@ class Engine:
         # A recorded step must find its learning rates on the device.
         fused = data.device.type == "cuda" or record is not None
         self.optimizer = make_optimizer(self.model, config, fused=fused)
-        self.momenta = allocate_momenta(self.optimizer)
+        decay = config.train.ema
+        self._average = None if decay is None else MovingAverage(self.model, decay)
+        self.momenta = allocate_state(self.optimizer) + ([] if self._average is None else self._average.state)
         self.augmentation = Augmentation(config.data, data.train.images.shape)
         self.recorded = False
         self.setup_seconds = 0.0
@@ -117,6 +122,11 @@ class Engine:
         self._steps: dict[int, Step] = {size: self._plain_step(size) for size in set(self._sizes)}
         if fused or config.train.compile:
             self._set_up(record)
+
+    @property
+    def scored(self) -> nn.Module:
+        """See the class."""
+        return self.model if self._average is None else self._average.model
 
     def hold(self, run: Holder) -> None:
         """Give the engine to a run, which takes up its state."""
@@ -166,7 +176,7 @@ class Engine:
             return self._train(order, self._sizes, self._steps)
 
     def evaluate(self, split: DeviceSplit, each: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
-        """Evaluate with running statistics, without waiting for the device.
+        """Evaluate what is scored with running statistics, without waiting for the device.
 
         Args:
             split: the images.
@@ -175,7 +185,7 @@ class Engine:
         Returns:
             Summed loss and number of correct predictions, float64 (2,) on the device.
         """
-        self.model.eval()
+        self.scored.eval()
         channels, height, width = split.images.shape[1:]
         size = evaluation_batch(self.config.data.seen_shape((channels, height, width)))
         parts = [slice(first, min(first + size, len(split))) for first in range(0, len(split), size)]
@@ -184,7 +194,7 @@ class Engine:
         with torch.inference_mode(), arithmetic(precision, device), autocast(precision, device):
             for part, images in zip(parts, split.batches(parts), strict=True):
                 labels = split.labels[part]
-                logits = self.model(to_input(centre_crop(images, self.config.data), self.memory_format))
+                logits = self.scored(to_input(centre_crop(images, self.config.data), self.memory_format))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
                 if each is not None:
                     each(logits, labels)
@@ -212,6 +222,8 @@ class Engine:
         def step() -> None:
             loss, logits, labels = self._gradients(size)
             self.optimizer.step()
+            if self._average is not None:
+                self._average.update()
             self._totals += count(loss, logits, labels)
             self._position += size
 
@@ -226,7 +238,7 @@ class Engine:
         inputs = to_input(self.augmentation.apply(images, drawn), self.memory_format)
         with autocast(self.config.train.precision, self.data.device):
             logits = self._network(inputs)
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.config.train.label_smoothing)
         self.optimizer.zero_grad(set_to_none=not self._keep_gradients)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), logits.detach(), labels

@@ -36,7 +36,7 @@ def inspect_run(run: TrainingRun) -> Diagnostics:
     if run.diverged:
         raise ValueError(f"the run diverged in epoch {run.epochs}")
     start = first_weights(run.config, run.data, run.seed)
-    return inspect_model(run.model, start, run.config, run.data, run.seed, epoch=run.epochs)
+    return inspect_model(run.scored, start, run.config, run.data, run.seed, epoch=run.epochs)
 
 
 def inspect_model(

@@ -109,7 +109,13 @@ class TrainingRun:
         return self.engine.model
 
     @property
-    def optimizer(self) -> torch.optim.SGD:
+    def scored(self) -> nn.Module:
+        """What is validated and tested: :attr:`model`, or the moving average of its weights; as :attr:`model`."""
+        self.engine.hold(self)
+        return self.engine.scored
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
         """As :attr:`model`."""
         self.engine.hold(self)
         return self.engine.optimizer
@@ -135,7 +141,7 @@ class TrainingRun:
         elif val_accuracy > self.best_val_accuracy:
             self.best_val_accuracy, self.best_epoch = val_accuracy, self.epochs
             if self.test_metric == TEST_ACCURACY:
-                self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self.best_weights = {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
         self.seconds += time.monotonic() - start
         return point
 
@@ -177,21 +183,24 @@ class TrainingRun:
     def _test_accuracy(self, test: DeviceSplit, per_image: PerImage) -> float:
         last = None
         if self.best_weights is not None:
-            last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            load_weights(self.model, self.best_weights)
+            last = {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
+            load_weights(self.scored, self.best_weights)
         self.engine.hold(self)
         _, accuracy = mean_scores(self.engine.evaluate(test, per_image.add).tolist(), len(test))
         if last is not None:
-            load_weights(self.model, last)
+            load_weights(self.scored, last)
         return accuracy
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, so that it loads with ``weights_only=True``; the tensors are the run's own."""
         self.engine.hold(self)
         state = self.engine.state()
+        # For whoever wants the network that was scored; a resume has it among what the optimizer keeps.
+        average = {} if self.scored is self.model else {"average": dict(self.scored.state_dict())}
         return {
             "seed": self.seed,
             "model": dict(state.model),
+            **average,
             "momenta": state.momenta,
             "order": self.generators.order.get_state(),
             "augment": self.generators.augment.get_state(),

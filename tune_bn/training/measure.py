@@ -71,7 +71,7 @@ def _round(config: RunConfig, shape: tuple[int, int, int], classes: int, device:
     data = replace(
         config.data, source="digits", root=None, crop_size=None, image_size=None, resize="stretch", split="fixed"
     )
-    course = replace(config.train, epochs=2)
+    course = replace(config.train, epochs=2, warmup_epochs=0)
     run = TrainingRun(replace(config, data=data, train=course), DeviceData(dataset, device), 0)
     run.train_epoch()
     start = time.monotonic()
