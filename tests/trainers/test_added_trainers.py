@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,9 @@ def test_what_is_wrong_is_one_line_at_the_door(outside: Path, changes: dict[str,
     assert "\n" not in str(error.value)
 
 
-def test_the_state_of_its_package_is_among_its_versions_in_every_process(outside: Path) -> None:
+def test_the_state_of_its_package_is_among_its_versions_in_every_process(
+    outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = space_with()
     trainer = pickle.loads(pickle.dumps(trainer_of(space).without_test()))
     told = trainer.versions()["trainer"]
@@ -163,7 +166,16 @@ def test_the_state_of_its_package_is_among_its_versions_in_every_process(outside
         run.advance()
     assert run.result().versions == {"boosting": "1.0", "trainer": told}
     (outside / "boosted.py").write_text(PACKAGE + "\n# Another state of it, under the same version.\n")
-    assert trainer_of(space).versions()["trainer"] != told
+    other = trainer_of(space).versions()["trainer"]
+    assert other != told
+    # Also where the row lies in another package than what it names.
+    (outside / "elsewhere.py").write_text("from boosted import make\n")
+    row = replace(TRAINERS["boosting"], make="elsewhere:make")
+    monkeypatch.setitem(TRAINERS._rows, "boosting", row)
+    before = trainer_of(space).versions()["trainer"]
+    assert "made by elsewhere (" in before
+    (outside / "elsewhere.py").write_text("from boosted import make  # another state\n")
+    assert trainer_of(space).versions()["trainer"] != before
 
 
 class TestAdded(TrainerContract):

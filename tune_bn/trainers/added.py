@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from tune_bn.errors import ConfigError, SpecError, first_line
-from tune_bn.extensions import added_code, load
+from tune_bn.extensions import added_code, code_of, load
 from tune_bn.protocols.trainer import Place, Run, RunResult, Session, Trainer
 from tune_bn.protocols.trainers import TRAINERS
 from tune_bn.space.space import Space
@@ -37,7 +37,9 @@ def added_trainer(space: Space) -> Trainer:
     steps = trainer.steps(space.run_config(space.baseline))
     if steps != section.steps:
         raise SpecError(f"trainer.steps: got {section.steps}; accepted: {steps}, as {row.name} says of the baseline")
-    return cast(Trainer, _Told(trainer, f"{row.name} of {added_code(TRAINERS.group)}"))
+    # The function that makes it may lie elsewhere than the row.
+    told = f"{row.name} of {added_code(TRAINERS.group)}, made by {code_of(row.make)}"
+    return cast(Trainer, _Told(trainer, told))
 
 
 class _Around:
