@@ -64,5 +64,5 @@ def test_keys_are_found_in_sections_of_both_kinds(monkeypatch: pytest.MonkeyPatc
 
     kinds = {"model": type("F", (), {"annotation": Some}), "claim": type("F", (), {"annotation": Other})}
     monkeypatch.setattr(Space, "model_fields", kinds)
-    monkeypatch.setitem(spec._OPTIONS, Some, dict(Some.__dataclass_fields__))
+    monkeypatch.setitem(spec.OPTIONS, Some, dict(Some.__dataclass_fields__))
     assert list(spec._added_keys()) == [("model", "new", None), ("model", "word", "a"), ("claim", "new", 2)]
