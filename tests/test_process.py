@@ -285,3 +285,21 @@ def test_a_full_disk_under_the_output_is_said_in_one_line(
         "error: standard output: cannot be written (No space left on device), and is not whole; accepted: a place with "
         "room\n"
     )
+
+
+def test_torch_leaves_no_empty_folder_behind(tmp_path: Path) -> None:
+    for name in ("torchinductor_before", "torchinductor_other"):
+        (tmp_path / name).mkdir()
+    program = """
+from pathlib import Path
+place = Path(os.environ["TMPDIR"])
+with without_empty_caches():
+    for name in ("torchinductor_me", "torchinductor_full/compiled", "something_else"):
+        (place / name).mkdir(parents=True)
+    (place / "torchinductor_other").rmdir()
+    (place / "torchinductor_other").mkdir()
+"""
+    done = run(program, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (0, "")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["something_else", "torchinductor_before", "torchinductor_full", "torchinductor_other"]

@@ -14,8 +14,10 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -172,6 +174,30 @@ def apart() -> Iterator[None]:
                 here.communicate()
                 if here.returncode < 0:
                     os.kill(os.getpid(), -here.returncode)
+
+
+@contextmanager
+def without_empty_caches() -> Iterator[None]:
+    """Take away what is left empty of the folder that torch makes beside other temporary files.
+
+    It is made as soon as torch's compiler is loaded, for an optimizer too, by this process and its workers, and is used
+    where something is compiled alone. One that was there before, holds anything or is another user's stays.
+    """
+    before = set(_torch_caches())
+    try:
+        yield
+    finally:
+        for path in set(_torch_caches()) - before:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _torch_caches() -> list[Path]:
+    try:
+        found = list(Path(tempfile.gettempdir()).glob("torchinductor_*"))
+        return [path for path in found if path.lstat().st_uid == os.geteuid()]
+    except OSError:
+        return []
 
 
 def leave_first_process() -> None:

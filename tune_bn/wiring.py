@@ -177,6 +177,8 @@ def run_study(
             console.note("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
+            if space.tracking.log_models != "none":
+                console.note("mlflow  models of the confirmed runs …")
             status, summary = "FINISHED", _summary(verdict)
             log.note(f"verdict: {spoken(verdict)}: {verdict['reason']}")
             return verdict

@@ -14,7 +14,7 @@ from tests.analysis.synthetic_claims import in_settings, sequential
 from tests.analysis.test_calibration import band
 from tests.analysis.test_harm import SETTINGS
 from tune_bn.analysis.verdict import judge
-from tune_bn.errors import ConfigError, RecordError
+from tune_bn.errors import RecordError, SpecError
 from tune_bn.records.record import FAILED, Record
 from tune_bn.space.loading import parse_space
 
@@ -121,5 +121,5 @@ def test_it_goes_with_a_fixed_design_and_a_score_that_has_a_range(synthetic_stud
         synthetic_study().with_plan(failed="invalid")
     content = {"name": "s", "search": {"gamma": {"log_uniform": [0.05, 1.0]}}, "claim": {"failed": "worst"}}
     assert parse_space(content, "s").claim.failed == "worst"
-    with pytest.raises(ConfigError, match=r"claim.failed: got 'worst'; accepted: invalid; worst goes with"):
+    with pytest.raises(SpecError, match=r"claim.failed: got 'worst'; accepted: invalid; worst goes with"):
         parse_space(content | {"claim": {"failed": "worst", "stopping": "group_sequential"}}, "s")

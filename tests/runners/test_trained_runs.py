@@ -25,7 +25,7 @@ from tune_bn.records.record import COMPLETED, DIVERGED
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.worker import WorkerOptions
-from tune_bn.testing.runner import Events, Tasks
+from tune_bn.testing.tasks import Events, Tasks
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData

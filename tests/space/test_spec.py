@@ -182,7 +182,7 @@ def test_nuisance_keys_are_tuned_for_both_arms() -> None:
         "epochs": {"int": [2, 30]},
         "arch": {"choice": ["resnet8", "resnet20"]},
     }
-    nuisance = space(search=search, budget={"trials": 5})
+    nuisance = space(search=search, budget={"trials": 5}, scheduler={"grace": 10})
     assert nuisance.nuisance == ("lr", "epochs", "arch")
     assert nuisance.trials_of("candidate") + nuisance.trials_of("baseline") == 5
     assert nuisance.trials_of("candidate") == 2
@@ -201,8 +201,10 @@ def test_nuisance_keys_are_tuned_for_both_arms() -> None:
 
 def test_a_scheduler_that_could_stop_nothing_is_none() -> None:
     assert space(scheduler={"name": "none"}).scheduler_config is None
-    assert space(train={"epochs": 10}).scheduler_config is None
-    assert space(train={"epochs": 11}).scheduler_config == SchedulerConfig("asha", 10, 3, 11)
+    ten = {"grace": 10}
+    assert space(train={"epochs": 10}, scheduler=ten).scheduler_config is None
+    assert space(train={"epochs": 11}, scheduler=ten).scheduler_config == SchedulerConfig("asha", 10, 3, 11)
+    assert space(train={"epochs": 11}).scheduler_config == SchedulerConfig("asha", None, 3, 11)
 
 
 def test_a_refused_override_of_a_run_is_named() -> None:

@@ -16,7 +16,15 @@ from tune_bn.cli import ask, check, doctor, head, inspect, paper, proof, statist
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 from tune_bn.extras import missing_extra
-from tune_bn.process import SILENCE, exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
+from tune_bn.process import (
+    SILENCE,
+    exit_status,
+    leave_first_process,
+    let_signals_in,
+    name_user,
+    open_standard_streams,
+    without_empty_caches,
+)
 
 __all__ = [
     "DEFAULT_SPACE",
@@ -72,7 +80,8 @@ def _run(arguments: list[str] | None) -> int:
     for name, value in SILENCE.items():
         os.environ.setdefault(name, value)
     try:
-        app(args=arguments, prog_name="tune_bn")
+        with without_empty_caches():
+            app(args=arguments, prog_name="tune_bn")
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

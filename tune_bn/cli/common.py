@@ -145,6 +145,7 @@ def carry_out(
 
     from tune_bn.cli.validate import check_surroundings
     from tune_bn.observers.mlflow.uri import check_store
+    from tune_bn.process import without_empty_caches
     from tune_bn.service.jobs import VARIABLE
 
     if going_on is not None:
@@ -161,7 +162,7 @@ def carry_out(
 
     stop = StopRequest()
     try:
-        with stop.on_signals():
+        with stop.on_signals(), without_empty_caches():
             require_writable(place)
             sign_of_life(f"{source}: looking at data, networks, and where runs are tracked …")
             remarks: list[str] = []

@@ -184,7 +184,8 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
     splits = [Split(array, split.labels) for array, split in zip(images, kept, strict=True)]
     if listing.redraw is not None:
         splits.insert(1, Split(splits[0].images[:0], splits[0].labels[:0]))
-    return Dataset(listing.files.name, listing.files.classes, *splits, redraw=listing.redraw)
+    train, val, test = splits
+    return Dataset(listing.files.name, listing.files.classes, train, val, test, listing.redraw)
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,9 @@ def numbers_tex(verdict: Verdict) -> str:
     macro("Confidence", f"{100 * verdict['ci_confidence']:g}\\%", "ci_confidence")
     macro("Margin", number_words(verdict["margin"]), "margin")
     macro("Candidates", str(len(verdict["candidates"])), "candidates")
-    for key in ("effect", "between") if (average := verdict.get("pooled")) else ():
-        macro(f"Pooled{key.title()}", signed_words(average[key], digits), f"pooled.{key}")
-    if average:
+    if (average := verdict.get("pooled")) is not None:
+        for key in ("effect", "between"):
+            macro(f"Pooled{key.title()}", signed_words(average[key], digits), f"pooled.{key}")
         macro("PooledCi", _interval(average["ci"], digits), "pooled.ci")
         macro("PooledPValue", _p(average["p_value"]), "pooled.p_value")
     for index, arm in enumerate(verdict["baselines"]):

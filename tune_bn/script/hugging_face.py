@@ -14,7 +14,7 @@ from tune_bn.script.run import Run
 _TIMES = ("epoch", "_runtime", "_per_second", "_time")
 
 
-class ReportCallback(TrainerCallback):  # type: ignore[misc, no-any-unimported]
+class ReportCallback(TrainerCallback):  # type: ignore[misc]
     """Reports the metrics of each evaluation at the end of an epoch.
 
     The Trainer writes its own checkpoints: with ``eval_strategy="epoch"`` and ``save_strategy="epoch"`` an epoch is
@@ -54,6 +54,7 @@ class ReportCallback(TrainerCallback):  # type: ignore[misc, no-any-unimported]
         if not self._metrics or epoch <= self._reported:
             return
         self._reported = epoch
-        if not self.run.report(epoch, **self._metrics):
+        metrics: dict[str, Any] = dict(self._metrics)
+        if not self.run.report(epoch, **metrics):
             control.should_training_stop = True
         self._metrics = {}

@@ -78,7 +78,7 @@ def _states() -> dict[str, Any]:
     import numpy as np
     import torch
 
-    numpy = np.random.get_state(legacy=True)  # noqa: NPY002
+    numpy: Any = np.random.get_state(legacy=True)  # noqa: NPY002
     found: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [str(numpy[0]), numpy[1].tolist(), *map(float, numpy[2:])],

@@ -80,7 +80,7 @@ class Scheduler(Section):
         accepted="asha | median | none",
     )
     grace: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Literal["auto"] = entry(
-        10,
+        "auto",
         doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is. `auto`: the start "
         "points, and 16 trials of each arm at least, run to their end, and trials are stopped from the epoch on from "
         "which the order of the better half of them agrees with their final one, or not at all (statistics.md); where "

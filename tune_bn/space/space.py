@@ -335,6 +335,9 @@ class Space(Section):
         for section, key, default in _added_keys():
             if content.get(section) is not None and content[section][key] == default:
                 del content[section][key]
+        if self.scheduler.grace == "auto" and (self.scheduler.name == "none" or not self.search):
+            # What it was by default in the first studies, where it means nothing.
+            content["scheduler"]["grace"] = 10
         content["search"] = {
             key: [self.normalized({key: value})[key] for value in found.values]
             if isinstance(found, Choice)

@@ -159,8 +159,9 @@ class Course:
         self.run(observer, self.task(SELECT, 0, 201, 202))
         observer.plan_locked(self.plan())
         observer.stage_started(CONFIRM, 4, 0)
-        for arm, trial in ((BASELINE, None), ("candidate-1", 0)):
-            self.run(observer, self.task(CONFIRM, trial, 1, 2, arm=arm))
+        confirmed: tuple[tuple[str, int | None], ...] = ((BASELINE, None), ("candidate-1", 0))
+        for arm, own in confirmed:
+            self.run(observer, self.task(CONFIRM, own, 1, 2, arm=arm))
         observer.artifacts_changed([self.info.folder / name for name in KEEPS])
         observer.study_finished(status, SUMMARY)
 
@@ -225,7 +226,7 @@ class ObserverContract:
 
                     return call
 
-            course.whole(Noting())  # type: ignore[arg-type]
+            course.whole(Noting())
             for given, before in told:
                 # NaN is no equal of itself.
                 assert repr(given) == repr(before), "what the observer was told was changed by it"

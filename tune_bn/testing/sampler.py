@@ -101,7 +101,8 @@ class SamplerContract:
 
     def test_a_conditional_key_is_proposed_from_the_case_of_its_trial(self) -> None:
         with _folder() as folder:
-            sampler, seen = self._open(folder, CONDITIONAL, seed=1, points=({"lr": 0.01, "gamma": 0.005},)), []
+            sampler = self._open(folder, CONDITIONAL, seed=1, points=({"lr": 0.01, "gamma": 0.005},))
+            seen: list[Mapping[str, Any]] = []
             finished: dict[int, Outcome] = {}
             for number in range(14):
                 proposal = sampler.propose()
@@ -128,7 +129,7 @@ class SamplerContract:
 
     def test_a_search_that_goes_on_proposes_what_the_uninterrupted_one_does(self) -> None:
         def search(folder: Path, processes: Sequence[int]) -> list[dict[str, Any]]:
-            proposals, finished = [], dict[int, Outcome]()
+            proposals, finished = list[dict[str, Any]](), dict[int, Outcome]()
             for trials in processes:
                 sampler = self._open(folder, points=POINTS[:1], finished=finished)
                 for _ in range(trials):

@@ -6,6 +6,7 @@ Importing this module loads MLflow. It knows networks as whatever MLflow takes t
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -53,7 +54,9 @@ def log_model(
         experiment_id, name=record.key, source_run_id=run_id, tags=dict(tags), params=params, model_type="tune_bn"
     )
     try:
-        with tempfile.TemporaryDirectory(prefix="tune_bn-model-") as name:
+        with tempfile.TemporaryDirectory(prefix="tune_bn-model-") as name, warnings.catch_warnings():
+            # Of torch, on how it packs weights.
+            warnings.simplefilter("ignore")
             folder = Path(name) / "model"
             mlflow.pytorch.save_model(
                 model.network,

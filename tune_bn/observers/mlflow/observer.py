@@ -87,7 +87,7 @@ class MlflowObserver:
         self._abandoned = threading.Event()
         self._down = threading.Event()
         self._waiting = threading.Event()
-        self._models_logged = 0
+        self._modelling = threading.Event()
         self._model_of = model_of
 
         # Everything below belongs to the thread.
@@ -157,14 +157,13 @@ class MlflowObserver:
         if self._thread is None:
             return
         self._events.put(functools.partial(self._on_finished, status, dict(summary)))
-        spent, before, models = 0.0, time.monotonic(), 0
+        spent, before = 0.0, time.monotonic()
         while not self._delivered.wait(0.05):
             now = time.monotonic()
-            if self._models_logged > models:
-                # Each takes seconds, and there may be many.
-                spent, models = 0.0, self._models_logged
-            # While other studies write to the same file nothing is wrong, and that has a limit of its own.
-            spent, before = spent + (0.0 if self._waiting.is_set() else now - before), now
+            # While other studies write to the same file nothing is wrong, and that has a limit of its own. Nor is it
+            # while models are made: they take seconds each, and a store that does not answer ends that.
+            held = self._waiting.is_set() or self._modelling.is_set()
+            spent, before = spent + (0.0 if held else now - before), now
             patience = _FINAL_SECONDS_DOWN if self._down.is_set() else _FINAL_SECONDS
             if spent > patience or not self._thread.is_alive():
                 break
@@ -268,9 +267,15 @@ class MlflowObserver:
             self._tags.clear()
             self._metrics.clear()
         self._deliver_artifacts(store)
-        if self._final == "FINISHED" and self._model_of is not None and not self._deliver_models(store, end):
-            self._store = store
-            return False
+        if self._final == "FINISHED" and self._model_of is not None:
+            self._modelling.set()
+            try:
+                through = self._deliver_models(store, end)
+            finally:
+                self._modelling.clear()
+            if not through:
+                self._store = store
+                return False
         if self._final is not None:
             store.finish_study(self._final)
         if self._down.is_set():
@@ -301,7 +306,6 @@ class MlflowObserver:
                 model = None
             if model is not None:
                 self._attempt(store, record.key, functools.partial(store.log_model, record, model))
-                self._models_logged += 1
             self._modelled.add(record.key)
         return True
 

@@ -74,8 +74,8 @@ class AskRunner:
                 del self.ledger.entries[key]
                 self.ledger.save()
                 raise Advanced
-        while self.lease is not None and (task := feed.next()) is not None:
-            self.handed = self.ledger.hand_out(task, self.lease, self.worker)
+        while self.lease is not None and (following := feed.next()) is not None:
+            self.handed = self.ledger.hand_out(following, self.lease, self.worker)
             if self.handed is not None:
                 self.ledger.save()
                 break
