@@ -155,6 +155,9 @@ def apart() -> Iterator[None]:
 
     A terminal that closes, ``timeout`` and many service managers signal a whole group. Where the helpers of this
     process died of that, it could not end cleanly. Nothing changes where this process leads a session.
+
+    To a terminal that stops background jobs which write (``stty tostop``) we are one meanwhile, and of this group the
+    shell knows nothing: it could not let us go on. So what this thread writes is let through.
     """
     own = os.getpgrp()
     # A group lasts as long as somebody is in it: one waits in the new group, and one for us in the old one.
@@ -162,6 +165,7 @@ def apart() -> Iterator[None]:
     quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(wait, process_group=0, **quiet) as there, subprocess.Popen(wait, **quiet) as here:  # type: ignore[call-overload]
         moved = False
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         with suppress(PermissionError):
             os.setpgid(0, there.pid)
             moved = True
@@ -170,6 +174,8 @@ def apart() -> Iterator[None]:
         finally:
             if moved:
                 os.setpgid(0, own)
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+            if moved:
                 # What came for the old group meanwhile came for this process.
                 here.communicate()
                 if here.returncode < 0:

@@ -1,14 +1,13 @@
 """PyTorch Lightning: its Trainer trains, and a callback of tune_bn reports each epoch."""
 
 import numpy as np
+import pytorch_lightning as lightning
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
 import tune_bn
-from tune_bn.script.lightning import ReportCallback, _lightning
-
-lightning = _lightning()
+from tune_bn.script.lightning import ReportCallback
 
 
 def digits():

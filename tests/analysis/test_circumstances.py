@@ -315,3 +315,29 @@ def test_networks_that_were_searched_and_not_confirmed_are_no_remark(study: Any)
     arms = plan | {"baseline": with_arch(plan["baseline"]), "candidates": [with_arch(plan["candidates"][0])]}
     verdict = judge(*sealed(arms, [told(record) for record in records]))
     assert (verdict["verdict"], verdict["remarks"]) == ("supported", [])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.7, 0.3])
+def test_a_test_score_that_is_the_validation_score_is_said(share: float, study: Any) -> None:
+    """To the last digit, in most of the runs: the validation data is the test data."""
+
+    def same(record: Record) -> Record:
+        return replace(record, scores=dict(record.scores) | {"val_accuracy": record.scores["test_accuracy"]})
+
+    runs = [record for record in study[1] if confirmed(record)]
+    chosen = {record.key for record in runs[: round(share * len(runs))]}
+    verdict = verdict_of(study, same, lambda record: record.key in chosen)
+    said = [remark for remark in verdict["remarks"] if "equals val_accuracy to the last digit" in remark]
+    assert len(said) == (share > 0.5)
+    if said:
+        assert f"in {len(chosen)} of {len(runs)} confirmed runs" in said[0]
+
+
+def test_runs_at_an_end_of_the_range_or_all_alike_say_nothing_of_the_test_data(study: Any) -> None:
+    for value in (100.0, 50.0):
+        verdict = verdict_of(
+            study,
+            lambda record, value=value: replace(record, scores={"val_accuracy": value, "test_accuracy": value}),
+            confirmed,
+        )
+        assert not [remark for remark in verdict["remarks"] if "to the last digit" in remark]

@@ -162,7 +162,11 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correct
             simultaneous=None
             if ceiling is not None or correction == NONE
             else _simultaneous(
-                one, supported=supported, all_shown=all_shown, level=float(np.min(gain_levels)), own=interval[0]
+                one,
+                supported=supported,
+                all_shown=all_shown,
+                level=min(alpha / len(comparisons), *map(float, gain_levels)),
+                own=interval[0],
             ),
         )
     return found
@@ -175,14 +179,15 @@ def _simultaneous(
 
     One that is not shown has the bound at the level of the step that failed. One that is shown has its null, since a
     step-down procedure spends all that it has on showing it, and no more can be said while another stands; where all
-    are shown, the larger of its null and the bound of the first step. Source: Strassburger & Bretz, Stat. Med. 27,
-    2008; Guilbaud, Biom. J. 50, 2008.
+    are shown, the larger of its null and Bonferroni's bound. The level of a step of max-t is no such bound: it comes from
+    sign flips about the null, which is far from where effects are that all are shown. Source: Strassburger & Bretz,
+    Stat. Med. 27, 2008; Guilbaud, Biom. J. 50, 2008.
 
     Args:
         one: the comparison.
         supported: whether it is shown.
         all_shown: whether all are.
-        level: of the first step.
+        level: of a bound that holds with those of all others.
         own: its bound at the level of its own step.
     """
     if not supported:

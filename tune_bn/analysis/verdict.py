@@ -155,10 +155,9 @@ def _average(plan: Mapping[str, Any], scores: Mapping[str, Mapping[int, float]],
     def objectives(name: str) -> Array:
         return np.array([score.objective(scores[name][seed]) for seed in plan["seeds"]])
 
-    candidate, baseline = (
-        {opponent(arm).partition(".")[2]: objectives(name(arm)) for arm in plan["candidates"]}
-        for name in (lambda arm: str(arm["arm"]), opponent)
-    )
+    settings = {opponent(arm).partition(".")[2]: arm for arm in plan["candidates"]}
+    candidate = {setting: objectives(arm["arm"]) for setting, arm in settings.items()}
+    baseline = {setting: objectives(opponent(arm)) for setting, arm in settings.items()}
     return pooled(candidate, baseline, claim_in(plan), alpha=plan["alpha"], no_loss=imputed)
 
 

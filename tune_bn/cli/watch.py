@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -233,14 +234,26 @@ def still(folder: StudyFolder, width: int = 80, height: int = 24) -> str:
     return "\n".join(line.rstrip() for line in screen(folder, width, height))
 
 
+_PLAIN = str.maketrans(f"{BLOCKS}{SHADES}│…", "._-=+*%#.:%##|~")
+
+
+def for_encoding(text: str, encoding: str | None) -> str:
+    """The text for a terminal or a file of an encoding, drawn with other signs where it has no blocks."""
+    try:
+        BLOCKS.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_PLAIN)
+    return text
+
+
 def watch(look: Callable[[], StudyFolder]) -> None:
     """Show a study until Ctrl-C; into a pipe once."""
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        print(still(look()), flush=True)
+        print(for_encoding(still(look()), sys.stdout.encoding), flush=True)
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while not unread():
             lines = screen(look(), console.width, console.height)
-            live.update(Text("\n".join(lines)), refresh=True)
+            live.update(Text(for_encoding("\n".join(lines), console.encoding)), refresh=True)
             time.sleep(WATCH_SECONDS)

@@ -152,7 +152,7 @@ def stratified_split(
     room = counts - len(left_for)
     if not len(counts) <= size <= room.sum():
         most = f"all but one of each class {' and one '.join(left_for)}" if left_for else "all there is"
-        accepted = f"an integer from {len(counts)} (one of each class) to {room.sum()} ({most})"
+        accepted = f"an integer from {len(counts)} (one of each class) to {room.sum()} ({most}), or null"
         raise DataError(f"{key}: got {size}; accepted: {accepted}")
     seats, remainders = np.divmod(size * counts, len(labels))
     by_remainder = np.argsort(-remainders, kind="stable")

@@ -90,9 +90,9 @@ def _entries(record: Record) -> list[Mapping[str, Any]]:
 
 def _span(entry: Mapping[str, Any]) -> Span | None:
     values = [entry.get(key) for key in ("from", "to", "joules")]
-    if not all(type(value) in (int, float) and abs(value) < 1e15 for value in values):  # type: ignore[arg-type]
+    if not all(type(value) in (int, float) and abs(value) < 1e15 for value in values):
         return None
-    since, to, joules = map(float, values)  # type: ignore[arg-type]
+    since, to, joules = map(float, values)
     return (since, to, joules) if to > since and joules >= 0 and isinstance(entry.get("source"), str) else None
 
 

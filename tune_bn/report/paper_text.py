@@ -62,6 +62,10 @@ PAPER = r"""% Shows how the parts fit together: pdflatex paper && bibtex paper &
 \usepackage[T1]{fontenc}
 \usepackage{booktabs,graphicx}
 \input{numbers}
+% A table that is wider than the page is made smaller, and no other.
+\newsavebox{\fitting}
+\newcommand{\fitted}[1]{\sbox{\fitting}{#1}\ifdim\wd\fitting>\linewidth
+  \resizebox{\linewidth}{!}{\usebox{\fitting}}\else\usebox{\fitting}\fi}
 \begin{document}
 \section*{\tbnStudy}
 \tbnVerdict, $\alpha = \tbnAlpha$, $n = \tbnSeeds$ seeds. The method is that of \cite{davis2022revisiting}; the test is
@@ -70,8 +74,8 @@ the paired $t$-test \cite{student1908probable}. Several comparisons are correcte
 \cite{berger1982multiparameter}, as the methods say.
 
 \begin{table}[h]\centering\small
-\input{table}
-\caption{Mean $\pm$ standard deviation over seeds.}
+\fitted{\input{table}}
+\caption{Mean $\pm$ standard deviation over seeds. Bold: the claim holds.}
 \end{table}
 
 \input{methods}

@@ -229,6 +229,11 @@ def table_tex(verdict: Verdict) -> str:
         else:
             cells += [shown + spread, str(len(arm["scores"])), "", "", ""]
         lines.append(" & ".join(cells) + r" \\")
+    if average := verdict.get("pooled"):
+        shown = f"${signed_words(average['effect'], digits)}$"
+        shown = f"\\textbf{{{shown}}}" if average["supported"] else shown
+        cells = ["average", *[""] * (len(keys) + 1), str(average["n"]), shown, _interval(average["ci"], digits)]
+        lines += ["\\midrule", " & ".join([*cells, _p(average["p_value"])]) + r" \\"]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 

@@ -73,7 +73,8 @@ class Meter:
     def entries(self) -> list[dict[str, Any]]:
         """What was used so far, as :mod:`tune_bn.records.energy` reads it."""
         self._update()
-        now, found = time.time(), []
+        now = time.time()
+        found: list[dict[str, Any]] = []
         for counter in self._counters:
             estimated = counter.watts is not None
             joules = (counter.watts or 0.0) * (now - self._since) if estimated else counter.joules

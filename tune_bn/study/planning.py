@@ -55,7 +55,10 @@ def locked_plan(
     )
     diff = b"" if changes is None else changes()
     with writing(folder.code_diff):
-        folder.code_diff.write_bytes(diff) if diff else folder.code_diff.unlink(missing_ok=True)
+        if diff:
+            folder.code_diff.write_bytes(diff)
+        else:
+            folder.code_diff.unlink(missing_ok=True)
     with entering(folder.path.parent, info.data):
         content = _content(space, info, baselines, candidates, earlier_claims(folder.path.parent, info.data))
         plan = seal(content | ({"code_diff": hashlib.sha256(diff).hexdigest()} if diff else {}))

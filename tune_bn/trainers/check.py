@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tune_bn.errors import ConfigError
 from tune_bn.protocols.distributions import Cases
 from tune_bn.protocols.trainer import Place, PreemptedError, Trainer
 from tune_bn.protocols.trainers import BUILTIN
@@ -55,7 +56,9 @@ class Checker:
         self.space, self.trainer, self.place, self._say = space, trainer, place, say
         self.checked = Checked()
         self.base = {**nuisance_middles(space), **space.baseline}
-        self.candidate = self._other(self.base, space.scientific)
+        arms = [space.arm_config(name) for name in space.claim.arms]
+        moved = [self._other(self.base, space.scientific), *arms] if space.search else arms
+        self.candidate = next((config for config in moved if self._accepted(config)), self.base)
         self.runs = ShortRuns(space, trainer, place, folder.absolute(), self.base)
 
     def run(self) -> Checked:
@@ -176,20 +179,45 @@ class Checker:
         )
         moved: list[Short] = []
         for key in keys:
-            config = self._other(self.base, [key, *(n for n in self.space.distributions if n.partition(".")[0] == key)])
-            if config == self.base:
+            config = self._moved(key)
+            if config is None:
                 continue
             other = self.runs.short(config, self._seed("search"))
             moved.append(other)
             if other.values == first.values:
                 unasked = first.asked is not None and first.helper and key not in first.asked
                 wrong.append(f"{key} changes nothing" + " and was never asked for" * unasked)
+            if other.evaluations != first.evaluations:
+                wrong.append(
+                    f"another {key} is evaluated {other.evaluations} times where the baseline is {first.evaluations} "
+                    "times: arms that are evaluated at other steps draw other random numbers, and their best step is "
+                    "the best of more"
+                )
         if isinstance(self.trainer, CommandTrainer):
             wrong += list(self._meanings([first, *moved]))
         if wrong:
             self._found(trap, WRONG, "; ".join(wrong))
             return
         self._found(trap, OK, f"each of {', '.join(keys)} alone changes the scores")
+
+    def _moved(self, key: str) -> dict[str, Any] | None:
+        """The baseline with another value of one key; of a key that needs others beside it, the arm that states it.
+
+        None: the space has no other value that is accepted.
+        """
+        names = [key, *(name for name in self.space.distributions if name.partition(".")[0] == key)]
+        arms = [self.space.arm_config(name) for name, arm in self.space.claim.arms.items() if key in arm]
+        for config in (self._other(self.base, names), *arms):
+            if config != self.base and self._accepted(config):
+                return config
+        return None
+
+    def _accepted(self, config: Mapping[str, Any]) -> bool:
+        try:
+            self.space.run_config(config)
+        except ConfigError:
+            return False
+        return True
 
     def _meanings(self, shorts: Sequence[Short]) -> Iterator[str]:
         """Whether what is called gamma and c is what the claim takes it for."""
@@ -215,12 +243,14 @@ class Checker:
         told, wrong, through = [], [], []
         total = self.trainer.steps(self.space.run_config(self.base))
         whole = {self.runs.steps: first.values}
-        for way in ("a stop", "SIGTERM", "SIGKILL"):
+        # Of another trainer nobody knows the processes.
+        ways = ("a stop", "SIGTERM", "SIGKILL") if isinstance(self.trainer, CommandTrainer) else ("a stop",)
+        for way in ways:
             name = self.runs.name()
             run = self.runs.start(self.base, self._seed("search"), name, hold=2)
             try:
                 self.runs.go(run, 2)
-                state = run.state()
+                state = self.runs.kept(run)
                 if way != "a stop" and not (isinstance(run, ScriptRun) and run.leader):
                     continue
                 if way != "a stop" and isinstance(run, ScriptRun) and run.leader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Any
 
 from tune_bn.errors import first_line
 from tune_bn.protocols.trainer import Place, PreemptedError, Run, Session, Trainer
+from tune_bn.protocols.trainers import BUILTIN
 from tune_bn.space.space import Space
 from tune_bn.trainers.command.run import ScriptRun
 from tune_bn.trainers.command.trainer import CommandSession
@@ -36,6 +39,8 @@ class Short:
     reads: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
     helper: bool = True
+    evaluations: int | None = None
+    """How often the script has reported its score; None: its trainer evaluates once a step."""
 
 
 class ShortRuns:
@@ -81,8 +86,23 @@ class ShortRuns:
             raise StuckError(first_line(error)) from error
 
     def values(self, run: Run, steps: int | None = None) -> list[float]:
-        """Its validation scores so far."""
-        return [point[self.trainer.score.validation] for point in run.curve][: steps or self.steps]
+        """Its validation scores so far; of the built-in loop its losses, of which no two are equal by chance."""
+        name = "val_loss" if self.trainer.name == BUILTIN else self.trainer.score.validation
+        found = [point[name] for point in run.curve][: steps or self.steps]
+        # A number that is none is not equal to itself.
+        return [value if math.isfinite(value) else math.inf for value in found]
+
+    def kept(self, run: Run) -> Any:
+        """What it would go on from in another process: written and read, as a worker does."""
+        state = run.state()
+        if state is None or isinstance(run, ScriptRun):
+            return state
+        import torch
+
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        stream.seek(0)
+        return torch.load(stream, map_location=self.session.device, weights_only=True)
 
     def name(self) -> str:
         """Of a run, unique in this check."""
@@ -109,6 +129,7 @@ class ShortRuns:
             short.notes = run.files.notes(len(run.files.attempts))
             short.asked = {note["key"] for note in short.notes if note.get("event") == "asked"}
             short.helper = run.settings.metrics is None
+            short.evaluations = run.points.evaluations
         for file in (self.folder / f"{name}.opened").glob("*"):
             for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 (short.writes if line.startswith("w ") else short.reads).add(line[2:])
