@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from tests.analysis.edited_studies import edited, judged, scored
 from tests.analysis.synthetic_claims import in_settings, sequential
 from tests.analysis.test_scores import table
-from tests.analysis.test_verdict import edited, judged, scored
 from tune_bn.analysis.max_t import step_down
 from tune_bn.analysis.paired import holm, paired_t_test
 from tune_bn.analysis.scores import judge_scores

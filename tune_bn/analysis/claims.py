@@ -107,7 +107,7 @@ def outcome_of(arm: Mapping[str, Any]) -> str:
 def outcome(verdict: Mapping[str, Any]) -> str:
     """``supported``, ``mixed`` (supported, and worse elsewhere), ``worse``, ``not_supported`` or ``invalid``."""
     word = str(verdict["verdict"])
-    if not verdict.get("worse"):
+    if not verdict.get("worse") and not (verdict.get("pooled") or {}).get("worse"):
         return word
     return MIXED if word == BETTER else WORSE
 

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tune_bn._version import __version__
-from tune_bn.cli import check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
+from tune_bn.cli import ask, check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 from tune_bn.extras import missing_extra
@@ -29,6 +29,7 @@ from tune_bn.process import (
 __all__ = [
     "DEFAULT_SPACE",
     "app",
+    "ask",
     "check",
     "doctor",
     "head",
