@@ -21,7 +21,7 @@ RESULT_KEYS = {
         "worse",
     ),
     *("p_two_sided", "p_worse", "p_worse_adjusted", "ci_adjusted", "adjusted_levels"),
-    *("simultaneous_low", "divergence"),
+    *("simultaneous_low", "divergence", "not_tested"),
 }
 
 

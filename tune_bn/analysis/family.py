@@ -179,9 +179,9 @@ def _simultaneous(
 
     One that is not shown has the bound at the level of the step that failed. One that is shown has its null, since a
     step-down procedure spends all that it has on showing it, and no more can be said while another stands; where all
-    are shown, the larger of its null and Bonferroni's bound. The level of a step of max-t is no such bound: it comes from
-    sign flips about the null, which is far from where effects are that all are shown. Source: Strassburger & Bretz,
-    Stat. Med. 27, 2008; Guilbaud, Biom. J. 50, 2008.
+    are shown, the larger of its null and Bonferroni's bound. The level of a step of max-t is no such bound: it comes
+    from sign flips about the null, which is far from where effects are that all are shown. Source: Strassburger &
+    Bretz, Stat. Med. 27, 2008; Guilbaud, Biom. J. 50, 2008.
 
     Args:
         one: the comparison.

@@ -40,6 +40,8 @@ def untested_remarks(verdict: Mapping[str, Any], names: Sequence[str]) -> list[s
     corrected = f"the others are corrected for all {len(arms)} all the same"
     if verdict.get("holds") == "all":
         corrected = "so the claim is not shown in all"
+    elif verdict.get("pooled") is not None:
+        corrected = "the average over settings holds it all the same"
     return [
         f"{name} is not tested: {arm['not_tested']}; {corrected}"
         for name, arm in zip(names, arms, strict=True)

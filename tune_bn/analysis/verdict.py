@@ -220,7 +220,7 @@ def _without_test(
         for name in (arm["arm"], opponent(arm))
     )
     effect = plain_effect(candidate, baseline)
-    known = {"n": len(seeds), "effect": effect, "std_difference": 0.0, "not_tested": why}
+    known: dict[str, Any] = {"n": len(seeds), "effect": effect, "std_difference": 0.0, "not_tested": why}
     known |= {"difference": score.objective(effect)} if "score" in plan else {}
     known |= _path(held.outcomes[arm["arm"]]) if held is not None and held.outcomes else {}
     return untested(claim_in(plan), candidate - baseline), {**_UNKNOWN, **known}
