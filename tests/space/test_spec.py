@@ -97,7 +97,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"train": {"lr": 10**400}}, "train.lr: got 1000", "a number > 0"),
     ({"train": {"lr": "0.1"}}, "train.lr: got '0.1'", "a number > 0"),
     ({"train": {"momentum": 1}}, "train.momentum: got 1.0", "a number in [0, 1)"),
-    ({"train": {"schedule": "step"}}, "train.schedule: got 'step'", "cosine | constant"),
+    ({"train": {"schedule": "stairs"}}, "train.schedule: got 'stairs'", "cosine | constant"),
     ({"model": {"gamma": 0}}, "model.gamma: got 0.0", "a number in (0, 1]"),
     ({"model": {"arch": 18}}, "model.arch: got 18", "resnet8 | resnet20"),
     ({"data": {"flip": "yes"}}, "data.flip: got 'yes'", "true or false"),
