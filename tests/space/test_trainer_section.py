@@ -47,7 +47,8 @@ def test_parameters_have_free_names_and_the_claim_says_which_are_scientific() ->
     assert space.run_config({"beta": 1, "depth": 2}) == {"wd": 0.1, "beta": 1.0, "depth": 2}
     assert type(space.run_config({"beta": 1})["beta"]) is float
     assert type(space.run_config({"depth": 2})["depth"]) is int
-    assert space.scheduler_config is None, "6 steps are fewer than the grace"
+    ten = parse_space({**CONTENT, "scheduler": {"grace": 10}}, "own")
+    assert ten.scheduler_config is None, "6 steps are fewer than the grace"
     assert parse_space(space.to_dict(), "again") == space
 
 

@@ -89,7 +89,7 @@ def _entries(record: Record) -> list[Mapping[str, Any]]:
 
 
 def _span(entry: Mapping[str, Any]) -> Span | None:
-    values = [entry.get(key) for key in ("from", "to", "joules")]
+    values: list[Any] = [entry.get(key) for key in ("from", "to", "joules")]
     if not all(type(value) in (int, float) and abs(value) < 1e15 for value in values):
         return None
     since, to, joules = map(float, values)
