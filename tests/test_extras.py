@@ -83,7 +83,6 @@ def test_light_verbs_need_no_extra(folder: Path, arguments: tuple[str, ...]) -> 
         ("ray", ("search",), "[ray]"),
         ("mlflow", ("search",), "[mlflow]"),
         ("torch", ("search", "--study", "made", "--resume", "--space", "studies/made/space.yaml"), "[train]"),
-        ("ray", ("confirm", "made"), "[ray]"),
         ("torch", ("train",), "[train]"),
         ("torch,torchvision", ("validate",), "[train]"),
         ("torch", ("inspect", "--space", "digits.yaml"), "[train]"),
@@ -164,3 +163,12 @@ def test_the_extras_are_those_of_the_package() -> None:
     light = {line.partition(">")[0] for line in project["dependencies"]}
     assert not light & HEAVY
     assert {"numpy", "scipy", "typer", "pydantic", "pyyaml"} <= light
+
+
+@pytest.mark.parametrize("hidden", ["ray", "ray,mlflow"])
+def test_a_finished_study_is_shown_again_without_what_would_train_it(tmp_path: Path, hidden: str) -> None:
+    make_study().write(tmp_path / "studies" / "made")
+    done = verb(tmp_path, set(hidden.split(",")), "confirm", "made")
+    assert done.returncode == 0, done.stderr
+    assert "nothing is left to run" in done.stdout
+    assert ("mlflow" in done.stderr) == ("mlflow" in hidden), "what is not shown to MLflow is said"
