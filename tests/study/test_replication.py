@@ -61,10 +61,10 @@ def test_the_claim_is_tested_again_at_its_level_and_replicated(bundle: Path, tmp
 
 
 def test_what_shows_no_gain_any_more_is_not_replicated(bundle: Path, tmp_path: Path) -> None:
-    """As where the candidate does not learn either, under the same plan else."""
+    """As where the candidate hardly learns either, under the same plan else."""
     before = verify_bundle(bundle)
     space = _space_of(bundle, before, [301, 302, 303, 304], [])
-    arms = {"ours": {**space.claim.arms["ours"], "lr": 2e-5}}
+    arms = {"ours": {**space.claim.arms["ours"], "lr": 1e-3}}
     space = space.model_copy(update={"claim": space.claim.model_copy(update={"arms": arms})})
     after = judged(tmp_path / "again", space)
     found = replication(before, after)
