@@ -7,9 +7,6 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH ?= build/bench
-# The rooms whose tests compute and read files alone.
-QUICK := tests/analysis tests/records tests/space tests/paper tests/front tests/test_architecture.py \
-	--ignore tests/analysis/test_calibration.py --ignore tests/space/test_spaces.py
 
 .PHONY: help install search ui test lint unit quick test-system bench bench-speed-results bench-statistics-results soak docs \
 	docs-site pictures clean
@@ -18,7 +15,7 @@ help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
 	@echo "make ui           the MLflow UI on the studies"
 	@echo "make test         install, then lint, types and tests"
-	@echo "make quick        lint, types, and the tests that need no Ray, no server and no training (a minute)"
+	@echo "make quick        lint, types, and the tests that load no torch, Ray or MLflow and start nothing (a minute)"
 	@echo "make bench        speed: what is reached on this machine, beside its goals (ten minutes)"
 	@echo "make bench-speed-results       the same in full, into benchmarks/results (an hour and a half)"
 	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"
@@ -54,7 +51,7 @@ unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
 
 quick: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -r fE --quick -n auto --maxprocesses 4 --dist worksteal
 
 test-system: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system -n auto --maxprocesses 2 --dist worksteal

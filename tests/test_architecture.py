@@ -84,7 +84,8 @@ def test_the_public_names() -> None:
         scores.verify_scores,
         verdict.Verdict,
     )
-    functions |= {"Study", "Verdict", "current_run", "open_study", "search", "seed_everything", "verify_scores"}
+    functions |= {"Study", "Verdict", "begin_study", "current_run", "open_study", "search", "seed_everything"}
+    functions |= {"verify_scores"}
     assert {"__version__", *functions, *layers} == set(tune_bn.__all__) <= set(dir(tune_bn))
     with pytest.raises(AttributeError, match="no attribute 'scale_batchnorms'"):
         _ = tune_bn.scale_batchnorms  # type: ignore[attr-defined]

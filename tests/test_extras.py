@@ -40,9 +40,10 @@ def verb(folder: Path, hidden: set[str], *arguments: str) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of one study, and a table of scores."""
+    """A folder of two studies, of which one has no verdict yet, and a table of scores."""
     place = tmp_path_factory.mktemp("light")
-    make_study().write(place / "studies" / "made")
+    for name in ("made", "open"):
+        make_study().write(place / "studies" / name)
     rows = [
         f"{arm},{seed},{90 + seed * seed % 7 / 10 + (arm == 'a') * (2 + seed % 3 / 50):.3f}"
         for seed in range(8)
@@ -83,7 +84,7 @@ def test_light_verbs_need_no_extra(folder: Path, arguments: tuple[str, ...]) -> 
         ("ray", ("search",), "[ray]"),
         ("mlflow", ("search",), "[mlflow]"),
         ("torch", ("search", "--study", "made", "--resume", "--space", "studies/made/space.yaml"), "[train]"),
-        ("ray", ("confirm", "made"), "[ray]"),
+        ("ray", ("confirm", "open"), "[ray]"),
         ("torch", ("train",), "[train]"),
         ("torch,torchvision", ("validate",), "[train]"),
         ("torch", ("inspect", "--space", "digits.yaml"), "[train]"),
@@ -111,7 +112,7 @@ def test_a_missing_extra_is_one_line(folder: Path, hidden: str, arguments: tuple
     assert lines[-1].endswith(f"accepted: pip install 'tune_bn{extra}'")
     assert "Traceback" not in done.stderr
     assert not (folder / "made.csv").exists()
-    assert [path.name for path in (folder / "studies").iterdir()] == ["made"]
+    assert {path.name for path in (folder / "studies").iterdir()} == {"made", "open"}
 
 
 def test_a_parquet_table_without_its_reader(folder: Path) -> None:
@@ -164,3 +165,13 @@ def test_the_extras_are_those_of_the_package() -> None:
     light = {line.partition(">")[0] for line in project["dependencies"]}
     assert not light & HEAVY
     assert {"numpy", "scipy", "typer", "pydantic", "pyyaml"} <= light
+
+
+@pytest.mark.parametrize("hidden", ["ray", "ray,mlflow"])
+def test_a_finished_study_is_shown_again_without_what_would_train_it(tmp_path: Path, hidden: str) -> None:
+    make_study().write(tmp_path / "studies" / "made")
+    assert verb(tmp_path, set(), "verify", "made").returncode == 0
+    done = verb(tmp_path, set(hidden.split(",")), "confirm", "made")
+    assert done.returncode == 0, done.stderr
+    assert "nothing is left to run" in done.stdout
+    assert ("mlflow" in done.stderr) == ("mlflow" in hidden), "what is not shown to MLflow is said"

@@ -285,3 +285,53 @@ def test_a_full_disk_under_the_output_is_said_in_one_line(
         "error: standard output: cannot be written (No space left on device), and is not whole; accepted: a place with "
         "room\n"
     )
+
+
+def test_torch_leaves_no_empty_folder_behind(tmp_path: Path) -> None:
+    for name in ("torchinductor_before", "torchinductor_other"):
+        (tmp_path / name).mkdir()
+    program = """
+from pathlib import Path
+place = Path(os.environ["TMPDIR"])
+with without_empty_caches():
+    for name in ("torchinductor_me", "torchinductor_full/compiled", "something_else"):
+        (place / name).mkdir(parents=True)
+    (place / "torchinductor_other").rmdir()
+    (place / "torchinductor_other").mkdir()
+"""
+    done = run(program, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (0, "")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["something_else", "torchinductor_before", "torchinductor_full", "torchinductor_other"]
+
+
+TOSTOP = """
+import termios
+settings = termios.tcgetattr(0)
+settings[3] |= termios.TOSTOP
+termios.tcsetattr(0, termios.TCSANOW, settings)
+child = os.fork()
+if child == 0:
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    with apart():
+        os.write(1, b"told")
+    os._exit(signal.SIGTTOU in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+_, status = os.waitpid(child, os.WUNTRACED)
+if os.WIFSTOPPED(status):
+    os.kill(child, signal.SIGKILL)
+os._exit(7 if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_job_in_front_is_not_stopped_as_one_of_the_background() -> None:
+    """Under ``stty tostop``: the shell could not let it go on, as it is in a group of its own meanwhile."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, python(TOSTOP))
+    assert os.read(terminal, 4) == b"told"
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0

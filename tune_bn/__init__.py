@@ -22,7 +22,7 @@ from tune_bn._version import __version__
 
 if TYPE_CHECKING:
     from tune_bn.front.scores import verify_scores
-    from tune_bn.front.search import search
+    from tune_bn.front.search import begin_study, search
     from tune_bn.front.study import Study, open_study
     from tune_bn.front.verdict import Verdict
     from tune_bn.method.batchnorm import scale_batchnorm
@@ -39,6 +39,7 @@ _HOMES = {
     "RepresentativeBatchNorm2d": "tune_bn.method.rbn",
     "Study": "tune_bn.front.study",
     "Verdict": "tune_bn.front.verdict",
+    "begin_study": "tune_bn.front.search",
     "check_rates": "tune_bn.method.rates",
     "convert": "tune_bn.method.convert",
     "current_run": "tune_bn.script.run",
@@ -57,6 +58,7 @@ __all__ = [
     "Study",
     "Verdict",
     "__version__",
+    "begin_study",
     "check_rates",
     "convert",
     "current_run",

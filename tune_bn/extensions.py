@@ -101,6 +101,12 @@ def added_code(*groups: str) -> str:
     return ", ".join(found[top] for top in sorted(found))
 
 
+def code_of(place: str) -> str:
+    """The package that holds ``package.module:name``, with the hash of its Python files: ``my_layers (3f0c…)``."""
+    top = place.partition(":")[0].partition(".")[0]
+    return f"{top} ({_hash_of(top)})"
+
+
 def _hash_of(module: str) -> str:
     """First 16 hex digits of the SHA-256 of a top-level module's Python files; ``none`` where it has none."""
     try:

@@ -14,8 +14,10 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -153,6 +155,9 @@ def apart() -> Iterator[None]:
 
     A terminal that closes, ``timeout`` and many service managers signal a whole group. Where the helpers of this
     process died of that, it could not end cleanly. Nothing changes where this process leads a session.
+
+    To a terminal that stops background jobs which write (``stty tostop``) we are one meanwhile, and of this group the
+    shell knows nothing: it could not let us go on. So what this thread writes is let through.
     """
     own = os.getpgrp()
     # A group lasts as long as somebody is in it: one waits in the new group, and one for us in the old one.
@@ -160,6 +165,7 @@ def apart() -> Iterator[None]:
     quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(wait, process_group=0, **quiet) as there, subprocess.Popen(wait, **quiet) as here:  # type: ignore[call-overload]
         moved = False
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         with suppress(PermissionError):
             os.setpgid(0, there.pid)
             moved = True
@@ -168,10 +174,36 @@ def apart() -> Iterator[None]:
         finally:
             if moved:
                 os.setpgid(0, own)
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+            if moved:
                 # What came for the old group meanwhile came for this process.
                 here.communicate()
                 if here.returncode < 0:
                     os.kill(os.getpid(), -here.returncode)
+
+
+@contextmanager
+def without_empty_caches() -> Iterator[None]:
+    """Take away what is left empty of the folder that torch makes beside other temporary files.
+
+    It is made as soon as torch's compiler is loaded, for an optimizer too, by this process and its workers, and is used
+    where something is compiled alone. One that was there before, holds anything or is another user's stays.
+    """
+    before = set(_torch_caches())
+    try:
+        yield
+    finally:
+        for path in set(_torch_caches()) - before:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _torch_caches() -> list[Path]:
+    try:
+        found = list(Path(tempfile.gettempdir()).glob("torchinductor_*"))
+        return [path for path in found if path.lstat().st_uid == os.geteuid()]
+    except OSError:
+        return []
 
 
 def leave_first_process() -> None:

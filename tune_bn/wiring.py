@@ -1,25 +1,31 @@
-"""Wires the adapters to a study: Ray Tune, Optuna, MLflow and the console. Only the command line imports it."""
+"""Wires the adapters to a study: a runner, Optuna, MLflow and the console. Only the command line imports it.
+
+Ray is loaded where runs are trained on it alone: a study of this process alone needs none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tune_bn.analysis.verdict import write_verdict
 from tune_bn.analysis.wording import spoken
+from tune_bn.asking import conclude as conclude
+from tune_bn.asking import sampler_of as sampler_of
 from tune_bn.errors import Interrupted
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
+from tune_bn.observers.mlflow.models import ModelOf, TrainedModel
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
 from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.sampler import Outcome
+from tune_bn.protocols.runner import Runner
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.protocols.trainer import Trainer
+from tune_bn.records.commands import IN_PROCESS
 from tune_bn.records.identity import identity_of, is_copy
-from tune_bn.records.score import MAX, read_score
-from tune_bn.report import write_report
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
-from tune_bn.samplers.optuna.sampler import OptunaSampler
+from tune_bn.records.record import Record
+from tune_bn.records.score import read_score
+from tune_bn.runners.local import LocalRunner, local_place
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import require_same
 from tune_bn.study.driver import Driver
@@ -27,23 +33,67 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
+from tune_bn.training.changes import code_changes
 from tune_bn.training.versions import commit, commit_remark
 
+MakeRunner = Callable[[StudyFolder, Callable[[str], None], StopRequest], Runner]
+"""A runner for a study's folder; it warns by a function, and heeds a request to stop."""
 
-def sampler_of(
-    space: Space, folder: StudyFolder, arm: str, outcomes: Mapping[int, Outcome], goal: str = MAX
-) -> OptunaSampler:
-    """The Optuna sampler of an arm. The baseline searches the nuisance keys alone."""
-    return OptunaSampler(
-        folder.journal,
-        f"{identity_of(folder.path).name}/{arm}",
-        space.searched_by(arm).distributions,
-        name=space.sampler.name,
-        seed=space.sampler.seed,
-        points=space.start_points(arm),
-        goal=goal,
-        finished=outcomes,
+
+def _on_ray(
+    space: Space, trainer: Trainer, address: str | None, init: Mapping[str, Any], tell: Callable[[str], None]
+) -> MakeRunner:
+    """Connects to the cluster, or starts one. Raises ``RunnerError`` where that cannot be, or a trial does not fit."""
+    from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+
+    resources = space.resources
+    options = RayOptions(
+        address=address,
+        cpu=resources.cpu,
+        gpu=resources.gpu,
+        max_concurrent=resources.max_concurrent,
+        elastic=resources.elastic,
+        max_failures=space.budget.max_failures,
+        checkpoint_seconds=resources.checkpoint_seconds,
+        keep_weights=resources.keep_weights == "confirmed",
+        code=trainer.code,
+        init=init,
+        tell=tell,
     )
+    connect(options)
+    return lambda folder, warn, stop: RayTuneRunner(
+        trainer, options, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop
+    )
+
+
+def _in_process(space: Space, trainer: Trainer) -> MakeRunner:
+    """Raises ``RunnerError`` where this process has not what a trial holds."""
+    resources = space.resources
+    place = local_place(resources.cpu, resources.gpu)
+    return lambda folder, warn, stop: LocalRunner(
+        trainer,
+        place=place,
+        checkpoints=folder.checkpoints,
+        runs=folder.runs,
+        checkpoint_seconds=resources.checkpoint_seconds,
+        keep_weights=resources.keep_weights == "confirmed",
+        max_failures=space.budget.max_failures,
+        warn=warn,
+        stop=stop,
+    )
+
+
+def _where(space: Space, address: str | None) -> Iterator[str]:
+    """Where the runs will be trained, and what is not done there."""
+    if address != IN_PROCESS:
+        yield f"ray  {f'joining {address} …' if address else 'starting on this machine …'}"
+        return
+    yield "local  no Ray: one run after the other in this process, which a run may take down (--resume goes on)"
+    resources = space.resources
+    idle = [f"max_concurrent: {resources.max_concurrent}"] * (resources.max_concurrent not in (None, 1))
+    idle += ["elastic: true"] * resources.elastic
+    if idle:
+        yield f"local  without effect here: resources {', '.join(idle)}"
 
 
 def run_study(
@@ -61,9 +111,10 @@ def run_study(
     """Run a study's stages, then verify and report. Returns the verdict.
 
     ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
-    bad input leaves nothing behind. ``going_on`` is that folder where it holds a study already: what that began with
-    is compared before a cluster is reached. ``remarks`` are told on the console and in the driver's log. At a request
-    to ``stop`` the study ends.
+    bad input leaves nothing behind. ``address`` is that of a Ray cluster; None: one is started on this machine;
+    :data:`tune_bn.records.commands.IN_PROCESS`: there is none. ``going_on`` is the study's folder where it holds a
+    study already: what that began with is compared before a cluster is reached. ``remarks`` are told on the console and
+    in the driver's log. At a request to ``stop`` the study ends.
 
     Raises:
         Interrupted: it was told to stop; what had finished is kept.
@@ -72,26 +123,18 @@ def run_study(
     trainer = trainer_of(space, progress=console.decoding, study=None if going_on is None else going_on.path)
     if going_on is not None:
         require_same(going_on, space, trainer, commit=commit())
-    resources = space.resources
-    options = RayOptions(
-        address=address,
-        cpu=resources.cpu,
-        gpu=resources.gpu,
-        max_concurrent=resources.max_concurrent,
-        elastic=resources.elastic,
-        max_failures=space.budget.max_failures,
-        checkpoint_seconds=resources.checkpoint_seconds,
-        keep_weights=resources.keep_weights == "confirmed",
-        code=trainer.code,
-        init=ray_init or {},
-        tell=console.warn,
-    )
     stop = StopRequest() if stop is None else stop
-    connect(options)
+    for line in _where(space, address):
+        console.note(line)
+    make_runner = (
+        _in_process(space, trainer)
+        if address == IN_PROCESS
+        else _on_ray(space, trainer, address, ray_init or {}, console.warn)
+    )
     stop.listen()
     folder = open_folder()
     output = folder.path.parent
-    driver = Driver(folder, space.budget, resources, stop=stop, address=address or "")
+    driver = Driver(folder, space.budget, space.resources, stop=stop, address=address or "")
     with folder.locked(), driver.watching(), console_log(folder.log_file) as log:
 
         def warn(message: str) -> None:
@@ -101,9 +144,18 @@ def run_study(
         for line in filter(None, (*remarks, commit_remark())):
             warn(line)
         keep_code(trainer, folder.path)
-        runner = RayTuneRunner(trainer, options, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop)
+        runner = make_runner(folder, warn, stop)
         store = store_uri(space.tracking.uri, output)
-        mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+        elsewhere = address is not None and address != IN_PROCESS
+        if space.tracking.system_metrics and elsewhere:
+            warn("tracking.system_metrics: none, since runs of a cluster are on machines that this process cannot see")
+        mlflow = MlflowObserver(
+            store,
+            artifact_root=output.absolute() / "mlartifacts",
+            warn=warn,
+            system_metrics=space.tracking.system_metrics and not elsewhere,
+            model_of=_models(space, folder, trainer),
+        )
         observer = Observers(driver, console, log, mlflow)
         status, summary = "FAILED", dict[str, float | str]()
         if is_copy(folder.path):
@@ -117,6 +169,7 @@ def run_study(
                 observer=observer,
                 trainer=trainer,
                 commit=commit(),
+                changes=lambda: code_changes(trainer.code),
             )
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())
@@ -124,6 +177,8 @@ def run_study(
             console.note("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
+            if space.tracking.log_models != "none":
+                console.note("mlflow  models of the confirmed runs …")
             status, summary = "FINISHED", _summary(verdict)
             log.note(f"verdict: {spoken(verdict)}: {verdict['reason']}")
             return verdict
@@ -139,13 +194,32 @@ def run_study(
             observer.study_finished(status, summary)
 
 
+def _models(space: Space, folder: StudyFolder, trainer: Trainer) -> ModelOf | None:
+    """The networks of the study's confirmed runs, where they are to become models of MLflow."""
+    if space.tracking.log_models == "none":
+        return None
+
+    def model_of(record: Record) -> TrainedModel | None:
+        from tune_bn.trainers.builtin import BuiltinTrainer
+        from tune_bn.trainers.builtin_model import trained_network
+
+        file = folder.weights / f"{record.key}.pt"
+        if not file.exists() or not isinstance(trainer, BuiltinTrainer):
+            return None
+        return TrainedModel(*trained_network(trainer, space.run_config(record.config), record.seed, file))
+
+    return model_of
+
+
 def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn: Callable[[str], None]) -> None:
     """Show the tracker what it may have missed of a finished study, from its folder alone; of a copy nothing."""
     if is_copy(folder.path):
         return
     output, identity, records = folder.path.parent, identity_of(folder.path), folder.records.read()
     store = store_uri(space.tracking.uri, output)
-    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn)
+    asked = space.tracking.log_models == "confirmed"
+    models = _models(space, folder, trainer_of(space, study=folder.path)) if asked else None
+    mlflow = MlflowObserver(store, artifact_root=output.absolute() / "mlartifacts", warn=warn, model_of=models)
     info = StudyInfo(
         name=identity.name,
         space_name=space.name,
@@ -159,13 +233,6 @@ def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn
     mlflow.study_started(info, ())
     mlflow.artifacts_changed(folder.artifacts())
     mlflow.study_finished("FINISHED", _summary(verdict))
-
-
-def conclude(folder: StudyFolder) -> dict[str, Any]:
-    """Verify the study and write its report, from its folder alone."""
-    verdict = write_verdict(folder.path)
-    write_report(folder.path)
-    return verdict
 
 
 def _summary(verdict: Mapping[str, Any]) -> dict[str, float | str]:

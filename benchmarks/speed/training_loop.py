@@ -123,7 +123,7 @@ class Resident:
 
 def official(dataset: Dataset, data: DeviceData, config: RunConfig, workers: int) -> OfficialLoop:
     """The peer, with its own copy of the network."""
-    model = initial_model(config, data, make_generators(1, data.device).init).to(data.device)
+    model = initial_model(config, data, 1, make_generators(1, data.device).init).to(data.device)
     size, flip = config.train.batch_size, config.data.flip
     train = loader(dataset.train, size, flip=flip, workers=workers, shuffle=True)
     splits = [split for split in (dataset.val, dataset.test) if split is not None]
@@ -133,7 +133,7 @@ def official(dataset: Dataset, data: DeviceData, config: RunConfig, workers: int
 
 def in_memory(data: DeviceData, config: RunConfig, *, channels_last: bool) -> OfficialLoop:
     """The peer without its loader."""
-    model = initial_model(config, data, make_generators(1, data.device).init).to(data.device)
+    model = initial_model(config, data, 1, make_generators(1, data.device).init).to(data.device)
     if channels_last:
         model = to_device(model, data.device)
     batches = Resident(data.train, config, channels_last=channels_last)
@@ -179,7 +179,7 @@ def step_losses(workload: Workload, device: torch.device, lr: float = PARITY_LR)
         ours.append(float(F.cross_entropy(outputs.detach(), data.train.labels[batch.to(device)])))
 
     handle = run.model.register_forward_hook(note)
-    peer_model = initial_model(config, data, make_generators(1, device).init).to(device)
+    peer_model = initial_model(config, data, 1, make_generators(1, device).init).to(device)
     run.engine.train_epoch(order, {}, run.rates[0], run.generators.noise)
     handle.remove()
     theirs: list[float] = []

@@ -80,7 +80,8 @@ def space_of(budget: Budget, sampler: str, seed: int, *, search_lr: bool = True)
     """``resnet.yaml`` with the learning rate searched and the budget changed; one simulated epoch stands for ten."""
     content: dict[str, Any] = parse_yaml(RESNET)
     content["train"]["epochs"] //= EPOCHS_PER_SIMULATED
-    content["scheduler"]["grace"] //= EPOCHS_PER_SIMULATED
+    if isinstance(content["scheduler"]["grace"], int):
+        content["scheduler"]["grace"] //= EPOCHS_PER_SIMULATED
     if search_lr:
         content["search"]["lr"] = {"choice": [0.1, 0.01, 0.001]}
     content["sampler"] |= {"name": sampler, "seed": seed}

@@ -11,6 +11,8 @@ from scipy import stats
 from tune_bn.analysis.paired import holm, paired_t_statistics
 from tune_bn.analysis.verdict import judge
 
+pytestmark = pytest.mark.long
+
 STUDIES, N, ALPHA = 6000, 15, 0.05
 
 

@@ -94,6 +94,38 @@ def test_a_run_on_other_data_than_the_plan_makes_the_verdict_invalid(
     assert problem.startswith(f"confirm runs saw other data than the plan: {words}: confirm-")
 
 
+def per_seed(study: Any) -> tuple[dict[str, Any], list[Record]]:
+    """The same study, each of whose runs drew its split."""
+    plan, records = study
+    pool = {"count": 70, "images": "p", "labels": "q"}
+    data = DATA | {"pool": pool, "train": {"count": 60, "of": "p"}, "val": {"count": 10, "of": "p"}}
+    seen = {key: value for key, value in data.items() if key != "test"}
+    told = [
+        replace(
+            r,
+            data=data if r.stage == "confirm" else seen,
+            environment={**r.environment, "split": f"split of {r.seed}"},
+        )
+        for r in records
+    ]
+    return sealed(plan | {"data": data}, told)
+
+
+def test_a_pair_shares_the_split_of_its_seed(study: Any) -> None:
+    drawn = per_seed(study)
+    verdict = judge(*drawn)
+    assert (verdict["verdict"], verdict["remarks"]) == ("supported", [])
+    _, captured, missing = verdict["covers"].replace("Not captured", "captured").split("captured", 2)
+    assert "split" in captured
+    assert "split into" not in missing
+    assert "split into" in judge(*study)["covers"].partition("Not captured")[2]
+    apart = verdict_of(drawn, elsewhere(split="another"), lambda r: is_candidate(r) and confirmed(r) and r.seed == 4)
+    assert apart["verdict"] == "invalid"
+    assert "different splits into training and validation images" in apart["problems"][0]
+    other = verdict_of(drawn, other_data(pool={"images": "z"}), confirmed)
+    assert "other images that train or validate (70 before and now)" in other["problems"][0]
+
+
 def test_a_search_on_other_data_than_the_plan_is_noticed(study: Any) -> None:
     change = other_data(train={"images": "z"})
     verdict = verdict_of(study, change, lambda r: r.stage == "search" and (r.trial or 0) < 2)
@@ -283,3 +315,29 @@ def test_networks_that_were_searched_and_not_confirmed_are_no_remark(study: Any)
     arms = plan | {"baseline": with_arch(plan["baseline"]), "candidates": [with_arch(plan["candidates"][0])]}
     verdict = judge(*sealed(arms, [told(record) for record in records]))
     assert (verdict["verdict"], verdict["remarks"]) == ("supported", [])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.7, 0.3])
+def test_a_test_score_that_is_the_validation_score_is_said(share: float, study: Any) -> None:
+    """To the last digit, in most of the runs: the validation data is the test data."""
+
+    def same(record: Record) -> Record:
+        return replace(record, scores=dict(record.scores) | {"val_accuracy": record.scores["test_accuracy"]})
+
+    runs = [record for record in study[1] if confirmed(record)]
+    chosen = {record.key for record in runs[: round(share * len(runs))]}
+    verdict = verdict_of(study, same, lambda record: record.key in chosen)
+    said = [remark for remark in verdict["remarks"] if "equals val_accuracy to the last digit" in remark]
+    assert len(said) == (share > 0.5)
+    if said:
+        assert f"in {len(chosen)} of {len(runs)} confirmed runs" in said[0]
+
+
+def test_runs_at_an_end_of_the_range_or_all_alike_say_nothing_of_the_test_data(study: Any) -> None:
+    for value in (100.0, 50.0):
+        verdict = verdict_of(
+            study,
+            lambda record, value=value: replace(record, scores={"val_accuracy": value, "test_accuracy": value}),
+            confirmed,
+        )
+        assert not [remark for remark in verdict["remarks"] if "to the last digit" in remark]

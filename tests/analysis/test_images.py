@@ -164,5 +164,5 @@ def test_whether_the_baseline_was_tuned(synthetic_study, baseline, records, word
     made = [replace(one, arm=arm, trial=t) for arm, count in records.items() for t in range(count)]
     plain = {key: value for key, value in study.plan["baseline"].items() if key != "selection"}
     candidates = [{k: v for k, v in arm.items() if k != "selection"} for arm in study.plan["candidates"]]
-    said = covers(study.plan | {"baseline": plain | baseline, "candidates": candidates}, made, with_images=False)
+    said = covers(study.plan | {"baseline": plain | baseline, "candidates": candidates}, made, [], with_images=False)
     assert said.endswith(words)

@@ -6,13 +6,17 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from tests.analysis.synthetic_claims import sequential
 from tests.analysis.test_calibration import band
 from tests.analysis.test_claims import table
+from tune_bn.analysis.claims import PLAIN, Claim
+from tune_bn.analysis.family import comparison, family_fields
 from tune_bn.analysis.max_t import step_down
-from tune_bn.analysis.paired import holm
+from tune_bn.analysis.paired import holm, paired_t_test
 from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.sensitivity import sign_flip_test
 from tune_bn.analysis.verdict import judge
@@ -149,3 +153,38 @@ def test_a_plan_locks_it(synthetic_study):
     assert judge(study.plan | {"correction": "max_t"}, study.records)["verdict"] == "invalid", "chosen afterwards"
     with pytest.raises(RecordError, match="correction: got 'max_t'; accepted: holm"):
         sequential(study).with_plan(correction="max_t")
+
+
+@pytest.mark.parametrize("correction", ["holm", "max_t"])
+@given(seed=st.integers(0, 10_000), m=st.integers(1, 5), n=st.integers(5, 8), margin=st.sampled_from([0.0, 0.3]))
+@settings(max_examples=60, deadline=None)
+def test_a_simultaneous_bound_excludes_the_null_exactly_where_the_claim_is_shown(correction, seed, m, n, margin):
+    rng = np.random.default_rng(seed)
+    claim, base = Claim("superior", margin), rng.normal(0, 1, n)
+    arms = {str(i): base + rng.uniform(-0.5, 2.5) + rng.normal(0, 1, n) for i in range(m)}
+    comparisons = {name: comparison(paired_t_test(x, base), claim, x - base) for name, x in arms.items()}
+    found = family_fields(comparisons, alpha=0.1, correction=correction)
+    shown = [one["supported"] for one in found.values()]
+    for one in found.values():
+        low = one["simultaneous_low"]
+        assert (low is not None and low >= margin) == one["supported"]
+        # No more than the bound that speaks of its arm alone; of one that is shown, more than its null only with all.
+        assert low is None or one["ci_adjusted"][0] is None or low <= max(one["ci_adjusted"][0], margin)
+        if one["supported"] and not all(shown):
+            assert low == margin
+
+
+@pytest.mark.parametrize("correction", ["holm", "max_t"])
+def test_simultaneous_bounds_hold_all_at_once(correction):
+    """Where no arm gains, some do, and all do much: at least 1 − α of 2,000 families."""
+    rng, families, n = np.random.default_rng(8), 2000, 8
+    for effects in ([0.0] * 4, [0.0, 0.0, 1.0, 3.0], [3.0] * 4):
+        missed = 0
+        for _ in range(families):
+            base = rng.normal(0, 1, n)
+            arms = {str(i): base + effect + rng.normal(0, 1, n) for i, effect in enumerate(effects)}
+            rows = {name: comparison(paired_t_test(x, base), PLAIN, x - base) for name, x in arms.items()}
+            found = family_fields(rows, alpha=0.1, correction=correction)
+            lows = [one["simultaneous_low"] for one in found.values()]
+            missed += any(low is not None and low > effect for low, effect in zip(lows, effects, strict=True))
+        assert missed / families <= band(0.1, families)[1]

@@ -107,7 +107,7 @@ NAN, INF = math.nan, math.inf
         ),
         ({"base": [1e308, 1, 2], "ours": [-1e308, 1, 3]}, "ours: scores that are not finite, or too large"),
         ({"base": [90.0], "ours": [91.0]}, "the table has fewer than two pairs (seed 1)"),
-        ({"base": BASE, "good": BETTER, "same": BASE}, "same: its scores are identical"),
+        ({"base": BASE, "same": BASE, "more": BASE}, "more: its scores are identical"),
         ({"base": BASE, "good": BETTER, "short": BASE[:1]}, "short has no score for seed 2, 3, 4, 5"),
     ],
 )
@@ -245,7 +245,7 @@ def keeps_the_rules(rows, baseline):
         len(pairs) >= 2
         and Counter((arm, pair) for arm, pair, _ in rows) == Counter((arm, pair) for arm in arms for pair in pairs)
         and all(math.isfinite(score) for _, _, score in rows)
-        and all(
+        and any(
             len({score - other for a, p, score in rows if a == arm for b, q, other in rows if (b, q) == (baseline, p)})
             > 1
             for arm in arms - {baseline}
@@ -264,9 +264,13 @@ def check(scores, baseline, alpha=0.05):
         assert all(arm["p_value"] is None and not arm["supported"] for arm in verdict["candidates"])
     else:
         assert keeps_the_rules(scores.rows, baseline)
-        assert all(0 < arm["p_value"] <= arm["p_adjusted"] <= 1 for arm in verdict["candidates"])
-        assert all(arm["sensitivity"] for arm in verdict["candidates"])
+        tested = [arm for arm in verdict["candidates"] if not arm["not_tested"]]
+        assert all(0 < arm["p_value"] <= arm["p_adjusted"] <= 1 for arm in tested)
+        assert all(arm["sensitivity"] for arm in tested)
+        # Without spread there is no test, whatever came out.
         for arm in verdict["candidates"]:
+            assert arm in tested or (arm["p_value"] is None and not arm["supported"] and not arm["worse"])
+        for arm in tested:
             # In doubt of the pairs a gain has to hold without them too.
             assert arm["supported"] == (arm["p_adjusted"] <= alpha) or (arm["doubt"] and not arm["supported"])
         assert (verdict["verdict"] == "supported") == any(arm["supported"] for arm in verdict["candidates"])

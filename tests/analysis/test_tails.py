@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tune_bn.analysis.paired import paired_t_statistics
+from tune_bn.analysis.sensitivity import sign_flip_test
 from tune_bn.analysis.verdict import judge
 
 
@@ -53,3 +55,47 @@ def test_false_gains_are_those_without_a_divergence():
     false, seen = p_value[:, 0] <= 0.05, bad.any(axis=(1, 2))
     assert 0.44 < false.mean() < 0.48
     assert not np.any(false & seen)
+
+
+def test_the_bound_of_the_rate_and_the_rate_that_would_undo_the_gain(synthetic_study):
+    study = synthetic_study(effect=1.25)
+    verdict = judge(study.plan, study.records)
+    (arm,) = verdict["candidates"]
+    found = arm["divergence"]
+    # 15 runs of the confirmation, and those of search and selection of the same configuration.
+    config = study.plan["candidates"][0]["config"]
+    others = [r for r in study.records if r.stage != "confirm" and r.config == config and r.status == "completed"]
+    assert (found["runs"], found["diverged"]) == (15 + len(others), 0)
+    assert found["upper"] == pytest.approx(1 - 0.05 ** (1 / found["runs"]))
+    # With that share of runs at 10 %, the mean of the candidate is that of the baseline.
+    r, mean = found["undoing"], arm["mean"]
+    assert (1 - r) * mean + r * 10.0 == pytest.approx(verdict["baseline"]["mean"])
+    assert f"0 of {found['runs']} whole runs of candidate-1 diverged" in verdict["covers"]
+    assert f"one of {100 * r:.2g} % would undo" in verdict["covers"]
+    seen = diverged_in(study, "select")
+    (arm,) = judge(seen.plan, seen.records)["candidates"]
+    one = arm["divergence"]
+    assert one["diverged"] == 1
+    assert one["upper"] == pytest.approx(stats.beta.ppf(0.95, 2, one["runs"] - 1))
+    none = synthetic_study(effect=-1.0)
+    verdict = judge(none.plan, none.records)
+    assert verdict["candidates"][0]["divergence"]["undoing"] is None
+    assert "Rare divergence" not in verdict["covers"]
+
+
+def test_the_bound_covers_the_rate():
+    """In at least 95 % of 20,000 sets of 15 runs, whatever the rate."""
+    rng = np.random.default_rng(1)
+    for rate in (0.01, 0.05, 0.15, 0.3):
+        bad = rng.binomial(15, rate, 20_000)
+        assert np.mean(stats.beta.ppf(0.95, bad + 1, 15 - bad) >= rate) >= 0.945
+
+
+def test_a_sign_flip_test_in_place_of_the_t_test_would_change_nothing():
+    """With a divergence of the candidate among the pairs neither can reject; without one neither sees it."""
+    rng, studies, n = np.random.default_rng(2), 2000, 15
+    d = 2.0 + rng.normal(0, 0.5, (studies, n))
+    d[:, 0] = -80.0
+    _, p_value, _ = paired_t_statistics(d[:, None], np.zeros_like(d)[:, None], alpha=0.05)
+    assert p_value.min() > 0.5
+    assert min(sign_flip_test(row).p_value for row in d[:50]) >= 0.5

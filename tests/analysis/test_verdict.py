@@ -1,74 +1,19 @@
+"""What a verdict says of a plan and its records, and which rules make it invalid."""
+
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tune_bn.analysis.verdict import judge, verify_study, write_verdict
+from tests.analysis.edited_studies import RESULT_KEYS, assert_invalid, confirm_scores, edited, judged, scored
+from tune_bn.analysis.verdict import judge, write_verdict
 from tune_bn.errors import StudyError
-from tune_bn.records.files import canonical_json, sha256_of
 
 ARM_KEYS = {"arm", "trial", "config", "scores", "mean", "std"}
-RESULT_KEYS = {
-    *("n", "effect", "std_difference", "t", "ci_low", "ci", "p_value", "p_adjusted", "d_z", "correlation"),
-    *(
-        "minimum_detectable_effect",
-        "sensitivity",
-        "effect_adjusted",
-        "over_images",
-        "outcome",
-        "shrinkage",
-        "decision",
-        "supported",
-        "worse",
-    ),
-    *("p_two_sided", "p_worse", "p_worse_adjusted", "ci_adjusted", "adjusted_levels"),
-}
-
-
-def confirm_scores(study, arm):
-    return [record.scores["test_accuracy"] for record in study.confirm if record.arm == arm]
-
-
-def edited(study, change, *, arm="candidate-1", seeds=None):
-    """The study with ``change`` applied to the confirmation records of an arm (and of some seeds)."""
-    return study.with_records(
-        [
-            change(record)
-            if record.stage == "confirm" and record.arm == arm and (seeds is None or record.seed in seeds)
-            else record
-            for record in study.records
-        ]
-    )
-
-
-def scored(record, score, **changes):
-    return replace(record, scores={**record.scores, "test_accuracy": score}, **changes)
-
-
-def judged(study):
-    return judge(study.plan, study.records)
-
-
-def assert_invalid(verdict, *words):
-    assert verdict["verdict"] == "invalid"
-    problems = " | ".join(verdict["problems"])
-    assert all(word in problems for word in words), problems
-    assert verdict["reason"].startswith(verdict["problems"][0])
-    for candidate in verdict["candidates"]:
-        assert candidate["supported"] is candidate["worse"] is False
-        assert {candidate[key] for key in RESULT_KEYS - {"supported", "worse"}} == {None}
-    canonical_json(verdict)
-
-
-@pytest.fixture
-def study(synthetic_study):
-    return synthetic_study(effect=2.0)
 
 
 def test_a_real_gain_is_supported(study):
@@ -292,13 +237,6 @@ def test_a_candidate_with_the_baselines_configuration_is_invalid(study):
     assert_invalid(judged(same.with_plan(candidates=[candidate])), "has the configuration of the baseline")
 
 
-def test_one_degenerate_candidate_spoils_the_family(synthetic_study):
-    study = synthetic_study(candidates=2, effect=2.0)
-    baseline = {r.seed: r for r in study.confirm if r.arm == "baseline"}
-    same = edited(study, lambda r: scored(r, baseline[r.seed].scores["test_accuracy"]), arm="candidate-2")
-    assert_invalid(judged(same), "candidate-2: its scores are identical")
-
-
 def test_arms_may_differ_in_length_where_epochs_are_searched(study):
     plan = study.plan
     longer = edited(study, lambda r: replace(r, config={**r.config, "epochs": 80}, epochs=80, epochs_planned=80))
@@ -339,99 +277,3 @@ def test_a_verdict_that_cannot_be_written_names_what_writes_nothing(study, tmp_p
     (tmp_path / "verdict.json").mkdir()
     with pytest.raises(StudyError, match=r"verdict.json: cannot be written .*python -m tune_bn.analysis"):
         write_verdict(tmp_path)
-
-
-def test_a_study_folder_is_verified_without_being_written_to(study, tmp_path):
-    study.write(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    verdict = verify_study(tmp_path)
-    assert verdict == judge(study.plan, study.records)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_the_verdict_file_is_the_verdict(study, tmp_path):
-    study.write(tmp_path)
-    verdict = write_verdict(tmp_path)
-    first = (tmp_path / "verdict.json").read_bytes()
-    assert json.loads(first) == verdict
-    write_verdict(tmp_path)
-    assert (tmp_path / "verdict.json").read_bytes() == first
-
-
-@pytest.mark.parametrize("missing", ["plan.json", "records.jsonl"])
-def test_without_a_plan_or_records_there_is_nothing_to_verify(study, tmp_path, missing):
-    study.write(tmp_path)
-    (tmp_path / missing).unlink()
-    with pytest.raises(StudyError, match=missing.replace(".", r"\.")):
-        write_verdict(tmp_path)
-    assert not (tmp_path / "verdict.json").exists()
-
-
-def test_an_edited_record_is_invalid(study, tmp_path):
-    log = study.write(tmp_path) / "records.jsonl"
-    lines = log.read_text().splitlines()
-    record = json.loads(lines[-1])
-    record["scores"]["test_accuracy"] = 99.9
-    log.write_text("\n".join([*lines[:-1], canonical_json(record)]) + "\n")
-    assert_invalid(verify_study(tmp_path), f"records.jsonl:{len(lines)}", "edited")
-
-
-def test_a_removed_record_is_invalid(study, tmp_path):
-    log = study.write(tmp_path) / "records.jsonl"
-    lines = log.read_text().splitlines()
-    log.write_text("\n".join(lines[:3] + lines[4:]) + "\n")
-    assert_invalid(verify_study(tmp_path), "records.jsonl:4", "removed")
-
-
-def test_a_record_edited_with_its_hash_breaks_the_chain(study, tmp_path):
-    log = study.write(tmp_path) / "records.jsonl"
-    lines = log.read_text().splitlines()
-    record = json.loads(lines[-2])
-    del record["sha256"]
-    record["scores"]["test_accuracy"] = 99.9
-    lines[-2] = canonical_json(record | {"sha256": sha256_of(record)})
-    log.write_text("\n".join(lines) + "\n")
-    assert_invalid(verify_study(tmp_path), f"records.jsonl:{len(lines)}", "does not follow")
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}'])
-def test_an_unreadable_plan_is_invalid_and_names_no_folder_of_this_machine(study, tmp_path, text):
-    study.write(tmp_path)
-    (tmp_path / "plan.json").write_text(text)
-    verdict = verify_study(tmp_path)
-    assert_invalid(verdict, "plan.json")
-    assert str(tmp_path) not in json.dumps(verdict)
-    assert verdict["study"] == tmp_path.name
-
-
-def test_a_torn_last_line_is_a_run_that_is_missing(study, tmp_path):
-    log = study.write(tmp_path) / "records.jsonl"
-    log.write_bytes(log.read_bytes()[:-20])
-    assert_invalid(verify_study(tmp_path), "candidate-1 has no finished run for seed 15")
-
-
-def test_verifying_loads_none_of_the_adapters(study, tmp_path):
-    study.write(tmp_path)
-    code = (
-        "import sys; from pathlib import Path; from tune_bn.analysis.verdict import write_verdict\n"
-        "write_verdict(Path(sys.argv[1]))\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pydantic', 'matplotlib'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-    assert json.loads((tmp_path / "verdict.json").read_text())["verdict"] == "supported"
-
-
-@pytest.mark.parametrize("effect", [2.0, -1.0])
-def test_the_room_alone_verifies_a_study_as_the_command_does(synthetic_study, tmp_path, effect):
-    synthetic_study(effect=effect).write(tmp_path / "digits-1")
-    command = [sys.executable, "-m", "tune_bn.analysis", str(tmp_path / "digits-1")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, json.loads(done.stdout)) == (0, verify_study(tmp_path / "digits-1"))
-    (tmp_path / "digits-1" / "plan.json").write_text("{}")
-    assert subprocess.run(command, capture_output=True, text=True).returncode == 1
-    done = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr

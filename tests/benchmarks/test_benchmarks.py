@@ -118,9 +118,10 @@ def test_every_run_of_a_study_is_counted() -> None:
 
 def test_what_early_stopping_saves_is_counted() -> None:
     space = space_of(Budget("resnet.yaml"), "random", 0)
-    assert (space.train.epochs, space.scheduler.grace, space.budget.trials) == (18, 2, 32)
+    assert (space.train.epochs, space.scheduler.grace, space.budget.trials) == (18, "auto", 32)
     row = one_study((OFF_GRID, Budget("resnet.yaml"), "random", 2), rho=0.5)
-    assert row["full_runs"] < row["runs"] - 10
+    # Sixteen trials of each arm run to their end first.
+    assert row["full_runs"] < row["runs"] - 1
 
 
 @pytest.mark.parametrize(("gamma", "lr"), [(0.1, 0.1), (1.0, 0.1), (0.75, 0.001)])

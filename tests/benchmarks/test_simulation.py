@@ -24,9 +24,10 @@ from benchmarks.statistics.surrogates import (
 from tune_bn.errors import RunnerError
 from tune_bn.method.config import ModelConfig
 from tune_bn.paper import tables as paper
-from tune_bn.protocols.runner import PastTrial, RunResult, SchedulerConfig, Task
+from tune_bn.protocols.runner import PastTrial, SchedulerConfig, Task
 from tune_bn.records.curves import Point as CurvePoint
 from tune_bn.records.record import COMPLETED, PRUNED
+from tune_bn.testing.tasks import Tasks
 from tune_bn.training.config import RunConfig, TrainConfig
 
 EPOCHS = 18
@@ -40,28 +41,6 @@ def task(trial: int, *seeds: int, point: Point = OURS, test_metric: str | None =
     )
     overrides = {"gamma": point.gamma, "c": point.c, "lr": point.lr}
     return Task("search", "candidate", trial, overrides, config, seeds or (1,), test_metric, may_stop)
-
-
-class Tasks:
-    """A feed of given tasks that keeps their results in the order in which they came back."""
-
-    def __init__(self, *tasks: Task) -> None:
-        self.left = list(tasks)
-        self.results: dict[str, Sequence[RunResult]] = {}
-
-    @property
-    def exhausted(self) -> bool:
-        return not self.left
-
-    def next(self) -> Task | None:
-        return self.left.pop(0) if self.left else None
-
-    def spares(self, task: Task) -> bool:
-        return False
-
-    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-        assert task.key not in self.results, "a task came back twice"
-        self.results[task.key] = results
 
 
 class Events(Quiet):

@@ -75,7 +75,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def never(*_: Any, **__: Any) -> Any:
         pytest.fail("must not come to this")
 
-    monkeypatch.setattr("tune_bn.wiring.connect", never)
+    monkeypatch.setattr("tune_bn.runners.ray.runner.connect", never)
     return never
 
 

@@ -153,3 +153,25 @@ def test_a_kind_is_a_plan_s_own(typed, study):
     code, _, err = typed("verify", "one", "--kind", "noninferior", "--margin", "1")
     assert code == 2
     assert "--kind: got 'noninferior' without --scores" in err
+
+
+def test_a_bundle_has_the_changes_of_the_code_and_weights_where_they_are_asked_for(study, typed, tmp_path):
+    from tune_bn.analysis.plan import seal
+
+    folder = study(effect=1.25)
+    code, _, err = typed("bundle", "one", "out.zip", "--weights")
+    assert code == 2
+    assert "--weights: got" in err
+    assert "accepted: a study that kept its weights (resources.keep_weights: confirmed)" in err
+    (folder / "weights").mkdir()
+    (folder / "weights" / "confirm-baseline-s1.pt").write_bytes(b"weights")
+    (folder / "code.diff").write_text("+x = 1\n")
+    assert typed("bundle", "one", "out.zip")[0] == 0
+    assert typed("bundle", "one", "heavy.zip", "--weights")[0] == 0
+    for name, weights in (("out.zip", False), ("heavy.zip", True)):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert ("weights/confirm-baseline-s1.pt" in archive.namelist()) is weights
+            assert archive.read("code.diff") == b"+x = 1\n"
+        assert typed("verify", name)[0] == 0
+    plan = json.loads((folder / "plan.json").read_text())
+    assert seal(plan | {"code_diff": "0" * 64})["code_diff"] == "0" * 64

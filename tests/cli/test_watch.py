@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import SyntheticStudy
 from tune_bn.analysis.verdict import write_verdict
-from tune_bn.cli.watch import BLOCKS, screen, sparkline, still
+from tune_bn.cli.watch import BLOCKS, for_encoding, screen, sparkline, still
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.study.driver import LIVE_FILE, Driver
@@ -93,3 +93,13 @@ def test_trials_at_work_are_seen_as_far_as_they_are(tmp_path: Path, synthetic_st
         driver.task_killed(task)
         driver._write()
         assert json.loads((folder.path / LIVE_FILE).read_text())["tasks"] == []
+
+
+def test_an_encoding_without_blocks_gets_other_signs(tmp_path: Path, synthetic_study: Callable[..., Any]) -> None:
+    text = still(StudyFolder(synthetic_study().write(tmp_path / "one", plan=False)))
+    assert for_encoding(text, "utf-8") == text
+    for encoding in ("latin-1", "ascii", "no such encoding", None):
+        told = for_encoding(text, encoding)
+        # Other signs in the same places.
+        assert [len(line) for line in told.splitlines()] == [len(line) for line in text.splitlines()]
+        assert told.replace("γ", "g").isascii()

@@ -22,8 +22,6 @@ import yaml
 
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import FAILED, Record
-from tune_bn.trainers.builtin import BuiltinTrainer, words_of
-from tune_bn.training.versions import commit
 
 HERE = Path(__file__).parent
 COUNTING = "counting_network:network"
@@ -288,6 +286,7 @@ def run_undisturbed(folder: Path, content: Mapping[str, Any] = SPACE) -> Outcome
     import torch
 
     from tune_bn.runners.local import LocalRunner
+    from tune_bn.trainers.builtin import BuiltinTrainer
 
     place = Workplace(folder, content, pace=0)
     threads = torch.get_num_threads()
@@ -317,6 +316,8 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
     from tune_bn.space.loading import parse_space
     from tune_bn.study.folder import StudyFolder
     from tune_bn.study.study import Study
+    from tune_bn.trainers.builtin import BuiltinTrainer, words_of
+    from tune_bn.training.versions import commit
     from tune_bn.wiring import sampler_of
 
     space = parse_space(dict(place.content), "space.yaml")

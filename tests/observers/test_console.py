@@ -12,109 +12,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.text import Text
 
+from tests.observers.screens import INFO, Screen, confirmed, point, run, scored, task
 from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.errors import StudyError
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
-from tune_bn.protocols.observer import StudyInfo
-from tune_bn.protocols.runner import Point, Task
-from tune_bn.records.record import Record
 from tune_bn.records.score import accuracy as accuracy_score
-from tune_bn.training.config import RunConfig, TrainConfig
-from tune_bn.training.points import epoch_point
-
-SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
-CONFIG = {"gamma": 0.2, "c": 100.0}
-INFO = StudyInfo("digits-1", "digits", Path("studies/digits-1"), "0" * 64, None, {})
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def run(stage: str = "search", arm: str = "candidate", trial: int | None = 7, seed: int = 101, **fields: Any) -> Record:
-    values: dict[str, Any] = {
-        "config": CONFIG,
-        "status": "completed",
-        "reason": "all epochs done",
-        "epochs": 40,
-        "scores": {"val_accuracy": 97.166, "best_epoch": 31},
-        **fields,
-    }
-    return Record(
-        study="digits-1",
-        stage=stage,
-        arm=arm,
-        trial=trial,
-        seed=seed,
-        epochs_planned=40,
-        attempts=1,
-        started_at="2026-01-01T00:00:00Z",
-        duration_seconds=1.42,
-        device="cpu",
-        versions={},
-        commit=None,
-        space_sha256="0" * 64,
-        **values,
-    )
-
-
-def scored(trial: int, accuracy: float, seed: int = 101, status: str = "completed", stage: str = "search") -> Record:
-    scores = {"val_accuracy": accuracy, "best_epoch": 3}
-    return run(stage, trial=trial, seed=seed, status=status, scores=scores, config={"gamma": trial / 100, "c": 10.0})
-
-
-def confirmed(arm: str, seed: int, accuracy: float, metric: str = "test_accuracy") -> Record:
-    return run("confirm", arm, None, seed, scores={"val_accuracy": 98.0, "best_epoch": 31, metric: accuracy})
-
-
-def task(trial: int, seeds: tuple[int, ...] = (101,)) -> Task:
-    return Task("search", "candidate", trial, CONFIG, RunConfig(train=TrainConfig(epochs=40)), seeds, steps=40)
-
-
-def point(epoch: int, val_accuracy: float) -> Point:
-    return epoch_point(epoch, 1.0, 50.0, 1.0, val_accuracy, 0.1)
-
-
-class Screen:
-    """An observer with a console in memory and a clock."""
-
-    def __init__(self, *, terminal: bool) -> None:
-        self.file = io.StringIO()
-        self.clock = Clock()
-        console = Console(
-            file=self.file, force_terminal=terminal, width=110, height=30, _environ={"TERM": "xterm-256color"}
-        )
-        self.observer = ConsoleObserver(console, clock=self.clock)
-        self.observer.study_started(INFO, [])
-
-    @property
-    def lines(self) -> list[str]:
-        return self.file.getvalue().splitlines()
-
-    def last_frame(self) -> list[str]:
-        """Close the observer and give back what its view showed last, without escape codes."""
-        seen = len(self.file.getvalue())
-        self.observer.close()
-        plain = Text.from_ansi(self.file.getvalue()[seen:].replace("\r", "")).plain
-        return [line.rstrip() for line in plain.splitlines() if line.strip()]
-
-
-@pytest.fixture
-def pipe() -> Screen:
-    return Screen(terminal=False)
-
-
-@pytest.fixture
-def terminal() -> Screen:
-    return Screen(terminal=True)
 
 
 def test_a_pipe_gets_one_plain_line_per_finished_run(pipe: Screen) -> None:
@@ -287,17 +190,6 @@ def test_a_silent_pipe_hears_after_a_minute_that_the_study_works(pipe: Screen) -
     assert len(pipe.lines) == 3
 
 
-def test_the_end_of_a_stage_stands_above_the_plan(terminal: Screen, synthetic_study) -> None:
-    terminal.observer.stage_started("select", 1, 0)
-    terminal.observer.run_recorded(scored(3, 96.0, stage="select"), ())
-    terminal.observer.plan_locked(synthetic_study().plan)
-    terminal.observer.stage_started("confirm", 30, 0)
-    terminal.observer.close()
-    text = Text.from_ansi(terminal.file.getvalue()).plain
-    assert text.count("select  1/1 runs") == 1
-    assert text.index("select  1/1 runs") < text.index(" locked: candidate-1")
-
-
 def test_letters_that_the_encoding_lacks_do_not_lose_the_line() -> None:
     raw = io.BytesIO()
     observer = ConsoleObserver(Console(file=io.TextIOWrapper(raw, "ascii", write_through=True)))
@@ -312,99 +204,6 @@ def test_decoding_is_reported_at_its_end_and_twice_a_minute(pipe: Screen) -> Non
         pipe.clock.now += 7
     # The calls come at 0, 7, … 70 seconds: one has to wait for 35 and 70.
     assert pipe.lines == ["data  50/100 images decoded", "data  100/100 images decoded"]
-
-
-def test_decoding_is_live_on_a_terminal_and_leaves_nothing(terminal: Screen) -> None:
-    stdout = sys.stdout
-    terminal.observer.decoding(30, 100)
-    assert sys.stdout is not stdout
-    [line] = terminal.last_frame()
-    assert line.startswith("decoding")
-    assert line.endswith("30/100 images")
-    terminal.observer.decoding(60, 100)
-    terminal.observer.decoding(100, 100)
-    assert sys.stdout is stdout
-
-
-def test_the_live_view_shows_stage_best_and_running_tasks(terminal: Screen) -> None:
-    terminal.observer.stage_started("search", 24, 6)
-    terminal.clock.now += 10
-    terminal.observer.run_recorded(scored(3, 97.33), ())
-    terminal.observer.task_started(task(7, (101, 102)))
-    terminal.observer.task_progress(task(7, (101, 102)), {101: [point(1, 50.0), point(2, 60.0)], 102: [point(2, 70.0)]})
-    terminal.clock.now += 20
-    head, best, running = terminal.last_frame()[:3]
-    # One run in 10 seconds, 17 to go, 20 seconds on the way.
-    assert head.startswith("digits-1  search  ")
-    assert head.endswith("  7/24 runs  0:30 elapsed, 2:30 left")
-    assert best == "best so far  97.33 %  gamma=0.03 c=10  (trial 3)"
-    assert running.split("  ") == ["", "trial 7 seed 101, 102", "gamma=0.2 c=100", "epoch 2/40", "val 65.00 %"]
-
-
-def test_finished_and_killed_tasks_leave_the_live_view(terminal: Screen) -> None:
-    terminal.observer.stage_started("search", 24, 0)
-    for trial in (7, 8, 9):
-        terminal.observer.task_started(task(trial))
-    terminal.observer.run_recorded(run(trial=7), ())
-    terminal.observer.task_killed(task(8))
-    terminal.observer.task_progress(task(8), {101: [point(3, 50.0)]})
-    shown = "\n".join(terminal.last_frame())
-    assert "trial 7 seed" not in shown
-    assert "trial 8 seed" not in shown
-    assert "trial 9 seed 101" in shown
-
-
-def test_a_large_cluster_does_not_flood_the_live_view(terminal: Screen) -> None:
-    terminal.observer.stage_started("search", 500, 0)
-    for trial in range(100):
-        terminal.observer.task_started(task(trial))
-    frame = terminal.last_frame()
-    assert sum("epoch 0/40" in line for line in frame) == 10
-    assert any("and 90 more" in line for line in frame)
-
-
-def test_finished_stages_and_warnings_stay_on_the_terminal(terminal: Screen) -> None:
-    terminal.observer.stage_started("search", 2, 0)
-    terminal.observer.run_recorded(scored(1, 97.0), ())
-    terminal.observer.warn("slow disk")
-    terminal.clock.now += 65
-    terminal.observer.stage_started("confirm", 2, 0)
-    terminal.observer.run_recorded(confirmed("baseline", 1, 96.0), ())
-    terminal.observer.study_finished("KILLED", {})
-    plain = Text.from_ansi(terminal.file.getvalue().replace("\r", "")).plain
-    for line in (
-        "warning: slow disk",
-        "search  1/2 runs in 1:05  best 97.00 %",
-        "confirm  1/2 runs in 0:00  baseline 96.00 % (n=1)",
-    ):
-        assert plain.count(line) == 1
-
-
-def test_the_terminal_is_given_back_after_an_interrupt(terminal: Screen) -> None:
-    stdout, stderr = sys.stdout, sys.stderr
-
-    def work() -> None:
-        with terminal.observer:
-            terminal.observer.stage_started("search", 2, 0)
-            assert sys.stdout is not stdout
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    terminal.observer.close()
-    assert (sys.stdout, sys.stderr) == (stdout, stderr)
-    text = terminal.file.getvalue()
-    assert text.rindex(SHOW_CURSOR) > text.rindex(HIDE_CURSOR)
-
-
-def test_a_terminal_that_goes_away_harms_nobody(terminal: Screen) -> None:
-    stdout = sys.stdout
-    terminal.observer.stage_started("search", 2, 0)
-    terminal.file.close()
-    terminal.observer.warn("unheard")
-    terminal.observer.run_recorded(run(), ())
-    terminal.observer.study_finished("FINISHED", {})
-    assert sys.stdout is stdout
 
 
 def test_a_closed_pipe_silences_the_console_and_not_the_study(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import stat
@@ -192,3 +193,20 @@ def test_the_rule_for_equivalence(low, high, supported, outcome):
     before = verdict_of(0.0, -0.2, 0.2, kind="equivalent", margin=0.5)
     after = verdict_of((low + high) / 2, low, high, supported=supported, kind="equivalent", margin=0.5)
     assert replication(before, after)["outcome"] == outcome
+
+
+def test_changes_of_the_code_are_those_that_the_plan_names(synthetic_study, tmp_path):
+    diff = b"+gamma = 0.1\n"
+    made = synthetic_study(effect=1.25).with_plan(code_diff=hashlib.sha256(diff).hexdigest())
+    folder = made.write(tmp_path / "study")
+
+    def said():
+        verdict = write_verdict(folder)
+        assert verdict["verdict"] == "supported"
+        return [remark for remark in verdict["remarks"] if "code.diff" in remark]
+
+    assert "cannot be read" in said()[0]
+    (folder / "code.diff").write_bytes(diff)
+    assert said() == []
+    (folder / "code.diff").write_bytes(diff + b"\n")
+    assert "is not what the plan names" in said()[0]

@@ -11,7 +11,15 @@ from scipy import stats
 from tests.analysis.test_calibration import band
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import RecordError
-from tune_bn.records.ledger import LEDGER_FILE, earlier_claims, enter_claim, ledger_words, spent_level
+from tune_bn.records.ledger import (
+    LEDGER_FILE,
+    earlier_claims,
+    enter_claim,
+    entering,
+    ledger_words,
+    spending,
+    spent_level,
+)
 
 DATA = {"classes": {"count": 10, "sha256": "c"}, "test": {"count": 5, "images": "i", "labels": "l"}}
 OTHER = {**DATA, "test": {"count": 5, "images": "j", "labels": "l"}}
@@ -49,8 +57,8 @@ def test_studies_that_lock_at_once_leave_whole_lines(tmp_path):
 def test_the_verdict_counts_them(synthetic_study):
     study = synthetic_study(effect=1.25)
     told = study.with_plan(earlier_claims=[{"study": "one", "plan_sha256": "x"}, {"study": "two", "plan_sha256": "y"}])
-    assert not [r for r in judge(study.plan, study.records)["remarks"] if "same test images in this folder" in r]
-    (remark,) = [r for r in judge(told.plan, told.records)["remarks"] if "same test images in this folder" in r]
+    assert not [r for r in judge(study.plan, study.records)["remarks"] if "same test data in this folder" in r]
+    (remark,) = [r for r in judge(told.plan, told.records)["remarks"] if "same test data in this folder" in r]
     assert remark.startswith("this is claim 3 ")
     assert "one, two" in remark
     assert f"claim.alpha={spent_level(0.05, 4):.2g}" in remark
@@ -69,3 +77,42 @@ def test_twenty_studies_at_spent_levels_make_no_more_than_one_false_gain_in_twen
     assert np.mean(np.any(p_values <= levels, axis=1)) <= band(0.05, folders)[1]
     assert np.mean(np.any(p_values <= 0.05, axis=1)) > 0.6, "what it is for"
     assert sum(spent_level(0.05, k) for k in range(1, 100_000)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_a_plan_that_spends_has_the_level_of_its_place(synthetic_study):
+    earlier = [{"study": name, "plan_sha256": name} for name in ("a", "b")]
+    study, level = synthetic_study(effect=1.25), spent_level(0.05, 3)
+    told = study.with_plan(alpha=level, alpha_spending=spending(0.05, earlier), earlier_claims=earlier)
+    verdict = judge(told.plan, told.records)
+    assert (verdict["verdict"], verdict["alpha"]) == ("supported", level)
+    (remark,) = [r for r in verdict["remarks"] if "same test images" in r]
+    assert remark.startswith(
+        "this is claim 3 on the same test images in this folder (before it: a, b), tested at 0.0034"
+    )
+    assert "a budget of 0.05" in remark
+    first = study.with_plan(alpha=spent_level(0.05, 1), alpha_spending=spending(0.05, []))
+    assert "this is claim 1 on" in " ".join(judge(first.plan, first.records)["remarks"])
+    for odd in (
+        {"rule": "budget", "total": 0.05, "place": 2},
+        {"rule": "budget", "total": 0.06, "place": 3},
+        {"rule": "lord", "total": 0.05, "place": 3},
+        {"rule": "budget", "total": 0.05},
+        "budget",
+    ):
+        with pytest.raises(RecordError, match="alpha_spending"):
+            study.with_plan(alpha=level, alpha_spending=odd, earlier_claims=earlier)
+    with pytest.raises(RecordError, match=r"alpha_spending.total: got 0.05 with alpha 0.05"):
+        study.with_plan(alpha=0.05, alpha_spending=spending(0.05, earlier), earlier_claims=earlier)
+
+
+def test_studies_that_lock_at_once_have_places_of_their_own(tmp_path):
+    def lock(n):
+        with entering(tmp_path, DATA):
+            place = len(earlier_claims(tmp_path, DATA)) + 1
+            enter_claim(tmp_path, plan(f"s{n}"))
+            return place
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(lock, range(50))) == list(range(1, 51))
+    with entering(tmp_path / "none", {}):
+        assert not (tmp_path / "none").exists()

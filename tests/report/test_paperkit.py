@@ -24,10 +24,13 @@ def studies(synthetic_study):
         "settings": in_settings(
             synthetic_study(), {"r18": {"arch": "resnet18"}, "r50": {"arch": "resnet50"}}, {"Ours": [1, -2]}
         ),
+        "average": in_settings(
+            synthetic_study(), {"r18": {"arch": "resnet18"}, "r50": {"arch": "resnet50"}}, {"Ours": [1, 2]}
+        ).with_plan(holds="pooled"),
     }
 
 
-@pytest.fixture(params=["plain", "several", "looks", "noninferior", "settings"])
+@pytest.fixture(params=["plain", "several", "looks", "noninferior", "settings", "average"])
 def kit(request, synthetic_study, tmp_path):
     folder = studies(synthetic_study)[request.param].write(tmp_path / "study")
     return folder, tmp_path / "kit", write_paperkit(folder, tmp_path / "kit")
@@ -87,6 +90,11 @@ def test_the_table_says_what_the_verdict_says(kit):
     verdict, text = verify_study(folder), (out / "table.tex").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.endswith(r"\\")][1:]
     arms = [*verdict["baselines"], *verdict["candidates"]]
+    if verdict.get("pooled"):
+        average = rows.pop()
+        assert average.startswith("average & ")
+        assert ("textbf" in average) == verdict["pooled"]["supported"]
+        assert f"{verdict['pooled']['effect']:+.2f}" in average
     assert len(rows) == len(arms)
     assert len({row.count("&") for row in rows}) == 1
     for row, arm in zip(rows, arms, strict=True):
@@ -123,3 +131,5 @@ def test_it_compiles(synthetic_study, tmp_path):
         )
         assert made.returncode == 0, made.stdout[-2000:]
     assert (tmp_path / "kit" / "paper.pdf").stat().st_size > 10_000
+    # Nothing runs off the page, however many keys the table has.
+    assert "Overfull" not in (tmp_path / "kit" / "paper.log").read_text(errors="replace")

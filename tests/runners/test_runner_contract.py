@@ -1,403 +1,101 @@
-"""One contract, two runners: whatever holds for the one holds for the other."""
+"""The contract suite on the runners that this package has, and on some that break it."""
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
-import torch
-from ray.tune.experiment import Trial
 
-from tests.study.workers import task_worker
-from tune_bn.data.config import DataConfig
-from tune_bn.data.dataset import Dataset, load_dataset
-from tune_bn.errors import Interrupted, RunnerError
-from tune_bn.method.config import ModelConfig
-from tune_bn.protocols.runner import PastTrial, Point, Runner, RunResult, SchedulerConfig, Task
-from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED
+from tune_bn.protocols.runner import Feed, Listener, Runner, RunResult, Task
+from tune_bn.protocols.stop_request import StopRequest
+from tune_bn.protocols.trainer import Trainer
 from tune_bn.runners.local import LocalRunner
+from tune_bn.runners.ray import runner as ray_runner
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
-from tune_bn.runners.worker import WorkerOptions
-from tune_bn.trainers.builtin import BuiltinTrainer
-from tune_bn.training.config import RunConfig, TrainConfig
-from tune_bn.training.device_data import DeviceData
-from tune_bn.training.loop import train
-
-DATA = DataConfig(source="digits", train_size=60, val_size=40, test_size=40)
-CONFIG = RunConfig(ModelConfig(arch="resnet8", gamma=0.2), DATA, TrainConfig(epochs=3, batch_size=32, c=100))
-EIGHT = replace(CONFIG, train=replace(CONFIG.train, epochs=8))
-
-MakeRunner = Callable[..., Runner]
+from tune_bn.testing.runner import RunnerContract
 
 
-class Events:
-    """A listener that keeps what it is told."""
-
-    def __init__(self, on_progress: Callable[[Task], None] | None = None) -> None:
-        self.started: list[str] = []
-        self.killed: list[str] = []
-        self.points: dict[tuple[str, int], list[Point]] = {}
-        self.on_progress = on_progress
-
-    def task_started(self, task: Task) -> None:
-        self.started.append(task.key)
-
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
-        for seed, points in curves.items():
-            self.points.setdefault((task.key, seed), []).extend(points)
-        if self.on_progress is not None:
-            self.on_progress(task)
-
-    def task_killed(self, task: Task) -> None:
-        self.killed.append(task.key)
-
-
-class Tasks:
-    """A feed of given tasks that keeps their results."""
-
-    def __init__(self, *tasks: Task) -> None:
-        self.left = list(tasks)
-        self.results: dict[str, list[RunResult]] = {}
-
-    @property
-    def exhausted(self) -> bool:
-        return not self.left
-
-    def next(self) -> Task | None:
-        return self.left.pop(0) if self.left else None
-
-    def spares(self, task: Task) -> bool:
-        return False
-
-    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-        assert task.key not in self.results, "a task came back twice"
-        self.results[task.key] = list(results)
-
-
-def task(
-    trial: int, *seeds: int, config: RunConfig = CONFIG, test_metric: str | None = None, may_stop: bool = True
-) -> Task:
-    overrides = {"gamma": config.model.gamma}
-    return Task("search", "candidate", trial, overrides, config, seeds or (1,), test_metric, may_stop)
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return load_dataset(DATA)
+class TestLocal(RunnerContract):
+    def runner(self, trainer: Trainer, **asked: Any) -> Runner:
+        return LocalRunner(trainer, **asked)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    # Workers inherit this: the same number of threads everywhere, or float sums differ in their last bits.
-    torch.set_num_threads(1)
+    """One for all of them: it takes ten seconds to start."""
     connect(RayOptions(init={"num_cpus": 2}))
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_runner, "_disconnect", lambda: None)
+        yield
+    ray_runner._disconnect()
+    assert not ray.is_initialized()
 
 
-@pytest.fixture(params=["local", "ray"])
-def make_runner(request: pytest.FixtureRequest, dataset: Dataset, cluster: None) -> MakeRunner:
-    def make(
-        checkpoints: Path | None = None,
-        checkpoint_seconds: float = 60.0,
-        max_failures: int = 0,
-        warn: Callable[[str], None] | None = None,
+@pytest.mark.usefixtures("cluster")
+class TestRay(RunnerContract):
+    def runner(
+        self,
+        trainer: Trainer,
+        *,
+        checkpoints: Path | None,
+        warn: Callable[[str], None],
+        stop: StopRequest,
+        **settings: Any,
     ) -> Runner:
-        settings = {"max_failures": max_failures, "checkpoint_seconds": checkpoint_seconds}
-        if request.param == "local":
-            return LocalRunner(BuiltinTrainer(dataset), checkpoints=checkpoints, warn=warn, **settings)
-        return RayTuneRunner(BuiltinTrainer(dataset), RayOptions(**settings), checkpoints, warn=warn)
-
-    return make
+        return RayTuneRunner(trainer, RayOptions(**settings), checkpoints, warn=warn, stop=stop)
 
 
-def alone(dataset: Dataset, a_task: Task, seed: int) -> RunResult:
-    """The same run without any runner."""
-    data = DeviceData(dataset, torch.device("cpu"))
-    return train(a_task.config, data, seed, test_metric=a_task.test_metric)
+class Hasty(LocalRunner):
+    """Hands back what has not ended."""
+
+    def _train(self, task: Task, *given: Any) -> list[RunResult]:
+        return super()._train(task, *given)[:1]
 
 
-def test_every_task_comes_back_once_with_the_result_of_a_run_alone(make_runner: MakeRunner, dataset: Dataset) -> None:
-    tasks = [task(0, 1), task(1, 2, 3), task(2, 4, config=replace(CONFIG, model=ModelConfig(arch="resnet8")))]
-    feed, events = Tasks(*tasks), Events()
-    make_runner().run(feed, events)
-    assert set(feed.results) == {t.key for t in tasks}
-    assert sorted(events.started) == sorted(t.key for t in tasks)
-    for a_task in tasks:
-        assert [result.seed for result in feed.results[a_task.key]] == list(a_task.seeds)
-        for result in feed.results[a_task.key]:
-            expected = alone(dataset, a_task, result.seed)
-            assert result.status == COMPLETED
-            assert result.scores == expected.scores
-            assert result.curve == expected.curve
-            assert tuple(events.points[a_task.key, result.seed]) == expected.curve
-            assert result.attempts == 1
+class Mute(LocalRunner):
+    """Tells nobody that what ran was killed."""
+
+    def run(self, feed: Feed, listener: Listener, **given: Any) -> None:
+        listener.task_killed = lambda task: None  # type: ignore[method-assign]
+        super().run(feed, listener, **given)
 
 
-@pytest.mark.parametrize("metric", ["test_accuracy", "final_test_accuracy"])
-def test_the_test_images_are_read_where_a_task_asks_for_it(
-    make_runner: MakeRunner, dataset: Dataset, metric: str
-) -> None:
-    a_task = task(0, 1, test_metric=metric)
-    feed = Tasks(a_task)
-    make_runner().run(feed, Events())
-    (result,) = feed.results[a_task.key]
-    assert result.scores == alone(dataset, a_task, 1).scores
-    assert metric in result.scores
+class Impatient(LocalRunner):
+    """Gives up at the first error."""
+
+    def __init__(self, trainer: Trainer, **asked: Any) -> None:
+        super().__init__(trainer, **{**asked, "max_failures": 0})
 
 
-def test_a_diverged_run_is_an_outcome_and_the_others_go_on(make_runner: MakeRunner) -> None:
-    wild = replace(CONFIG, train=replace(CONFIG.train, lr=1e30))
-    feed = Tasks(task(0, 1, config=wild, test_metric="test_accuracy"), task(1, 1, test_metric="test_accuracy"))
-    make_runner().run(feed, Events())
-    first, second = (results[0] for _, results in sorted(feed.results.items()))
-    assert first.status == DIVERGED
-    assert first.scores["test_accuracy"] == first.scores["val_accuracy"] == 10.0
-    assert first.epochs < CONFIG.train.epochs
-    assert second.status == COMPLETED
+class Shameless(LocalRunner):
+    """Stops also what its feed spares."""
+
+    def run(self, feed: Feed, listener: Listener, **given: Any) -> None:
+        feed.spares = lambda task: False  # type: ignore[method-assign]
+        super().run(feed, listener, **given)
 
 
-def test_diagnostics_come_where_a_task_asks_for_them_and_change_nothing(
-    make_runner: MakeRunner, dataset: Dataset
-) -> None:
-    plain = task(0, 1, 2, test_metric="test_accuracy")
-    asked = replace(plain, trial=1, inspect=True)
-    feed = Tasks(plain, asked)
-    make_runner().run(feed, Events())
-    for without, result in zip(feed.results[plain.key], feed.results[asked.key], strict=True):
-        assert (result.status, result.scores, result.curve) == (without.status, without.scores, without.curve)
-        assert result.scores == alone(dataset, asked, result.seed).scores
-        assert without.diagnostics is None
-        found = result.diagnostics
-        assert found is not None
-        assert (found.seed, found.epoch, found.images, found.gradient_images) == (result.seed, 3, 60, 32)
-        assert len(found.layers) == 7
-        for layer in found.layers:
-            assert layer.gamma.initial == pytest.approx(0.2)
-            assert layer.gamma.drift != 0
+def suite_on(kind: type[LocalRunner]) -> RunnerContract:
+    class Suite(RunnerContract):
+        def runner(self, trainer: Trainer, **asked: Any) -> Runner:
+            return kind(trainer, **asked)
+
+    return Suite()
 
 
-def test_a_diverged_run_keeps_its_outcome_where_nothing_can_be_seen_inside(make_runner: MakeRunner) -> None:
-    wild = replace(CONFIG, train=replace(CONFIG.train, lr=1e30))
-    a_task = replace(task(0, 1, config=wild), inspect=True)
-    feed = Tasks(a_task)
-    make_runner().run(feed, Events())
-    ((result,),) = feed.results.values()
-    assert result.status == DIVERGED
-    assert result.diagnostics is not None
-    assert result.diagnostics.problem is not None
-    assert "diverged" in result.diagnostics.problem
+BROKEN: Sequence[tuple[type[LocalRunner], str]] = (
+    (Hasty, "test_every_task_comes_back_once_with_the_results_of_runs_alone"),
+    (Mute, "test_a_stop_that_is_asked_for_kills_what_runs_and_keeps_what_finished"),
+    (Impatient, "test_a_retry_goes_on_from_the_checkpoint_and_ends_as_if_nothing_had_happened"),
+    (Impatient, "test_a_task_that_keeps_raising_fails_alone"),
+    (Shameless, "test_arms_are_apart_and_a_feed_may_spare_a_task"),
+)
 
 
-def test_a_task_that_keeps_raising_fails_alone(make_runner: MakeRunner) -> None:
-    bad, good = task(0, 1, 2, test_metric="of_no_kind"), task(1, 1)
-    feed = Tasks(bad, good)
-    make_runner(max_failures=1).run(feed, Events())
-    assert [result.status for result in feed.results[bad.key]] == [FAILED, FAILED]
-    for result in feed.results[bad.key]:
-        assert result.attempts == 2
-        assert result.scores == {}
-        assert "ValueError: test_metric must be" in result.reason
-        assert "\n" not in result.reason
-    assert [result.status for result in feed.results[good.key]] == [COMPLETED]
-
-
-def test_a_run_goes_on_where_no_checkpoint_can_be_written_and_the_user_is_told_once(
-    make_runner: MakeRunner, dataset: Dataset, tmp_path: Path
-) -> None:
-    long = replace(CONFIG, train=replace(CONFIG.train, epochs=30))
-    tasks = [task(0, 1, config=long), task(1, 2, config=long)]
-    for a_task in tasks:
-        # Their folders of checkpoints are files.
-        (tmp_path / a_task.key).touch()
-    feed, warnings = Tasks(*tasks), list[str]()
-    make_runner(tmp_path, checkpoint_seconds=1e-9, warn=warnings.append).run(feed, Events())
-    for a_task in tasks:
-        (result,) = feed.results[a_task.key]
-        assert (result.status, result.attempts) == (COMPLETED, 1)
-        assert result.scores == alone(dataset, a_task, result.seed).scores
-    assert warnings == [f"checkpoints cannot be written to {tmp_path} (File exists); the training goes on"]
-
-
-def test_a_retry_goes_on_from_the_checkpoint_and_ends_as_if_nothing_had_happened(
-    make_runner: MakeRunner, dataset: Dataset, tmp_path: Path
-) -> None:
-    long = replace(CONFIG, train=replace(CONFIG.train, epochs=120))
-    a_task = task(0, 1, 2, config=long)
-
-    def break_once(_: Task) -> None:
-        """Damage the run from outside: kill its process on Ray, raise in this process otherwise."""
-        if broken.is_set():
-            return
-        broken.set()
-        workers = ray_workers()
-        if not workers or isinstance(runner, LocalRunner):
-            raise OSError("a disk hiccup")
-        for pid in workers:
-            os.kill(pid, signal.SIGKILL)
-
-    broken = threading.Event()
-    runner = make_runner(tmp_path, checkpoint_seconds=1e-9, max_failures=2)
-    feed, events = Tasks(a_task), Events(break_once)
-    runner.run(feed, events)
-    assert broken.is_set(), "the task ended before it could be broken"
-    for result in feed.results[a_task.key]:
-        expected = alone(dataset, a_task, result.seed)
-        assert (result.status, result.attempts) == (COMPLETED, 2)
-        assert result.curve == expected.curve
-        assert result.scores == expected.scores
-
-
-def ray_workers() -> list[int]:
-    """Processes below this one that run a trainable."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat, command = (entry / "stat").read_text(), (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-            names[int(entry.name)] = command
-    mine = {os.getpid()}
-    while grown := {pid for pid, parent in parents.items() if parent in mine} - mine:
-        mine |= grown
-    return [pid for pid in mine if b"Trainable" in names.get(pid, b"")]
-
-
-@pytest.mark.parametrize("changed", ["configuration", "images"])
-def test_a_checkpoint_of_another_task_by_the_same_name_is_not_taken_up(
-    make_runner: MakeRunner, dataset: Dataset, tmp_path: Path, changed: str
-) -> None:
-    a_task = task(0, 1)
-    others = {
-        "configuration": (replace(CONFIG, model=ModelConfig(arch="resnet8", gamma=0.7)), dataset.sha256),
-        "images": (CONFIG, "of other images"),
-    }
-    config, fingerprint = others[changed]
-    stale = task_worker(
-        replace(a_task, config=config),
-        dataset,
-        WorkerOptions(tmp_path, checkpoint_seconds=1e-9, report_seconds=1e-9),
-        fingerprint=fingerprint,
-    )
-    stale.step()
-    stale.close()
-    assert (tmp_path / a_task.key).is_dir()
-    feed = Tasks(a_task)
-    make_runner(tmp_path).run(feed, Events())
-    (result,) = feed.results[a_task.key]
-    assert result.curve == alone(dataset, a_task, 1).curve
-
-
-def test_hopeless_trials_are_stopped_and_say_how_far_they_came(make_runner: MakeRunner) -> None:
-    scheduler = SchedulerConfig("asha", grace=2, reduction=2, max_epochs=8)
-    # Without learning there is no progress: below the history's trial at every rung.
-    hopeless = replace(EIGHT, train=replace(EIGHT.train, lr=1e-12))
-    feed = Tasks(task(0, 1, config=hopeless), task(1, 1, config=hopeless, may_stop=False))
-    history = [PastTrial("candidate", n, dict.fromkeys(range(1, 9), 99.0)) for n in range(2, 6)]
-    make_runner().run(feed, Events(), scheduler=scheduler, history=history)
-    (result,), (spared,) = (results for _, results in sorted(feed.results.items()))
-    assert (spared.status, spared.epochs) == (COMPLETED, 8)
-    assert result.status == PRUNED
-    assert result.epochs == 2
-    assert len(result.curve) == 2
-    assert result.reason == "stopped by asha after epoch 2"
-
-
-@pytest.mark.parametrize("name", ["asha", "median"])
-def test_the_only_trial_runs_to_its_end(make_runner: MakeRunner, name: str) -> None:
-    feed = Tasks(task(0, 1))
-    scheduler = SchedulerConfig(name, grace=1, reduction=2, max_epochs=3)
-    make_runner().run(feed, Events(), scheduler=scheduler)
-    ((result,),) = feed.results.values()
-    assert (result.status, result.epochs) == (COMPLETED, 3)
-
-
-@pytest.mark.parametrize("name", [None, "median"])
-def test_the_driver_does_not_keep_the_trials_of_a_long_stage(cluster: None, dataset: Dataset, name: str | None) -> None:
-    config = replace(CONFIG, train=replace(CONFIG.train, epochs=1))
-    alive: list[int] = []
-
-    class Counting(Tasks):
-        def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-            super().finished(task, results)
-            if len(self.results) == 60:
-                gc.collect()
-                alive.append(sum(type(thing) is Trial for thing in gc.get_objects()))
-
-    feed = Counting(*(task(trial, config=config) for trial in range(60)))
-    scheduler = None if name is None else SchedulerConfig(name, grace=2, reduction=3, max_epochs=3)
-    RayTuneRunner(BuiltinTrainer(dataset), RayOptions()).run(feed, Events(), scheduler=scheduler)
-    assert {result.status for results in feed.results.values() for result in results} == {COMPLETED}
-    assert 0 < alive[0] < 40, "Tune keeps every trial until the stage is over"
-
-
-def test_what_one_arm_reached_stops_nothing_in_the_other_and_a_feed_may_spare_a_task(make_runner: MakeRunner) -> None:
-    class Sparing(Tasks):
-        def spares(self, task: Task) -> bool:
-            return task.trial == 1
-
-    scheduler = SchedulerConfig("asha", grace=1, reduction=2, max_epochs=3)
-    feed = Sparing(replace(task(0), arm="baseline"), task(1), task(2))
-    history = [PastTrial("candidate", 7, dict.fromkeys(range(1, 4), 101.0))]
-    make_runner().run(feed, Events(), scheduler=scheduler, history=history)
-    ended = {key: (results[0].status, results[0].epochs) for key, results in feed.results.items()}
-    assert ended == {
-        "search-baseline-t00000-s1": (COMPLETED, 3),
-        "search-candidate-t00001-s1": (COMPLETED, 3),
-        "search-candidate-t00002-s1": (PRUNED, 1),
-    }
-
-
-def test_an_automatic_grace_is_asked_where_a_decision_falls(make_runner: MakeRunner) -> None:
-    class OneByOne(Tasks):
-        def next(self) -> Task | None:
-            return None if len(self.left) == 1 and not self.results else super().next()
-
-    feed = OneByOne(task(0, config=EIGHT), task(1, config=EIGHT))
-    scheduler = SchedulerConfig("asha", None, 2, 8, found=lambda: 4 if feed.results else None)
-    history = [PastTrial("candidate", 7, dict.fromkeys(range(1, 9), 101.0))]
-    make_runner().run(feed, Events(), scheduler=scheduler, history=history)
-    assert [(results[0].status, results[0].epochs) for results in feed.results.values()] == [
-        (COMPLETED, 8),
-        (PRUNED, 4),
-    ]
-
-
-def test_ctrl_c_kills_what_runs_and_keeps_what_finished(make_runner: MakeRunner) -> None:
-    long = replace(CONFIG, train=replace(CONFIG.train, epochs=100_000))
-    feed = Tasks(task(0), task(1, config=long))
-    main = threading.main_thread().ident
-    assert main is not None
-    sent = threading.Event()
-
-    def interrupt(running: Task) -> None:
-        if running.trial == 1 and task(0).key in feed.results and not sent.is_set():
-            sent.set()
-            # From another thread, as from a terminal: not inside a callback of the runner.
-            threading.Thread(target=lambda: (time.sleep(0.1), signal.pthread_kill(main, signal.SIGINT))).start()
-
-    events = Events(interrupt)
-    with pytest.raises(Interrupted):
-        make_runner().run(feed, events)
-    assert list(feed.results) == [task(0).key]
-    assert events.killed == [task(1).key]
-
-
-def test_more_than_the_cluster_has_is_refused_with_what_it_has(cluster: None) -> None:
-    from tune_bn.runners.ray.runner import _require_resources
-
-    with pytest.raises(RunnerError, match=r"resources\.gpu: got 8 per trial, but this process may use 0 GPUs"):
-        _require_resources(RayOptions(gpu=8))
-    with pytest.raises(RunnerError, match=r"resources\.cpu: got 64 per trial, but this process may use 2 CPUs"):
-        _require_resources(RayOptions(cpu=64, elastic=True))
-    _require_resources(RayOptions(gpu=8, elastic=True, address="auto"))
+@pytest.mark.parametrize(("kind", "test"), BROKEN)
+def test_a_runner_that_breaks_the_contract_is_found(kind: type[LocalRunner], test: str) -> None:
+    with pytest.raises(AssertionError):
+        getattr(suite_on(kind), test)()

@@ -1,19 +1,15 @@
-"""A stop that is asked for reaches every runner without a signal, and SIGTERM asks for one where it can be heard."""
+"""A request to stop: who makes it, and who hears it."""
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from tests.runners.test_runner_contract import CONFIG, Events, MakeRunner, Tasks, cluster, dataset, make_runner, task  # noqa: F401
 from tune_bn.errors import Interrupted
 from tune_bn.process import let_signals_in
-from tune_bn.protocols.runner import Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.runners.ray.share import ClusterShare
 
@@ -29,27 +25,6 @@ def deaf() -> Iterator[None]:
     for number, handler in former.items():
         signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-
-
-@pytest.mark.usefixtures("deaf")
-def test_a_runner_stops_at_a_request_without_a_signal(make_runner: MakeRunner) -> None:  # noqa: F811
-    long = replace(CONFIG, train=replace(CONFIG.train, epochs=100_000))
-    feed, runner = Tasks(task(0), task(1, config=long)), make_runner()
-
-    def ask(running: Task) -> None:
-        if running.trial == 1 and task(0).key in feed.results:
-            threading.Timer(0.1, runner.stop.ask).start()
-
-    events = Events(ask)
-    with pytest.raises(Interrupted):
-        runner.run(feed, events)
-    assert list(feed.results) == [task(0).key]
-    assert events.killed == [task(1).key]
-    # What was asked for holds for the stages to come.
-    later = Tasks(task(2))
-    with pytest.raises(Interrupted):
-        runner.run(later, Events())
-    assert later.results == {}
 
 
 def test_a_study_that_waits_for_its_turn_stops_too(monkeypatch: pytest.MonkeyPatch) -> None:

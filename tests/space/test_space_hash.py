@@ -23,6 +23,12 @@ BEFORE = {
     "resnet.yaml": "6c89b9b49d9d0cb43707bfbe9e67222514bacf9f5b47839e6423fa97b1de17c9",
 }
 """Hashes that studies hold which were made before data.val_folder and data.exif were keys."""
+THEN = {
+    "digits.yaml": ["scheduler.grace=10"],
+    "folder.yaml": ["scheduler={name: none}"],
+    "resnet.yaml": ["scheduler.grace=20"],
+}
+"""What these files said then: they search with an automatic grace now, which is another study."""
 
 LEAST: dict[str, Any] = {"name": "x", "search": {"gamma": {"log_uniform": [0.01, 1.0]}}}
 FOLDER: dict[str, Any] = {**LEAST, "data": {"source": "folder", "root": "data"}}
@@ -30,7 +36,23 @@ FOLDER: dict[str, Any] = {**LEAST, "data": {"source": "folder", "root": "data"}}
 
 @pytest.mark.parametrize("name", sorted(BEFORE))
 def test_studies_made_before_a_key_keep_their_hash(name: str) -> None:
-    assert load_space(find_space(name)).sha256 == BEFORE[name]
+    assert load_space(find_space(name), THEN.get(name, [])).sha256 == BEFORE[name]
+
+
+@pytest.mark.parametrize(
+    "content", [{"scheduler": {"name": "none"}}, {"search": {}, "claim": {"arms": {"a": {"c": 9}}}}]
+)
+def test_a_grace_that_means_nothing_is_no_part_of_the_hash(content: dict[str, Any]) -> None:
+    """It was 10 by default once, and is automatic now."""
+
+    def with_grace(grace: int | str) -> str:
+        return parse_space(
+            {**LEAST, **content, "scheduler": {**content.get("scheduler", {}), "grace": grace}}, "x"
+        ).sha256
+
+    assert parse_space({**LEAST, **content}, "x").sha256 == with_grace("auto") == with_grace(10)
+    searching = [parse_space({**LEAST, "scheduler": {"grace": grace}}, "x").sha256 for grace in ("auto", 10, 11)]
+    assert len(set(searching)) == 3
 
 
 def test_a_space_file_of_an_earlier_version_can_be_resumed(tmp_path: Path) -> None:
@@ -64,5 +86,5 @@ def test_keys_are_found_in_sections_of_both_kinds(monkeypatch: pytest.MonkeyPatc
 
     kinds = {"model": type("F", (), {"annotation": Some}), "claim": type("F", (), {"annotation": Other})}
     monkeypatch.setattr(Space, "model_fields", kinds)
-    monkeypatch.setitem(spec._OPTIONS, Some, dict(Some.__dataclass_fields__))
+    monkeypatch.setitem(spec.OPTIONS, Some, dict(Some.__dataclass_fields__))
     assert list(spec._added_keys()) == [("model", "new", None), ("model", "word", "a"), ("claim", "new", 2)]

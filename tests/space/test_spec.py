@@ -1,39 +1,16 @@
-import copy
+"""The space file: what is accepted, what is named as wrong, and what follows from it."""
+
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_bn.errors import ConfigError, SpecError
+from tests.space.small_spaces import LEAST, SECTIONS, content, problem_of, space
+from tune_bn.errors import ConfigError
 from tune_bn.protocols.distributions import Choice, Range
 from tune_bn.protocols.runner import SchedulerConfig
-from tune_bn.space.file import dump_yaml, parse_value
-from tune_bn.space.loading import load_space, parse_space
-from tune_bn.space.space import Space
-from tune_bn.space.trainer import TrainerSection
-
-LEAST: dict[str, Any] = {"name": "x", "search": {"gamma": {"log_uniform": [0.01, 1]}, "c": {"log_uniform": [1, 1000]}}}
-SECTIONS = list(Space.model_fields)
-
-
-def content(**changes: Any) -> dict[str, Any]:
-    return copy.deepcopy(LEAST) | changes
-
-
-def space(**changes: Any) -> Space:
-    return parse_space(content(**changes), "x.yaml")
-
-
-def problem_of(given: Any) -> str:
-    """What is said against this content; nothing where it is a space."""
-    try:
-        parse_space(given, "x.yaml")
-    except SpecError as error:
-        return str(error)
-    return ""
 
 
 def test_a_space_needs_a_name_and_something_to_search() -> None:
@@ -120,7 +97,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"train": {"lr": 10**400}}, "train.lr: got 1000", "a number > 0"),
     ({"train": {"lr": "0.1"}}, "train.lr: got '0.1'", "a number > 0"),
     ({"train": {"momentum": 1}}, "train.momentum: got 1.0", "a number in [0, 1)"),
-    ({"train": {"schedule": "step"}}, "train.schedule: got 'step'", "cosine | constant"),
+    ({"train": {"schedule": "stairs"}}, "train.schedule: got 'stairs'", "cosine | constant"),
     ({"model": {"gamma": 0}}, "model.gamma: got 0.0", "a number in (0, 1]"),
     ({"model": {"arch": 18}}, "model.arch: got 18", "resnet8 | resnet20"),
     ({"data": {"flip": "yes"}}, "data.flip: got 'yes'", "true or false"),
@@ -205,7 +182,7 @@ def test_nuisance_keys_are_tuned_for_both_arms() -> None:
         "epochs": {"int": [2, 30]},
         "arch": {"choice": ["resnet8", "resnet20"]},
     }
-    nuisance = space(search=search, budget={"trials": 5})
+    nuisance = space(search=search, budget={"trials": 5}, scheduler={"grace": 10})
     assert nuisance.nuisance == ("lr", "epochs", "arch")
     assert nuisance.trials_of("candidate") + nuisance.trials_of("baseline") == 5
     assert nuisance.trials_of("candidate") == 2
@@ -224,8 +201,10 @@ def test_nuisance_keys_are_tuned_for_both_arms() -> None:
 
 def test_a_scheduler_that_could_stop_nothing_is_none() -> None:
     assert space(scheduler={"name": "none"}).scheduler_config is None
-    assert space(train={"epochs": 10}).scheduler_config is None
-    assert space(train={"epochs": 11}).scheduler_config == SchedulerConfig("asha", 10, 3, 11)
+    ten = {"grace": 10}
+    assert space(train={"epochs": 10}, scheduler=ten).scheduler_config is None
+    assert space(train={"epochs": 11}, scheduler=ten).scheduler_config == SchedulerConfig("asha", 10, 3, 11)
+    assert space(train={"epochs": 11}).scheduler_config == SchedulerConfig("asha", None, 3, 11)
 
 
 def test_a_refused_override_of_a_run_is_named() -> None:
@@ -236,175 +215,6 @@ def test_a_refused_override_of_a_run_is_named() -> None:
 def test_a_space_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         space().name = "y"  # type: ignore[misc]
-
-
-def test_overrides_reach_every_section(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text(dump_yaml(LEAST))
-    loaded = load_space(
-        path, ["train.epochs=5", "train.lr=1e-2", "claim.baseline.gamma=0.5", "search.lr={choice: [1, 2]}"]
-    )
-    assert (loaded.train.epochs, loaded.train.lr) == (5, 0.01)
-    assert loaded.claim.baseline == {"gamma": 0.5}
-    assert "lr" in loaded.search
-    assert load_space(path, ["train.epochs=5", "train.epochs=6"]).train.epochs == 6
-
-
-@pytest.mark.parametrize(
-    ("override", "problem"),
-    [
-        ("garbage", "--set garbage: accepted: KEY=VALUE"),
-        ("", "--set : accepted: KEY=VALUE"),
-        ("=3", "--set =3: accepted: KEY=VALUE"),
-        ("train.=3", "--set train.=3: accepted: KEY=VALUE"),
-        (".train=3", "--set .train=3: accepted: KEY=VALUE"),
-        ("train..epochs=3", "--set train..epochs=3: accepted: KEY=VALUE"),
-        ("train.epochs=[1", "--set train.epochs=[1:1:3: not YAML"),
-        ("train.epochs=", "x.yaml with train.epochs=: train.epochs: got None; accepted: an integer ≥ 1"),
-        ("train.epochs=many", "x.yaml with train.epochs=many: train.epochs: got 'many'; accepted: an integer"),
-        ("name.x=3", "--set name.x=3: name is no section but 'x'; accepted: a key of a section"),
-        ("train.epochs.x=3", "train.epochs: got {'x': 3}; accepted: an integer ≥ 1"),
-        ("tarin.epochs=3", "x.yaml with tarin.epochs=3: tarin: no such key; accepted: train (did you mean it?)"),
-        ("train=3", "train: got 3; accepted: a mapping with the keys"),
-        ("train.epochs=3\nx", r"x.yaml with train.epochs=3\nx: train.epochs: got '3 x'"),
-    ],
-)
-def test_overrides_that_cannot_be_applied_are_named(tmp_path: Path, override: str, problem: str) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text(dump_yaml(LEAST | {"train": {"epochs": 3}} if override.startswith("tarin") else LEAST))
-    with pytest.raises(SpecError) as caught:
-        load_space(path, [override])
-    assert problem in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_an_override_does_not_hide_an_empty_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("")
-    with pytest.raises(SpecError, match=r"x\.yaml: got an empty file; accepted: a mapping"):
-        load_space(path)
-    with pytest.raises(SpecError, match=r"search: got \{\}; accepted: at least one"):
-        load_space(path, ["name=x"])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"budget": {"trials": 99, "hours": 1.5, "finalists": 5, "max_failures": 0}},
-        {"resources": {"cpu": 2, "gpu": 1, "max_concurrent": 3, "elastic": True, "checkpoint_seconds": 1}},
-        {"tracking": {"uri": "http://127.0.0.1:5000"}},
-        {"train": {"epochs": 180}},
-        {"model": {"gamma": 1}},
-        {"search": {"gamma": {"log_uniform": [0.01, 1.0]}, "c": {"log_uniform": [1.0, 1e3]}}},
-        {"search": {"c": {"log_uniform": [1, 1000]}, "gamma": {"log_uniform": [0.01, 1]}}},
-        {"claim": {"baseline": {"gamma": 1, "c": 1.0}}},
-        {"seeds": {"confirm": list(range(1, 16))}},
-    ],
-)
-def test_the_hash_is_that_of_what_a_result_depends_on(changes: dict[str, Any]) -> None:
-    """Spending, place and tracker do not count, nor does how a value is written."""
-    assert space(**changes).sha256 == space().sha256
-
-
-CHANGES: list[dict[str, Any]] = [
-    {"name": "y"},
-    {"model": {"arch": "resnet8"}},
-    {"model": {"input_norm": "bn"}},
-    {"model": {"gamma": 0.5}},
-    {"data": {"train_size": 100}},
-    {"data": {"flip": True}},
-    {"train": {"epochs": 181}},
-    {"train": {"lr": 0.05}},
-    {"train": {"c": 100}},
-    {"train": {"precision": "bf16"}},
-    {"search": {"gamma": {"log_uniform": [0.01, 1]}}},
-    {"search": LEAST["search"] | {"c": {"log_uniform": [1, 999]}}},
-    {"search": LEAST["search"] | {"c": {"uniform": [1, 1000]}}},
-    {"search": LEAST["search"] | {"c": {"int": [1, 1000]}}},
-    {"search": LEAST["search"] | {"lr": {"choice": [0.1]}}},
-    {"search": LEAST["search"] | {"lr": {"choice": [0.2]}}},
-    {"sampler": {"seed": 1}},
-    {"sampler": {"points": "none"}},
-    {"sampler": {"points": [{"gamma": 0.1}]}},
-    {"sampler": {"points": [{"gamma": 0.2}]}},
-    {"scheduler": {"name": "none"}},
-    {"scheduler": {"grace": 11}},
-    {"seeds": {"search": [102]}},
-    {"seeds": {"select": [202, 201, 203]}},
-    {"seeds": {"confirm": {"from": 1, "to": 14}}},
-    {"claim": {"baseline": {"gamma": 1}}},
-    {"claim": {"baseline": {"gamma": 0.5, "c": 1}}},
-    {"claim": {"metric": "final_test_accuracy"}},
-    {"claim": {"alpha": 0.01}},
-    {"claim": {"candidates": 2}},
-]
-
-
-def test_the_hash_changes_with_anything_else() -> None:
-    hashes = [space().sha256, *(space(**changes).sha256 for changes in CHANGES)]
-    assert len(set(hashes)) == len(hashes)
-
-
-@pytest.mark.parametrize("changes", [{}, *CHANGES, {"name": "1e5"}, {"data": {"root": "1e-4"}}])
-def test_a_space_with_every_default_written_out_is_the_same_space(changes: dict[str, Any]) -> None:
-    first = space(**changes)
-    second = parse_space(parse_value(dump_yaml(first.to_dict()), "text"), "space.yaml")
-    assert second == first
-    assert second.sha256 == first.sha256
-    assert second.to_dict() == first.to_dict()
-    assert set(first.to_dict()) == set(SECTIONS)
-
-
-VALUES = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["tpe", "asha", "none", "resnet8", 10**400, math.nan, {"from": 1, "to": 3}, [1, 2]])
-)
-TREES = st.recursive(
-    VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-)
-
-
-def section(name: str) -> st.SearchStrategy[Any]:
-    """Content of a section: often with its own keys, which lead past the first check."""
-    if name in ("name", "search"):
-        keys = st.sampled_from(["gamma", "c", "lr", "epochs", "arch"]) | st.text(max_size=5)
-        kinds = st.sampled_from(["log_uniform", "uniform", "int", "log_int", "choice"])
-        bodies = st.lists(VALUES, max_size=3) | TREES
-        spec = st.dictionaries(kinds, bodies, min_size=1, max_size=2)
-        return st.dictionaries(keys, spec | TREES, max_size=3) if name == "search" else st.just("x") | TREES
-    # Without a training code of the user's there is no such section.
-    own = list(TrainerSection.model_fields) if name == "trainer" else list(space().to_dict()[name])
-    return st.dictionaries(st.sampled_from(own) | st.text(max_size=5), TREES, max_size=3) | TREES
-
-
-CONTENT = st.fixed_dictionaries({}, optional={name: section(name) for name in SECTIONS}) | st.dictionaries(
-    st.text(max_size=5) | st.integers(), TREES
-)
-
-
-@settings(deadline=None, max_examples=300)
-@given(CONTENT | TREES, st.booleans())
-def test_any_content_is_a_space_or_an_error_of_one_line(given: Any, merged: bool) -> None:
-    if merged and isinstance(given, dict):
-        given = LEAST | given
-    problem = problem_of(given)
-    assert len(problem.splitlines()) <= 1
-    if not problem:
-        assert parse_space(parse_space(given, "x").to_dict(), "y").sha256 == parse_space(given, "x").sha256
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.sampled_from(BAD), st.sampled_from(BAD))
-def test_two_things_wrong_are_one_line_too(
-    first: tuple[dict[str, Any], str, str], second: tuple[dict[str, Any], str, str]
-) -> None:
-    problem = problem_of(content(**(first[0] | second[0])))
-    assert problem.startswith("x.yaml: ")
-    assert len(problem.splitlines()) == 1
 
 
 PER_STAGE = {"gamma": {"per_stage": {"log_uniform": [0.05, 1.0]}}, "c": {"log_uniform": [1, 1000]}}
@@ -451,3 +261,13 @@ def test_every_network_that_may_be_trained_is_known_beforehand() -> None:
     assert set(searched.archs) >= {"resnet8", "own.nets:net"}
     arms = {"wide": {"arch": "torchvision/wide_resnet50_2", "gamma": 0.1}, "same": {"gamma": 0.5}}
     assert space(search={}, claim={"arms": arms}).archs == ("resnet18", "torchvision/wide_resnet50_2")
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(BAD), st.sampled_from(BAD))
+def test_two_things_wrong_are_one_line_too(
+    first: tuple[dict[str, Any], str, str], second: tuple[dict[str, Any], str, str]
+) -> None:
+    problem = problem_of(content(**(first[0] | second[0])))
+    assert problem.startswith("x.yaml: ")
+    assert len(problem.splitlines()) == 1

@@ -47,7 +47,8 @@ def test_parameters_have_free_names_and_the_claim_says_which_are_scientific() ->
     assert space.run_config({"beta": 1, "depth": 2}) == {"wd": 0.1, "beta": 1.0, "depth": 2}
     assert type(space.run_config({"beta": 1})["beta"]) is float
     assert type(space.run_config({"depth": 2})["depth"]) is int
-    assert space.scheduler_config is None, "6 steps are fewer than the grace"
+    ten = parse_space({**CONTENT, "scheduler": {"grace": 10}}, "own")
+    assert ten.scheduler_config is None, "6 steps are fewer than the grace"
     assert parse_space(space.to_dict(), "again") == space
 
 
@@ -77,7 +78,7 @@ def test_a_time_is_a_number_with_a_unit() -> None:
 
 WRONG = {
     "trainer.command": ("python train.py", "a list of words"),
-    "trainer.function": ("a:b", "a command or a function, one of the two"),
+    "trainer.function": ("a:b", "a command, a function or a name, one of the three"),
     "trainer.steps": (0, "an integer ≥ 1"),
     "trainer.timeout": ("soon", "a time such as 2h"),
     "trainer.grace": ("-3s", "a time such as 30s"),
@@ -96,6 +97,8 @@ WRONG = {
     "trainer.isolate": (True, "false with a command"),
     "trainer.comand": ("x", "command (did you mean it?)"),
     "trainer.confirm_resume": ("never", "exact | restart | any"),
+    "trainer.name": ("nobodys", "a trainer of an installed package (none is installed); or a command or a function"),
+    "trainer.options": ({"a": 1}, "no options without the name of a trainer of a package"),
     "claim.about": (["gamma"], "searched keys: beta, depth"),
     "claim.baseline": ({"depth": 2, "beta": 1}, "depth is searched, for the baseline too"),
     "seeds.search": ([0], "integers ≥ 1"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.study.local_studies import CONTENT, Follower, essence, study_in, tiny_dataset
+from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.cli.validate import describe, planned
-from tune_bn.data.dataset import Dataset
+from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted, SpecError
+from tune_bn.records.ledger import spent_level
 from tune_bn.records.record import BASELINE, CONFIRM
 from tune_bn.space.loading import load_space, parse_space
 from tune_bn.space.locate import find_space
@@ -54,6 +57,33 @@ def test_every_arm_is_confirmed_on_every_seed_and_nothing_else_is_run(dataset: D
     assert verdict["baseline"]["config"] == {"norm": "base", "gamma": 1.0, "c": 1.0}
     assert verdict["verdict"] in ("supported", "not_supported")
     assert planned(study.space).runs == 9
+
+
+def test_each_claim_on_the_same_test_data_is_locked_at_its_part_of_the_budget(dataset: Dataset, tmp_path: Path) -> None:
+    """By the ledger of the folder; and where each seed draws its split, both arms of a pair share it."""
+    levels = []
+    for name in ("one", "two"):
+        study = study_in(tmp_path / "studies" / name, dataset, space_with(alpha_spending="budget"))
+        study.run()
+        verdict = verify_study(study.folder.path)
+        assert verdict["verdict"] in ("supported", "not_supported"), verdict["problems"]
+        levels.append(verdict["alpha"])
+    assert levels == [spent_level(0.05, 1), spent_level(0.05, 2)]
+    assert any(
+        "this is claim 2 on the same test images in this folder (before it: one)" in r for r in verdict["remarks"]
+    )
+    drawn = space_with().model_copy(update={"data": replace(space_with().data, split="per_seed")})
+    study = study_in(tmp_path / "drawn", load_dataset(drawn.data), drawn)
+    study.run()
+    splits: dict[int, set[str]] = {}
+    for record in study.folder.records:
+        splits.setdefault(record.seed, set()).add(record.environment["split"])
+    assert [len(found) for found in splits.values()] == [1, 1, 1]
+    assert len(set.union(*splits.values())) == 3
+    verdict = verify_study(study.folder.path)
+    assert verdict["verdict"] in ("supported", "not_supported"), verdict["problems"]
+    assert "captured by the test: the split into training and validation images" in verdict["covers"]
+    assert read_plan(study.folder.plan_file)["data"]["pool"]["count"] == 1757
 
 
 def test_an_interrupted_study_of_arms_goes_on(dataset: Dataset, tmp_path: Path) -> None:

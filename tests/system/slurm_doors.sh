@@ -54,7 +54,7 @@ ended goes-on short
 for _ in {1..200}; do on n1 'pgrep -u alice -f "tune_bn search" > /dev/null' || break; sleep 0.3; done
 
 # The first process of such a host is no init, and collects no exit status.
-for number in 1 2 3; do find "/run/hosts/n$number/tmp" -mindepth 1; on "n$number" 'ls /dev/shm; ps -eo user=,args= | grep -v -e "^root" -e "<defunct>"' || true; done > /run/left
+for number in 1 2 3; do left_in_tmp "n$number"; on "n$number" 'ls /dev/shm; ps -eo user=,args= | grep -v -e "^root" -e "<defunct>"' || true; done > /run/left
 find /run/users -iname '*token*' > /run/tokens
 ls /run/users/alice/work/studies > /run/studies
 cp /run/users/alice/work/*.log /run/jobs/

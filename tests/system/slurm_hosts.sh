@@ -86,6 +86,17 @@ open_to_all() {
   done
 }
 
+left_in_tmp() { # left_in_tmp HOST [TESTS OF FIND]: what lies in a host's /tmp, but for the way to a checkout that is there
+  local path kept
+  find "/run/hosts/$1/tmp" -mindepth 1 "${@:2}" | while read -r path; do
+    while read -r kept; do
+      case "$kept/" in "${path#"/run/hosts/$1"}/"*) continue 2 ;; esac
+    done < /run/kept.txt
+    echo "$path"
+  done
+}
+export -f left_in_tmp
+
 host_of() { # host_of NAME ADDRESS DAEMON
   local name=$1 address=$2 disk=/run/hosts/$1 path
   if ! test -d "$disk"; then

@@ -36,7 +36,7 @@ preempt() { # preempt WHERE: by a job that needs whole nodes
 }
 left_over() { # what jobs that ended left on the nodes
   for number in 1 2 3; do
-    find "/run/hosts/n$number/tmp" -mindepth 1
+    left_in_tmp "n$number"
     on "n$number" 'ls /dev/shm; ps -eo user=,args= | grep -v "^root"' || true
   done
 }
@@ -49,13 +49,13 @@ await_record "$study" 0
 await_record "$theirs" 0
 look 'both are at work'
 # What Ray makes in its folder may be open to all: nobody gets there.
-{ find /run/hosts/n*/tmp -mindepth 1 -maxdepth 1 ! -perm 700; find /run/users -perm -o+w ! -type l; } > /run/open-to-all
+{ for name in n1 n2 n3; do left_in_tmp $name -maxdepth 1 ! -perm 700; done; find /run/users -perm -o+w ! -type l; } > /run/open-to-all
 find /run/hosts/n*/tmp /run/users -iname '*token*' > /run/tokens
 on n1 'ps -eo args=' > /run/command-lines
 
 preempt --nodes=3
 await_line "$log" 'is queued again: preempted' 1
-await 60 "test -z \"\$(ls /run/hosts/n1/tmp)\""
+await 60 "test -z \"\$(left_in_tmp n1)\""
 look 'preempted, one with a GraceTime and one without'
 mine=$(count "$study") others=$(count "$theirs")
 await_record "$theirs" "$others"

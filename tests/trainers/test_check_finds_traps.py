@@ -11,7 +11,8 @@ import yaml
 from tests.trainers.scripts import TEST, WALK
 from tune_bn.protocols.trainer import Place
 from tune_bn.space.loading import load_space
-from tune_bn.trainers.check import OK, WRONG, Checked, Checker
+from tune_bn.trainers.check import Checker
+from tune_bn.trainers.checked import OK, WRONG, Checked
 from tune_bn.trainers.choose import trainer_of
 
 RIGHT = WALK.replace("rng = random", "open(str(run.data) + '/rows.txt').read()\nrng = random")
@@ -145,7 +146,7 @@ def test_a_script_that_is_right_passes_every_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_planted_trap_is_found(trap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, options, line, words = TRAPS[trap]
-    monkeypatch.setattr("tune_bn.trainers.check._TEMPORARY", ("/nowhere/",))
+    monkeypatch.setattr("tune_bn.trainers.opened_files._TEMPORARY", ("/nowhere/",))
     found = checked(tmp_path, script, **options)
     wrong = {finding.trap: finding.words for finding in found.findings if finding.verdict == WRONG}
     assert not found.ok

@@ -15,7 +15,8 @@ from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import load_space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
-from tune_bn.trainers.check import OK, UNKNOWN, Checked, Checker, keep
+from tune_bn.trainers.check import Checker
+from tune_bn.trainers.checked import OK, UNKNOWN, Checked, keep
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.versions import commit
@@ -26,12 +27,18 @@ NAMES = sorted(path.name for path in EXAMPLES.iterdir() if (path / "space.yaml")
 SMALL = ["budget.trials=3", "budget.finalists=1", "seeds.select=[201]", "seeds.confirm=[1,2,3]"]
 MAY_BE_UNKNOWN = {
     "no_torch": ["1 the test set is sealed"],
+    "hugging_face": ["1 the test set is sealed"],
+    "hydra": ["1 the test set is sealed"],
+    "lightning": ["1 the test set is sealed"],
     "plain_torch": ["1 the test set is sealed"],
     "function": ["1 the test set is sealed", "5 runs do not touch"],
+    "segmentation": ["1 the test set is sealed", "5 runs do not touch"],
     # These are through within a poll, so that nothing can cut them.
     "shell": ["1 the test set is sealed", "4 a resume is exact"],
     "untouched": ["4 a resume is exact"],
 }
+NEEDS = {"hydra": ["hydra"], "lightning": ["pytorch_lightning"], "hugging_face": ["transformers", "accelerate"]}
+"""What an example needs beside the packages of this one; where that is missing, it is skipped."""
 
 
 def brought_in(name: str, folder: Path) -> Path:
@@ -50,8 +57,10 @@ def test_there_are_examples_and_each_is_short() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path: Path) -> None:
+    for module in NEEDS.get(name, ()):
+        pytest.importorskip(module)
     # Each run of a script of its own imports torch anew.
-    few = ["budget.trials=2"] if name == "plain_torch" else []
+    few = ["budget.trials=2"] if name in ("plain_torch", *NEEDS) else []
     space = load_space(brought_in(name, tmp_path), [*SMALL, *few])
     trainer = trainer_of(space)
     checked: Checked = Checker(space, trainer, Place(threads=1), tmp_path / "check").run()

@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from scipy import special
+
+from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.plan import score_of
-from tune_bn.records.record import DIVERGED, FAILED, PRUNED, Record
+from tune_bn.records.provenance import POOL
+from tune_bn.records.record import BASELINE, CONFIRM, DIVERGED, FAILED, PRUNED, Record
 from tune_bn.records.score import accuracy
 
 FIXED_SPLIT = "the split into training and validation images, which is the same for every run"
+SEEDED_SPLIT = "the split into training and validation images (drawn anew by each seed)"
 
 
-def covers(plan: Mapping[str, Any], records: Sequence[Record], *, with_images: bool) -> str:
+def covers(
+    plan: Mapping[str, Any], records: Sequence[Record], arms: Sequence[Mapping[str, Any]], *, with_images: bool
+) -> str:
     """What the verdict is about: which factors of variability it captures, and which not.
 
     In the words of the NeurIPS paper checklist, which asks that "the factors of variability that the error bars are
     capturing should be clearly stated (for example, train/test split, initialization, random drawing of some parameter,
     or overall run with given experimental conditions)".
+
+    Args:
+        arms: the candidates of the verdict, with their ``divergence``.
+        with_images: whether there is an interval over seeds × test images.
     """
     if _of_images(plan):
         images, split = "the drawing of the test images", FIXED_SPLIT
         captured = "initialization, order and augmentation of the training images (overall runs on fresh seeds)"
+        if POOL in (plan.get("data") or {}):
+            split = "other images to draw splits from"
+            captured = f"{SEEDED_SPLIT}, {captured}"
     else:
         images = "the drawing of the test data"
         split = "the split of the data, where the training code does not draw it"
@@ -30,7 +44,7 @@ def covers(plan: Mapping[str, Any], records: Sequence[Record], *, with_images: b
     beside = f"; the interval over seeds × test images captures {images} as well" if with_images else ""
     return (
         f"Factors of variability captured by the test: {captured}{beside}. Not captured: "
-        f"{', '.join(missing[:-1])}, and {missing[-1]}. {tuning(plan, records)}"
+        f"{', '.join(missing[:-1])}, and {missing[-1]}. {tuning(plan, records)}{divergence_words(plan, arms)}"
     )
 
 
@@ -60,6 +74,58 @@ def tuning(plan: Mapping[str, Any], records: Sequence[Record]) -> str:
     return f"The baseline is at its stated setting, not tuned{against}."
 
 
+def divergence(plan: Mapping[str, Any], records: Sequence[Record], arm: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How often a candidate may diverge for all that is known, and how rare a divergence would undo its gain.
+
+    ``upper`` is the one-sided Clopper and Pearson (Biometrika 26, 1934) bound of the rate at 1 − alpha, of all whole
+    runs of the configuration: 1 − alpha^(1/n) where none of n diverged. ``undoing`` is the rate r with
+    r·(mean − score of a diverged run) = effect − null: at that rate the mean gain would be no more than was claimed.
+
+    Args:
+        arm: of a valid verdict: with ``arm``, ``effect``, ``mean``.
+
+    Returns:
+        ``runs``, ``diverged``, ``upper`` and ``undoing`` (None where the score declares none for a diverged run, or
+        there is no gain); None where there is no whole run.
+    """
+    runs = whole_runs(records, arm)
+    if not runs:
+        return None
+    bad = sum(record.status == DIVERGED for record in runs)
+    score, gain = score_of(plan), arm["effect"] - claim_in(plan).null
+    upper = 1.0 if bad == len(runs) else float(special.betaincinv(bad + 1, len(runs) - bad, 1 - plan["alpha"]))
+    drop = None if score.diverged is None else score.objective(arm["mean"]) - score.objective(score.diverged)
+    undoing = gain / drop if drop is not None and drop > gain > 0 else None
+    return {"runs": len(runs), "diverged": bad, "upper": upper, "undoing": undoing}
+
+
+def divergence_words(plan: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> str:
+    """Of the candidates that are supported, the one of which least is known; empty where no divergence matters."""
+    told = [arm for arm in arms if arm["supported"] and arm["divergence"] and arm["divergence"]["undoing"] is not None]
+    if not told:
+        return ""
+    arm = max(told, key=lambda arm: float(arm["divergence"]["upper"] - arm["divergence"]["undoing"]))
+    found = arm["divergence"]
+    if found["undoing"] > found["upper"]:
+        return ""
+    return (
+        f" Rare divergence is not captured: {found['diverged']} of {found['runs']} whole runs of {arm['arm']} "
+        f"diverged, which leaves a rate up to {100 * found['upper']:.2g} % open at {100 * (1 - plan['alpha']):g} %, "
+        f"and one of {100 * found['undoing']:.2g} % would undo what is claimed."
+    )
+
+
+def whole_runs(records: Sequence[Record], arm: Mapping[str, Any]) -> list[Record]:
+    """The runs of a candidate's configuration, in whatever stage, that went to their end or diverged."""
+    return [
+        record
+        for record in records
+        if record.status not in (FAILED, PRUNED)
+        and (record.arm == arm["arm"] or (record.stage != CONFIRM and record.arm != BASELINE))
+        and (record.config == arm["config"] or record.arm == arm["arm"])
+    ]
+
+
 def tail_remarks(plan: Mapping[str, Any], records: Sequence[Record]) -> Iterator[str]:
     """Candidates of which some run, in whatever stage, diverged: no test of their mean is to be trusted.
 
@@ -69,13 +135,7 @@ def tail_remarks(plan: Mapping[str, Any], records: Sequence[Record]) -> Iterator
     studies, every one of them without a divergence among its seeds.
     """
     for arm in plan["candidates"]:
-        runs = [
-            record
-            for record in records
-            if record.status not in (FAILED, PRUNED)
-            and (record.arm == arm["arm"] or (record.stage != "confirm" and record.arm != "baseline"))
-            and (record.config == arm["config"] or record.arm == arm["arm"])
-        ]
+        runs = whole_runs(records, arm)
         bad = sum(record.status == DIVERGED for record in runs)
         if bad:
             yield (

@@ -18,13 +18,14 @@ from tune_bn.records.provenance import (
     CLASSES,
     FACTS,
     OF_A_NETWORK,
+    POOL,
     SPLITS,
     Fact,
     data_changes,
     fact_differences,
     facts_of,
 )
-from tune_bn.records.record import CONFIRM, FAILED, Record
+from tune_bn.records.record import CONFIRM, DIVERGED, FAILED, Record
 
 Scored = Mapping[tuple[str, int], Record]
 """The run that gives the score of an arm on a seed."""
@@ -49,7 +50,7 @@ def data_problems(plan: Mapping[str, Any], records: Sequence[Record], scored: Sc
         if record.status != FAILED and isinstance(record.data, Mapping):
             for change in data_changes(known, record.data):
                 found.setdefault(f"{record.stage} runs saw other data than {of}: {change}", []).append(record.key)
-            known = {key: record.data[key] for key in (CLASSES, *SPLITS) if key in record.data} | known
+            known = {key: record.data[key] for key in (CLASSES, POOL, *SPLITS) if key in record.data} | known
     for record in scored.values():
         missing = [key for key in planned if not isinstance(record.data, Mapping) or key not in record.data]
         if missing:
@@ -76,6 +77,7 @@ def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) 
     """What the circumstances of the runs ask to be said, one sentence each."""
     if not scored:
         return
+    yield from _seen_before(plan, list(scored.values()))
     for fact, where in _pairs_apart(plan, scored):
         if not fact.breaks:
             yield f"the runs of a pair were on different {where}; the verdict counts it as noise"
@@ -93,6 +95,32 @@ def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) 
         yield f"{silent} runs of search and selection come from {who}"
     yield from _other_before(before, confirm)
     yield from _other_than_planned(plan, confirm)
+
+
+ALIKE_BY_CHANCE = 2
+"""So many runs may score the same on two data sets, of scores that take few values."""
+
+
+def _seen_before(plan: Mapping[str, Any], scored: Sequence[Record]) -> Iterator[str]:
+    """Test scores that are the validation scores of their runs, to the last digit: it was the same data.
+
+    Of runs that all score the same, or that are at an end of the score's range, nothing follows.
+    """
+    told = plan.get("score")
+    validation, ends = (told["validation"], told["range"]) if isinstance(told, Mapping) else (None, [0.0, 100.0])
+    validation = validation or "val_accuracy"
+    pairs = [
+        (float(record.scores[validation]), float(record.scores[plan["metric"]]))
+        for record in scored
+        if record.status != DIVERGED and validation in record.scores and plan["metric"] in record.scores
+    ]
+    alike = [one for one, other in pairs if one == other and one not in ends]
+    if len(alike) > max(ALIKE_BY_CHANCE, len(pairs) // 2) and len(set(alike)) > 1:
+        yield (
+            f"{plan['metric']} equals {validation} to the last digit in {len(alike)} of {len(pairs)} confirmed runs: "
+            "either the validation data is the test data, which every choice of the study has looked at then, and the "
+            "verdict is worth nothing, or the test score is no score of its own"
+        )
 
 
 def _kind(record: Record) -> Any:

@@ -24,8 +24,8 @@ from tune_bn.errors import ConfigError
 SUPERIOR, NONINFERIOR, EQUIVALENT = "superior", "noninferior", "equivalent"
 KINDS = (SUPERIOR, NONINFERIOR, EQUIVALENT)
 
-BETTER, WORSE, UNDECIDED = "supported", "worse", "undecided"
-"""What becomes of one comparison."""
+BETTER, WORSE, UNDECIDED, NOT_TESTED = "supported", "worse", "undecided", "not_tested"
+"""What becomes of one comparison; the last where its differences have no spread, so that no test can judge them."""
 MIXED = "mixed"
 """What becomes of several of which some are better and some are worse."""
 
@@ -93,19 +93,21 @@ def claim_in(plan: Mapping[str, Any]) -> Claim:
     return Claim(plan.get("kind") or SUPERIOR, float(plan.get("margin") or 0.0))
 
 
-OUTCOMES = {BETTER: "supported", WORSE: "worse", UNDECIDED: "not supported"}
+OUTCOMES = {BETTER: "supported", WORSE: "worse", UNDECIDED: "not supported", NOT_TESTED: "not tested"}
 """The same for people; undecided is what no test has shown."""
 
 
 def outcome_of(arm: Mapping[str, Any]) -> str:
     """What became of one comparison, by name: a clear loss is more than a gain that was not shown."""
+    if arm.get("not_tested"):
+        return NOT_TESTED
     return BETTER if arm["supported"] else WORSE if arm.get("worse") else UNDECIDED
 
 
 def outcome(verdict: Mapping[str, Any]) -> str:
     """``supported``, ``mixed`` (supported, and worse elsewhere), ``worse``, ``not_supported`` or ``invalid``."""
     word = str(verdict["verdict"])
-    if not verdict.get("worse"):
+    if not verdict.get("worse") and not (verdict.get("pooled") or {}).get("worse"):
         return word
     return MIXED if word == BETTER else WORSE
 

@@ -61,6 +61,8 @@ class Finding:
     text: str
     refused: bool = True
     """False: it is said, and no more."""
+    arm: str | None = None
+    """The one arm that it is about, where the scores of the others are none the worse for it."""
 
 
 def name_findings(arms: Sequence[str], pairs: Sequence[str], paired_by: str) -> list[Finding]:
@@ -250,7 +252,7 @@ def _copied(usable: Usable) -> list[Finding]:
         refused = bool(varying) and max(varying) ** (column.size - 1) < UNLIKELY and not _is_a_limit(value)
         text = f"{listed([arm])} has the same score {value:g} in all {column.size} rows"
         more = ", as one run that was copied; accepted: a run for each row, or --threshold for a published number"
-        found.append(Finding(REPEATS, text + (more if refused else ""), refused))
+        found.append(Finding(REPEATS, text + (more if refused else ""), refused, arm))
     return found
 
 
@@ -320,8 +322,11 @@ def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array
         tolerance = 0.5000001 * 10.0**-places + 1e-12 * abs(value)
         if distance <= tolerance:
             break
-    if spread == 0 or not distance <= tolerance:
+    if not distance <= tolerance:
         return math.inf
+    if spread == 0:
+        # An arm of one number has its own mean in every row, and says nothing for or against.
+        return 1.0
     # So far out no run lies anyway.
     outside = 0.01 if abs(value - float(np.median(others))) > 6 * spread else 1.0
     # On the grid of the others a run has the value more often than between two steps of it.

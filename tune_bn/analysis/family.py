@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.claims import PLAIN, Claim, agreeing, outcome_of
+from tune_bn.analysis.claims import NOT_TESTED, PLAIN, Claim, agreeing, outcome_of
 from tune_bn.analysis.max_t import LEAST, step_down
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
@@ -39,6 +39,10 @@ class Comparison:
     """Candidate − baseline by seed, where all comparisons of the family share the seeds."""
     p_value_greater: float | None = None
     """One-sided, for a gain of whatever size; None: ``p_value`` is."""
+    tested: bool = True
+    """False: see :func:`untested`."""
+    no_loss: bool = False
+    """Whether it may show no loss, since scores were put in against a gain."""
 
     @property
     def p_value_two_sided(self) -> float:
@@ -66,6 +70,10 @@ class Judged:
     comparison alone: that all intervals of a family hold at once has no stated confidence."""
     levels: tuple[float, float]
     """The one-sided levels of the two ends; ``alpha`` both where the family has one comparison."""
+    simultaneous: float | None = None
+    """Lower bound that holds for all comparisons of the family at once, with confidence 1 − alpha: ≥ the claim's null
+    exactly where the comparison is supported. None: open, or none is computed (equivalence, and claims that all hold
+    together)."""
 
 
 def comparison(result: TResult, claim: Claim = PLAIN, differences: Array | None = None) -> Comparison:
@@ -76,6 +84,15 @@ def comparison(result: TResult, claim: Claim = PLAIN, differences: Array | None 
     if claim.ceiling is not None:
         p_value = max(p_value, tail(result.df, (result.effect - claim.ceiling) / result.se))
     return Comparison(p_value, result.p_value_less, result.bounds, claim, differences, result.p_value)
+
+
+def untested(claim: Claim = PLAIN, differences: Array | None = None) -> Comparison:
+    """A comparison that no test can judge: never supported and never worse, yet one of its family.
+
+    The others are corrected for it too. Whether differences vary is known only afterwards, and a family that shrinks by
+    what came out would let too much pass.
+    """
+    return Comparison(1.0, 1.0, lambda _: (None, None), claim, differences, tested=False)
 
 
 def p_above(result: TResult, null: float) -> float:
@@ -119,7 +136,9 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correct
             _by_holm(np.array([one.p_value_less for one in comparisons.values()]), alpha),
         ]
     (gains, gain_levels), (losses, loss_levels) = sides
+    losses = np.where([one.no_loss for one in comparisons.values()], 1.0, losses)
     found = {}
+    all_shown = bool(np.all(gains <= alpha))
     for i, (name, one) in enumerate(comparisons.items()):
         supported, worse = bool(gains[i] <= alpha), bool(losses[i] <= alpha)
         ceiling = one.claim.ceiling
@@ -140,8 +159,41 @@ def judge_family(comparisons: Mapping[str, Comparison], *, alpha: float, correct
             worse=worse,
             interval=interval,
             levels=levels,
+            simultaneous=None
+            if ceiling is not None or correction == NONE
+            else _simultaneous(
+                one,
+                supported=supported,
+                all_shown=all_shown,
+                level=min(alpha / len(comparisons), *map(float, gain_levels)),
+                own=interval[0],
+            ),
         )
     return found
+
+
+def _simultaneous(
+    one: Comparison, *, supported: bool, all_shown: bool, level: float, own: float | None
+) -> float | None:
+    """The lower bound of a comparison that goes with a step-down procedure and holds for the whole family at once.
+
+    One that is not shown has the bound at the level of the step that failed. One that is shown has its null, since a
+    step-down procedure spends all that it has on showing it, and no more can be said while another stands; where all
+    are shown, the larger of its null and Bonferroni's bound. The level of a step of max-t is no such bound: it comes
+    from sign flips about the null, which is far from where effects are that all are shown. Source: Strassburger &
+    Bretz, Stat. Med. 27, 2008; Guilbaud, Biom. J. 50, 2008.
+
+    Args:
+        one: the comparison.
+        supported: whether it is shown.
+        all_shown: whether all are.
+        level: of a bound that holds with those of all others.
+        own: its bound at the level of its own step.
+    """
+    if not supported:
+        return own
+    low = one.bounds(level)[0] if all_shown else None
+    return one.claim.null if low is None else max(one.claim.null, low)
 
 
 def _by_holm(p_values: Array, alpha: float) -> tuple[Array, Array]:
@@ -159,7 +211,7 @@ def _by_max_t(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[Arr
             if one.differences is None:
                 raise ConfigError("correction", MAX_T, f"{HOLM}, where arms share no seeds")
             rows.append(sign * one.differences - (one.claim.null if sign == 1 else 0.0))
-        stepped = step_down(np.stack(rows), alpha)
+        stepped = step_down(np.stack(rows), alpha, np.array([one.tested for one in comparisons]))
         found.append((stepped.p_adjusted, stepped.levels))
     return found
 
@@ -173,11 +225,16 @@ def family_fields(
         By name: ``ci_low`` and ``ci``, the bounds at ``alpha`` (``ci`` is two-sided at 1 − 2·alpha, and ``ci_low`` its
         lower end), and ``p_value``, ``p_two_sided`` and ``p_worse``, all three not adjusted; ``p_adjusted``,
         ``supported``, ``p_worse_adjusted`` and ``worse`` after Holm's procedure; ``ci_adjusted``, the interval that
-        says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``.
+        says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``; and
+        ``simultaneous_low``, the lower bound that holds for the whole family at once. All of them null, and
+        ``supported`` and ``worse`` false, for one that is not tested.
     """
     found: dict[str, dict[str, Any]] = {}
     for name, judged in judge_family(comparisons, alpha=alpha, correction=correction).items():
         one = comparisons[name]
+        if not one.tested:
+            found[name] = {**dict.fromkeys(FIELDS), "supported": False, "worse": False, "outcome": NOT_TESTED}
+            continue
         ci = list(map(_finite, one.bounds(alpha)))
         found[name] = {
             "ci_low": ci[0],
@@ -191,6 +248,7 @@ def family_fields(
             "worse": judged.worse,
             "ci_adjusted": list(map(_finite, judged.interval)),
             "adjusted_levels": list(judged.levels),
+            "simultaneous_low": _finite(judged.simultaneous),
         }
         found[name]["outcome"] = outcome_of(found[name])
     return found
@@ -198,7 +256,7 @@ def family_fields(
 
 FIELDS = (
     *("ci_low", "ci", "p_value", "p_two_sided", "p_worse", "p_adjusted", "p_worse_adjusted"),
-    *("ci_adjusted", "adjusted_levels"),
+    *("ci_adjusted", "adjusted_levels", "simultaneous_low"),
 )
 """Keys of :func:`family_fields` that are null where nothing could be judged; ``supported`` and ``worse`` are false."""
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from tune_bn.analysis.plan import arms_of
+from tune_bn.analysis.untested import tested
 from tune_bn.errors import RecordError
 from tune_bn.records.per_image import read_bits
 from tune_bn.records.record import COMPLETED, CONFIRM, Record
@@ -149,7 +150,7 @@ def over_images(
             remarks.append(f"the images of {record.key} give another score than its record")
             del bits[place]
     found: dict[str, Any] = {}
-    for arm in verdict["candidates"]:
+    for arm in tested(verdict["candidates"]):
         seeds = plan["seeds"][: arm["n"]]
         places = [[(name, seed) for seed in seeds] for name in (arm["arm"], arm["against"])]
         if not all(place in bits for side in places for place in side):

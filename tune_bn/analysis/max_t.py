@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from tune_bn.analysis.rounding import Array
@@ -36,19 +37,24 @@ class StepDown:
     failed, of that step."""
 
 
-def step_down(differences: Array, alpha: float) -> StepDown:
+def step_down(differences: Array, alpha: float, tested: NDArray[np.bool_] | None = None) -> StepDown:
     """Adjusted p-values of m candidates that share n seeds.
 
     Args:
-        differences: candidate − baseline − null, shape (m, n), n ≥ 2, none without spread.
+        differences: candidate − baseline − null, shape (m, n), n ≥ 2, none that is tested without spread.
         alpha: family-wise level, at which ``levels`` are.
+        tested: which candidates are, shape (m,); None: all. The others are never rejected, and count in every step.
     """
     m, n = differences.shape
     exact = n <= EXACT_UP_TO
     # One scale for each candidate: t does not depend on it, and no square leaves the range.
-    scaled = differences / np.max(np.abs(differences), axis=1, keepdims=True)
+    largest_of = np.max(np.abs(differences), axis=1, keepdims=True)
+    scaled = differences / np.where(largest_of > 0, largest_of, 1.0)
     squares = np.sum(scaled**2, axis=1)
     observed = _t(np.sum(scaled, axis=1), squares, n)
+    if tested is not None:
+        # Last, so that no step is taken past them.
+        observed = np.where(tested, observed, -np.inf)
     sums = np.zeros((2**n if exact else FLIPS, m))
     for signs, column in zip(flip_signs(n, exact=exact), scaled.T, strict=True):
         sums += signs[:, None] * column
@@ -56,7 +62,8 @@ def step_down(differences: Array, alpha: float) -> StepDown:
     order = np.argsort(-observed, kind="stable")
     # Of this candidate and all below it, in each flip.
     largest = np.maximum.accumulate(flipped[:, order[::-1]], axis=1)[:, ::-1]
-    reach = observed[order] - 1e-9 * (1 + np.abs(observed[order]))
+    place = observed[order]
+    reach = np.where(np.isfinite(place), place - 1e-9 * (1 + np.abs(place)), place)
     hits = np.sum(largest >= reach, axis=0)
     count = len(flipped)
     steps = hits / count if exact else (1 + hits) / (1 + count)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.claims import KINDS, NO_LOOKS, claim_of
-from tune_bn.analysis.family import CORRECTIONS, NONE, check_correction
+from tune_bn.analysis.family import CORRECTIONS, HOLM, NONE, check_correction
 from tune_bn.analysis.sequential import Design, design
 from tune_bn.errors import ConfigError, RecordError, StudyError
 from tune_bn.records.files import canonical_json, read_bytes, sha256_of
+from tune_bn.records.ledger import BUDGET, spent_level
 from tune_bn.records.record import BASELINE
 from tune_bn.records.score import Score, accuracy, score_from, score_problem
 
@@ -30,8 +31,12 @@ PLAN_FILE = "plan.json"
 HASH = "plan_sha256"
 FIXED, GROUP_SEQUENTIAL = "fixed", "group_sequential"
 STOPPING = (FIXED, GROUP_SEQUENTIAL)
-ALL = "all"
-"""Of ``holds``: the claim is that every comparison holds; without the key, that some does."""
+ALL, POOLED = "all", "pooled"
+"""Of ``holds``: the claim is that every comparison holds, or their average; without the key, that some does."""
+
+WORST = "worst"
+"""Of ``failed``: a run that failed for good has the score that is worst for the claim; without the key the verdict is
+invalid."""
 
 LARGEST_FLOAT = sys.float_info.max
 
@@ -130,7 +135,10 @@ def structure_problem(plan: object) -> str | None:
     checks |= {"design": _OBJECT} if plan.get("stopping") == GROUP_SEQUENTIAL else {}
     # A plan that claims a gain of whatever size says no more than it always did.
     checks |= {"earlier_claims": _OBJECTS} if "earlier_claims" in plan else {}
-    checks |= {"holds": _one(ALL)} if "holds" in plan else {}
+    checks |= {"alpha_spending": _OBJECT} if "alpha_spending" in plan else {}
+    checks |= {"code_diff": _TEXT} if "code_diff" in plan else {}
+    checks |= {"holds": _one(ALL, POOLED)} if "holds" in plan else {}
+    checks |= {"failed": _one(WORST)} if "failed" in plan else {}
     checks |= _KIND if {"kind", "margin"} & set(plan) else {}
     return (
         _object_problem(plan, checks)
@@ -187,13 +195,22 @@ def _claim_problem(plan: Mapping[str, Any]) -> str | None:
         problem = _object_problem(earlier, {"study": _TEXT, "plan_sha256": _TEXT})
         if problem is not None:
             return f"earlier_claims[{place}].{problem}"
-    if plan.get("holds") == ALL:
+    if "alpha_spending" in plan:
+        problem = _spending_problem(plan)
+        if problem is not None:
+            return f"alpha_spending.{problem}"
+    if "failed" in plan:
+        score = score_of(plan)
+        if plan["stopping"] != FIXED or score.low is None or score.high is None:
+            return f"failed: got {WORST!r}; accepted: no such key, where there are looks or the score has no range"
+    if "holds" in plan:
         paired_off = len(baselines_of(plan)) == len(plan["candidates"]) > 1
-        if plan["correction"] != NONE or not paired_off or plan["stopping"] != FIXED:
+        correction = NONE if plan["holds"] == ALL else HOLM
+        if plan["correction"] != correction or not paired_off or plan["stopping"] != FIXED:
             return (
-                f"holds: got {ALL!r} with correction {plan['correction']!r}, {len(plan['candidates'])} candidates and "
-                f"stopping {plan['stopping']!r}; accepted: correction {NONE!r}, one candidate in each of several "
-                f"settings, and {FIXED!r}"
+                f"holds: got {plan['holds']!r} with correction {plan['correction']!r}, {len(plan['candidates'])} "
+                f"candidates and stopping {plan['stopping']!r}; accepted: correction {correction!r}, one candidate in "
+                f"each of several settings, and {FIXED!r}"
             )
         return None
     if plan["correction"] == NONE:
@@ -202,6 +219,21 @@ def _claim_problem(plan: Mapping[str, Any]) -> str | None:
         check_correction(plan["correction"], claim, seeds=len(plan["seeds"]), fixed=plan["stopping"] == FIXED)
     except ConfigError as error:
         return str(error)
+    return None
+
+
+def _spending_problem(plan: Mapping[str, Any]) -> str | None:
+    """The level of the plan must be that of its place in the ledger."""
+    spent, place = plan["alpha_spending"], len(plan.get("earlier_claims", ())) + 1
+    checks = {"rule": _one(BUDGET), "total": _PLAN["alpha"], "place": _one(place)}
+    problem = _object_problem(spent, checks)
+    if problem is not None:
+        return problem
+    level = spent_level(spent["total"], place)
+    if not math.isclose(plan["alpha"], level, rel_tol=1e-9):
+        return (
+            f"total: got {spent['total']!r} with alpha {plan['alpha']!r}; accepted: alpha {level!r} for claim {place}"
+        )
     return None
 
 

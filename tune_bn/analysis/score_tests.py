@@ -1,4 +1,8 @@
-"""The tests of a table of scores, one for each way in which runs were made. Arrays hold gains: higher is better."""
+"""The tests of a table of scores, one for each way in which runs were made. Arrays hold gains: higher is better.
+
+An arm whose scores do not vary against what it is compared with has no test, and says why in ``not_tested``; the others
+are corrected for it as for any member of their family. Where that is all arms, :class:`Problems` says so.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tune_bn.analysis.claims import PLAIN, Claim, outcome_of
-from tune_bn.analysis.family import FIELDS, HOLM, comparison, family_fields
+from tune_bn.analysis.family import FIELDS, HOLM, Comparison, comparison, family_fields, untested
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
@@ -22,6 +26,8 @@ from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_from_
 
 Array = NDArray[np.float64]
 Arms = Mapping[str, Array]
+LeftOut = Mapping[str, str]
+"""Arms that have no test whatever their scores, and why."""
 
 __all__ = ["NOTHING", "add_doubts", "against_threshold", "over_folds", "over_looks", "over_pairs", "without_pairs"]
 
@@ -31,8 +37,9 @@ NOTHING: Mapping[str, Any] = {
     "supported": False,
     "worse": False,
     "outcome": None,
+    "not_tested": None,
 }
-"""What is said of an arm of an invalid verdict."""
+"""What is said of an arm of an invalid verdict; in a valid one ``not_tested`` is why an arm has no test."""
 
 
 class Problems(Exception):
@@ -43,30 +50,64 @@ class Problems(Exception):
         self.problems = problems
 
 
-def _each(arms: Arms, judge: Any) -> dict[str, Any]:
+def _each(arms: Arms, judge: Any, left_out: LeftOut) -> tuple[dict[str, Any], dict[str, str]]:
+    """By arm what ``judge`` found, and of the others why they have no test.
+
+    Raises:
+        Problems: no arm can be tested, or the scores of one are not sound.
+    """
     found, problems = {}, []
     for name, values in arms.items():
         try:
+            if name in left_out:
+                raise PairsError(PairsProblem.CONSTANT, left_out[name])
             # The correlation of huge scores may overflow; it is then null.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 found[name] = judge(name, values)
         except PairsError as error:
             problems.append((name, error))
-    if problems:
+    if not found or not all(error.without_spread for _, error in problems):
         raise Problems(problems)
-    return found
+    return found, {name: str(error) for name, error in problems}
 
 
 def _as_one_family(
-    found: Mapping[str, tuple[Any, ...]], known: Callable[..., dict[str, Any]], *, alpha: float, claim: Claim
+    arms: Arms,
+    judge: Any,
+    member: Callable[..., Comparison],
+    known: Callable[..., dict[str, Any]],
+    *,
+    alpha: float,
+    left_out: LeftOut,
+    correction: str = HOLM,
+    aside: Callable[[str], Comparison] = lambda _: untested(),
 ) -> dict[str, dict[str, Any]]:
-    """For each arm its place in the family and its effect, by the first of what was found, and what ``known`` adds."""
-    judged = family_fields({name: comparison(parts[0], claim) for name, parts in found.items()}, alpha=alpha)
-    return {name: judged[name] | {"effect": parts[0].effect} | known(*parts) for name, parts in found.items()}
+    """For each arm its place in the family, and what is known of it by itself.
+
+    Args:
+        arms: of the family, in its order.
+        judge: from the name and the gains of an arm to the parts that the next two are called with.
+        member: the name and those parts as a comparison.
+        known: further fields.
+        alpha: family-wise level.
+        left_out: arms that are not tested.
+        correction: for several arms.
+        aside: an arm that is not tested as a comparison.
+    """
+    found, why = _each(arms, judge, left_out)
+    compared = {name: member(name, *found[name]) if name in found else aside(name) for name in arms}
+    judged = family_fields(compared, alpha=alpha, correction=correction)
+    return {name: judged[name] | (known(*found[name]) if name in found else {"not_tested": why[name]}) for name in arms}
 
 
 def over_pairs(
-    arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN, correction: str = HOLM
+    arms: Arms,
+    baseline: Array,
+    *,
+    alpha: float,
+    claim: Claim = PLAIN,
+    correction: str = HOLM,
+    left_out: LeftOut | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Paired t-test.
 
@@ -76,6 +117,7 @@ def over_pairs(
         alpha: family-wise level.
         claim: what is to be shown of each.
         correction: for several arms.
+        left_out: arms that have no test whatever their scores, and why.
 
     Returns:
         For each arm what is known of it, as :data:`NOTHING` names it.
@@ -89,19 +131,30 @@ def over_pairs(
         error = difference_error(values, baseline)
         return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error, claim=claim)
 
-    found = _each(arms, one)
-    compared = {name: comparison(result, claim, arms[name] - baseline) for name, (result, _) in found.items()}
-    judged = family_fields(compared, alpha=alpha, correction=correction)
+    def member(name: str, result: PairedResult, _: Any) -> Comparison:
+        return comparison(result, claim, arms[name] - baseline)
+
+    def known(result: PairedResult, also: Any) -> dict[str, Any]:
+        return _of_pairs(result) | {"sensitivity": also}
+
+    return _as_one_family(
+        arms,
+        one,
+        member,
+        known,
+        alpha=alpha,
+        left_out=left_out or {},
+        correction=correction,
+        aside=lambda name: untested(claim, arms[name] - baseline),
+    )
+
+
+def _of_pairs(result: PairedResult) -> dict[str, Any]:
     return {
-        name: judged[name]
-        | {
-            "effect": result.effect,
-            "std_difference": result.std,
-            "d_z": result.d_z,
-            "correlation": result.correlation,
-            "sensitivity": also,
-        }
-        for name, (result, also) in found.items()
+        "effect": result.effect,
+        "std_difference": result.std,
+        "d_z": result.d_z,
+        "correlation": result.correlation,
     }
 
 
@@ -127,6 +180,8 @@ def add_doubts(
     """
     welch = _welch(arms, baseline, alpha, claim)
     for name, answer in found.items():
+        if answer.get("not_tested"):
+            continue
         doubt = doubt_of(arms[name], baseline, name=name, against=against, paired_by=paired_by, rows=rows)
         answer |= {"welch": welch.get(name), "doubt": None if doubt is None else doubt.text}
         if doubt is not None and doubt.is_grave:
@@ -136,14 +191,17 @@ def add_doubts(
 
 
 def _welch(arms: Arms, baseline: Array, alpha: float, claim: Claim) -> dict[str, dict[str, Any]]:
-    """Welch's test of every arm, adjusted as the paired test is; nothing where it cannot be made."""
+    """Welch's test of every arm for which it can be made, adjusted as the paired test is."""
     results: dict[str, TResult] = {}
     for name, values in arms.items():
         try:
             results[name] = _welch_of_one(values, baseline, alpha)
-        except PairsError:
-            return {}
-    judged = family_fields({name: comparison(result, claim) for name, result in results.items()}, alpha=alpha)
+        except PairsError as error:
+            if not error.without_spread:
+                return {}
+    judged = family_fields(
+        {name: comparison(results[name], claim) if name in results else untested() for name in arms}, alpha=alpha
+    )
     return {
         name: {"df": result.df}
         | {key: judged[name][key] for key in ("p_value", "p_adjusted", "p_two_sided", "ci", "supported", "worse")}
@@ -166,7 +224,7 @@ def _welch_of_one(values: Array, baseline: Array, alpha: float) -> TResult:
 
 
 def over_folds(
-    arms: Arms, baseline: Array, *, folds: int, alpha: float, claim: Claim = PLAIN
+    arms: Arms, baseline: Array, *, folds: int, alpha: float, claim: Claim = PLAIN, left_out: LeftOut | None = None
 ) -> dict[str, dict[str, Any]]:
     """Corrected resampled t-test over the folds of one or several cross-validations of ``folds`` folds each.
 
@@ -179,18 +237,24 @@ def over_folds(
         plain = paired_t_test(values, baseline, alpha=alpha)
         return corrected_resampled_t_test(values, baseline, folds=folds, alpha=alpha), plain
 
+    def member(_: str, result: TResult, plain: PairedResult) -> Comparison:
+        return comparison(result, claim)
+
     def known(result: Any, plain: PairedResult) -> dict[str, Any]:
         return {
+            "effect": result.effect,
             "std_difference": result.std,
             "correlation": plain.correlation,
             "uncorrected_p_value": plain.p_value,
             "test_to_train": result.test_to_train,
         }
 
-    return _as_one_family(_each(arms, one), known, alpha=alpha, claim=claim)
+    return _as_one_family(arms, one, member, known, alpha=alpha, left_out=left_out or {})
 
 
-def without_pairs(arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN) -> dict[str, dict[str, Any]]:
+def without_pairs(
+    arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN, left_out: LeftOut | None = None
+) -> dict[str, dict[str, Any]]:
     """Welch's t-test, with the rank-sum test and Hodges and Lehmann's shift beside it.
 
     Raises:
@@ -204,10 +268,17 @@ def without_pairs(arms: Arms, baseline: Array, *, alpha: float, claim: Claim = P
             hodges_lehmann(values, baseline, alpha=alpha),
         )
 
-    def known(result: TResult, ranks: Any, shift: Any) -> dict[str, Any]:
-        return {"df": result.df, "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)}}
+    def member(_: str, result: TResult, *others: Any) -> Comparison:
+        return comparison(result, claim)
 
-    return _as_one_family(_each(arms, one), known, alpha=alpha, claim=claim)
+    def known(result: TResult, ranks: Any, shift: Any) -> dict[str, Any]:
+        return {
+            "effect": result.effect,
+            "df": result.df,
+            "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)},
+        }
+
+    return _as_one_family(arms, one, member, known, alpha=alpha, left_out=left_out or {})
 
 
 def _rank_sum(values: Array, baseline: Array, claim: Claim) -> Any:
@@ -220,7 +291,9 @@ def _rank_sum(values: Array, baseline: Array, claim: Claim) -> Any:
     return max(above, below, key=lambda found: found.p_value)
 
 
-def against_threshold(arms: Arms, threshold: float, *, alpha: float, claim: Claim = PLAIN) -> dict[str, dict[str, Any]]:
+def against_threshold(
+    arms: Arms, threshold: float, *, alpha: float, claim: Claim = PLAIN, left_out: LeftOut | None = None
+) -> dict[str, dict[str, Any]]:
     """One-sample t-test against a number that is known.
 
     Raises:
@@ -233,13 +306,18 @@ def against_threshold(arms: Arms, threshold: float, *, alpha: float, claim: Clai
         result = threshold_t_test(values, threshold, alpha=alpha)
         return result, sensitivity_analysis(above, alpha=alpha, error=error, claim=claim)
 
+    def member(_: str, result: TResult, also: Any) -> Comparison:
+        return comparison(result, claim)
+
     def known(result: Any, also: Any) -> dict[str, Any]:
-        return {"d_z": result.effect / result.std, "sensitivity": also}
+        return {"effect": result.effect, "d_z": result.effect / result.std, "sensitivity": also}
 
-    return _as_one_family(_each(arms, one), known, alpha=alpha, claim=claim)
+    return _as_one_family(arms, one, member, known, alpha=alpha, left_out=left_out or {})
 
 
-def over_looks(arms: Arms, baseline: Array, rule: Design, *, claim: Claim = PLAIN) -> dict[str, dict[str, Any]]:
+def over_looks(
+    arms: Arms, baseline: Array, rule: Design, *, claim: Claim = PLAIN, left_out: LeftOut | None = None
+) -> dict[str, dict[str, Any]]:
     """Group-sequential paired t-test: p-values and bounds that hold at all looks together.
 
     Pairs after the look that ended an arm are not used.
@@ -247,34 +325,27 @@ def over_looks(arms: Arms, baseline: Array, rule: Design, *, claim: Claim = PLAI
     Raises:
         Problems: differences that cannot be judged.
     """
+    aside = left_out or {}
+    looked_at = {name: values for name, values in arms.items() if name not in aside}
     try:
-        outcomes = decide(arms, baseline, rule, claim)
+        outcomes = decide(looked_at, baseline, rule, claim, beside=len(aside)) if looked_at else {}
     except PairsError as error:
         name, _, words = str(error).partition(": ")
         raise Problems([(name, PairsError(error.problem, words or str(error)))]) from None
 
-    def one(name: str, values: Array) -> PairedResult:
-        n = outcomes[name].last.n
-        return paired_t_test(values[:n], baseline[:n], alpha=rule.alpha)
+    def one(name: str, values: Array) -> tuple[PairedResult, Any]:
+        outcome = outcomes[name]
+        n = outcome.last.n
+        return paired_t_test(values[:n], baseline[:n], alpha=rule.alpha), outcome
 
-    results: dict[str, PairedResult] = _each(arms, one)
-    judged = family_fields(
-        {
-            name: repeated_comparison(result, rule.looks, outcomes[name].last.p_value, claim)
-            for name, result in results.items()
-        },
-        alpha=rule.alpha,
-    )
-    return {
-        name: judged[name]
-        | {
+    def member(_: str, result: PairedResult, outcome: Any) -> Comparison:
+        return repeated_comparison(result, rule.looks, outcome.last.p_value, claim)
+
+    def known(result: PairedResult, outcome: Any) -> dict[str, Any]:
+        return _of_pairs(result) | {
             "n": result.n,
-            "effect": result.effect,
-            "std_difference": result.std,
-            "d_z": result.d_z,
-            "correlation": result.correlation,
-            "decision": str(outcomes[name].last.decision),
-            "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcomes[name].looks],
+            "decision": str(outcome.last.decision),
+            "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
         }
-        for name, result in results.items()
-    }
+
+    return _as_one_family(arms, one, member, known, alpha=rule.alpha, left_out=aside)

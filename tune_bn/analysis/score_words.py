@@ -9,6 +9,7 @@ from typing import Any
 
 from tune_bn.analysis.claims import EQUIVALENT, claim_in
 from tune_bn.analysis.goals import MIN
+from tune_bn.analysis.untested import tested, untested_words
 from tune_bn.analysis.wording import claim_sentence, harm_sentence, number_words, p_words
 from tune_bn.errors import listed
 
@@ -40,14 +41,14 @@ def sentence(verdict: Mapping[str, Any]) -> str:
         _harm(verdict),
         _doubts(verdict, best),
         _few(verdict),
+        untested_words(verdict["candidates"], [listed([arm["arm"]]) for arm in verdict["candidates"]]).strip(),
     ]
     return " ".join(part for part in parts if part)
 
 
 def strongest(verdict: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arm that the sentence is about."""
-    arms: Sequence[Mapping[str, Any]] = verdict["candidates"]
-    return min(arms, key=lambda arm: (not arm["supported"], arm["p_adjusted"], -arm["effect"]))
+    return min(tested(verdict["candidates"]), key=lambda arm: (not arm["supported"], arm["p_adjusted"], -arm["effect"]))
 
 
 def _against(verdict: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ from tune_bn.analysis.score_tests import (
 )
 from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence, strongest
 from tune_bn.analysis.sequential import design
+from tune_bn.analysis.untested import plain_effect, untested_remarks
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError, listed
@@ -81,9 +82,12 @@ def judge_scores(
     that is worse by the mirrored test, adjusted alike, is ``worse``, and the reason names it.
 
     Invalid, with every broken rule in ``problems`` and no p-value: a pair that an arm lacks or has twice, a score that
-    is not finite, fewer than three pairs, arms that are identical or differ by a constant, rows that are no runs, runs
-    that count twice, scores in different units. One arm that breaks a rule makes the whole table invalid, because the
-    others would be adjusted for too few.
+    is not finite, fewer than three pairs, rows that are no runs, runs that count twice, scores in different units. One
+    arm that breaks a rule makes the whole table invalid, because the others would be adjusted for too few.
+
+    An arm that is identical to the baseline, differs from it by a constant, or is one number where runs differ, has no
+    spread that a test could judge. Among several it is ``not_tested``, with the reason and without a p-value, and the
+    others are judged, adjusted for it too; where no other arm is left the table is invalid.
 
     Args:
         scores: as :func:`tune_bn.analysis.columns.read_scores` returns them.
@@ -146,27 +150,34 @@ def judge_scores(
     check_correction(correction, claim, seeds=len(pairs), fixed=mode == PAIRED)
     correction = correction if len(arms) > 1 else HOLM
     usable, problems = _usable(scores, everyone, pairs, paired=paired)
-    refused, remarks = _findings(scores, usable, pairs, accept, paired=paired and not problems, threshold=threshold)
+    refused, remarks, left_out = _findings(
+        scores, usable, pairs, accept, paired=paired and not problems, threshold=threshold, arms=arms
+    )
     problems += refused
     sign = 1.0 if goal == MAX else -1.0
     found: dict[str, dict[str, Any]] = {}
     if not problems:
         values = {arm: sign * np.array(list(usable[arm].values())) for arm in everyone}
         others = {arm: values[arm] for arm in arms}
+        asked: Any = {"claim": claim, "left_out": left_out}
         try:
             if threshold is not None:
-                found = against_threshold(others, sign * threshold, alpha=alpha, claim=claim)
+                found = against_threshold(others, sign * threshold, alpha=alpha, **asked)
             elif baseline is not None and unpaired:
-                found = without_pairs(others, values[baseline], alpha=alpha, claim=claim)
+                found = without_pairs(others, values[baseline], alpha=alpha, **asked)
             elif baseline is not None and folds is not None:
-                found = over_folds(others, values[baseline], folds=folds, alpha=alpha, claim=claim)
+                found = over_folds(others, values[baseline], folds=folds, alpha=alpha, **asked)
             elif baseline is not None and rule is not None:
-                found = over_looks(others, values[baseline], rule, claim=claim)
+                found = over_looks(others, values[baseline], rule, **asked)
             elif baseline is not None:
-                found = over_pairs(others, values[baseline], alpha=alpha, claim=claim, correction=correction)
+                found = over_pairs(others, values[baseline], alpha=alpha, correction=correction, **asked)
             if baseline is not None and paired:
                 names: Any = {"against": baseline, "paired_by": scores.paired_by, "claim": claim}
                 add_doubts(found, others, values[baseline], alpha=alpha, rows=_rows(scores, pairs), **names)
+            for name, answer in found.items():
+                if answer.get("not_tested"):
+                    reference: Any = sign * threshold if threshold is not None else values[str(baseline)]
+                    answer["effect"] = plain_effect(values[name], reference)
         except Problems as error:
             problems += [f"{listed([name])}: {problem}" for name, problem in error.problems]
     compared = {arm: _arm(arm, usable[arm]) for arm in everyone}
@@ -215,6 +226,7 @@ def judge_scores(
     verdict["headline"] = headline(verdict["verdict"], candidates, "arms", claim)
     verdict["reason"] = sentence(verdict)
     told = strongest(verdict)["arm"]
+    verdict["remarks"] += untested_remarks(verdict, [listed([arm["arm"]]) for arm in candidates])
     verdict["remarks"] += [
         f"{arm['doubt']}; without the pairs Welch's t-test gives {listed([arm['arm']])} p = "
         f"{arm['welch']['p_value']:.2g}"
@@ -322,23 +334,28 @@ def _findings(
     *,
     paired: bool,
     threshold: float | None,
-) -> tuple[list[str], list[str]]:
-    """What the doorman refuses, and what is only said."""
+    arms: Sequence[str],
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """What the doorman refuses, what is only said, and which of several ``arms`` are not tested, with the reason."""
     named = pairs if scores.paired_by else []
     found = name_findings(scores.arms, named, scores.paired_by)
     order = list(dict.fromkeys(pair for _, pair, _ in scores.rows))
     if all(usable.values()):
         found += value_findings(usable, order, scores.paired_by, paired=paired)
         found += [] if threshold is None else threshold_findings(usable, threshold)
-    refused, said = [], []
+    refused, said, left_out = [], [], dict[str, str]()
     for finding in found:
         if not finding.refused:
             said.append(finding.text)
         elif finding.kind in accept:
             said.append(f"accepted as {finding.kind}: {finding.text.rpartition('; accepted: ')[0]}")
         else:
-            refused.append(f"{finding.text}, or --accept {finding.kind} where it is meant so")
-    return refused, said
+            text = f"{finding.text}, or --accept {finding.kind} where it is meant so"
+            if finding.arm in arms and len(arms) > 1:
+                left_out[str(finding.arm)] = f"it {text.removeprefix(f'{listed([finding.arm])} ')}"
+            else:
+                refused.append(text)
+    return refused, said, left_out
 
 
 def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], paired: bool) -> list[str]:

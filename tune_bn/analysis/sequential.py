@@ -166,13 +166,16 @@ def decide(
     baseline: ArrayLike | Mapping[str, ArrayLike],
     design: Design,
     claim: Claim = PLAIN,
+    *,
+    beside: int = 0,
 ) -> dict[str, Outcome]:
     """What each candidate has been told at the looks so far; pure, so that a verdict can repeat it from the records.
 
     A look is held as soon as every candidate that still runs has its pairs. Pairs after the look that ended a candidate
     are not used, and pairs after the latest look are not used yet. A baseline goes on as long as the decision of any of
     its candidates is ``continue``. Candidates with baselines of their own are one family all the same: Holm's procedure
-    holds under any dependence. A look at which all differences of a candidate are the same decides nothing about it.
+    holds under any dependence. A look at which all differences of a candidate are the same decides nothing about it;
+    where they still are at the last one, it ends there without a test.
 
     Args:
         candidates: for each candidate its scores in the planned order of the seeds, shape (n,); n may differ.
@@ -180,13 +183,14 @@ def decide(
             have baselines of their own (another network, another learning rate), one for each candidate by its name.
         design: from :func:`design`.
         claim: superiority or noninferiority; both are one test of d − null, so that the boundaries hold as they stand.
+        beside: further members of the family, of which none is tested.
 
     Returns:
         One outcome for each candidate.
 
     Raises:
         PairsError: a candidate and the baseline are not paired, there are fewer pairs than the first look needs, a
-            score is not finite, or the differences are still all the same at the last look.
+            score is not finite.
         ConfigError: there are no candidates, or the claim is one of equivalence.
     """
     if not candidates:
@@ -217,7 +221,7 @@ def decide(
         for name in running:
             paths[name].append(_look(name, scores[name][:n], bases[name][:n], design, k, claim.null))
         p_values = [path[-1].p_value for path in paths.values()]
-        adjusted = dict(zip(paths, holm(p_values).tolist(), strict=True))
+        adjusted = dict(zip(paths, holm([*p_values, *[1.0] * beside]).tolist(), strict=False))
         for name in running:
             paths[name][-1] = _decided(paths[name][-1], adjusted[name], design)
         running = [name for name in running if paths[name][-1].decision is Decision.CONTINUE]
@@ -239,8 +243,7 @@ def _look(name: str, candidate: Array, baseline: Array, design: Design, k: int, 
         result = paired_t_test(candidate, baseline, alpha=design.alpha)
     except PairsError as error:
         # Few images give equal differences by chance; an infinite t must neither reject nor end the study.
-        unvarying = error.problem in (PairsProblem.IDENTICAL, PairsProblem.CONSTANT)
-        if not unvarying or n == design.looks[-1]:
+        if not error.without_spread:
             raise PairsError(error.problem, f"{name}: {error}") from None
     nominal = 1.0 if result is None else p_above(result, null)
     p_value = repeated_p_value(design.looks, n, nominal)

@@ -40,6 +40,11 @@ class PairsError(TuneBNError, ValueError):
         super().__init__(message)
         self.problem = problem
 
+    @property
+    def without_spread(self) -> bool:
+        """Whether the scores are sound, and only do not vary: among several arms that is no fault of the others."""
+        return self.problem in (PairsProblem.IDENTICAL, PairsProblem.CONSTANT)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TResult:

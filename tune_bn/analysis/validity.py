@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tune_bn.analysis.circumstances import data_problems, device_problems, distinct, remarks
 from tune_bn.analysis.monitoring import Standing, standing
-from tune_bn.analysis.plan import arms_of, design_of, score_of
+from tune_bn.analysis.plan import WORST, arms_of, baselines_of, design_of, score_of
 from tune_bn.errors import listed
 from tune_bn.records.files import canonical_json
 from tune_bn.records.provenance import OF_A_NETWORK
@@ -29,6 +29,8 @@ class Evidence:
     """Keys of runs that diverged and were scored by the plan's rule."""
     retried: tuple[str, ...] = ()
     """Keys of runs that were begun more than once: after an error, or because their worker was lost."""
+    imputed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Arm → seeds of the runs that failed for good and have the score that is worst for the claim, by the plan."""
     problems: tuple[str, ...] = ()
     """Every rule that is broken, one sentence each."""
     remarks: tuple[str, ...] = ()
@@ -85,9 +87,10 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
                 scores[record.arm][record.seed] = float(record.scores[plan["metric"]])
             else:
                 problems.add_run(refusal, record.key)
+    imputed = _impute(plan, scores, scored, failed)
     # A run whose score cannot be used was made all the same; its own sentence says what is wrong with it.
     held = None if problems.any else standing(plan, scores)
-    for sentence in _missing_problems(plan, scored, held, failed):
+    for sentence in _missing_problems(plan, {*scored, *imputed}, held, failed):
         problems.add(sentence)
     if held is not None:
         for sentence in _look_problems(plan, confirm, scored, held):
@@ -96,15 +99,57 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
         problems.add(sentence)
     for sentence in device_problems(plan, scored):
         problems.add(sentence)
+    told = list(remarks(plan, records, scored))
+    if imputed:
+        keys = [failed[place].key for place in imputed]
+        told.append(
+            f"{listed(keys)} failed for good and count by the plan with the score that is worst for the claim, so the "
+            f"effect of these arms is a bound, and no loss of them is shown; the first raised: "
+            f"{shortened(failed[imputed[0]].reason)}"
+        )
+    again = [place for place in scored if place in failed or _began_again(scored[place])]
+    if again:
+        told.append(
+            f"begun more than once, after an error or since their worker was lost, with the same seed: "
+            f"{listed([_tries(scored[place], failed.get(place)) for place in again])}"
+        )
     planned = [(arm, seed) for arm in scores for seed in plan["seeds"] if (arm, seed) in scored]
     return Evidence(
         scores={arm: {seed: got[seed] for seed in plan["seeds"] if seed in got} for arm, got in scores.items()},
         diverged=tuple(scored[place].key for place in planned if scored[place].status == DIVERGED),
-        retried=tuple(scored[place].key for place in planned if place in failed or _began_again(scored[place])),
+        retried=tuple(scored[place].key for place in planned if place in again),
+        imputed={arm: tuple(seed for name, seed in imputed if name == arm) for arm in dict(imputed)},
         problems=problems.sentences(),
-        remarks=tuple(remarks(plan, records, scored)),
+        remarks=tuple(told),
         standing=held,
     )
+
+
+def _impute(
+    plan: Mapping[str, Any],
+    scores: Mapping[str, dict[int, float]],
+    scored: Mapping[tuple[str, int], Record],
+    failed: Mapping[tuple[str, int], Record],
+) -> list[tuple[str, int]]:
+    """Give every planned run that failed for good the score that is worst for the claim, where the plan says so.
+
+    For a candidate that is the worse end of the score's range, for a baseline the better one: a failure must help no
+    claim, whoever failed.
+    """
+    score = score_of(plan)
+    if plan.get("failed") != WORST or score.low is None or score.high is None:
+        return []
+    baselines = {arm["arm"] for arm in baselines_of(plan)}
+    ends = sorted((score.low, score.high), key=score.objective)
+    found = [place for place in failed if place not in scored]
+    for arm, seed in found:
+        scores[arm][seed] = ends[1] if arm in baselines else ends[0]
+    return found
+
+
+def _tries(record: Record, failed: Record | None) -> str:
+    """A run that was begun again, with its last error where it is known."""
+    return record.key if failed is None else f"{record.key} ({shortened(failed.reason)})"
 
 
 def _began_again(record: Record) -> bool:
@@ -113,7 +158,7 @@ def _began_again(record: Record) -> bool:
 
 def _missing_problems(
     plan: Mapping[str, Any],
-    scored: Mapping[tuple[str, int], Record],
+    scored: Container[tuple[str, int]],
     held: Standing | None,
     failed: Mapping[tuple[str, int], Record],
 ) -> list[str]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.about import covers, tail_remarks
+from tune_bn.analysis.about import covers, divergence, tail_remarks
 from tune_bn.analysis.characteristics import median_unbiased
 from tune_bn.analysis.claims import EQUIVALENT, Claim, claim_in
-from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields
+from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields, untested
 from tune_bn.analysis.images import other_outcomes, over_images
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairedResult, PairsError, paired_t_test
 from tune_bn.analysis.plan import (
     ALL,
     PLAN_FILE,
+    POOLED,
     arms_of,
     baselines_of,
     design_of,
@@ -28,14 +30,18 @@ from tune_bn.analysis.plan import (
     score_of,
     structure_problem,
 )
+from tune_bn.analysis.pooled import pooled
 from tune_bn.analysis.power import minimum_detectable_effect
-from tune_bn.analysis.rounding import difference_error
+from tune_bn.analysis.rounding import Array, difference_error
 from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.sequential import Decision, Outcome, repeated_comparison
+from tune_bn.analysis.settings_wording import verdict_sentence
 from tune_bn.analysis.shrinkage import shrinkage
+from tune_bn.analysis.untested import plain_effect, tested, untested_remarks
 from tune_bn.analysis.validity import Evidence, gather
-from tune_bn.analysis.wording import comparison_sentence, headline, kind_of_comparisons
+from tune_bn.analysis.wording import headline, kind_of_comparisons
 from tune_bn.errors import ConfigError, RecordError, StudyError
+from tune_bn.records.bundle import CODE_DIFF
 from tune_bn.records.files import write_json
 from tune_bn.records.ledger import ledger_words
 from tune_bn.records.log import VERDICT_SCHEMA_VERSION, RecordLog
@@ -76,7 +82,9 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
         ``worse`` names the candidates that are significantly worse than their baseline, and ``headline`` counts them:
         where there are any, *supported* alone would be read as a plain success. ``minimum_detectable_effect`` is the
         true gain that the planned seeds find with power 0.8 at alpha / candidates, if the differences spread as these
-        do.
+        do. ``not_tested`` says of a candidate whose differences have no spread why it has no p-value: it is neither
+        supported nor worse, and counts in the correction of the others. Where that is every candidate, the study is
+        invalid.
     """
     malformed = structure_problem(plan)
     if malformed is not None:
@@ -96,24 +104,61 @@ def judge(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     findings: dict[str, dict[str, Any]] = {}
     comparisons: dict[str, Comparison] = {}
     if not problems and held is not None:
+        unjudged: dict[str, PairsError] = {}
         for arm in plan["candidates"]:
             try:
-                comparisons[arm["arm"]], findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
+                one, findings[arm["arm"]] = _compare(plan, arm, evidence.scores, held)
+                if {arm["arm"], opponent(arm)} & set(evidence.imputed):
+                    # What was put in against a gain must not make a loss.
+                    one = replace(one, p_value_less=1.0, no_loss=True)
+                comparisons[arm["arm"]] = one
             except PairsError as error:
-                problems.append(f"{arm['arm']}: {error}")
+                unjudged[arm["arm"]] = error
+        if not comparisons or not all(error.without_spread for error in unjudged.values()):
+            problems += [f"{name}: {error}" for name, error in unjudged.items()]
+    average: dict[str, Any] | None = None
+    if not problems and plan.get("holds") == POOLED:
+        try:
+            average = _average(plan, evidence.scores, imputed=bool(evidence.imputed))
+        except PairsError as error:
+            problems.append(f"the average over settings: {error}")
     if not problems:
+        for arm in plan["candidates"]:
+            if arm["arm"] in unjudged:
+                found = _without_test(plan, arm, evidence, str(unjudged[arm["arm"]]))
+                comparisons[arm["arm"]], findings[arm["arm"]] = found
         judged = family_fields(comparisons, alpha=plan["alpha"], correction=plan["correction"])
         for arm in plan["candidates"]:
             beside = {"over_images": None, "shrinkage": shrinkage(arm, records, score_of(plan))}
             findings[arm["arm"]] |= judged[arm["arm"]] | beside
-    verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings)
+    verdict = _verdict(plan["study"], plan, evidence, problems, {} if problems else findings, average)
     if not problems:
-        verdict["covers"] = covers(plan, records, with_images=False)
+        for arm in verdict["candidates"]:
+            arm["divergence"] = divergence(plan, records, arm)
+        verdict["covers"] = covers(plan, records, verdict["candidates"], with_images=False)
+        verdict["remarks"] += untested_remarks(verdict, [arm["arm"] for arm in plan["candidates"]])
         verdict["remarks"] += tail_remarks(plan, records)
-        known = ledger_words(plan.get("earlier_claims", ()), plan["alpha"])
+        known = ledger_words(plan.get("earlier_claims", ()), plan["alpha"], plan.get("alpha_spending"))
         verdict["remarks"] += [] if known is None else [known]
         verdict["other_outcomes"] = other_outcomes(plan, records)
     return verdict
+
+
+def _average(plan: Mapping[str, Any], scores: Mapping[str, Mapping[int, float]], *, imputed: bool) -> dict[str, Any]:
+    """The average over the settings of a plan that claims it.
+
+    Raises:
+        PairsError: it cannot be judged.
+    """
+    score = score_of(plan)
+
+    def objectives(name: str) -> Array:
+        return np.array([score.objective(scores[name][seed]) for seed in plan["seeds"]])
+
+    settings = {opponent(arm).partition(".")[2]: arm for arm in plan["candidates"]}
+    candidate = {setting: objectives(arm["arm"]) for setting, arm in settings.items()}
+    baseline = {setting: objectives(opponent(arm)) for setting, arm in settings.items()}
+    return pooled(candidate, baseline, claim_in(plan), alpha=plan["alpha"], no_loss=imputed)
 
 
 def _the_baseline(name: str) -> str:
@@ -151,14 +196,34 @@ def _compare(
         "effect_adjusted": None,
         "decision": None,
         "looks": [],
+        "not_tested": None,
     }
     if outcome is None:
         return comparison(result, claim, candidate - baseline), found
     found["effect_adjusted"] = _after_looks(plan, result, outcome, claim)
-    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | {
-        "decision": str(outcome.last.decision),
-        "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
-    }
+    return repeated_comparison(result, plan["design"]["looks"], outcome.last.p_value, claim), found | _path(outcome)
+
+
+def _path(outcome: Outcome) -> dict[str, Any]:
+    """What each look said of a candidate, and what the last one decided."""
+    looks = [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks]
+    return {"decision": str(outcome.last.decision), "looks": looks}
+
+
+def _without_test(
+    plan: Mapping[str, Any], arm: Mapping[str, Any], evidence: Evidence, why: str
+) -> tuple[Comparison, dict[str, Any]]:
+    """A candidate of which there is no test: all its pairs are there, since no look can have ended it."""
+    score, seeds, held = score_of(plan), plan["seeds"], evidence.standing
+    candidate, baseline = (
+        np.array([score.objective(evidence.scores[name][seed]) for seed in seeds])
+        for name in (arm["arm"], opponent(arm))
+    )
+    effect = plain_effect(candidate, baseline)
+    known: dict[str, Any] = {"n": len(seeds), "effect": effect, "std_difference": 0.0, "not_tested": why}
+    known |= {"difference": score.objective(effect)} if "score" in plan else {}
+    known |= _path(held.outcomes[arm["arm"]]) if held is not None and held.outcomes else {}
+    return untested(claim_in(plan), candidate - baseline), {**_UNKNOWN, **known}
 
 
 def _after_looks(plan: Mapping[str, Any], result: PairedResult, outcome: Outcome, claim: Claim) -> float | None:
@@ -205,7 +270,21 @@ def verify_study(folder: Path) -> dict[str, Any]:
     verdict = judge(plan, records)
     if verdict["verdict"] != INVALID:
         _add_images(verdict, folder, plan, records)
+        verdict["remarks"] += _diff_remarks(folder, plan)
     return verdict
+
+
+def _diff_remarks(folder: Path, plan: Mapping[str, Any]) -> list[str]:
+    """Whether the changes of the code that the plan names by their hash are what lies beside it."""
+    if "code_diff" not in plan:
+        return []
+    try:
+        known = hashlib.sha256((folder / CODE_DIFF).read_bytes()).hexdigest()
+    except OSError as error:
+        return [f"the code had been changed since its commit, and {CODE_DIFF} cannot be read ({error.strerror})"]
+    if known != plan["code_diff"]:
+        return [f"the code had been changed since its commit, and {CODE_DIFF} is not what the plan names"]
+    return []
 
 
 def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], records: Sequence[Record]) -> None:
@@ -215,7 +294,9 @@ def _add_images(verdict: dict[str, Any], folder: Path, plan: Mapping[str, Any], 
     for arm in verdict["candidates"]:
         arm["over_images"] = intervals.get(arm["arm"])
     verdict["seal"] = seal_words(folder, folder / PLAN_FILE)
-    verdict["covers"] = covers(plan, records, with_images=len(intervals) == len(verdict["candidates"]))
+    verdict["covers"] = covers(
+        plan, records, verdict["candidates"], with_images=len(intervals) == len(tested(verdict["candidates"]))
+    )
 
 
 def write_verdict(folder: Path) -> dict[str, Any]:
@@ -248,8 +329,10 @@ _UNKNOWN: Mapping[str, Any] = {
     "supported": False,
     "worse": False,
     "outcome": None,
+    "not_tested": None,
     "over_images": None,
     "shrinkage": None,
+    "divergence": None,
 }
 """What is said of a candidate of an invalid verdict."""
 
@@ -260,8 +343,13 @@ def _verdict(
     evidence: Evidence,
     problems: Sequence[str],
     findings: Mapping[str, Mapping[str, Any]],
+    average: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Put the verdict together; ``findings`` is empty exactly where there are problems."""
+    """Put the verdict together; ``findings`` is empty exactly where there are problems.
+
+    Args:
+        average: over settings, where the claim is about it.
+    """
     known = plan or {}
     unknown = {**_UNKNOWN, **({"difference": None} if "score" in known else {})}
     baselines = [] if plan is None else [_arm(arm, evidence) for arm in baselines_of(plan)]
@@ -286,9 +374,11 @@ def _verdict(
             _arm(arm, evidence) | {"against": opponent(arm)} | dict(findings.get(arm["arm"], unknown))
             for arm in known.get("candidates", ())
         ],
+        **({"pooled": None if average is None else dict(average)} if known.get("holds") == POOLED else {}),
         "worse": [name for name, found in findings.items() if found["worse"]],
         "diverged": list(evidence.diverged),
         "retried": list(evidence.retried),
+        **({"imputed": {arm: list(seeds) for arm, seeds in evidence.imputed.items()}} if "failed" in known else {}),
         "remarks": list(evidence.remarks),
         "selection": SELECTION_NOTE,
         "covers": None,
@@ -300,12 +390,12 @@ def _verdict(
         verdict["reason"] = f"{problems[0]}{more}."
     else:
         holds = all if known.get("holds") == ALL else any
-        supported = holds(arm["supported"] for arm in verdict["candidates"])
+        supported = holds(arm["supported"] for arm in ([average] if average else verdict["candidates"]))
         verdict["verdict"] = SUPPORTED if supported else NOT_SUPPORTED
-        verdict["reason"] = comparison_sentence(verdict)
+        verdict["reason"] = verdict_sentence(verdict)
         kind = kind_of_comparisons(verdict)
         verdict["headline"] = headline(
-            verdict["verdict"], verdict["candidates"], kind, claim_in(known), known.get("holds") == ALL
+            verdict["verdict"], verdict["candidates"], kind, claim_in(known), known.get("holds") == ALL, average
         )
     return verdict
 

@@ -10,6 +10,7 @@ from tune_bn.analysis.characteristics import detectable
 from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, PLAIN, WORSE, Claim, claim_in, outcome
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
 from tune_bn.analysis.sequential import Design
+from tune_bn.analysis.untested import tested, untested_words
 from tune_bn.errors import ConfigError
 from tune_bn.records.score import Score, accuracy, score_from
 
@@ -155,7 +156,12 @@ def claim_words(claim: Claim) -> str:
 
 
 def headline(
-    verdict: str, arms: Sequence[Mapping[str, Any]], kind: str, claim: Claim = PLAIN, together: bool = False
+    verdict: str,
+    arms: Sequence[Mapping[str, Any]],
+    kind: str,
+    claim: Claim = PLAIN,
+    together: bool = False,
+    average: Mapping[str, Any] | None = None,
 ) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
@@ -169,8 +175,15 @@ def headline(
         kind: what the arms are, in the plural.
         claim: of all of them.
         together: whether the claim is that every one of them holds.
+        average: what the claim is about instead, with ``supported`` and ``worse``.
     """
     better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    if average is not None:
+        loss = ", worse on average" if average["worse"] else ""
+        loss += f", worse in {worse} of them" if worse else ""
+        return (
+            f"{verdict} on average over {len(arms)} {kind}{'' if claim.is_plain else f': {claim_words(claim)}'}{loss}"
+        )
     if together:
         rest = "" if better == len(arms) else f", held in {better}"
         loss = f", worse in {worse}" if worse else ""
@@ -193,7 +206,7 @@ def spoken(verdict: Mapping[str, Any]) -> str:
     """
     said = str(verdict.get("headline") or verdict["verdict"])
     arms = verdict.get("candidates", ())
-    if outcome(verdict) != WORSE or verdict.get("holds") == "all":
+    if outcome(verdict) != WORSE or verdict.get("holds", "any") != "any":
         return said
     if len(arms) > 1:
         if claim_in(verdict).is_plain and len(verdict["worse"]) == len(arms):
@@ -257,7 +270,7 @@ def harm_sentence(
     if not worse or len(arms) == 1:
         return ""
     named = f": {listed('supported')}" if better else ""
-    rest = sum(not arm["supported"] and not arm["worse"] for arm in arms)
+    rest = sum(not arm["supported"] and not arm["worse"] for arm in tested(arms))
     undecided = f"; undecided in {rest}" if rest else ""
     shown = "Better" if claim.is_plain else f"Supported ({claim_words(claim)})"
     return (
@@ -272,19 +285,17 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     Where a candidate is worse than its baseline another sentence stands before it, with every one that is.
     """
     candidates, alpha, stated = verdict["candidates"], verdict["alpha"], claim_in(verdict)
-    best = min(candidates, key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
+    best = min(tested(candidates), key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
     baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
     metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
     against = config_words(baseline["config"])
     score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
-    if verdict.get("holds") == "all":
-        return _together_sentence(verdict, score, decimals)
     size = with_unit(f"{abs(effect):.{decimals}f}", score.difference_unit_words)
     up, down = f"raises {metric} by {size} over {against}", f"lowers {metric} by {size} below {against}"
     if not stated.is_plain:
         gain = with_unit(signed_words(effect, decimals), score.difference_unit_words)
         margin = with_unit(number_words(stated.margin), score.difference_unit_words)
-        told = f"{gain}{_way_words(score)}"
+        told = f"{gain}{way_words(score)}"
         claim = claim_sentence(stated, best, metric=metric, against=against, effect=told, margin=margin)
     elif best["supported"]:
         claim = up if score.higher_is_better else down
@@ -292,7 +303,7 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
         claim = down if score.higher_is_better else up
     else:
         gain = with_unit(f"{effect:+.{decimals}f}", score.difference_unit_words)
-        claim = f"shows no significant gain in {metric} over {against}: {gain}{_way_words(score)}"
+        claim = f"shows no significant gain in {metric} over {against}: {gain}{way_words(score)}"
     # A baseline that other candidates go on with has more runs than the pairs that this effect is the mean of.
     pairs = list(best["scores"])[:n]
     scores = " against ".join(_spread_over(arm["scores"], pairs, decimals) for arm in (best, baseline))
@@ -301,43 +312,28 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
     test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
     p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, decimals, correction_words(verdict))
     if best.get("effect_adjusted") is not None:
-        adjusted = _effect_words(best["effect_adjusted"], score, decimals)
+        adjusted = effect_words(best["effect_adjusted"], score, decimals)
         p_value += f", adjusted for the looks {adjusted} (median-unbiased)"
     diverged = len(verdict["diverged"])
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
     names = [arm["against"].partition(".")[2] if kind == "settings" else arm["arm"] for arm in candidates]
-    harm = harm_sentence(candidates, names, kind, lambda value: _effect_words(value, score, decimals), stated)
+    harm = harm_sentence(candidates, names, kind, lambda value: effect_words(value, score, decimals), stated)
     sentence = (
         f"{config_words(best['config'])} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
     )
-    return f"{harm}The strongest: {sentence}" if harm else sentence
+    sentence = f"{harm}The strongest: {sentence}" if harm else sentence
+    return sentence + untested_words(candidates, names)
 
 
-def _effect_words(effect: float, score: Score, decimals: int) -> str:
+def effect_words(effect: float, score: Score, decimals: int) -> str:
+    """``+0.24 pp``."""
     return with_unit(signed_words(effect, decimals), score.difference_unit)
 
 
-def _way_words(score: Score) -> str:
+def way_words(score: Score) -> str:
     """Said behind a gain with its sign, where a gain is a lower score."""
     return "" if score.higher_is_better else " (+ is lower)"
-
-
-def _together_sentence(verdict: Mapping[str, Any], score: Score, decimals: int) -> str:
-    """The outcome of a claim that has to hold in every setting: the weakest decides."""
-    arms, alpha = verdict["candidates"], verdict["alpha"]
-    weakest = max(arms, key=lambda arm: arm["p_value"])
-    listed = ", ".join(
-        f"{arm['against'].partition('.')[2]} {_effect_words(arm['effect'], score, decimals)} (p = {arm['p_value']:.2g}"
-        f"{', worse' if arm['worse'] else ''})"
-        for arm in arms
-    )
-    shown = "holds" if verdict["verdict"] == "supported" else "is not shown"
-    return (
-        f"The claim {shown} in all {len(arms)} settings of {metric_words(verdict['metric'])}{_way_words(score)}: "
-        f"{listed}; n = {verdict['n']} seeds each, one-sided paired t-tests, each at α = {alpha:g} "
-        f"(intersection–union), the weakest p = {p_words(weakest['p_value'], alpha)}."
-    )
 
 
 def p_value_words(

@@ -12,15 +12,24 @@ from typing import Annotated, NoReturn
 import typer
 
 from tune_bn._version import __version__
-from tune_bn.cli import check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
+from tune_bn.cli import ask, check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 from tune_bn.extras import missing_extra
-from tune_bn.process import SILENCE, exit_status, leave_first_process, let_signals_in, name_user, open_standard_streams
+from tune_bn.process import (
+    SILENCE,
+    exit_status,
+    leave_first_process,
+    let_signals_in,
+    name_user,
+    open_standard_streams,
+    without_empty_caches,
+)
 
 __all__ = [
     "DEFAULT_SPACE",
     "app",
+    "ask",
     "check",
     "doctor",
     "head",
@@ -71,7 +80,8 @@ def _run(arguments: list[str] | None) -> int:
     for name, value in SILENCE.items():
         os.environ.setdefault(name, value)
     try:
-        app(args=arguments, prog_name="tune_bn")
+        with without_empty_caches():
+            app(args=arguments, prog_name="tune_bn")
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ from tune_bn.errors import StudyError
 if TYPE_CHECKING:
     from tune_bn.space.space import Space
     from tune_bn.study.folder import StudyFolder
-    from tune_bn.trainers.check import Finding
+    from tune_bn.trainers.checked import Finding
 
 CHECK_FILE = "check.json"
 
@@ -37,7 +37,8 @@ def check(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None, output: Ou
     from tune_bn.protocols.trainer import Place
     from tune_bn.space.loading import load_space, source_words
     from tune_bn.space.locate import find_space
-    from tune_bn.trainers.check import Checker, forecast_hours, keep
+    from tune_bn.trainers.check import Checker
+    from tune_bn.trainers.checked import forecast_hours, keep
     from tune_bn.trainers.choose import trainer_of
 
     path = find_space(space)
@@ -87,7 +88,7 @@ def require_checked(space: Space, source: str, output: Path, *, unchecked: bool)
     """
     import json
 
-    from tune_bn.trainers.check import check_file
+    from tune_bn.trainers.checked import check_file
     from tune_bn.trainers.choose import trainer_of
 
     if space.trainer is None:
@@ -122,7 +123,7 @@ def require_checked(space: Space, source: str, output: Path, *, unchecked: bool)
 def keep_with_study(space: Space, output: Path, study: StudyFolder) -> None:
     """Copy the outcome of the check into the study, whose report tells it."""
     from tune_bn.records.files import write_text, writing
-    from tune_bn.trainers.check import check_file
+    from tune_bn.trainers.checked import check_file
     from tune_bn.trainers.choose import trainer_of
 
     try:

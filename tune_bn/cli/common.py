@@ -25,8 +25,8 @@ from tune_bn.errors import (
     TuneBNError,
 )
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
+from tune_bn.records.commands import IN_PROCESS, in_output, place_words, search_command, study_command
 from tune_bn.records.commands import STUDIES as STUDIES
-from tune_bn.records.commands import in_output, search_command, study_command
 from tune_bn.records.commands import shown as shown
 from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
 
@@ -57,6 +57,12 @@ SetOption = Annotated[
 OutputOption = Annotated[Path, typer.Option("--output", help="Folder of all studies.")]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to run on: auto, or HOST[:PORT]. Default: this machine.")
+]
+LocalOption = Annotated[
+    bool,
+    typer.Option(
+        "--local", help="Without Ray: one run after the other, in this process. For debugging, and where no Ray starts."
+    ),
 ]
 StudyArgument = Annotated[
     str,
@@ -135,10 +141,11 @@ def carry_out(
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
     from tune_bn.extras import require
 
-    require("a study", "train", "ray", "mlflow")
+    require("a study", "train", *([] if address == IN_PROCESS else ["ray"]), "mlflow")
 
     from tune_bn.cli.validate import check_surroundings
     from tune_bn.observers.mlflow.uri import check_store
+    from tune_bn.process import without_empty_caches
     from tune_bn.service.jobs import VARIABLE
 
     if going_on is not None:
@@ -155,20 +162,19 @@ def carry_out(
 
     stop = StopRequest()
     try:
-        with stop.on_signals():
+        with stop.on_signals(), without_empty_caches():
             require_writable(place)
             sign_of_life(f"{source}: looking at data, networks, and where runs are tracked …")
             remarks: list[str] = []
             with naming(source):
                 check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
-                data = check_surroundings(space, remarks.append)
-            for remark in data.remarks:
+                on_data = check_surroundings(space, remarks.append)
+            for remark in on_data:
                 typer.echo(f"data  {remark}", err=True)
 
             from tune_bn.observers.console.observer import ConsoleObserver
             from tune_bn.wiring import run_study
 
-            say(f"ray  {f'joining {address} …' if address else 'starting on this machine …'}")
             stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
             with naming(source), console or ConsoleObserver() as told:
                 verdict = run_study(opening, space, address=address, console=told, **stages)
@@ -193,6 +199,20 @@ def naming(source: str) -> Iterator[None]:
         if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.", "search.", "claim.")):
             raise type(error)(f"{source}: {error}") from None
         raise
+
+
+def place_of(local: bool, address: str | None, job: bool = False) -> str | None:
+    """Where the runs are trained, by these options; see :func:`tune_bn.wiring.run_study`.
+
+    Raises:
+        StudyError: they contradict each other.
+    """
+    if not local:
+        return address
+    if job or address is not None:
+        beside = "--job" if job else f"--address {address}"
+        raise StudyError(f"--local: got it beside {beside}; accepted: one of the two: --local trains in this process")
+    return IN_PROCESS
 
 
 def say(text: str) -> None:
@@ -226,8 +246,8 @@ def resume_line(folder: Path, address: str | None) -> str:
     options = raised_words(folder)
     if read_job(StudyFolder(folder)) is not None:
         options += ["--job"]
-    elif address := address or (state.address if state is not None else ""):
-        options += ["--address", address]
+    else:
+        options += place_words(address or (state.address if state is not None else ""))
     return search_command(folder, *options)
 
 
@@ -274,7 +294,7 @@ def say_verdict(verdict: dict[str, Any]) -> None:
         say(line)
     for remark in verdict["remarks"]:
         say(f"note:    {remark}.")
-    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("p_value") is not None]
+    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("effect") is not None]
     if len(judged) > 1:
         say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from tune_bn.records.commands import STUDIES
 
 PANELS = {
-    "Begin": ("doctor", "validate", "check", "search", "train"),
+    "Begin": ("doctor", "validate", "check", "search", "train", "ask", "tell"),
     "Follow": ("watch", "status", "logs", "stop", "confirm"),
     "The outcome": ("report", "inspect", "verify", "export", "ui"),
     "For others": ("gate", "bundle", "replicate", "seal", "paperkit"),

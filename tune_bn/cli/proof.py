@@ -39,13 +39,17 @@ def bundle(
     study: StudyArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="The file to write.")],
     output: OutputOption = STUDIES,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="With the weights of the confirmed runs, where the study kept them.")
+    ] = False,
 ) -> None:
     """Write a confirmed study as one file that others can verify and replicate.
 
-    It holds plan, records, curves, results of single test images, space, report and
-    environment, each with its hash; no images, no weights, no address of a tracking
-    server. `tune_bn verify OUT.zip` checks it, and so does
-    `python -m tune_bn.analysis OUT.zip` where only numpy and scipy are.
+    It holds plan, records, curves, results of single test images, space, report,
+    environment, and what the code differed by from its commit, each with its hash; no
+    images, no weights unless asked for, no address of a tracking server.
+    `tune_bn verify OUT.zip` checks it, and so does `python -m tune_bn.analysis OUT.zip`
+    where only numpy and scipy are.
     """
     from tune_bn.records.bundle import environment_bytes, is_bundle, write_bundle
     from tune_bn.space.file import dump_yaml
@@ -57,7 +61,7 @@ def bundle(
     # An address may hold a password, and nobody needs it to check the claim.
     content["tracking"] = {**content["tracking"], "uri": None}
     extra = {"space.yaml": dump_yaml(content).encode(), "environment.json": environment_bytes()}
-    sha256 = write_bundle(folder.path, out, extra)
+    sha256 = write_bundle(folder.path, out, extra, weights=weights)
     say(f"bundle:  {out} ({out.stat().st_size:,} bytes)")
     say(f"sha256:  {sha256}")
     say(f"verify:  {shlex.join(['tune_bn', 'verify', str(out)])}")
@@ -205,7 +209,7 @@ def replicate(
         for arm in found["candidates"]:
             smaller = ", though smaller than it was" if arm["smaller"] else ""
             then, now = (
-                f"{with_unit(signed_words(effect, decimals), unit)} ({interval_words(ends, decimals)})"
+                f"{with_unit(signed_words(effect, decimals), unit)} ({interval_words(ends or (None, None), decimals)})"
                 for effect, ends in ((arm["effect"], arm["interval"]), (arm["new_effect"], arm["new_interval"]))
             )
             say(f"- {arm['arm']}: {arm['outcome']}{smaller}; then {then}, now {now}")
@@ -268,7 +272,8 @@ def _space_of(
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
     arms = {arm["arm"]: arm["config"] for arm in before["candidates"] if arm["supported"]}
     claim = {**content.get("claim", {}), "baseline": plan["baseline"]["config"], "arms": arms, "across": {}}
-    claim |= {"stopping": "fixed", "looks": None}
+    # The level is that at which the claim was tested, whichever of how many it was.
+    claim |= {"stopping": "fixed", "looks": None, "alpha": plan["alpha"], "alpha_spending": "none"}
     earlier = sorted(used)
     spare = [max(used.union(seeds)) + step for step in (1, 2)]
     content |= {

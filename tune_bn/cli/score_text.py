@@ -67,9 +67,10 @@ def _goal(verdict: Mapping[str, Any]) -> str:
 def _beside(verdict: Mapping[str, Any], several: bool) -> list[str]:
     """The same scores under other methods."""
     from tune_bn.analysis.score_words import FOLDS, LOOKS, UNPAIRED
+    from tune_bn.analysis.untested import tested
     from tune_bn.errors import listed
 
-    arms, mode = verdict["candidates"], verdict["mode"]
+    arms, mode = tested(verdict["candidates"]), verdict["mode"]
     adjusted = ", not adjusted" if several else ""
     if mode == FOLDS:
         rows = [[listed([arm["arm"]]), p_words(arm["uncorrected_p_value"])] for arm in arms]
@@ -136,9 +137,9 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def p_words(value: float) -> str:
-    """Two digits."""
-    return f"{value:.2g}"
+def p_words(value: float | None) -> str:
+    """Two digits; a dash where there is none."""
+    return "–" if value is None else f"{value:.2g}"
 
 
 def interval(ends: Sequence[float | None]) -> str:

@@ -25,6 +25,7 @@ from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
 from tune_bn.records.score import Score, read_score
+from tune_bn.runners.ask.ledger import ASKED_FILE
 from tune_bn.space.space import Space
 from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, checked_driver_state
 from tune_bn.study.folder import StudyFolder
@@ -102,6 +103,9 @@ def _state(folder: StudyFolder, verdict: str | None, driver: DriverState | None)
         return "running"
     if verdict is not None:
         return "finished"
+    # Its runs are trained by whoever asks for them; no driver works between two questions.
+    if (folder.path / ASKED_FILE).exists():
+        return "asked"
     # One that was killed while it stopped was told to.
     if driver is None or (driver.state == WORKING and driver.ended):
         return "stopped"

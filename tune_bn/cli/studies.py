@@ -17,6 +17,7 @@ from tune_bn.cli.common import (
     STUDIES,
     AddressOption,
     JsonOption,
+    LocalOption,
     OutputOption,
     RequireOption,
     SetOption,
@@ -26,6 +27,7 @@ from tune_bn.cli.common import (
     existing_study,
     latest_study,
     naming,
+    place_of,
     require_budget,
     resume_line,
     run,
@@ -101,6 +103,7 @@ def search(
     ] = None,
     output: OutputOption = STUDIES,
     address: AddressOption = None,
+    local: LocalOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study that was interrupted.")] = False,
     job: Annotated[
         bool,
@@ -131,6 +134,7 @@ def search(
     from tune_bn.study.known_seeds import remark
     from tune_bn.study.warm_start import warm_started
 
+    address = place_of(local, address, job)
     overrides = [*(set_ or []), *([] if trials is None else [f"budget.trials={trials}"])]
     known: StudyFolder | None = None
     if resume and space is None:
@@ -201,6 +205,7 @@ def confirm(
     study: StudyArgument,
     output: OutputOption = STUDIES,
     address: AddressOption = None,
+    local: LocalOption = False,
     require: RequireOption = None,
 ) -> None:
     """Select and confirm with the trials that the search has so far, then verify and report."""
@@ -214,7 +219,8 @@ def confirm(
     from tune_bn.study.study import Study
 
     stages = {"going_on": folder, "stages": Study.confirm}
-    run(lambda: folder, folder.space(), str(folder.space_file), address, folder.path, require=require, **stages)
+    place = place_of(local, address)
+    run(lambda: folder, folder.space(), str(folder.space_file), place, folder.path, require=require, **stages)
 
 
 @app.command()

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words, with_unit
 from tune_bn.cli.cost import Cost, cost_of_a_run
 from tune_bn.data.cache import Progress
-from tune_bn.data.dataset import DataSummary
-from tune_bn.data.registry import SOURCES
-from tune_bn.errors import DataError
 from tune_bn.machine import usable_cores
+from tune_bn.protocols.trainer import Door
+from tune_bn.records.ledger import spent_level
 from tune_bn.records.record import BASELINE, CANDIDATE
-from tune_bn.space.distributions import CASES
-from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
+from tune_bn.space.messages import spec_words
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import first_trials
+from tune_bn.trainers.builtin_door import BuiltinDoor
 from tune_bn.training.config import RunConfig
 
 START_SECONDS = 15
 """Imports, the start of Ray, the verdict and the report."""
-
-
-NO_IMAGES = DataSummary(0, 0, 0, (0, 0, 0), 0)
-"""Of a trainer of the user's own: only its script knows its data."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,11 @@ def _candidates(space: Space) -> int:
 def power_words(space: Space) -> str:
     """What the confirmation of the space can find."""
     candidates = len(space.settings) * _candidates(space)
-    words = detectable_words(len(space.seeds.confirm), space.claim.alpha, candidates, rule=space.design)
+    spends = space.claim.alpha_spending != "none"
+    alpha = spent_level(space.claim.alpha, 1) if spends else space.claim.alpha
+    words = detectable_words(len(space.seeds.confirm), alpha, candidates, rule=space.design)
+    if spends:
+        words += "; at the level of a first claim on its test data, a later one has less (claim.alpha_spending)"
     claim = space.claim.stated
     if claim.is_plain:
         return words
@@ -76,8 +75,8 @@ def power_words(space: Space) -> str:
 
 def check_surroundings(
     space: Space, remark: Callable[[str], None] | None = None, *, single: RunConfig | None = None
-) -> DataSummary:
-    """Check what the space names outside itself, its data, networks and tracking store, without starting anything.
+) -> Sequence[str]:
+    """Check what the space names outside itself, its trainer's part and the tracking store, without starting anything.
 
     The door of every verb that trains or looks into a network: what one accepts, all accept.
 
@@ -86,81 +85,29 @@ def check_surroundings(
         remark: told, in a line each, what is accepted but should be known.
         single: a run that is asked for by itself, and need not be one of the study's.
 
+    Returns:
+        Remarks on the data, a line each.
+
     Raises:
         DataError: the data is missing or does not fit.
         MethodError: a network does not exist, cannot be treated as asked, or cannot be trained on the images.
-        TrackingError: the tracking URI is not one that MLflow takes.
+        TrackingError: the tracking URI is not one that MLflow takes, or what is to be tracked cannot be.
     """
-    from tune_bn.data.dataset import describe_data
+    return _checked(space, remark or (lambda line: None), single)[1]
+
+
+def _checked(space: Space, remark: Callable[[str], None], single: RunConfig | None) -> tuple[Door, Sequence[str]]:
+    from tune_bn.observers.mlflow.system import check_system_metrics
     from tune_bn.observers.mlflow.uri import check_tracking_uri, named_uri
+    from tune_bn.trainers.door import door_of
 
     if (tracked := named_uri(space.tracking.uri)) is not None:
         check_tracking_uri(tracked.uri, tracked.place)
-    if space.trainer is not None:
-        if single is not None:
-            raise DataError(
-                "trainer: got a trainer of your own; accepted: the built-in loop here; `tune_bn check` tries yours"
-            )
-        from tune_bn.trainers.command.from_space import command_trainer
-
-        # What it names outside the space file must be there.
-        command_trainer(space)
-        return NO_IMAGES
-    data = describe_data(space.data)
-    found = [*([] if single is None else [single_run(single)]), *possible_runs(space)]
-    for sizes in dict.fromkeys(runs.sizes for runs in found):
-        for size in sizes.leaving_one(data.train_size)[0]:
-            raise DataError(
-                f"{sizes.place}: got {size}, which leaves a last batch of one of {data.train_size} images; accepted: a "
-                f"size that leaves none or more, since batch norm cannot normalize one image{_other_size(sizes, data)}"
-            )
-    for line in dict.fromkeys(_check_networks(space, found, data)):
-        if remark is not None:
+    if space.tracking.system_metrics:
+        for line in check_system_metrics(space.resources.gpu):
             remark(line)
-    return data
-
-
-def _other_size(sizes: BatchSizes, data: DataSummary) -> str:
-    count = sizes.images_that_leave_none(data.train_size, data.num_classes)
-    return "" if count is None else f"; or data.train_size={count}"
-
-
-def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSummary) -> Iterator[str]:
-    """Try each network once; yields remarks."""
-    from tune_bn.training.network_check import Batches, OneImageError, check_network, evaluation_batches
-
-    evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size)
-    checked, sized = set[str](), set[tuple[str, BatchSizes]]()
-    for runs in found:
-        model, train, sizes = runs.config.model, runs.config.train, runs.sizes
-        # Any network takes any single number.
-        model = model if isinstance(model.gamma, dict) else replace(model, gamma=1.0)
-        key = repr((model, train.precision, train.freeze_gamma, train.c_beta == 1, sizes))
-        if key in checked:
-            continue
-        checked.add(key)
-        config = RunConfig(model, runs.config.data, train)
-        _, inside = sizes.leaving_one(data.train_size)
-        batches = Batches((*sizes.batches(data.train_size), *([1] if inside else [])), evaluation)
-        which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
-        alone = f"leaves a last batch of one of {data.train_size} images"
-        try:
-            # How many images a network takes is no matter of its layers' kind.
-            wanted = None if (model.arch, sizes) in sized else batches
-            gpu = space.resources.gpu > 0
-            yield from check_network(config, data.image_shape, data.num_classes, wanted, gpu=gpu)
-            sized.add((model.arch, sizes))
-        except OneImageError as error:
-            if not inside:
-                raise
-            spec = space.search["batch_size"]
-            words = CASES if CASES in spec else _words(spec)
-            raise DataError(
-                f"search.batch_size: got {words}, of which {which} {alone}, on which {model.arch} raised "
-                f"{error.words}; accepted: sizes that leave none or more{_other_size(sizes, data)}"
-            ) from error
-        if inside:
-            yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"
+    door = door_of(space)
+    return door, door.check(remark, single=single)
 
 
 def describe(space: Space, path: Path, *, output: Path | None = None, measure: bool | None = False) -> str:
@@ -176,50 +123,30 @@ def describe(space: Space, path: Path, *, output: Path | None = None, measure: b
         DataError, MethodError, TrackingError: see :func:`check_surroundings`.
     """
     remarks: list[str] = []
-    data, plan = check_surroundings(space, remarks.append), planned(space)
-    if space.trainer is not None:
-        return _describe_own(space, path, plan)
-    cost = cost_of_a_run(space, data, output, measure)
+    door, _ = _checked(space, remarks.append, None)
+    plan, described = planned(space), door.describe()
+    middle = [*_stages(space, plan), f"power      {power_words(space)}", f"tracking   {_tracking_words(space)}"]
+    notes = [f"note       {line}" for line in remarks]
+    if not isinstance(door, BuiltinDoor):
+        check = shlex.join(["tune_bn", "check", "--space", str(path)])
+        end = f"in all     at most {plan.runs} runs; `{check}` says how long each takes"
+        return "\n".join([f"{path}: valid (space {space.sha256[:12]})", *described.what, *notes, *middle, end])
+    cost = cost_of_a_run(space, door.data, output, measure)
     lacking = _lacking(space)
     gpus, cpus = space.resources.gpu, space.resources.cpu
     holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"
     device_hours = [plan.runs * seconds / 3600 * (gpus or cpus) for seconds in (cost.low, cost.high)]
-    shape = "×".join(str(side) for side in data.image_shape)
     lines = [
         f"{path}: valid (space {space.sha256[:12]})" + (f", but not for this machine: {lacking}" if lacking else ""),
-        f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
-        f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, {data.test_size:,} "
-        f"test images of {shape}, {data.num_classes} classes",
-        *(f"           {remark}" for remark in data.remarks),
-        f"run        {space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}; "
-        f"{_range(cost.low, cost.high)} each on {holding} ({cost.source})",
-        *_slow_precision(space),
-        *(f"note       {line}" for line in remarks),
-        *_stages(space, plan),
-        f"power      {power_words(space)}",
-        f"tracking   {_tracking_words(space)}",
+        *described.what,
+        f"run        {described.run}; {_range(cost.low, cost.high)} each on {holding} ({cost.source})",
+        *(f"           {line}" for line in described.remarks),
+        *notes,
+        *middle,
         f"in all     at most {plan.runs} runs, {_numbers(*device_hours)} {'GPU' if gpus else 'core'}-hours without "
         "early stopping",
         f"here       {lacking or _here_words(space, plan, cost)}",
-        f"not tried  {'; '.join(_not_tried(space))}",
-    ]
-    return "\n".join(lines)
-
-
-def _describe_own(space: Space, path: Path, plan: Plan) -> str:
-    trainer = space.trainer
-    assert trainer is not None
-    score = trainer.scored
-    what = f"function {trainer.function}" if trainer.command is None else f"command {' '.join(trainer.command)}"
-    check = shlex.join(["tune_bn", "check", "--space", str(path)])
-    lines = [
-        f"{path}: valid (space {space.sha256[:12]})",
-        f"trainer    {what}; {trainer.steps} steps",
-        f"score      {score.validation} ({score.goal}, {score.at}); in the confirmation {score.test}",
-        *_stages(space, plan),
-        f"power      {power_words(space)}",
-        f"tracking   {_tracking_words(space)}",
-        f"in all     at most {plan.runs} runs; `{check}` says how long each takes",
+        f"not tried  {'; '.join(_not_tried(space, described.not_tried))}",
     ]
     return "\n".join(lines)
 
@@ -256,14 +183,14 @@ def _here_words(space: Space, plan: Plan, cost: Cost) -> str:
     return f"{words}: {trials} at a time, {times} and about {START_SECONDS} s for starting"
 
 
-def _not_tried(space: Space) -> list[str]:
+def _not_tried(space: Space, own: Sequence[str]) -> list[str]:
     """What a search will need and this verb does not try."""
     from tune_bn.observers.mlflow.uri import is_server, named_uri
 
     tracked = named_uri(space.tracking.uri)
     return [
         "the whole course of a run",
-        *(["whether every image can be read (--data)"] if not SOURCES[space.data.source].arrays else []),
+        *own,
         *(["whether the tracking server answers"] if tracked is not None and is_server(tracked.uri) else []),
         "whether Ray starts",
     ]
@@ -290,24 +217,9 @@ def describe_images(space: Space, progress: Progress | None = None) -> str:
     Raises:
         DataError: images cannot be read, or used; all of them are counted.
     """
-    from tune_bn.data.dataset import read_data
+    from tune_bn.trainers.door import door_of
 
-    if space.trainer is not None:
-        return "images     only the script of the trainer knows its data"
-    count, remarks = read_data(space.data, progress=progress)
-    lines = [f"images     all {count:,} can be read", *(f"           {remark}" for remark in remarks)]
-    return "\n".join([*lines, *["           none occurs in two splits or in two classes"] * (not remarks)])
-
-
-def _slow_precision(space: Space) -> list[str]:
-    """A line where the precision makes runs slower instead of faster."""
-    if space.train.precision != "bf16" or space.resources.gpu:
-        return []
-    from tune_bn.training.precision import bf16_is_emulated
-
-    if not bf16_is_emulated():
-        return []
-    return ["           this CPU has no bfloat16 arithmetic: bf16 is several times slower here than fp32"]
+    return "\n".join(door_of(space).read(progress))
 
 
 def _stages(space: Space, plan: Plan) -> list[str]:
@@ -322,7 +234,7 @@ def _stages(space: Space, plan: Plan) -> list[str]:
     if claim.arms:
         arms = f"{len(claim.arms)} arm{'s' if len(claim.arms) > 1 else ''} ({', '.join(claim.arms)})"
         return [f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {arms} {against}); nothing is searched"]
-    searched = ", ".join(f"{key} {_words(spec)}" for key, spec in space.search.items())
+    searched = ", ".join(f"{key} {spec_words(spec)}" for key, spec in space.search.items())
     scheduler = space.scheduler_config
     stopping = "none"
     searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
@@ -345,13 +257,6 @@ def _stages(space: Space, plan: Plan) -> list[str]:
         f"select     {plan.select} runs",
         f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {candidates} {against})",
     ]
-
-
-def _words(spec: object) -> str:
-    if isinstance(spec, dict) and len(spec) == 1:
-        ((kind, body),) = spec.items()
-        return f"{kind} {_words(body)}"
-    return f"[{', '.join(map(_words, spec))}]" if isinstance(spec, list) else str(spec)
 
 
 def _range(low: float, high: float) -> str:

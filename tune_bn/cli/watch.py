@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import arms_of, opponent
-from tune_bn.analysis.wording import config_words
+from tune_bn.analysis.wording import config_keys, config_words, symbol
 from tune_bn.cli.status import describe_study, duration_words
 from tune_bn.errors import TuneBNError
 from tune_bn.process import unread
@@ -76,7 +77,7 @@ def _head(row: Mapping[str, Any]) -> Lines:
         done, planned = row["runs"][stage]["done"], row["runs"][stage]["planned"]
         if planned:
             filled = min(30, round(30 * done / planned))
-            now = f"  {row['running']} at work" if row["state"] == "running" and stage == row["stage"] else ""
+            now = f"  {row['running']} at work" if row["running"] and stage == row["stage"] else ""
             lines.append(f"{stage:<8} {'█' * filled}{'░' * (30 - filled)} {done}/{planned}{now}")
     best, baseline = row["best"], row["best_baseline"]
     if best is not None:
@@ -134,14 +135,15 @@ def _live(folder: StudyFolder) -> list[dict[str, Any]]:
 
 
 def _landscape(records: Sequence[Record], score: Score) -> Lines:
-    """Where the trials lay over γ and c, or over γ alone, darker where they scored better."""
+    """Where the trials lay over the first two keys that vary, γ and c before others; darker is better."""
     whole = [
         record
         for record in records
         if (record.stage, record.arm, record.status) == (SEARCH, CANDIDATE, COMPLETED) and score.has(record.scores)
     ]
-    keys = [key for key in ("gamma", "c") if len({record.config.get(key) for record in whole}) > 1]
-    if not keys or not all(isinstance(record.config.get(key), int | float) for record in whole for key in keys):
+    varied = [key for key in config_keys([r.config for r in whole]) if _varies([r.config.get(key) for r in whole])]
+    keys = varied[:2]
+    if not keys:
         return []
     scores = [record.scores[score.validation] for record in whole]
     low, high = min(scores), max(scores)
@@ -150,22 +152,27 @@ def _landscape(records: Sequence[Record], score: Score) -> Lines:
     cells: dict[tuple[int, int], float] = {}
     for column, row, value in zip(x, y, scores, strict=True):
         cells[row, column] = max(value, cells.get((row, column), value), key=score.objective)
-    names = {"gamma": "γ", "c": "c"}
     ends = [
-        f"{names[key]} {min(r.config[key] for r in whole):.3g} to {max(r.config[key] for r in whole):.3g}"
+        f"{symbol(key)} {min(r.config[key] for r in whole):.3g} to {max(r.config[key] for r in whole):.3g}"
         for key in keys
     ]
     worst, best = sorted((low, high), key=score.objective)
     legend = f"{SHADES[0]} {score.value_words(worst)} … {SHADES[-1]} {score.value_words(best)}"
-    lines = [f"landscape: {', '.join(ends)} (logarithmic); {legend}"]
+    lines = [f"landscape: {', '.join(ends)}; {legend}"]
     for row in reversed(range(MAP_ROWS if len(keys) > 1 else 1)):
         found = (cells.get((row, column)) for column in range(MAP_COLUMNS))
         lines.append("  │" + "".join(" " if value is None else _shade(value, worst, best) for value in found) + "│")
     return lines
 
 
+def _varies(values: Sequence[Any]) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return numbers and len(set(values)) > 1
+
+
 def _places(values: Sequence[float], count: int) -> list[int]:
-    logs = [math.log(value) if value > 0 else 0.0 for value in values]
+    """Which of ``count`` cells each value lies in: on a logarithmic scale where all are above 0."""
+    logs = [math.log(value) for value in values] if min(values) > 0 else list(values)
     low, span = min(logs), (max(logs) - min(logs)) or 1.0
     return [min(count - 1, int((value - low) / span * count)) for value in logs]
 
@@ -227,14 +234,26 @@ def still(folder: StudyFolder, width: int = 80, height: int = 24) -> str:
     return "\n".join(line.rstrip() for line in screen(folder, width, height))
 
 
+_PLAIN = str.maketrans(f"{BLOCKS}{SHADES}│…", "._-=+*%#.:%##|~")
+
+
+def for_encoding(text: str, encoding: str | None) -> str:
+    """The text for a terminal or a file of an encoding, drawn with other signs where it has no blocks."""
+    try:
+        BLOCKS.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_PLAIN)
+    return text
+
+
 def watch(look: Callable[[], StudyFolder]) -> None:
     """Show a study until Ctrl-C; into a pipe once."""
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        print(still(look()), flush=True)
+        print(for_encoding(still(look()), sys.stdout.encoding), flush=True)
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while not unread():
             lines = screen(look(), console.width, console.height)
-            live.update(Text("\n".join(lines)), refresh=True)
+            live.update(Text(for_encoding("\n".join(lines), console.encoding)), refresh=True)
             time.sleep(WATCH_SECONDS)

@@ -24,7 +24,7 @@ import PIL
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from tune_bn.data.decoding import BadImages, Decoder, reading
+from tune_bn.data.decoding import BadImages, Decoder, OnDisk, reading
 from tune_bn.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -117,10 +117,10 @@ class Entry:
             "first_file": paths[0],
         }
         digest = hashlib.sha256(json.dumps(self.facts).encode())
+        store = decoder.store or OnDisk()
         for path in paths:
             with reading(path):
-                status = os.stat(path)
-            facts = [path, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+                facts = [path, *store.facts(path)]
             digest.update(json.dumps(facts).encode())
         self.key = digest.hexdigest()[:32]
         self.path = folder / self.key

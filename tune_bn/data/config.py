@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tune_bn.data.registry import SOURCES
+from tune_bn.data.registry import FUNCTION, SOURCES, is_source, source_of
 from tune_bn.errors import ConfigError
 from tune_bn.options import Options, choice, option
 
@@ -13,18 +13,21 @@ from tune_bn.options import Options, choice, option
 class DataConfig(Options):
     """Where the images come from, how they are split, and how they are augmented."""
 
-    source: str = choice(
+    source: str = option(
         "digits",
-        *SOURCES,
         doc="scikit-learn's 8×8 scans; CIFAR through torchvision; CUB-200-2011 and Stanford Cars as their authors "
-        "publish them; a folder of images; or a row that an installed package adds",
+        "publish them; a folder of images; arrays in a file `.npz`; images in Parquet files, as Hugging Face lays them "
+        "out; a row that an installed package adds; or a function of your own that returns arrays",
+        accepted=" | ".join([*SOURCES, FUNCTION]),
+        check=is_source,
     )
     root: str | None = option(
         None,
         doc="folder of the data: for `folder` it holds train/<class>/… and test/<class>/…, and val/<class>/… where "
         "validation images are not to be drawn from train/; for `cub200` the unpacked "
-        "CUB_200_2011, for `cars` the devkit and the images, or class folders; for CIFAR the download (default: the "
-        "user's cache folder)",
+        "CUB_200_2011, for `cars` the devkit and the images, or class folders; for `npz` the file; for `parquet` the "
+        "folder of the files; for CIFAR the download (default: the user's cache folder); a function is called with it, "
+        "or with nothing where it is null",
         accepted="null or a path",
     )
     train_size: int | None = option(
@@ -55,6 +58,15 @@ class DataConfig(Options):
         "validation/ or dev/ too",
         accepted="null | validation | test | unused",
         check=lambda v: v in (None, "validation", "test", "unused"),
+        added=True,
+    )
+    split: str = choice(
+        "fixed",
+        "fixed",
+        "per_seed",
+        doc="how validation images are drawn from the training split: `fixed`: the same for every run; `per_seed`: "
+        "anew for each run, by its seed, in every stage, so that all arms share the split of a seed and a verdict "
+        "covers splits; the test images stay the same. Needs a source without a validation split of its own",
         added=True,
     )
     image_size: int | None = option(
@@ -109,7 +121,7 @@ class DataConfig(Options):
 
     def resolved(self) -> DataConfig:
         """The same configuration with what null stands for where that depends on the source."""
-        meant = {key: value for key, value in SOURCES[self.source].null_means.items() if getattr(self, key) is None}
+        meant = {key: value for key, value in source_of(self.source).null_means.items() if getattr(self, key) is None}
         if self.image_size is not None:
             meant.pop("crop_size", None)
         return replace(self, **meant)

@@ -21,11 +21,10 @@ from tune_bn.data.cache import Progress, load_decoded
 from tune_bn.data.config import DataConfig
 from tune_bn.data.decoding import Decoder
 from tune_bn.data.duplicates import repeated_images
-from tune_bn.data.registry import SOURCES
+from tune_bn.data.registry import reader_of, source_of
 from tune_bn.data.sources.base import ArraySet, FileSet, ImageFiles, Images, Outline
-from tune_bn.data.splits import Indices, Labels, Parts, partition
+from tune_bn.data.splits import Indices, Labels, Parts, Redraw, partition
 from tune_bn.errors import DataError
-from tune_bn.extensions import load
 from tune_bn.records.files import sha256_of
 
 _HEADERS = 1000
@@ -58,7 +57,8 @@ class Split:
 class Dataset:
     """The three splits of one source, as they are stored: the network may see a crop of each image.
 
-    ``test`` is None where the test images must not be at hand.
+    ``test`` is None where the test images must not be at hand. Where ``redraw`` is given, ``train`` holds all images
+    that train or validate, ``val`` none, and each run divides them by its seed.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Dataset:
     train: Split
     val: Split
     test: Split | None
+    redraw: Redraw | None = None
 
     def without_test(self) -> Dataset:
         """The same data without its test split, sharing the arrays."""
@@ -88,16 +89,23 @@ class Dataset:
 
         ``classes`` with ``count`` and ``sha256`` of the names; each split that is at hand with ``count`` and the
         SHA-256 of ``images`` and of ``labels``, with their shapes and in their order (first 32 hex digits each). Pixels
-        are hashed as they are trained on, so another decoder that gives the same pixels changes nothing.
+        are hashed as they are trained on, so another decoder that gives the same pixels changes nothing. Where each run
+        draws its split, ``pool`` is hashed, and ``train`` and ``val`` are counts ``of`` it.
         """
-        splits = {"train": self.train, "val": self.val, "test": self.test}
+
+        def told(split: Split) -> dict[str, Any]:
+            return {"count": len(split), "images": _array_hash(split.images), "labels": _array_hash(split.labels)}
+
+        if self.redraw is None:
+            parts = {"train": told(self.train), "val": told(self.val)}
+        else:
+            pool = told(self.train)
+            counts = {"train": self.redraw.train_size, "val": self.redraw.val_size}
+            parts = {name: {"count": count, "of": pool["images"]} for name, count in counts.items()} | {"pool": pool}
         return {
             "classes": {"count": len(self.classes), "sha256": _hash_of(json.dumps(self.classes).encode())},
-            **{
-                name: {"count": len(split), "images": _array_hash(split.images), "labels": _array_hash(split.labels)}
-                for name, split in splits.items()
-                if split is not None
-            },
+            **parts,
+            **({} if self.test is None else {"test": told(self.test)}),
         }
 
     @cached_property
@@ -120,12 +128,26 @@ class Dataset:
             for channel in range(channels):
                 histogram[channel] += np.bincount(images[start : start + block, channel].ravel(), minlength=256)
         values = np.arange(256)
-        count = int(histogram[0].sum())
-        total, squares = histogram @ values, histogram @ values**2
-        mean = total / count
-        # In Python's integers: count · squares outgrows 64 bits on large data.
-        spread = [count * int(q) - int(t) ** 2 for t, q in zip(total, squares, strict=True)]
-        return mean / 255, np.sqrt(np.array(spread, dtype=np.float64)) / count / 255
+        return statistics_of(int(histogram[0].sum()), histogram @ values, histogram @ values**2)
+
+    def channel_sums(self) -> NDArray[np.int64]:
+        """(2, N, C): sum and sum of squares of each training image's pixels, of which any subset is made up."""
+        images, block = self.train.images, max(1, 2**20 // self.train.images[0].size)
+        found = np.zeros((2, *images.shape[:2]), dtype=np.int64)
+        for start in range(0, len(images), block):
+            wide = images[start : start + block].astype(np.int64)
+            found[:, start : start + block] = wide.sum(axis=(2, 3)), (wide**2).sum(axis=(2, 3))
+        return found
+
+
+def statistics_of(
+    count: int, total: NDArray[np.int64], squares: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel on the scale [0, 1], from exact sums (C,) over ``count`` pixels."""
+    mean = total / count
+    # In Python's integers: count · squares outgrows 64 bits on large data.
+    spread = [count * int(q) - int(t) ** 2 for t, q in zip(total, squares, strict=True)]
+    return mean / 255, np.sqrt(np.array(spread, dtype=np.float64)) / count / 255
 
 
 def _hash_of(*parts: Any) -> str:
@@ -152,13 +174,18 @@ def load_dataset(config: DataConfig, *, progress: Progress | None = None) -> Dat
         DataError: data is missing, incomplete or unreadable, or the sizes do not fit it.
     """
     config = _checked(config)
-    source = SOURCES[config.source]
+    source = source_of(config.source)
     if source.arrays:
-        return dataset_from_arrays(load(source.reader).read(config), config)
+        return dataset_from_arrays(reader_of(config.source).read(config), config)
     listing = _listed(config)
-    images = load_decoded([split.paths for split in listing.kept], listing.decoder, progress)
-    splits = [Split(array, split.labels) for array, split in zip(images, listing.kept, strict=True)]
-    return Dataset(listing.files.name, listing.files.classes, *splits)
+    # Where runs draw the validation images themselves, none are kept apart.
+    kept = [split for split in listing.kept if split.paths]
+    images = load_decoded([split.paths for split in kept], listing.decoder, progress)
+    splits = [Split(array, split.labels) for array, split in zip(images, kept, strict=True)]
+    if listing.redraw is not None:
+        splits.insert(1, Split(splits[0].images[:0], splits[0].labels[:0]))
+    train, val, test = splits
+    return Dataset(listing.files.name, listing.files.classes, train, val, test, listing.redraw)
 
 
 @dataclass(frozen=True)
@@ -169,10 +196,11 @@ class _Listing:
     decoder: Decoder
     outline: Outline
     kept: tuple[ImageFiles, ImageFiles, ImageFiles]
+    redraw: Redraw | None
 
 
 def _listed(config: DataConfig) -> _Listing:
-    files: FileSet = load(SOURCES[config.source].reader)(config)
+    files: FileSet = reader_of(config.source)(config)
     decoder = _decoder(files, config)
     labels = [None if split is None else split.labels for split in (files.test, files.val)]
     outline = Outline(files.classes, files.train.labels, labels[0], decoder.shape, labels[1])
@@ -183,7 +211,7 @@ def _listed(config: DataConfig) -> _Listing:
         return ImageFiles([split.paths[i] for i in indices], split.labels[indices])
 
     chosen = kept(files.train, parts.train), kept(files.val, parts.val), kept(files.test, parts.test)
-    return _Listing(files, decoder, outline, chosen)
+    return _Listing(files, decoder, outline, chosen, parts.redraw)
 
 
 @dataclass(frozen=True)
@@ -211,21 +239,25 @@ def describe_data(config: DataConfig) -> DataSummary:
         DataError: something is missing, or does not fit; :func:`load_dataset` would say the same.
     """
     config = _checked(config)
-    source = SOURCES[config.source]
+    source = source_of(config.source)
     if source.arrays:
-        outline: Outline = load(source.reader).outline(config)
+        reader = reader_of(config.source)
+        outline: Outline = reader.outline(config)
         parts = _parts(outline, config)
-        told = getattr(load(source.reader), "remarks", None)
+        told = getattr(reader, "remarks", None)
         remarks: list[str] = [] if told is None else told(config)
-        sizes = len(parts.train), len(parts.val), len(parts.test)
+        sizes, redraw = (len(parts.train), len(parts.val), len(parts.test)), parts.redraw
     else:
         listing = _listed(config)
         outline = listing.outline
         sample = [path for split in listing.kept for path in _sample(split)]
         turned = listing.decoder.check_headers(sample)
         train, val, test = (len(split.paths) for split in listing.kept)
-        sizes = train, val, test
+        sizes, redraw = (train, val, test), listing.redraw
         remarks = _remarks(listing.files, config, turned, len(sample))
+    if redraw is not None:
+        sizes = redraw.train_size, redraw.val_size, sizes[2]
+        remarks.append("each run draws its validation images by its own seed (data.split)")
     return DataSummary(*sizes, config.seen_shape(outline.shape), len(outline.classes), tuple(remarks))
 
 
@@ -262,9 +294,9 @@ def read_data(config: DataConfig, *, progress: Progress | None = None) -> tuple[
     data = load_dataset(config, progress=progress)
     splits = {"training": data.train, "validation": data.val, "test": data.test}
     names: dict[str, Sequence[str]] = {}
-    if not SOURCES[config.source].arrays:
+    if not source_of(config.source).arrays:
         names = {split: kept.paths for split, kept in zip(splits, _listed(config).kept, strict=True)}
-    arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None}
+    arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None and len(split)}
     return sum(len(labels) for _, labels in arrays.values()), repeated_images(arrays, names, data.classes)
 
 
@@ -278,22 +310,21 @@ def dataset_from_arrays(arrays: ArraySet, config: DataConfig) -> Dataset:
     Raises:
         DataError: the sizes do not fit what is there.
     """
-    images, labels = arrays.train
-    test_images, test_labels = arrays.test or arrays.train
-    outline = Outline(arrays.classes, labels, None if arrays.test is None else test_labels, images.shape[1:])
-    parts = _parts(outline, config)
+    parts = _parts(arrays.outline, config)
+
+    def kept(split: tuple[Images, Labels] | None, indices: Indices) -> Split:
+        # Indexing keeps the memory order of its source, which may be (N, H, W, C) underneath.
+        images, labels = split or arrays.train
+        return Split(np.ascontiguousarray(images[indices]), labels[indices])
+
     return Dataset(
         name=arrays.name,
         classes=arrays.classes,
-        train=_subset(images, labels, parts.train),
-        val=_subset(images, labels, parts.val),
-        test=_subset(test_images, test_labels, parts.test),
+        train=kept(arrays.train, parts.train),
+        val=kept(arrays.val, parts.val),
+        test=kept(arrays.test, parts.test),
+        redraw=parts.redraw,
     )
-
-
-def _subset(images: Images, labels: Labels, indices: Indices) -> Split:
-    # Indexing keeps the memory order of its source, which may be (N, H, W, C) underneath.
-    return Split(np.ascontiguousarray(images[indices]), labels[indices])
 
 
 def _decoder(files: FileSet, config: DataConfig) -> Decoder:
@@ -301,7 +332,7 @@ def _decoder(files: FileSet, config: DataConfig) -> Decoder:
     # The first file sets the size. Where it is damaged the next one does, and the first is named with all others.
     for path in files.train.paths[:100]:
         try:
-            return Decoder(path, config.image_size, config.resize, config.exif)
+            return Decoder(path, config.image_size, config.resize, config.exif, files.store)
         except DataError as error:
             first = first or error
     raise first or DataError(f"data.root: got {config.root!r}; accepted: training images")
@@ -318,7 +349,7 @@ def _parts(outline: Outline, config: DataConfig) -> Parts:
 
 def _checked(config: DataConfig) -> DataConfig:
     """The configuration with what null stands for, where its keys suit its source."""
-    source = SOURCES[config.source]
+    source = source_of(config.source)
     if source.arrays and config.image_size is not None:
         raise DataError(f"data.image_size: got {config.image_size}; accepted: null for the source {config.source}")
     if source.arrays and config.exif != "ignore":

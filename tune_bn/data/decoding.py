@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,29 @@ _UPRIGHT = {
 def _threads() -> int:
     # More than cores: small files wait for the disk or the network more than they cost to decode.
     return min(32, usable_cores() + 4)
+
+
+class Store(Protocol):
+    """Where images lie that are no files of their own: rows of a table, or members of an archive."""
+
+    def open(self, path: str) -> BinaryIO:
+        """The encoded image of that name. Raises whatever goes wrong."""
+
+    def facts(self, path: str) -> list[Any]:
+        """What tells its content from another, for the key of a cache: JSON values. Raises ``OSError``."""
+
+
+class OnDisk:
+    """Image files."""
+
+    def open(self, path: str) -> BinaryIO:
+        """See :class:`Store`."""
+        return open(path, "rb")
+
+    def facts(self, path: str) -> list[Any]:
+        """Size, time of modification and time of change."""
+        status = os.stat(path)
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 class BadImages(DataError):
@@ -70,17 +94,26 @@ class Decoder:
         image_size: side in pixels, or None to keep the images as they are, all of one size.
         resize: ``stretch`` or ``crop``.
         exif: ``ignore`` or ``apply`` the orientation that a file states.
+        store: where the images lie; None: on the disk.
 
     Raises:
         DataError: ``example`` cannot be read.
     """
 
-    def __init__(self, example: str, image_size: int | None, resize: str = "stretch", exif: str = "ignore") -> None:
+    def __init__(
+        self,
+        example: str,
+        image_size: int | None,
+        resize: str = "stretch",
+        exif: str = "ignore",
+        store: Store | None = None,
+    ) -> None:
         self.example = example
         self.image_size = image_size
         self.resize = resize
         self.exif = exif
-        with _strict_pillow(), reading(example), _open_image(example) as image:
+        self.store = store
+        with _strict_pillow(), self._opened(example) as image:
             self.size = self._size(image)
 
     @property
@@ -102,7 +135,7 @@ class Decoder:
         with _strict_pillow():
             for path in paths:
                 try:
-                    with reading(path), _open_image(path) as image:
+                    with self._opened(path) as image:
                         self._check(path, image)
                         turned += orientation(image, decode=False) != 1
                 except DataError as error:
@@ -156,7 +189,7 @@ class Decoder:
         return block, problems
 
     def _decode_one(self, path: str, out: NDArray[np.uint8]) -> None:
-        with reading(path), _open_image(path) as image:
+        with self._opened(path) as image:
             self._check(path, image)
             if image.mode == "P" and "transparency" in image.info:
                 # Pillow warns about this palette unless it is told what becomes of the transparency.
@@ -172,6 +205,15 @@ class Decoder:
                 else:
                     pixels = pixels.resize(square, Image.Resampling.BILINEAR)
             out[...] = np.asarray(pixels).transpose(2, 0, 1)
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[Image.Image]:
+        if self.store is None:
+            with reading(path), _open_image(path) as image:
+                yield image
+        else:
+            with reading(path, self.store), self.store.open(path) as file, Image.open(file) as image:
+                yield image
 
     def _size(self, image: Image.Image) -> tuple[int, int]:
         width, height = image.size
@@ -251,7 +293,7 @@ def _strict_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
+def reading(path: str, store: Store | None = None) -> Iterator[None]:
     """Turn whatever goes wrong with one image file into a :class:`DataError` that names it."""
     try:
         yield
@@ -260,7 +302,9 @@ def reading(path: str) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: too large; accepted: up to {Image.MAX_IMAGE_PIXELS} pixels") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: {_why_no_image(path)}; accepted: images in a format that it reads") from None
+        raise DataError(
+            f"{path}: {_why_no_image(path, store or OnDisk())}; accepted: images in a format that it reads"
+        ) from None
     except (
         Exception
     ) as error:  # on damaged files the readers raise almost anything: SyntaxError, IndexError, struct.error
@@ -268,8 +312,8 @@ def reading(path: str) -> Iterator[None]:
         raise DataError(f"{path}: unreadable ({reason}); accepted: a whole image file") from None
 
 
-def _why_no_image(path: str) -> str:
-    with open(path, "rb") as handle:
+def _why_no_image(path: str, store: Store) -> str:
+    with store.open(path) as handle:
         start = handle.read(64)
     if not start:
         return "an empty file"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tune_bn.data.config import DataConfig
-from tune_bn.data.dataset import Dataset, Split
+from tune_bn.data.dataset import Dataset, Split, statistics_of
 
 RESIDENT_SHARE = 0.5
 """Share of the device's free memory that a split may take; the rest is for the network and its activations."""
@@ -59,6 +61,38 @@ class DeviceSplit:
             on_its_way = slot
         if on_its_way is not None:
             yield on_its_way.receive()
+
+
+class DevicePart(DeviceSplit):
+    """Some images of a split, in the order of their indices, which share its memory.
+
+    Args:
+        whole: the split.
+        index: (M,) int64 on the host.
+    """
+
+    def __init__(self, whole: DeviceSplit, index: Tensor) -> None:
+        self.device, self.resident, self.images = whole.device, whole.resident, whole.images
+        self.whole, self.index = whole, index
+        self.labels = whole.labels[index.to(whole.device)]
+
+    def batches(self, parts: Iterable[Tensor | slice]) -> Iterator[Tensor]:
+        """As those of a split."""
+        return self.whole.batches(self.index[part] for part in parts)
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images of one run."""
+
+    train: DeviceSplit
+    val: DeviceSplit
+    channel_statistics: tuple[list[float], list[float]]
+    """Mean and standard deviation of each channel of the training images."""
+    index: Tensor | None = None
+    """Which images of the device's training split train, sorted; None: all."""
+    sha256: str | None = None
+    """Of its split, 32 hex digits; None where all runs have the same."""
 
 
 class _Slot:
@@ -124,8 +158,28 @@ class DeviceImages:
             self.add_test(dataset.test)
         self.num_classes = dataset.num_classes
         self.in_channels = dataset.stored_shape[0]
-        mean, std = dataset.channel_statistics()
-        self.channel_statistics = ([float(v) for v in mean], [float(v) for v in std])
+        self._redraw, self._labels = dataset.redraw, dataset.train.labels
+        self.train_count = len(self.train) if dataset.redraw is None else dataset.redraw.train_size
+        if dataset.redraw is None:
+            self._sums: np.ndarray[Any, Any] | None = None
+            self._same = RunImages(self.train, self.val, _floats(*dataset.channel_statistics()))
+        else:
+            self._sums = dataset.channel_sums()
+
+    def of_run(self, seed: int) -> RunImages:
+        """The images of the run with this seed: those of every run, unless each draws its own split."""
+        if self._redraw is None or self._sums is None:
+            return self._same
+        train, val = self._redraw.parts(self._labels, seed)
+        pixels = len(train) * int(np.prod(self.train.images.shape[2:]))
+        index = torch.from_numpy(train)
+        return RunImages(
+            DevicePart(self.train, index),
+            DevicePart(self.train, torch.from_numpy(val)),
+            _floats(*statistics_of(pixels, *self._sums[:, train].sum(axis=1))),
+            index,
+            hashlib.sha256(train.astype("<i8").tobytes() + b"/" + val.astype("<i8").tobytes()).hexdigest()[:32],
+        )
 
     def add_test(self, split: Split) -> None:
         """Bring the test images to the device, where they were withheld until now."""
@@ -142,6 +196,11 @@ class DeviceImages:
         name = "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
         streamed = not all(split.resident for split in (self.train, self.val, self.test) if split is not None)
         return f"{name}, images streamed from the host" if streamed else name
+
+
+def _floats(*rows: np.ndarray[Any, Any]) -> tuple[list[float], list[float]]:
+    mean, std = ([float(value) for value in row] for row in rows)
+    return mean, std
 
 
 def _fits(size: int, device: torch.device) -> bool:

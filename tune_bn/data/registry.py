@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tune_bn.extensions import Table
+from tune_bn.extensions import Table, load
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,32 @@ SOURCES = Table(
     Source("cub200", "CUB-200-2011", "tune_bn.data.sources.cub200:cub200", null_means=_PHOTO),
     Source("cars", "Stanford Cars", "tune_bn.data.sources.cars:cars", val_folder=True, null_means=_PHOTO),
     Source("folder", "a folder of images", "tune_bn.data.sources.folder:folder", val_folder=True),
+    Source("npz", "arrays in a file of numpy's", "tune_bn.data.sources.npz:NPZ", arrays=True),
+    Source("parquet", "images in Parquet files", "tune_bn.data.sources.parquet:parquet", val_folder=True),
 )
 """By name. Packages add rows by entry points of the group ``tune_bn.sources``."""
+
+FUNCTION = "package.module:function"
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def is_source(name: Any) -> bool:
+    """Whether ``name`` is a row, or has the form of a function of the user's; whether there is one shows later."""
+    return isinstance(name, str) and (name in SOURCES or _FUNCTION.fullmatch(name) is not None)
+
+
+def source_of(name: str) -> Source:
+    """The row of that name; for a function of the user's, a row of its own.
+
+    Raises:
+        KeyError: there is none.
+        ConfigError: as :class:`~tune_bn.extensions.Table` raises it.
+    """
+    return Source(name, "arrays that a function gives", name, arrays=True) if ":" in name else SOURCES[name]
+
+
+def reader_of(name: str) -> Any:
+    """What reads a source; see :attr:`Source.reader`."""
+    if ":" in name:
+        return load("tune_bn.data.sources.function:FunctionSource")(name)
+    return load(SOURCES[name].reader)

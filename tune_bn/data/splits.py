@@ -3,6 +3,9 @@
 A split that the source does not have is a stratified part of its training split: a test split is drawn first, then
 validation from what is left. The sizes keep stratified subsets of splits that there are. :func:`stratified_split` draws
 them all with seed 0. Train, validation and test share no image, and each has one of every class.
+
+With ``data.split: per_seed`` only the test images are the same for every run. What is left is a pool that each run
+divides anew into training and validation, by the same rule with its own seed (:class:`Redraw`).
 """
 
 from __future__ import annotations
@@ -23,12 +26,34 @@ SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
+class Redraw:
+    """How a run divides a pool of images by its seed: as the fixed split is drawn, which is that of seed 0."""
+
+    val_size: int
+    train_size: int
+
+    def parts(self, labels: Labels, seed: int) -> tuple[Indices, Indices]:
+        """The images that train and that validate, as sorted indices into the pool.
+
+        Args:
+            labels: (N,) class of each image of the pool.
+            seed: of the run, ≥ 0.
+        """
+        val, rest = stratified_split(labels, self.val_size, seed, key="data.val_size", left_for=("to train",))
+        return rest[stratified_split(labels[rest], self.train_size, seed, key="data.train_size")[0]], val
+
+
+@dataclass(frozen=True)
 class Parts:
-    """Indices of the images that are kept, each into the split that they come from."""
+    """Indices of the images that are kept, each into the split that they come from.
+
+    With ``redraw`` the training images are the pool of all that train or validate, and ``val`` is empty.
+    """
 
     train: Indices
     val: Indices
     test: Indices
+    redraw: Redraw | None = None
 
 
 def partition(
@@ -52,6 +77,9 @@ def partition(
     Raises:
         DataError: the sizes do not fit what is there, or a class has too few training images.
     """
+    if config.split == "per_seed" and val_labels is not None:
+        accepted = "fixed, since the data has validation images of its own (data.val_folder: unused leaves them out)"
+        raise DataError(f"data.split: got 'per_seed'; accepted: {accepted}")
     uses = ["to train", *["to validate"] * (val_labels is None), *["to test"] * (test_labels is None)]
     _require_enough(np.bincount(train_labels, minlength=len(classes)), classes, uses, config)
 
@@ -68,11 +96,16 @@ def partition(
         test, pool = drawn(pool, config.test_size, "test_size", uses[:-1])
     else:
         test = kept(test_labels, config.test_size, "test_size")
+    whole = pool
     if val_labels is None:
         val, pool = drawn(pool, config.val_size, "val_size", uses[:1])
     else:
         val = kept(val_labels, config.val_size, "val_size")
-    return Parts(pool[kept(train_labels[pool], config.train_size, "train_size")], val, test)
+    train = pool[kept(train_labels[pool], config.train_size, "train_size")]
+    if config.split == "per_seed":
+        # Sizes that seed 0 can draw every seed can.
+        return Parts(whole, whole[:0], test, Redraw(len(val), len(train)))
+    return Parts(train, val, test)
 
 
 _NUMBERS = ("no", "one", "two", "three")
@@ -119,7 +152,7 @@ def stratified_split(
     room = counts - len(left_for)
     if not len(counts) <= size <= room.sum():
         most = f"all but one of each class {' and one '.join(left_for)}" if left_for else "all there is"
-        accepted = f"an integer from {len(counts)} (one of each class) to {room.sum()} ({most})"
+        accepted = f"an integer from {len(counts)} (one of each class) to {room.sum()} ({most}), or null"
         raise DataError(f"{key}: got {size}; accepted: {accepted}")
     seats, remainders = np.divmod(size * counts, len(labels))
     by_remainder = np.argsort(-remainders, kind="stable")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import Interrupted, SpecError, StudyError
 from tune_bn.front.study import Study, open_study
+from tune_bn.records.commands import IN_PROCESS
 
 if TYPE_CHECKING:
     from tune_bn.observers.events import Event
@@ -29,6 +30,7 @@ def search(
     study: str | None = None,
     output: str | PathLike[str] = "studies",
     address: str | None = None,
+    local: bool = False,
     resume: bool = False,
     unchecked: bool = False,
     on_event: Callable[[Event], object] | None = None,
@@ -47,18 +49,22 @@ def search(
         study: the name of the study; None: the space's name and a number.
         output: the folder of all studies.
         address: the Ray cluster to run on, ``"auto"`` or ``HOST[:PORT]``; None: this machine.
+        local: without Ray: one run after the other in this process, for debugging and where no Ray starts.
         resume: go on with ``study``.
         unchecked: take a trainer of your own that ``tune_bn check`` has not passed; the report says so.
         on_event: called with an :class:`tune_bn.observers.events.Event` for each line of progress, such as ``print``.
 
     Raises:
-        MissingExtra: torch, Ray or MLflow is not installed.
+        MissingExtra: torch, MLflow, or Ray where it is needed, is not installed.
         Interrupted: the study was stopped; the message says how to go on.
         TuneBNError: the space, the data or an argument is not acceptable; or the study cannot be run.
     """
     from tune_bn.extras import require
 
-    require("tune_bn.search", "train", "ray", "mlflow")
+    if local and address is not None:
+        raise StudyError(f"local: got True beside address={address!r}; accepted: one of the two")
+    address = IN_PROCESS if local else address
+    require("tune_bn.search", "train", *([] if local else ["ray"]), "mlflow")
 
     from tune_bn.process import SILENCE, name_user
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
@@ -88,6 +94,44 @@ def search(
     else:
         opening, place = lambda: new_study(folder_of_all, loaded.name).created(loaded), folder_of_all
     return _carried_out(opening, loaded, source, address, place, folder_of_all, going_on, on_event)
+
+
+def begin_study(
+    space: str | PathLike[str] | Mapping[str, Any],
+    study: str,
+    *,
+    overrides: Overrides = (),
+    output: str | PathLike[str] = "studies",
+) -> Study:
+    """Begin a study whose runs loops of your own ask for, or open it where it is there: ``trainer: {ask: true, …}``.
+
+    Args:
+        space: as for :func:`search`.
+        study: its name.
+        overrides: as for :func:`search`.
+        output: the folder of all studies.
+
+    Raises:
+        TuneBNError: the space is not acceptable, or the study was begun with another one.
+    """
+    from tune_bn.cli.common import study_name
+    from tune_bn.study.folder import StudyFolder, require_writable
+    from tune_bn.trainers.ask import ask_trainer
+
+    loaded, source = _loaded(space, overrides, None)
+    ask_trainer(loaded)
+    folder = StudyFolder(Path(fspath(output)) / study_name(study, "study"))
+    if not folder.exists:
+        require_writable(Path(fspath(output)))
+        try:
+            return open_study(folder.created(loaded).path)
+        except StudyError:
+            # Another loop, which began it at the same moment.
+            if not folder.exists:
+                raise
+    if folder.space().sha256 != loaded.sha256:
+        raise StudyError(f"study: got {study!r}, which was begun with another space than {source}; accepted: its own")
+    return open_study(folder.path)
 
 
 def _carried_out(
@@ -139,6 +183,7 @@ def _carried_out(
             raise Interrupted("interrupted; nothing was begun") from None
         name, kept = begun[-1].name, "nothing that finished is lost"
         where = "" if output == Path("studies") else f", output={str(output)!r}"
+        where += ", local=True" if address == IN_PROCESS else ""
         raise Interrupted(
             f"interrupted; {kept}. To go on: tune_bn.search(study={name!r}{where}, resume=True)"
         ) from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import cached_property
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
 from tune_bn.front.rows import Rows
@@ -17,6 +18,10 @@ from tune_bn.records.curves import CurveLog
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import STAGES, Record
 from tune_bn.records.table import rows_of
+
+if TYPE_CHECKING:
+    from tune_bn.asking import Asked, Told
+    from tune_bn.study.folder import StudyFolder
 
 _SPACE, _PLAN, _RECORDS = "space.yaml", "plan.json", "records.jsonl"
 
@@ -119,6 +124,77 @@ class Study:
         from tune_bn.analysis.verdict import verify_study
 
         return Verdict(verify_study(self.path))
+
+    def ask(self, *, lease: float = 3600.0, worker: str = "", wait: bool = False, again: bool = False) -> Asked:
+        """The next run of a study with ``trainer.ask``, for a loop of your own to train.
+
+        Any number of loops may ask at once, on any machine that shares the folder. See :class:`tune_bn.asking.Asked`::
+
+            while asked := study.ask(wait=True):
+                scores = train(asked.params, asked.seed, asked.steps, test=asked.test)  # None: no test score
+                study.tell(asked.run, scores)
+
+        Args:
+            lease: seconds until the run is handed out again, where nothing is told of it.
+            worker: who asks, in words of yours.
+            wait: wait while all runs that are due are with others, so that the answer is false at the end alone.
+            again: runs that failed for good are due once more.
+
+        Raises:
+            StudyError: it is not such a study.
+        """
+        from tune_bn.asking import WAITING, ask
+
+        while True:
+            asked = ask(self._folder, lease=lease, worker=worker, again=again)
+            if not (wait and asked.state == WAITING):
+                self._forget()
+                return asked
+            again = False
+            time.sleep(min(1.0, asked.retry_after or 1.0))
+
+    def tell(
+        self,
+        run: str,
+        scores: Mapping[str, float] | None = None,
+        *,
+        curve: Sequence[Mapping[str, float]] = (),
+        failed: str | None = None,
+        seconds: float | None = None,
+        device: str | None = None,
+    ) -> Told:
+        """What became of a run that was asked for; the arguments are those of :func:`tune_bn.asking.tell`.
+
+        Telling the same again changes nothing. The last run of the study brings the verdict and the report.
+
+        Raises:
+            StudyError: no such run was handed out; scores are missing, strange or impossible; others were told before.
+        """
+        from tune_bn.asking import tell
+
+        told = tell(self._folder, run, scores, curve=curve, failed=failed, seconds=seconds, device=device)
+        self._forget()
+        return told
+
+    def renew(self, run: str, lease: float = 3600.0) -> None:
+        """Keep a run that still trains for so many seconds from now on.
+
+        Raises:
+            StudyError: it is not out.
+        """
+        from tune_bn.asking import renew
+
+        renew(self._folder, run, lease)
+
+    @property
+    def _folder(self) -> StudyFolder:
+        from tune_bn.study.folder import StudyFolder
+
+        return StudyFolder(self.path)
+
+    def _forget(self) -> None:
+        for name in ("records", "runs", "curves", "plan", "verdict"):
+            self.__dict__.pop(name, None)
 
     def report(self) -> Path:
         """Write ``report.html``, ``report.md`` and the plots into the study's folder.

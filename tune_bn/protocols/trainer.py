@@ -12,7 +12,7 @@ trainer must pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,8 @@ __all__ = [
     "DIVERGED",
     "FAILED",
     "PRUNED",
+    "Described",
+    "Door",
     "Place",
     "Point",
     "PreemptedError",
@@ -89,6 +91,51 @@ class Place:
     """Names of the GPUs that the worker holds, as ``CUDA_VISIBLE_DEVICES`` has them; the variable is set already."""
     share: float = 1.0
     """Part of each GPU that is the worker's."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a trainer says of its part of a space, in words for people."""
+
+    what: Sequence[str]
+    """Lines on what is trained and on which data, each with its heading in the first eleven columns."""
+    run: str = ""
+    """What one run is, such as ``3 epochs, batch 20, fp32``; empty: nobody can say how long it takes."""
+    remarks: Sequence[str] = ()
+    """Further lines on a run."""
+    not_tried: Sequence[str] = ()
+    """What a search will need of it and :meth:`Door.check` does not try."""
+
+
+class Door(Protocol):
+    """A trainer's part of a space, looked at by every verb before anything is started."""
+
+    def check(self, remark: Callable[[str], None], *, single: Any = None) -> Sequence[str]:
+        """Check what the space names outside itself, and that each of its configurations can be trained.
+
+        Args:
+            remark: told, in a line each, what is accepted but should be known.
+            single: a configuration that is asked for by itself, and need not be one of the study's.
+
+        Returns:
+            Remarks on the data, a line each.
+
+        Raises:
+            TuneBNError: something is missing, or cannot be trained; one line.
+        """
+
+    def describe(self) -> Described:
+        """What ``tune_bn validate`` prints of it."""
+
+    def read(self, progress: Callable[[int, int], None] | None) -> Sequence[str]:
+        """Read all of the data that the space uses, and say what was found, in lines.
+
+        Args:
+            progress: hears how many of how many items are read.
+
+        Raises:
+            TuneBNError: some cannot be used.
+        """
 
 
 class Run(Protocol):

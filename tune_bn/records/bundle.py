@@ -27,12 +27,16 @@ from tune_bn.records.per_image import FOLDER
 from tune_bn.records.seal import REPLY
 
 MANIFEST = "MANIFEST.json"
+CODE_DIFF = "code.diff"
+"""What the code differed by from its commit when the plan was locked, which keeps the hash of it."""
+WEIGHTS = "weights"
 SCHEMA_VERSION = 1
 NEEDED = ("plan.json", "records.jsonl", "space.yaml", "verdict.json")
 """Without these there is nothing to verify."""
 ALSO = (
     *("curves.jsonl", "data.json", "early_order.json", "report.md", "report.html", "score.json"),
     *("optuna.journal", REPLY),
+    *(CODE_DIFF, "code.tar.gz", "code.json"),
 )
 FOLDERS = (FOLDER, "diagnostics", "plots")
 LARGEST = 2**30
@@ -41,13 +45,14 @@ MOST_MEMBERS = 50_000
 _WHEN = (1980, 1, 1, 0, 0, 0)
 
 
-def write_bundle(study: Path, out: Path, extra: Mapping[str, bytes]) -> str:
+def write_bundle(study: Path, out: Path, extra: Mapping[str, bytes], *, weights: bool = False) -> str:
     """Write the bundle of a study; its SHA-256. Equal studies give equal bytes, but for the time in the manifest.
 
     Args:
         study: its folder, with a verdict.
         out: the archive; it must not exist.
         extra: more members by name, such as ``environment.json``.
+        weights: whether the weights of the confirmed runs are members, where the study kept them.
 
     Raises:
         StudyError: a file is missing, or the archive cannot be written.
@@ -56,11 +61,20 @@ def write_bundle(study: Path, out: Path, extra: Mapping[str, bytes]) -> str:
         if not (study / name).is_file():
             raise StudyError(f"{study / name}: missing; accepted: a study that was confirmed and verified")
     members = {name: study / name for name in (*NEEDED, *ALSO) if (study / name).is_file()}
-    for folder in FOLDERS:
+    if weights and not any((study / WEIGHTS).glob("*.pt")):
+        kept = "a study that kept its weights (resources.keep_weights: confirmed), or no --weights"
+        raise StudyError(f"--weights: got {study}, which has none; accepted: {kept}")
+    for folder in (*FOLDERS, *([WEIGHTS] if weights else [])):
         for path in sorted((study / folder).glob("*")):
             if path.is_file() and not path.is_symlink() and path.suffix != ".tmp":
                 members[f"{folder}/{path.name}"] = path
     try:
+        total = sum(path.stat().st_size for path in members.values())
+        if total > LARGEST:
+            raise StudyError(
+                f"{out}: its members would have {total:,} bytes; accepted: {LARGEST:,}"
+                + (", as without --weights" if weights else "")
+            )
         contents = {name: path.read_bytes() for name, path in members.items()} | dict(extra)
         manifest = {
             "schema_version": SCHEMA_VERSION,
@@ -188,12 +202,23 @@ def _content_problem(contents: Mapping[str, bytes]) -> str | None:
     return None
 
 
+def _line_of(path: str, key: str) -> str | None:
+    """What a file of the kernel says behind ``key:``; None where there is no such file or line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), None)
+
+
 def environment_bytes() -> bytes:
     """A member that says what is installed where the bundle is made; what each run ran on stands in its record."""
     packages = {found.metadata["Name"]: found.version for found in metadata.distributions()}
     facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "cpu": _line_of("/proc/cpuinfo", "model name"),
+        "nvidia_driver": _line_of("/proc/driver/nvidia/version", "NVRM version"),
         "packages": dict(sorted((str(name), version) for name, version in packages.items() if name)),
     }
     return json.dumps(facts, indent=1).encode() + b"\n"

@@ -8,6 +8,9 @@ from pathlib import Path
 STUDIES = Path("studies")
 """Where the verbs look for studies unless ``--output`` says otherwise."""
 
+IN_PROCESS = "in-process"
+"""In place of a cluster's address: the runs of a study are trained in its own process, without Ray (``--local``)."""
+
 
 def shown(path: Path) -> str:
     """A path as the current folder sees it."""
@@ -49,6 +52,13 @@ def study_command(verb: str, folder: Path, *options: str) -> str:
         options: words that follow.
     """
     return shlex.join(["tune_bn", verb, folder.name, *in_output(folder), *options])
+
+
+def place_words(address: str | None) -> list[str]:
+    """The options by which a study runs where it ran; none on a Ray that it starts by itself."""
+    if address == IN_PROCESS:
+        return ["--local"]
+    return ["--address", address] if address else []
 
 
 def search_command(folder: Path, *options: str) -> str:

@@ -7,10 +7,12 @@ line that cannot be read is passed over: the ledger reminds, and proves nothing 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,32 @@ def enter_claim(studies: Path, plan: Mapping[str, Any]) -> None:
             os.close(descriptor)
 
 
+@contextmanager
+def entering(studies: Path, data: Mapping[str, Any]) -> Iterator[None]:
+    """While it is held no other study of the folder enters a claim, so that no two have the same place.
+
+    Args:
+        studies: the folder.
+        data: what the claim is on; where its test data is not known there is nothing to hold.
+
+    Raises:
+        StudyError: the ledger cannot be written.
+    """
+    if key_of(data) is None:
+        yield
+        return
+    path = studies / LEDGER_FILE
+    with writing(path):
+        descriptor = not_linked(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        with suppress(OSError):
+            # Some shared file systems have no locks; two studies that lock in the same second may then share a place.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def spent_level(budget: float, place: int) -> float:
     """The level of the claim number ``place`` (1, 2, …) of a budget over all there will ever be: 6/(π²k²) of it.
 
@@ -73,15 +101,39 @@ def spent_level(budget: float, place: int) -> float:
     return budget * 6 / (math.pi**2 * place**2)
 
 
-def ledger_words(earlier: Sequence[Mapping[str, Any]], alpha: float) -> str | None:
-    """What a verdict says of earlier claims on its test data; None where there are none."""
-    if not earlier:
+BUDGET = "budget"
+"""Of ``claim.alpha_spending``: the level is that of :func:`spent_level`."""
+
+
+def spending(total: float, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """``alpha_spending`` of a plan: of which budget its level is, and which claim on its test data it is."""
+    return {"rule": BUDGET, "total": total, "place": len(earlier) + 1}
+
+
+def ledger_words(
+    earlier: Sequence[Mapping[str, Any]], alpha: float, spent: Mapping[str, Any] | None = None
+) -> str | None:
+    """What a verdict says of earlier claims on its test data; None where there are none, and no budget either.
+
+    Args:
+        earlier: the claims before it.
+        alpha: its level.
+        spent: ``alpha_spending`` of its plan.
+    """
+    if not earlier and spent is None:
         return None
     n = len(earlier) + 1
     names = ", ".join(str(one["study"]) for one in earlier[:5]) + (", …" if len(earlier) > 5 else "")
+    if spent is not None:
+        before = f" (before it: {names})" if earlier else ""
+        return (
+            f"this is claim {n} on the same test images in this folder{before}, tested at {alpha:.2g}, its part of a "
+            f"budget of {spent['total']:g} over all of them; any number of claims that spend from it hold a false gain "
+            f"with a chance of at most {spent['total']:g}"
+        )
     levels = [f"{spent_level(alpha, k):.2g}" for k in (n, n + 1)]
     return (
-        f"this is claim {n} on the same test images in this folder (before it: {names}); {n} claims at α = {alpha:g} "
+        f"this is claim {n} on the same test data in this folder (before it: {names}); {n} claims at α = {alpha:g} "
         f"each hold a false gain with a chance of up to {min(1.0, n * alpha):.2g}; to hold {alpha:g} over all claims, "
         f"number {n + 1} would have claim.alpha={levels[1]} (this one: {levels[0]})"
     )

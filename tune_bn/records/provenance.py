@@ -3,7 +3,8 @@
 Nothing but the standard library, so that it is judged alike at the door of a resume and on any machine that verifies.
 
 *Data* is a mapping: ``classes`` holds ``count`` and ``sha256`` of the names in their order; ``train``, ``val`` and
-``test`` hold ``count``, and ``images`` and ``labels``, hashes of the arrays in their order. So a search, which never
+``test`` hold ``count``, and ``images`` and ``labels``, hashes of the arrays in their order; where each run draws its
+split, ``pool`` holds them instead, and ``train`` and ``val`` are counts ``of`` it. So a search, which never
 sees the test images, is compared with a confirmation in the splits that both saw.
 
 *Environment* is a mapping of single values; :data:`FACTS` says what each of them means for a pair.
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SPLITS: Mapping[str, str] = {"train": "training images", "val": "validation images", "test": "test images"}
+POOL = "pool"
+"""The images that each run divides into training and validation by its own seed; those two are then counts alone."""
 CLASSES = "classes"
 
 
@@ -35,6 +38,7 @@ class Fact:
 FACTS: Sequence[Fact] = (
     # These change what is computed.
     Fact("device_kind", "kinds of device", breaks=True),
+    Fact("split", "splits into training and validation images", breaks=True),
     Fact("precision", "precisions", breaks=True, stated_by="precision"),
     # These change the order of sums, and with it last digits, which 40 epochs turn into other noise of the same kind.
     Fact("device_model", "models of device", breaks=False),
@@ -60,13 +64,13 @@ def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """What differs between two data sets, a few words each, in what both tell of; empty where nothing does."""
     return [
         _change(key, before[key], now[key])
-        for key in dict.fromkeys([CLASSES, *SPLITS, *sorted(before)])
+        for key in dict.fromkeys([CLASSES, POOL, *SPLITS, *sorted(before)])
         if key in before and key in now and before[key] != now[key]
     ]
 
 
 def _change(key: str, before: Any, now: Any) -> str:
-    what = SPLITS.get(key, key)
+    what = {**SPLITS, POOL: "images that train or validate"}.get(key, key)
     if isinstance(before, Mapping) and isinstance(now, Mapping) and not {"images", "labels"} & before.keys():
         # What another trainer tells of its data: any keys, counts and hashes among them.
         parts = sorted(part for part in before.keys() | now.keys() if before.get(part) != now.get(part))

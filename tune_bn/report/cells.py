@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.wording import interval_words, signed_words, spread_words, value_words
+from tune_bn.records.score import PERCENT, Score
 
 NONE = "–"
 
@@ -39,6 +40,11 @@ def mean_cell(arm: Mapping[str, Any], decimals: int = 2) -> str:
 def heading_with(words: str, unit: str) -> str:
     """``effect, pp``; the words alone where there is no unit."""
     return f"{words}, {unit}" if unit else words
+
+
+def in_unit(score: Score) -> str:
+    """`` in percent``; empty where the score has no unit."""
+    return " in percent" if score.unit == PERCENT else f" in {score.unit}" if score.unit else ""
 
 
 def config_cells(config: Mapping[str, Any], keys: Sequence[str]) -> list[str]:

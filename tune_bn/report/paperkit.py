@@ -30,11 +30,13 @@ from tune_bn.analysis.wording import (
     with_unit,
 )
 from tune_bn.errors import StudyError
+from tune_bn.records.energy import energy_words
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import FAILED, STAGES, Record, ranges
 from tune_bn.report.figures.effects import forest
 from tune_bn.report.figures.pairs import paired
+from tune_bn.report.paper_text import PAPER, REFERENCES
 
 Verdict = Mapping[str, Any]
 _SPECIAL = {
@@ -114,14 +116,18 @@ def letters(index: int) -> str:
     return (letters(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "--"
     if value < 1e-4:
         power = f"{value:.1e}".split("e")
         return rf"${power[0]} \times 10^{{{int(power[1])}}}$"
     return f"{value:.2g}"
 
 
-def _interval(ends: Sequence[float | None], decimals: int) -> str:
+def _interval(ends: Sequence[float | None] | None, decimals: int) -> str:
+    if ends is None:
+        return "--"
     low, high = (r"\infty" if end is None else signed_words(end, decimals) for end in ends)
     return f"$[{'-' if ends[0] is None else ''}{low}, {high}]$"
 
@@ -146,6 +152,11 @@ def numbers_tex(verdict: Verdict) -> str:
     macro("Confidence", f"{100 * verdict['ci_confidence']:g}\\%", "ci_confidence")
     macro("Margin", number_words(verdict["margin"]), "margin")
     macro("Candidates", str(len(verdict["candidates"])), "candidates")
+    if (average := verdict.get("pooled")) is not None:
+        for key in ("effect", "between"):
+            macro(f"Pooled{key.title()}", signed_words(average[key], digits), f"pooled.{key}")
+        macro("PooledCi", _interval(average["ci"], digits), "pooled.ci")
+        macro("PooledPValue", _p(average["p_value"]), "pooled.p_value")
     for index, arm in enumerate(verdict["baselines"]):
         name = "Base" + ("" if len(verdict["baselines"]) == 1 else letters(index))
         macro(f"{name}Mean", f"{arm['mean']:.{digits}f}", f"baselines[{index}].mean")
@@ -163,8 +174,8 @@ def numbers_tex(verdict: Verdict) -> str:
             ("p_value", _p(arm["p_value"])),
             ("p_adjusted", _p(arm["p_adjusted"])),
             ("p_two_sided", _p(arm["p_two_sided"])),
-            ("d_z", f"{arm['d_z']:.2f}"),
-            ("outcome", tex(arm["outcome"])),
+            ("d_z", "--" if arm["d_z"] is None else f"{arm['d_z']:.2f}"),
+            ("outcome", tex(arm["outcome"].replace("_", " "))),
         ):
             macro(name + key.title().replace("_", ""), value, f"{source}.{key}")
         if arm.get("over_images"):
@@ -218,6 +229,11 @@ def table_tex(verdict: Verdict) -> str:
         else:
             cells += [shown + spread, str(len(arm["scores"])), "", "", ""]
         lines.append(" & ".join(cells) + r" \\")
+    if average := verdict.get("pooled"):
+        shown = f"${signed_words(average['effect'], digits)}$"
+        shown = f"\\textbf{{{shown}}}" if average["supported"] else shown
+        cells = ["average", *[""] * (len(keys) + 1), str(average["n"]), shown, _interval(average["ci"], digits)]
+        lines += ["\\midrule", " & ".join([*cells, _p(average["p_value"])]) + r" \\"]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
@@ -246,8 +262,13 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
             f" Looks after {', '.join(map(str, plan['design']['looks']))} pairs were planned with O'Brien-Fleming "
             "boundaries for the t statistic; p-values and intervals hold at all looks together."
         )
-    by = "step-down max-t over sign flips" if plan["correction"] == "max_t" else "Holm's procedure"
-    family = f", adjusted by {by} for {m} comparisons" if m > 1 else ""
+    family = f", {_family_words(plan, m)}" if m > 1 else ""
+    if "alpha_spending" in plan:
+        spent = plan["alpha_spending"]
+        family += (
+            f"; α is the part of claim {spent['place']} in a budget of {spent['total']:g} over all claims on the same "
+            "test data"
+        )
     parts.append(
         f"Confirmation. A plan was locked (SHA-256 {plan['plan_sha256'][:16]}) before the first confirmation run. "
         f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "
@@ -262,11 +283,25 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
     return parts
 
 
+def _family_words(plan: Mapping[str, Any], m: int) -> str:
+    """How several comparisons become one claim."""
+    if plan.get("holds") == "all":
+        return f"in each of {m} settings without a correction: the claim is that all of them hold (intersection-union)"
+    if plan.get("holds") == "pooled":
+        return (
+            f"on differences averaged over {m} settings for each seed: the claim is about that average; single "
+            "settings are described, adjusted by Holm's procedure"
+        )
+    by = "step-down max-t over sign flips" if plan["correction"] == "max_t" else "Holm's procedure"
+    return f"adjusted by {by} for {m} comparisons"
+
+
 def _diverged_words(plan: Mapping[str, Any]) -> str:
     score = score_of(plan)
+    failed = " A run that failed on every try counts as the score that is worst for the claim." * ("failed" in plan)
     if score.diverged is None:
-        return "A diverged run would have made the verdict invalid."
-    return f"A diverged run counts as {with_unit(number_words(score.diverged), score.unit)}."
+        return f"A diverged run would have made the verdict invalid.{failed}"
+    return f"A diverged run counts as {with_unit(number_words(score.diverged), score.unit)}.{failed}"
 
 
 def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Record]) -> str:
@@ -295,7 +330,8 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
             f"{', '.join(devices) or 'not known'}; runs: {runs['search']} search, {runs['select']} selection, "
             f"{runs['confirm']} confirmation; hours of training: "
             + ", ".join(f"{number_words(hours[stage])} {stage}" for stage in STAGES)
-            + f"; mean run {fmean([r.duration_seconds for r in done]) if done else 0:.1f} s. Failed runs are counted.",
+            + f"; mean run {fmean([r.duration_seconds for r in done]) if done else 0:.1f} s. Failed runs are counted. "
+            f"{energy_words(records)}",
         ),
         (
             "Failures",
@@ -318,69 +354,3 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
 def _short(value: Any) -> str:
     words = ", ".join(f"{k} {str(v)[:16]}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
     return words if len(words) <= 200 else f"{words[:200]}…"
-
-
-REFERENCES = r"""@inproceedings{davis2022revisiting,
-  author = {Davis, Jim and Frank, Logan},
-  title = {Revisiting Batch Norm Initialization},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  year = {2022}
-}
-@article{holm1979simple,
-  author = {Holm, Sture},
-  title = {A Simple Sequentially Rejective Multiple Test Procedure},
-  journal = {Scandinavian Journal of Statistics},
-  volume = {6},
-  pages = {65--70},
-  year = {1979}
-}
-@article{student1908probable,
-  author = {{Student}},
-  title = {The Probable Error of a Mean},
-  journal = {Biometrika},
-  volume = {6},
-  pages = {1--25},
-  year = {1908}
-}
-@article{schuirmann1987comparison,
-  author = {Schuirmann, Donald J.},
-  title = {A Comparison of the Two One-Sided Tests Procedure and the Power Approach
-           for Assessing the Equivalence of Average Bioavailability},
-  journal = {Journal of Pharmacokinetics and Biopharmaceutics},
-  volume = {15},
-  pages = {657--680},
-  year = {1987}
-}
-"""
-
-PAPER = r"""% Shows how the parts fit together: pdflatex paper && bibtex paper && pdflatex paper
-\documentclass{article}
-\usepackage[T1]{fontenc}
-\usepackage{booktabs,graphicx}
-\input{numbers}
-\begin{document}
-\section*{\tbnStudy}
-\tbnVerdict, $\alpha = \tbnAlpha$, $n = \tbnSeeds$ seeds. The method is that of \cite{davis2022revisiting}; the test is
-the paired $t$-test \cite{student1908probable}, corrected by Holm's procedure \cite{holm1979simple} where several are
-made.
-
-\begin{table}[h]\centering\small
-\input{table}
-\caption{Mean $\pm$ standard deviation over seeds.}
-\end{table}
-
-\input{methods}
-
-\begin{figure}[h]\centering
-\includegraphics[width=\linewidth]{pairs}
-\caption{Paired scores.}
-\end{figure}
-\begin{figure}[h]\centering
-\includegraphics[width=\linewidth]{effects}
-\caption{Effects.}
-\end{figure}
-
-\bibliographystyle{plain}
-\bibliography{references}
-\end{document}
-"""

@@ -13,6 +13,7 @@ from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
 from tune_bn.errors import listed
 from tune_bn.records.commands import line_in_report, repeat_line
+from tune_bn.records.energy import energy_of, energy_words
 from tune_bn.records.provenance import SPLITS
 from tune_bn.records.record import (
     BASELINE,
@@ -68,6 +69,8 @@ def stages(study: StudyFiles) -> Iterator[Block]:
         return
     yield table("Stages", header, rows)
     yield paragraph("A configuration counts by the worst of its runs.")
+    if energy_of(study.records)["runs"]:
+        yield paragraph(energy_words(study.records))
     figure = landscape(study)
     if figure is not None:
         yield Picture(
@@ -325,8 +328,10 @@ def _own_training(study: StudyFiles) -> Iterator[Block]:
     if not isinstance(trainer, Mapping):
         return
     what = trainer.get("function") or " ".join(map(str, trainer.get("command") or ()))
+    if trainer.get("ask"):
+        what = "tune_bn ask"
     yield paragraph(
-        "Trained by ",
+        "Trained by " if not trainer.get("ask") else "Trained by loops elsewhere, which got their runs by ",
         Mono(str(what)),
         ", code that this package does not know. A test score outside the confirmation makes a run invalid; that the "
         "code has not looked at the test data in secret is the word of whoever wrote it.",
@@ -353,7 +358,9 @@ def _data(study: StudyFiles) -> Iterator[tuple[Span, ...]]:
     data = (study.plan or {}).get("data") or (seen[-1] if seen else {})
     for split, words in SPLITS.items():
         part = data.get(split)
-        if isinstance(part, dict):
+        if isinstance(part, dict) and "of" in part:
+            yield (f"{part.get('count')} {words}, drawn by each run's seed from the pool ", Mono(str(part["of"])))
+        elif isinstance(part, dict):
             hashes = Mono(str(part.get("images"))), ", labels ", Mono(str(part.get("labels")))
             yield (f"{part.get('count')} {words}: ", *hashes)
 

@@ -1,8 +1,8 @@
-"""Sections on the confirmation: the verdict, its tables, and how firmly it stands."""
+"""Sections on what the confirmation found: the verdict, and the paper's table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, SUPERIOR, Claim, claim_in, outcome
 from tune_bn.analysis.plan import arms_of
@@ -20,7 +20,6 @@ from tune_bn.analysis.wording import (
 )
 from tune_bn.records.commands import line_in_report
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
-from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import (
     Arm,
     Verdict,
@@ -33,16 +32,11 @@ from tune_bn.report.arms import (
     setting_of,
     states_losses,
 )
-from tune_bn.report.blocks import Block, Bullets, Heading, Mono, Picture, Span, Strong, paragraph, spans, table
+from tune_bn.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, spans, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.cells import NONE, gain, heading_with, interval, mean_cell, number
-from tune_bn.report.figures.canvas import FEW_ARMS
-from tune_bn.report.figures.effects import bars_words, forest
-from tune_bn.report.figures.looks import DECISIONS, boundaries
-from tune_bn.report.figures.pairs import interval_words_of, paired
+from tune_bn.report.cells import NONE, gain, heading_with, in_unit, interval, mean_cell, number
 from tune_bn.report.study import StudyFiles
 
-ARMS_OF_A_TABLE = 5
 _WORDS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", INVALID: "Invalid"}
 
 
@@ -57,7 +51,7 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         )
     else:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
-        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds") == "all"
+        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds", "any") != "any"
         said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict["verdict"]]
         yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
         problems = verdict.get("problems", [])
@@ -211,7 +205,9 @@ _SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalen
 
 
 def finding(arm: Arm, claim: Claim) -> str:
-    """What was decided on an arm: ``better`` (or what is claimed), ``worse``, ``undecided``; a dash: a baseline."""
+    """``better`` (or what is claimed), ``worse``, ``undecided`` or ``not tested``; a dash for a baseline."""
+    if arm.get("not_tested"):
+        return "not tested"
     if arm.get("p_value") is None:
         return NONE
     if arm["supported"] and arm.get("worse"):
@@ -288,229 +284,7 @@ def _by_setting(verdict: Verdict) -> Iterator[Block]:
         cells.setdefault(name_without(arm, setting), {})[setting] = Strong(text) if marked else text
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
-        f"{metric_words(verdict['metric']).capitalize()}{_in_unit(score)} by setting, mean ± standard deviation over "
+        f"{metric_words(verdict['metric']).capitalize()}{in_unit(score)} by setting, mean ± standard deviation over "
         "seeds; bold: significantly better than the baseline of the same setting, or worse where it says so."
     )
     yield table("Result by setting", ["arm", *settings.values()], rows)
-
-
-def pairs(study: StudyFiles) -> Iterator[Block]:
-    """Each seed under both arms."""
-    figure = None if study.verdict is None else paired(study.verdict)
-    if study.verdict is None or figure is None:
-        return
-    if len(study.verdict["candidates"]) <= FEW_ARMS:
-        caption = (
-            "Confirmation. Left: each line is one seed under both arms, the thick one their mean. Right: the paired "
-            f"differences, their mean, and {interval_words_of(study.verdict)} (an arrow where it goes on beyond the "
-            "picture)."
-        )
-    else:
-        caption = (
-            "Confirmation. Each point is the paired difference of one seed, the black bar their mean, the whisker "
-            f"{interval_words_of(study.verdict)} (an arrow where it goes on beyond the picture)."
-        )
-    yield Heading("Paired scores")
-    yield Picture(
-        "paired.png",
-        "Paired scores",
-        f"{caption} Round points are seeds on which the candidate is better, triangles seeds on which it is worse.",
-        figure,
-    )
-
-
-def effects(study: StudyFiles) -> Iterator[Block]:
-    """The forest of effects."""
-    figure = None if study.verdict is None else forest(study.verdict)
-    if study.verdict is None or figure is None:
-        return
-    yield Heading("Effects")
-    yield Picture(
-        "effects.png",
-        "Forest of effects",
-        f"Confirmation. Square, cross or circle: effect; {bars_words(study.verdict)}; triangle: the smallest true "
-        "gain that the planned seeds find with power 0.8, if the differences spread as these do. "
-        "A gain below the triangle may well exist and not be seen here. An arrow: "
-        "the interval goes on beyond the picture.",
-        figure,
-    )
-
-
-def looks(study: StudyFiles) -> Iterator[Block]:
-    """The boundaries of a group-sequential confirmation and what each look decided."""
-    verdict = study.verdict
-    if verdict is None or not verdict.get("design"):
-        return
-    design = verdict["design"]
-    yield Heading("Looks")
-    futility = design.get("futility_t") or []
-    rows = [
-        [
-            str(n),
-            number(spent, ".2g"),
-            number_words(t),
-            number(p_value, ".2g"),
-            number_words(futility[k]) if k < len(futility) else NONE,
-        ]
-        for k, (n, spent, t, p_value) in enumerate(
-            zip(design["looks"], design["spent"], design["efficacy"], design["nominal_p"], strict=True)
-        )
-    ]
-    yield paragraph(
-        "The confirmation was planned to stop a candidate at one of these looks, as soon as its gain is shown or has "
-        "become unlikely. All looks together reject with probability α where there is no effect."
-    )
-    yield table(
-        "Boundaries", ["pairs", "level spent", "shown where t ≥", "as p of a fixed t-test", "futile where t <"], rows
-    )
-    figure = boundaries(verdict)
-    if figure is not None:
-        first, top = design["looks"][0], number_words(design["efficacy"][0])
-        yield Picture(
-            "looks.png",
-            "Boundaries and paths",
-            "Each line is a candidate: its paired t-test at each look, higher is better. It ends with its gain shown "
-            "at the black boundary, or stops for futility below the dotted one. The boundary is that of a single "
-            "candidate; of several, Holm's correction asks more. "
-            f"The scale is that of the fixed test's p-value, because the boundary in t, {top} at {first} pairs, would "
-            "lie far outside; the numbers beside the boundaries are t. An arrow marks a point beyond the picture.",
-            figure,
-        )
-    yield table(
-        "Looks by candidate",
-        [
-            "candidate",
-            "pairs",
-            heading_with("effect", score_of_verdict(verdict).difference_unit),
-            "t",
-            "p at this look",
-            "repeated p",
-            "decision",
-        ],
-        [
-            [
-                arm["arm"],
-                str(look["n"]),
-                number(look["effect"], f"+.{decimals_of_verdict(verdict)}f"),
-                number(look["t"], ".2f"),
-                number(look["nominal_p"], ".2g"),
-                number(look["p_value"], ".2g"),
-                DECISIONS[look["decision"]],
-            ]
-            for arm in verdict["candidates"]
-            for look in arm.get("looks", [])
-        ],
-    )
-
-
-def sensitivity(study: StudyFiles) -> Iterator[Block]:
-    """Other tests of the same differences, the gain that could have been seen, and runs that went wrong."""
-    verdict = study.verdict
-    if verdict is None or not baselines_of(verdict):
-        return
-    judged = [arm for arm in verdict["candidates"] if arm.get("sensitivity")]
-    events = list(_events(verdict))
-    if not judged and not events:
-        return
-    yield Heading("Does the verdict hang on the test?")
-    if judged:
-        header = _sensitivity_header(verdict, judged[0]["sensitivity"]["confidence"])
-        yield table("Other tests and intervals", header, [_sensitivity_row(verdict, arm) for arm in judged])
-        yield paragraph(_sensitivity_words(verdict))
-    yield from events
-
-
-def _sensitivity_header(verdict: Verdict, confidence: float) -> list[str]:
-    level, unit = percent_words(confidence), score_of_verdict(verdict).difference_unit
-    return [
-        "candidate",
-        "p of the verdict",
-        "p, Wilcoxon",
-        "p, sign-flip",
-        heading_with(f"{level} t interval", unit),
-        heading_with(f"{level} bootstrap interval", unit),
-        heading_with("std", unit),
-        heading_with("detectable gain", unit),
-    ]
-
-
-def _sensitivity_row(verdict: Verdict, arm: Arm) -> list[str]:
-    other, digits = arm["sensitivity"], decimals_of_verdict(verdict)
-    return [
-        arm["arm"],
-        number(arm["p_value"], ".2g"),
-        number(other["wilcoxon"]["p_value"], ".2g"),
-        number(other["sign_flip"]["p_value"], ".2g"),
-        interval(other["t_interval"], digits),
-        interval(other["bootstrap_interval"], digits),
-        number(arm.get("std_difference"), f".{digits}f"),
-        number(arm.get("minimum_detectable_effect"), f".{digits}f"),
-    ]
-
-
-def _sensitivity_words(verdict: Verdict) -> str:
-    m = len(verdict["candidates"])
-    level = f"α = {verdict['alpha']:g}" + (f" / {m}, the first step of Holm's procedure" if m > 1 else "")
-    fixed = (
-        " All but the first column treat the number of pairs as fixed, which it was not; they are no evidence, only a "
-        "look from another side."
-        if is_sequential(verdict)
-        else ""
-    )
-    return (
-        "The t-test decides; the others stand beside it, one-sided, not adjusted for several candidates. Wilcoxon: "
-        "signed ranks; sign-flip: Fisher's randomization test of the mean; intervals: two-sided; the bootstrap is "
-        "studentized; std: of the differences; detectable gain: the smallest true gain that the planned seeds find "
-        "with power 0.8, if the differences spread so, at "
-        f"{level}.{fixed}"
-    )
-
-
-def _events(verdict: Verdict) -> Iterator[Block]:
-    for what, runs in (
-        ("Diverged, scored by the plan's rule: ", verdict["diverged"]),
-        ("Retried: ", verdict["retried"]),
-    ):
-        if runs:
-            spans: list[Span] = [what]
-            for index, run in enumerate(runs):
-                spans += [", ", Mono(run)] if index else [Mono(run)]
-            yield paragraph(*spans, ".")
-
-
-def scores(study: StudyFiles) -> Iterator[Block]:
-    """What the test was given."""
-    verdict = study.verdict
-    if verdict is None or not baselines_of(verdict):
-        return
-    yield Heading("Scores by seed")
-    score = score_of_verdict(verdict)
-    words = f"{metric_words(verdict['metric']).capitalize()}{_in_unit(score)}"
-    if score.difference_unit:
-        words += f"; differences in {score.difference_unit_words}"
-    yield paragraph(words + ("." if score.higher_is_better else "; lower is better, and so is a negative difference."))
-    for baseline in baselines_of(verdict):
-        candidates = [arm for arm in verdict["candidates"] if baseline_of(verdict, arm) is baseline]
-        # More would not fit on paper.
-        for start in range(0, len(candidates), ARMS_OF_A_TABLE):
-            yield _scores(verdict, baseline, candidates[start : start + ARMS_OF_A_TABLE])
-
-
-def _in_unit(score: Score) -> str:
-    return " in percent" if score.unit == PERCENT else f" in {score.unit}" if score.unit else ""
-
-
-def _scores(verdict: Verdict, baseline: Arm, candidates: Sequence[Arm]) -> Block:
-    header, digits = ["seed", baseline["arm"]], decimals_of_verdict(verdict)
-    for arm in candidates:
-        header += [arm["arm"], "difference"]
-    rows = []
-    for seed in map(str, verdict["seeds"]):
-        before = baseline["scores"].get(seed)
-        row = [seed, number(before, f".{digits}f")]
-        for arm in candidates:
-            after = arm["scores"].get(seed)
-            difference = None if None in (before, after) else after - before
-            row += [number(after, f".{digits}f"), number(difference, f"+.{digits}f")]
-        rows.append(row)
-    return table(f"Scores of {baseline['arm']} and {', '.join(arm['arm'] for arm in candidates)}", header, rows)

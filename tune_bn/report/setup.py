@@ -74,7 +74,16 @@ def _course(train: Mapping[str, Any]) -> str:
         ("weight_decay", "weight decay {}"),
         ("precision", "{}"),
     )
-    return ", ".join(text.format(value_words(train[key])) for key, text in words if key in train)
+    # What most runs do without is said where it is used.
+    others = (
+        ("optimizer", "{}", "sgd"),
+        ("nesterov", "Nesterov's momentum", False),
+        ("warmup_epochs", "{} epochs of warm-up", 0),
+        ("label_smoothing", "label smoothing {}", 0.0),
+        ("ema", "moving average of the weights {}", None),
+    )
+    used = [text.format(value_words(train[key])) for key, text, default in others if train.get(key, default) != default]
+    return ", ".join([*(text.format(value_words(train[key])) for key, text in words if key in train), *used])
 
 
 def _searched(study: StudyFiles) -> str:

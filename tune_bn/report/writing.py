@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tune_bn.errors import StudyError
 from tune_bn.records.files import write_text
-from tune_bn.report import process, results
+from tune_bn.report import looks, pairs, process, results, sensitivity
 from tune_bn.report.blocks import PLOTS, Block, Heading, pictures_in
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.markdown import to_markdown
@@ -26,15 +26,15 @@ def contents(study: StudyFiles) -> list[Block]:
         *results.result(study),
         *process.stages(study),
         *process.early_order(study),
-        *results.pairs(study),
-        *results.effects(study),
-        *results.looks(study),
+        *pairs.pairs(study),
+        *pairs.effects(study),
+        *looks.looks(study),
         *process.learning_curves(study),
         *process.importance(study),
         *process.finalists(study),
-        *results.sensitivity(study),
+        *sensitivity.sensitivity(study),
         *process.layers(study),
-        *results.scores(study),
+        *pairs.scores(study),
         *process.provenance(study),
         *process.citation(study),
     ]

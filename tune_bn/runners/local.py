@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from contextlib import closing
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tune_bn.errors import Interrupted, RunnerError
+from tune_bn.machine import usable_cores
 from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Place, PreemptedError, Session, Trainer
@@ -24,14 +26,39 @@ from tune_bn.runners.worker import (
 )
 
 
+def local_place(cpu: float, gpu: float) -> Place:
+    """Where this process trains a run that holds so many cores and GPUs.
+
+    Raises:
+        RunnerError: it may not use so many.
+    """
+    import torch
+
+    for kind, key, needed, has in (
+        ("CPU", "cpu", cpu, usable_cores()),
+        ("GPU", "gpu", gpu, torch.cuda.device_count() if gpu else 0),
+    ):
+        if needed > has:
+            raise RunnerError(
+                f"resources.{key}: got {needed:g} per trial, but this process may use {has} {kind}s; accepted: at most "
+                f"{has}, or a search without --local on a cluster that has them"
+            )
+    gpus = tuple(str(number) for number in range(math.ceil(gpu)))
+    return Place("cuda" if gpu else "cpu", max(1, int(cpu)), gpus, min(1.0, gpu) if gpu else 1.0)
+
+
 class LocalRunner:
-    """A :class:`tune_bn.protocols.runner.Runner` without other processes."""
+    """A :class:`tune_bn.protocols.runner.Runner` without other processes.
+
+    It trains one task at a time. A task that takes the process down takes the study with it, which a resume goes on
+    with; nothing is spread over machines, and nobody is waited for.
+    """
 
     def __init__(
         self,
         trainer: Trainer,
         *,
-        device: str = "cpu",
+        place: Place | None = None,
         checkpoints: Path | None = None,
         runs: Path | None = None,
         checkpoint_seconds: float = 60.0,
@@ -42,7 +69,7 @@ class LocalRunner:
     ) -> None:
         self.stop = stop or StopRequest()
         self.trainer = trainer
-        self.place = Place(device)
+        self.place = place or Place()
         self.options = WorkerOptions(checkpoints, checkpoint_seconds, keep_weights=keep_weights, runs=runs)
         self.max_failures = max_failures
         self._warn = CheckpointWarning(checkpoints, warn)

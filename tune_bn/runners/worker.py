@@ -11,10 +11,12 @@ from typing import Any
 
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED, FAILED, PRUNED, Run, Session
+from tune_bn.records.energy import KEY
 from tune_bn.records.files import sha256_of
 from tune_bn.records.record import CONFIRM
 from tune_bn.records.score import Score
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
+from tune_bn.runners.energy import Meter
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class TaskWorker:
         self.task = task
         self.score = score
         self.options = options
+        self.meter = Meter(session.device)
         store = None if options.checkpoints is None else CheckpointStore(options.checkpoints / task.key)
         # Only a task of the same configuration, seeds, data and code takes up a checkpoint.
         self.identity = sha256_of(
@@ -166,6 +169,8 @@ class TaskWorker:
                 replace(result, diagnostics=run.inspect()) for result, run in zip(results, self.runs, strict=True)
             ]
         place = self.options.environment
+        used = self.meter.entries()
+        place = {**place, **({KEY: used} if used else {})}
         bare = tuple(replace(result, curve=(), environment={**place, **result.environment}) for result in results)
         problem = None if self.writer is None else self.writer.problem
         passed, self.passed = self.passed, {}

@@ -14,8 +14,9 @@ from tune_bn.protocols.distributions import Cases
 from tune_bn.records.files import canonical_json
 from tune_bn.records.record import CANDIDATE
 from tune_bn.space.messages import did_you_mean
+from tune_bn.space.options import LAYER_KEYS
 from tune_bn.space.search import owner
-from tune_bn.space.space import LAYER_KEYS, Space
+from tune_bn.space.space import Space
 from tune_bn.space.trainer import check_name
 from tune_bn.training.config import TrainConfig
 
@@ -41,7 +42,9 @@ def check(space: Space) -> None:
     _check_settings(space)
     _check_stopping(space)
     _check_margin(space)
+    _check_failed(space)
     _check_points(space)
+    _check_models(space)
     if space.search:
         _check_amounts(space)
 
@@ -56,6 +59,9 @@ def _check_trainer(space: Space) -> None:
         if getattr(space, key) != default:
             accepted = "no such section beside trainer, which has parameters of its own in trainer.params"
             raise ConfigError(key, asdict(getattr(space, key)), accepted)
+    if space.claim.metric != "test_accuracy":
+        accepted = "no such key beside trainer, whose trainer.score says what is compared"
+        raise ConfigError("claim.metric", space.claim.metric, accepted)
     for key, given in (("search", space.search), *((f"claim.arms.{n}", a) for n, a in space.claim.arms.items())):
         for name in given:
             check_name(key, name)
@@ -65,10 +71,27 @@ def _check_trainer(space: Space) -> None:
     for key in sorted(space.scientific & {*space.search, *(key for arm in space.claim.arms.values() for key in arm)}):
         if key not in space.baseline:
             raise ConfigError(f"claim.baseline.{key}", None, "a value: the claim is about it, and the baseline has one")
+    if space.trainer.ask:
+        for key, value in (("hours", space.budget.hours), ("total_hours", space.budget.total_hours)):
+            if value is not None:
+                raise ConfigError(f"budget.{key}", value, "null with trainer.ask: who asks spends their own time")
+        if space.budget.cost is not None:
+            raise ConfigError("budget.cost", space.budget.cost, "null with trainer.ask")
     for stage in ("search", "select", "confirm"):
         if 0 in getattr(space.seeds, stage):
             accepted = "integers ≥ 1: many scripts take seed 0 for none"
             raise ConfigError(f"seeds.{stage}", getattr(space.seeds, stage), accepted)
+
+
+def _check_models(space: Space) -> None:
+    if space.tracking.log_models == "none":
+        return
+    if space.trainer is not None:
+        accepted = "none with a trainer of your own, which knows its weights: its script may log a model itself"
+        raise ConfigError("tracking.log_models", space.tracking.log_models, accepted)
+    if space.resources.keep_weights == "none":
+        accepted = "none, or resources.keep_weights: confirmed beside it"
+        raise ConfigError("tracking.log_models", space.tracking.log_models, accepted)
 
 
 def _check_search(space: Space) -> None:
@@ -121,10 +144,13 @@ def _check_settings(space: Space) -> None:
 
 def _check_stopping(space: Space) -> None:
     claim = space.claim
-    if claim.holds == "all":
+    if claim.holds != "any":
         candidates = len(claim.arms) or claim.candidates
         if len(claim.across) < 2 or candidates > 1 or claim.stopping != "fixed" or claim.correction != "holm":
-            accepted = "any; all goes with two or more settings in claim.across, one candidate and stopping: fixed"
+            accepted = (
+                f"any; {claim.holds} goes with two or more settings in claim.across, one candidate, stopping: fixed "
+                "and correction: holm"
+            )
             raise ConfigError("claim.holds", claim.holds, accepted)
     try:
         check_correction(
@@ -150,6 +176,13 @@ def _check_margin(space: Space) -> None:
     if margin is not None and score.low is not None and score.high is not None and margin >= score.high - score.low:
         accepted = f"a number below {score.high - score.low:g}, the width of the score's range"
         raise ConfigError("claim.margin", margin, accepted)
+
+
+def _check_failed(space: Space) -> None:
+    claim, score = space.claim, space.score
+    if claim.failed != "invalid" and (claim.stopping != "fixed" or score.low is None or score.high is None):
+        accepted = "invalid; worst goes with stopping: fixed and a score that has a range"
+        raise ConfigError("claim.failed", claim.failed, accepted)
 
 
 def _check_points(space: Space) -> None:

@@ -72,6 +72,14 @@ def value_line(source: str, place: str, value: Any, accepted: str) -> str:
     return f"{source}: {_short(place)}: got {_short(repr(value))}; accepted: {accepted}"
 
 
+def spec_words(spec: object) -> str:
+    """A distribution as the space file states it: ``log_uniform [0.01, 1.0]``."""
+    if isinstance(spec, dict) and len(spec) == 1:
+        ((kind, body),) = spec.items()
+        return f"{kind} {spec_words(body)}"
+    return f"[{', '.join(map(spec_words, spec))}]" if isinstance(spec, list) else str(spec)
+
+
 def _place(loc: Sequence[str | int]) -> str:
     # Deeper parts are pydantic's names for the members of a union, or the place within a list.
     return ".".join(str(part) for part in loc[:2])

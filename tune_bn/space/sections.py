@@ -80,7 +80,7 @@ class Scheduler(Section):
         accepted="asha | median | none",
     )
     grace: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] | Literal["auto"] = entry(
-        10,
+        "auto",
         doc="epochs before a trial may be stopped; where it is not less than `epochs`, none is. `auto`: the start "
         "points, and 16 trials of each arm at least, run to their end, and trials are stopped from the epoch on from "
         "which the order of the better half of them agrees with their final one, or not at all (statistics.md); where "
@@ -212,7 +212,8 @@ class Claim(Section):
     )
     metric: Literal["test_accuracy", "final_test_accuracy"] = entry(
         "test_accuracy",
-        doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch",
+        doc="`test_accuracy`: weights of the best validation epoch; `final_test_accuracy`: of the last epoch. With a "
+        "`trainer` of your own its `trainer.score` says what is compared",
         accepted="test_accuracy | final_test_accuracy",
     )
     kind: Literal["superior", "noninferior", "equivalent"] = entry(
@@ -237,6 +238,14 @@ class Claim(Section):
         accepted="a number from 1e-8 to below 0.5",
         ge=1e-8,
         lt=0.5,
+    )
+    alpha_spending: Literal["none", "budget"] = entry(
+        "none",
+        doc="over all claims on the same test data in the folder of studies (`ledger.jsonl`): `budget`: `alpha` is for "
+        "all of them together, and claim number k is planned and tested at alpha·6/(π²k²), so that any number of "
+        "studies makes a false claim with probability at most `alpha` (statistics.md)",
+        accepted="none | budget",
+        added=True,
     )
     correction: Literal["holm", "max_t"] = entry(
         "holm",
@@ -266,11 +275,12 @@ class Claim(Section):
         "any, the space itself is the one setting",
         accepted="a mapping from names (letters, digits, '.', '_', '-') to mappings such as {arch: resnet50, lr: 0.01}",
     )
-    holds: Literal["any", "all"] = entry(
+    holds: Literal["any", "all", "pooled"] = entry(
         "any",
         doc="of several settings: `any`: the claim is that some comparison holds, corrected for their number; `all`: "
-        "that every setting does, each tested at `alpha`; with `all` one candidate, and `stopping: fixed`",
-        accepted="any | all",
+        "that every setting does, each tested at `alpha`; `pooled`: that the average over these settings does, with "
+        "the spread between them beside it; `all` and `pooled` with one candidate, and `stopping: fixed`",
+        accepted="any | all | pooled",
         added=True,
     )
     stopping: Literal["fixed", "group_sequential"] = entry(
@@ -291,8 +301,19 @@ class Claim(Section):
         gt=0,
         lt=0.5,
     )
+    failed: Literal["invalid", "worst"] = entry(
+        "invalid",
+        doc="confirmation runs that raise on every try and leave no score: `invalid`: so is the verdict; `worst`: they "
+        "have the score that is worst for the claim, the low end of the score's range for a candidate and the high end "
+        "for a baseline, and show no loss; with `stopping: fixed`, and a score with a range",
+        accepted="invalid | worst",
+        added=True,
+    )
     diverged: Literal["chance"] = entry(
-        "chance", doc="score of a run whose loss is not finite: `chance` is 100 / classes", accepted="chance"
+        "chance",
+        doc="score of a run whose loss is not finite: `chance` is 100 / classes; with a `trainer` of your own it is "
+        "`diverged` of its `trainer.score`",
+        accepted="chance",
     )
 
     @model_validator(mode="after")
@@ -380,4 +401,18 @@ class Tracking(Section):
 
     uri: str | None = entry(
         None, doc="MLflow tracking URI; null: SQLite beside the studies", accepted="null or a URI that MLflow takes"
+    )
+    system_metrics: bool = entry(
+        False,
+        doc="MLflow's system metrics (processor, memory, disk, net, GPUs) of each run; needs psutil, and runs on the "
+        "machine of the driver",
+        accepted="true or false",
+        added=True,
+    )
+    log_models: Literal["none", "confirmed"] = entry(
+        "none",
+        doc="`confirmed` makes an MLflow model of the kept weights of every confirmation run, with signature and "
+        "example; needs `resources.keep_weights: confirmed`",
+        accepted="none | confirmed",
+        added=True,
     )

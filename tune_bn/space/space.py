@@ -6,36 +6,24 @@ the key, the value and what would be accepted. Nothing is started before a whole
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError
-from tune_bn.method.config import ModelConfig, gamma_of, gamma_parts, is_gamma
-from tune_bn.options import Options
+from tune_bn.method.config import ModelConfig, gamma_of, gamma_parts
 from tune_bn.protocols.distributions import Choice, Distribution
 from tune_bn.protocols.runner import SchedulerConfig
 from tune_bn.records.files import sha256_of
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.records.score import Score, accuracy
-from tune_bn.space.messages import keys_of
+from tune_bn.space.messages import keys_of, section_of
+from tune_bn.space.options import MODEL_KEYS, OPTIONS, RUN_KEYS, TRAIN_KEYS, as_declared
 from tune_bn.space.search import PAPER_GRID, SearchSpace, owner
-from tune_bn.space.sections import (
-    LARGEST_COUNT,
-    Budget,
-    Claim,
-    Resources,
-    Sampler,
-    Scheduler,
-    Section,
-    Seeds,
-    Tracking,
-    entry,
-)
+from tune_bn.space.sections import Budget, Claim, Resources, Sampler, Scheduler, Section, Seeds, Tracking, entry
 from tune_bn.space.trainer import TrainerSection, check_name
 from tune_bn.training.config import RunConfig, TrainConfig
 
@@ -67,7 +55,7 @@ class Space(Section):
     trainer: TrainerSection | None = entry(
         None,
         doc="training code of the user's own, in place of `model`, `data` and `train`",
-        accepted="a mapping with command or function, steps and score",
+        accepted="a mapping with command or function, steps and score; or with name and steps",
         added=True,
     )
     search: dict[str, Any] = entry(
@@ -93,13 +81,13 @@ class Space(Section):
                 for key in keys_of(options):
                     if key in given:
                         try:
-                            _as_declared(options, key, given[key])
+                            as_declared(options, key, given[key])
                         except ConfigError as error:
                             raise ConfigError(f"{section}.{key}", error.value, error.accepted) from None
         return content
 
     def _fixed(self, key: str) -> Any:
-        return getattr(self.model if key in _MODEL_KEYS else self.train, key)
+        return getattr(self.model if key in MODEL_KEYS else self.train, key)
 
     @property
     def searched(self) -> SearchSpace:
@@ -209,8 +197,8 @@ class Space(Section):
             return {**self.normalized(self.trainer.params), **values}
         if parts := {key: values.pop(key) for key in list(values) if owner(key) == "gamma"}:
             values["gamma"] = gamma_of(parts)
-        model = {k: v for k, v in values.items() if k in _MODEL_KEYS}
-        train = {k: v for k, v in values.items() if k in _TRAIN_KEYS}
+        model = {k: v for k, v in values.items() if k in MODEL_KEYS}
+        train = {k: v for k, v in values.items() if k in TRAIN_KEYS}
         return RunConfig(model=replace(self.model, **model), data=self.data, train=replace(self.train, **train))
 
     @property
@@ -288,7 +276,7 @@ class Space(Section):
             return {key: self._own_value(key, value) for key, value in overrides.items()}
         for key, value in overrides.items():
             own = owner(key)
-            declared = _as_declared(ModelConfig if own in _MODEL_KEYS else TrainConfig, own, value)
+            declared = as_declared(ModelConfig if own in MODEL_KEYS else TrainConfig, own, value)
             values |= gamma_parts(declared) if key == "gamma" else {key: declared}
         return values
 
@@ -345,8 +333,11 @@ class Space(Section):
             for key in ("root", "timeout", "grace", "save_every", "pty"):
                 del content["trainer"][key]
         for section, key, default in _added_keys():
-            if section in content and content[section][key] == default:
+            if content.get(section) is not None and content[section][key] == default:
                 del content[section][key]
+        if self.scheduler.grace == "auto" and (self.scheduler.name == "none" or not self.search):
+            # What it was by default in the first studies, where it means nothing.
+            content["scheduler"]["grace"] = 10
         content["search"] = {
             key: [self.normalized({key: value})[key] for value in found.values]
             if isinstance(found, Choice)
@@ -361,43 +352,14 @@ class Space(Section):
         return sha256_of(content)
 
 
-_OPTIONS: dict[type[Options], dict[str, Any]] = {
-    owner: {item.name: item for item in fields(owner)} for owner in (ModelConfig, DataConfig, TrainConfig)
-}
-_MODEL_KEYS = frozenset(_OPTIONS[ModelConfig])
-_TRAIN_KEYS = frozenset(_OPTIONS[TrainConfig])
-RUN_KEYS = sorted(_MODEL_KEYS | _TRAIN_KEYS)
-LAYER_KEYS = frozenset(("norm", "unit_gate", "plain_shortcuts", "freeze_gamma"))
-
-
 def _added_keys() -> Iterator[tuple[str, str, Any]]:
     """Section, name and default of every key that is younger than the first studies."""
     for section, field in Space.model_fields.items():
-        kind: Any = field.annotation
-        if kind in _OPTIONS:
-            found = [(name, item.default) for name, item in _OPTIONS[kind].items() if item.metadata["added"]]
+        kind: Any = section_of(field.annotation)
+        if kind in OPTIONS:
+            found = [(name, item.default) for name, item in OPTIONS[kind].items() if item.metadata["added"]]
         else:
             own = getattr(kind, "model_fields", {})
             extra = {name: item.json_schema_extra for name, item in own.items()}
             found = [(name, item.default) for name, item in own.items() if extra[name] and extra[name]["added"]]
         yield from ((section, name, default) for name, default in found)
-
-
-def _as_declared(owner: type[Options], key: str, value: Any) -> Any:
-    item = _OPTIONS[owner][key]
-    kind, _, optional = str(item.type).partition(" | ")
-    if value is None and optional:
-        return None
-    if kind == "Gamma" and isinstance(value, Mapping):
-        if not is_gamma(value):
-            raise ConfigError(key, value, item.metadata["accepted"])
-        return {name: [float(part) for part in parts] for name, parts in value.items()}
-    if kind in ("float", "Gamma") and type(value) in (int, float) and abs(value) <= sys.float_info.max:
-        return float(value)
-    if kind == "list[float]" and isinstance(value, list) and all(type(part) in (int, float) for part in value):
-        return [float(part) for part in value]
-    if kind == "int" and type(value) is int and abs(value) <= LARGEST_COUNT:
-        return value
-    if kind in ("str", "bool") and type(value).__name__ == kind:
-        return value
-    raise ConfigError(key, value, item.metadata["accepted"])

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from tune_bn.errors import ConfigError
+from tune_bn.protocols.trainers import TRAINERS
 from tune_bn.records.score import LAST, Score
+from tune_bn.space.messages import accepted_words, did_you_mean
 from tune_bn.space.sections import LARGEST_COUNT, Section, entry
 
 Plain = str | bool | int | float
@@ -20,6 +22,8 @@ _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _TAPS = ("csv", "json", "tensorboard")
+_OF_PACKAGES = frozenset(("name", "options", "params", "meaning", "steps", "root"))
+"""What the trainer of a package takes; anything else is for commands and functions."""
 
 
 def _duration(value: Any) -> Any:
@@ -33,6 +37,19 @@ Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=LARGEST_CO
 class TrainerSection(Section):
     """Who trains, if not the built-in loop."""
 
+    name: str | None = entry(
+        None,
+        doc="a trainer that an installed package adds (entry points `tune_bn.trainers`), which has a score of its own "
+        "and takes `params`, `meaning`, `steps` and `options` alone",
+        accepted="null or the name of such a trainer",
+        added=True,
+    )
+    options: dict[str, Any] = entry(
+        {},
+        doc="`name`: what the trainer is told when it is made",
+        accepted="a mapping that the trainer takes",
+        added=True,
+    )
     command: list[str] | None = entry(
         None,
         doc="the command line, one word each, without a shell; `{name}` stands for a parameter, `{seed}`, `{steps}`, "
@@ -42,6 +59,13 @@ class TrainerSection(Section):
     )
     function: str | None = entry(
         None, doc="a function that is called with the run, in the worker", accepted="package.module:name"
+    )
+    ask: bool = entry(
+        False,
+        doc="in place of a command or function: loops elsewhere ask for runs by `tune_bn ask`, and tell their scores "
+        "by `tune_bn tell`; nothing is started here, and no run is stopped early",
+        accepted="true or false",
+        added=True,
     )
     isolate: bool = entry(
         False,
@@ -71,6 +95,7 @@ class TrainerSection(Section):
         accepted="true or false",
     )
     score: dict[str, Any] = entry(
+        {},
         doc="`validation` and `test`: the names of the scores; `goal`: max or min; `at`: which step counts, last, best "
         "or mean_last(k); `range`: [low, high], `unit` and `diverged`, the score of a run whose score is not finite, "
         "and `step`, what a step is called (epoch), may be left out",
@@ -143,8 +168,17 @@ class TrainerSection(Section):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if (self.command is None) == (self.function is None):
-            raise ConfigError("command", self.command, "a command or a function, one of the two")
+        if self.ask:
+            self._agrees_with_ask()
+        elif self.name is not None:
+            self._is_of_a_package(self.name)
+        elif self.options:
+            raise ConfigError("options", self.options, "no options without the name of a trainer of a package")
+        elif (self.command is None) == (self.function is None):
+            accepted = "a command, a function or a name, one of the three, or ask: true"
+            raise ConfigError("command", self.command, accepted)
+        elif not self.score:
+            raise ConfigError("score", self.score, accepted_words(type(self).model_fields["score"]))
         if self.function is not None and not _FUNCTION.fullmatch(self.function):
             raise ConfigError("function", self.function, "package.module:name")
         if self.isolate and self.function is None:
@@ -169,9 +203,33 @@ class TrainerSection(Section):
         _ = self.scored
         return self
 
+    def _agrees_with_ask(self) -> None:
+        taken = {"ask", "params", "meaning", "steps", "score", "data", "root"}
+        for key in type(self).model_fields:
+            # A study writes every default out.
+            if key not in taken and getattr(self, key) != type(self).model_fields[key].default:
+                accepted = "nothing beside ask: true, since whoever asks knows how it trains"
+                raise ConfigError(key, getattr(self, key), accepted)
+
+    def _is_of_a_package(self, name: str) -> None:
+        if name not in TRAINERS:
+            known = did_you_mean(name, list(TRAINERS)) if TRAINERS else "none is installed"
+            raise ConfigError("name", name, f"a trainer of an installed package ({known}); or a command or a function")
+        try:
+            _ = TRAINERS[name]
+        except ConfigError as error:
+            raise ConfigError("name", name, error.accepted) from error
+        for key in sorted(self.model_fields_set - _OF_PACKAGES):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ConfigError(
+                    key, getattr(self, key), f"no such key beside name: {name} is the trainer of a package"
+                )
+
     @property
     def scored(self) -> Score:
         """The score. Raises :class:`ConfigError`."""
+        if self.name is not None:
+            return TRAINERS[self.name].score
         known = {"validation", "test", "goal", "at", "range", "unit", "diverged", "step"}
         for key in self.score:
             if key not in known:

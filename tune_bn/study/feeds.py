@@ -53,6 +53,8 @@ class Recorder:
         self.info = info
         self.observer = observer
         self.plan_sha256: str | None = None
+        self.given_up: frozenset[str] = frozenset()
+        """Keys of tasks that failed and are not to be tried again by this process."""
         self.records = folder.records.read()
         self._done = done_records(self.records)
         self._types = {pair: kind for record in self.records for pair, kind in _type_of(record)}
@@ -316,6 +318,12 @@ class SearchFeed:
                 self.samplers[task.arm].tell(*held.pop(0))
         self._failing.take(task, results)
 
+    def give_up(self) -> None:
+        """Tell the samplers of trials that failed and that nobody will try again."""
+        for arm, held in self._held.items():
+            while held:
+                self.samplers[arm].tell(*held.pop(0))
+
 
 _OPEN, _WHOLE, _STOPPED, _LOST = "open", "ran to its end", "stopped early", "failed, diverged or no rival"
 
@@ -336,9 +344,9 @@ class DueFeed:
         self.recorder = recorder
         self._failing = FailingAlike(recorder.folder.path)
         self._due = due
-        self._begun: set[str] = set()
+        self._begun: set[str] = set(recorder.given_up)
         self._running: set[str] = set()
-        self._failed: set[str] = set()
+        self._failed: set[str] = set(recorder.given_up)
         self._waiting: deque[Task] = deque()
         self._look()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
+from tune_bn.records.bundle import CODE_DIFF
 from tune_bn.records.commands import shown, study_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import write_text
@@ -42,6 +43,7 @@ class StudyFolder:
         self.records = RecordLog(self.path / "records.jsonl")
         self.curves = CurveLog(self.path / "curves.jsonl")
         self.data_file = self.path / "data.json"
+        self.code_diff = self.path / CODE_DIFF
         self.plan_file = self.path / "plan.json"
         self.verdict_file = self.path / "verdict.json"
         self.report_file = self.path / "report.md"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
+from tune_bn.analysis.sequential import design
 from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.records.files import write_json, writing
-from tune_bn.records.ledger import earlier_claims, enter_claim
+from tune_bn.records.ledger import earlier_claims, enter_claim, entering, key_of, spending, spent_level
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM
 from tune_bn.records.times import utc_now
 from tune_bn.space.space import Space
@@ -21,8 +23,17 @@ from tune_bn.study.selection import Selection
 Arm = dict[str, Any]
 
 
-def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: Selection) -> dict[str, Any]:
-    """The plan of the study; made and locked where there is none yet.
+def locked_plan(
+    folder: StudyFolder,
+    space: Space,
+    info: StudyInfo,
+    selection: Selection,
+    changes: Callable[[], bytes] | None = None,
+) -> dict[str, Any]:
+    """The plan of the study; made and locked where there is none yet, with the hash of ``code.diff`` beside it.
+
+    Args:
+        changes: gives what the code differs by from its commit.
 
     Raises:
         RecordError, StudyError: the plan was changed, belongs to another space, was locked under other code, or is
@@ -39,42 +50,65 @@ def locked_plan(folder: StudyFolder, space: Space, info: StudyInfo, selection: S
         return plan
     if any(record.stage == CONFIRM for record in selection.recorder.records):
         raise StudyError(f"{folder.plan_file}: missing, with confirmation runs made under it; accepted: that plan")
-    claim, seeds, rule = space.claim, space.seeds, space.design
-    baselines, candidates = _in_settings(space, *(_stated_arms(space) if claim.arms else _selected_arms(selection)))
-    earlier = earlier_claims(folder.path.parent, info.data)
-    plan = seal(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "study": info.name,
-            "space_sha256": space.sha256,
-            "created_at": utc_now(),
-            "baseline": baselines[0],
-            **({"baselines": baselines[1:]} if len(baselines) > 1 else {}),
-            "candidates": candidates,
-            "metric": info.score.test,
-            "score": info.score.to_json(),
-            "test": "paired_t_greater",
-            **claim.stated.fields(),
-            "alpha": claim.alpha,
-            # One comparison has nothing to be corrected for.
-            "correction": "none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
-            **({"holds": "all"} if claim.holds == "all" else {}),
-            "stopping": claim.stopping,
-            **({} if rule is None else {"design": asdict(rule)}),
-            "seeds": seeds.confirm,
-            "used_seeds": _used_seeds(space),
-            "commit": info.commit,
-            "versions": dict(info.versions),
-            "data": dict(info.data),
-            "device_kind": device_kind(space),
-            **({"earlier_claims": earlier} if earlier else {}),
-        }
+    baselines, candidates = _in_settings(
+        space, *(_stated_arms(space) if space.claim.arms else _selected_arms(selection))
     )
-    with writing(folder.plan_file):
-        write_json(folder.plan_file, plan)
-        folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
-    enter_claim(folder.path.parent, plan)
+    diff = b"" if changes is None else changes()
+    with writing(folder.code_diff):
+        if diff:
+            folder.code_diff.write_bytes(diff)
+        else:
+            folder.code_diff.unlink(missing_ok=True)
+    with entering(folder.path.parent, info.data):
+        content = _content(space, info, baselines, candidates, earlier_claims(folder.path.parent, info.data))
+        plan = seal(content | ({"code_diff": hashlib.sha256(diff).hexdigest()} if diff else {}))
+        with writing(folder.plan_file):
+            write_json(folder.plan_file, plan)
+            folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
+        enter_claim(folder.path.parent, plan)
     return plan
+
+
+def _content(
+    space: Space, info: StudyInfo, baselines: Sequence[Arm], candidates: Sequence[Arm], earlier: Sequence[Any]
+) -> dict[str, Any]:
+    """What a plan says, before it is sealed; ``earlier`` are the claims before it on the same test data."""
+    claim, seeds, rule, alpha = space.claim, space.seeds, space.design, space.claim.alpha
+    spends = claim.alpha_spending != "none"
+    if spends:
+        if key_of(info.data) is None:
+            accepted = "none, since it is not known which test data the runs read"
+            raise StudyError(f"claim.alpha_spending: got {claim.alpha_spending!r}; accepted: {accepted}")
+        alpha = spent_level(claim.alpha, len(earlier) + 1)
+        rule = None if rule is None else design(rule.looks, alpha, futility=claim.futility)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": info.name,
+        "space_sha256": space.sha256,
+        "created_at": utc_now(),
+        "baseline": baselines[0],
+        **({"baselines": baselines[1:]} if len(baselines) > 1 else {}),
+        "candidates": candidates,
+        "metric": info.score.test,
+        "score": info.score.to_json(),
+        "test": "paired_t_greater",
+        **claim.stated.fields(),
+        "alpha": alpha,
+        **({"alpha_spending": spending(claim.alpha, earlier)} if spends else {}),
+        # One comparison has nothing to be corrected for.
+        "correction": "none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
+        **({} if claim.holds == "any" else {"holds": claim.holds}),
+        **({} if claim.failed == "invalid" else {"failed": claim.failed}),
+        "stopping": claim.stopping,
+        **({} if rule is None else {"design": asdict(rule)}),
+        "seeds": seeds.confirm,
+        "used_seeds": _used_seeds(space),
+        "commit": info.commit,
+        "versions": dict(info.versions),
+        "data": dict(info.data),
+        "device_kind": device_kind(space),
+        **({"earlier_claims": list(earlier)} if earlier else {}),
+    }
 
 
 def _used_seeds(space: Space) -> dict[str, list[int]]:

@@ -48,6 +48,7 @@ class Study:
         observer: follows.
         trainer: what its runs are scored by, and what decides their results.
         commit: of the code.
+        changes: gives what the code differs by from that commit, kept beside the plan; None: nothing is known of it.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Study:
         observer: Observer,
         trainer: Trainer,
         commit: str | None = None,
+        changes: Callable[[], bytes] | None = None,
     ) -> None:
+        self.changes = changes
         self.folder = folder
         self.space = space
         self.runner = runner
@@ -208,7 +211,7 @@ class Study:
 
     def plan(self) -> dict[str, Any]:
         """The locked plan; made from the selection where there is none yet. See :func:`locked_plan`."""
-        return locked_plan(self.folder, self.space, self.info, self.selection)
+        return locked_plan(self.folder, self.space, self.info, self.selection, self.changes)
 
     def _confirm(self) -> Feed:
         """Every arm of the plan on its seeds, pair by pair; the test images are read here."""

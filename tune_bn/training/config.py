@@ -12,7 +12,7 @@ from tune_bn.options import Options, choice, option
 
 @dataclass(frozen=True)
 class TrainConfig(Options):
-    """One run of SGD."""
+    """One run: optimizer, schedule and what belongs to them."""
 
     epochs: int = option(180, doc="passes over the training images", accepted="an integer ≥ 1", check=lambda v: v >= 1)
     batch_size: int = option(
@@ -26,7 +26,18 @@ class TrainConfig(Options):
         1.0, doc="divisor of β's learning rate; the paper keeps it at 1", accepted="a number > 0", check=lambda v: v > 0
     )
     freeze_gamma: bool = option(False, doc="γ keeps its initial value; `c` is not used then", accepted="true or false")
-    momentum: float = option(0.9, doc="SGD momentum", accepted="a number in [0, 1)", check=lambda v: 0 <= v < 1)
+    optimizer: str = choice(
+        "sgd",
+        "sgd",
+        "adamw",
+        doc="`sgd`, or `adamw`: Adam with decoupled weight decay, β₁ = `momentum`, β₂ = 0.999, ε = 1e-8; it wants "
+        "another `lr` and `weight_decay`. γ learns at lr / c, without decay, with both",
+        added=True,
+    )
+    momentum: float = option(
+        0.9, doc="SGD momentum; β₁ of `adamw`", accepted="a number in [0, 1)", check=lambda v: 0 <= v < 1
+    )
+    nesterov: bool = option(False, doc="Nesterov's momentum, with `sgd`", accepted="true or false", added=True)
     weight_decay: float = option(
         1e-4,
         doc="weight decay of convolution and linear weights; BN parameters and biases get none, except with norm `rbn` "
@@ -34,7 +45,39 @@ class TrainConfig(Options):
         accepted="a number ≥ 0",
         check=lambda v: v >= 0,
     )
-    schedule: str = choice("cosine", "cosine", "constant", doc="learning-rate schedule per epoch; cosine ends at 1e-8")
+    schedule: str = choice(
+        "cosine",
+        "cosine",
+        "constant",
+        "one_cycle",
+        "step",
+        doc="learning-rate schedule per epoch; `cosine` ends at 1e-8; `one_cycle` rises from lr / 25 to lr over the "
+        "first 30 % of the epochs and falls to lr / 250,000 (Smith & Topin, 2018, as torch has it; momentum stays); "
+        "`step` takes a tenth after half of the epochs and again after three quarters",
+    )
+    warmup_epochs: int = option(
+        0,
+        doc="epochs before the schedule, which takes the others, over which the learning rate rises in a line from a "
+        "hundredth",
+        accepted="an integer ≥ 0, fewer than `epochs`; 0 with `one_cycle`, which has a warm-up of its own",
+        check=lambda v: v >= 0,
+        added=True,
+    )
+    label_smoothing: float = option(
+        0.0,
+        doc="share of each label that is spread over all classes, in the training loss alone",
+        accepted="a number in [0, 1)",
+        check=lambda v: 0 <= v < 1,
+        added=True,
+    )
+    ema: float | None = option(
+        None,
+        doc="decay of an exponential moving average of weights and running statistics, taken after every step; it is "
+        "what is validated and tested. null: the weights themselves are",
+        accepted="null or a number in (0, 1), such as 0.99",
+        check=lambda v: v is None or 0 < v < 1,
+        added=True,
+    )
     precision: str = choice(
         "fp32",
         "fp32",
@@ -48,6 +91,16 @@ class TrainConfig(Options):
         doc="fuse the training step with torch.compile: half a minute or more before the first step",
         accepted="true or false",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup_epochs and (self.schedule == "one_cycle" or self.warmup_epochs >= self.epochs):
+            accepted = f"an integer from 0 to {self.epochs - 1}, fewer than epochs"
+            if self.schedule == "one_cycle":
+                accepted = "0 with schedule: one_cycle, which has a warm-up of its own"
+            raise ConfigError("warmup_epochs", self.warmup_epochs, accepted)
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ConfigError("nesterov", self.nesterov, "false, or optimizer: sgd with a momentum above 0")
 
 
 @dataclass(frozen=True)

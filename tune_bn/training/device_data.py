@@ -92,7 +92,7 @@ def architecture(config: RunConfig) -> str:
     model = replace(config.model, norm=norm, gamma=1.0, gamma_branch_end=None, unit_gate=False)
     # Only with a rate of their own are the β a group of their own.
     c_beta = 1.0 if config.train.c_beta == 1 else 2.0
-    train = replace(config.train, lr=1.0, c=1.0, c_beta=c_beta, schedule="constant", epochs=1)
+    train = replace(config.train, lr=1.0, c=1.0, c_beta=c_beta, schedule="constant", epochs=1, warmup_epochs=0)
     return repr(RunConfig(model, config.data, train))
 
 

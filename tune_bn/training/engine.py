@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from tune_bn.data.augment import Augmentation, centre_crop
 from tune_bn.errors import first_line
 from tune_bn.method.networks import load_weights
+from tune_bn.training.average import MovingAverage
 from tune_bn.training.config import RunConfig
 from tune_bn.training.layout import CHANNELS_LAST, FORMATS, layout_of
-from tune_bn.training.optimizer import allocate_momenta, make_optimizer, set_rates
+from tune_bn.training.optimizer import allocate_state, make_optimizer, set_rates
 from tune_bn.training.precision import arithmetic, autocast
 from tune_bn.training.seeds import as_default, make_generators
 
@@ -54,7 +55,8 @@ class EngineState:
     model: Mapping[str, Tensor]
     """As of ``nn.Module.state_dict``."""
     momenta: Sequence[Tensor] | None
-    """Momentum buffers in the order of the parameter groups; None before the first step."""
+    """State of the optimizer in the order of the parameter groups, then that of a moving average; None before the first
+    step."""
 
     def copy(self) -> EngineState:
         """The same numbers in tensors of their own."""
@@ -82,6 +84,7 @@ class Engine:
 
     Attributes:
         model: the network, on the device.
+        scored: what is validated and tested: the network, or the moving average of its weights.
         optimizer: its optimizer.
         memory_format: how images and weights lie in memory, ``channels_last`` or ``contiguous``; see
             :func:`tune_bn.training.layout.layout_of`.
@@ -97,26 +100,33 @@ class Engine:
         # A recorded step must find its learning rates on the device.
         fused = data.device.type == "cuda" or record is not None
         self.optimizer = make_optimizer(self.model, config, fused=fused)
-        self.momenta = allocate_momenta(self.optimizer)
+        decay = config.train.ema
+        self._average = None if decay is None else MovingAverage(self.model, decay)
+        self.momenta = allocate_state(self.optimizer) + ([] if self._average is None else self._average.state)
         self.augmentation = Augmentation(config.data, data.train.images.shape)
         self.recorded = False
         self.setup_seconds = 0.0
         self._holder: weakref.ref[Holder] | None = None
         self._network = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
         self._keep_gradients = False
-        images, size, device = data.train.images, config.train.batch_size, data.device
-        self._sizes = [min(size, len(images) - first) for first in range(0, len(images), size)]
+        images, size, device, count = data.train.images, config.train.batch_size, data.device, data.train_count
+        self._sizes = [min(size, count - first) for first in range(0, count, size)]
         self._position = torch.zeros((), dtype=torch.int64, device=device)
         self._offsets = torch.arange(size, device=device)
-        self._order = torch.arange(len(images), device=device)
-        self._drawn = self.augmentation.draw(len(images), torch.Generator(device).manual_seed(0))
+        self._order = torch.arange(count, device=device)
+        self._drawn = self.augmentation.draw(count, torch.Generator(device).manual_seed(0))
         self._totals = torch.zeros(2, dtype=torch.float64, device=device)
         # Where images are streamed, the step finds those of a batch here.
-        staged = 0 if data.train.resident else min(size, len(images))
+        staged = 0 if data.train.resident else min(size, count)
         self._staged = torch.zeros((staged, *images.shape[1:]), dtype=torch.uint8, device=device)
         self._steps: dict[int, Step] = {size: self._plain_step(size) for size in set(self._sizes)}
         if fused or config.train.compile:
             self._set_up(record)
+
+    @property
+    def scored(self) -> nn.Module:
+        """See the class."""
+        return self.model if self._average is None else self._average.model
 
     def hold(self, run: Holder) -> None:
         """Give the engine to a run, which takes up its state."""
@@ -149,7 +159,8 @@ class Engine:
         """Train on every image once, without waiting for the device.
 
         Args:
-            order: (N,) int64 on the host, the images in the order in which they are seen.
+            order: (N,) int64 on the host: the run's training images, of those on the device, in the order in which
+                they are seen.
             drawn: their augmentation in that order, from :meth:`Augmentation.draw`.
             rates: learning rate of each parameter group.
             noise: what the network itself draws from.
@@ -165,7 +176,7 @@ class Engine:
             return self._train(order, self._sizes, self._steps)
 
     def evaluate(self, split: DeviceSplit, each: Callable[[Tensor, Tensor], None] | None = None) -> Tensor:
-        """Evaluate with running statistics, without waiting for the device.
+        """Evaluate what is scored with running statistics, without waiting for the device.
 
         Args:
             split: the images.
@@ -174,7 +185,7 @@ class Engine:
         Returns:
             Summed loss and number of correct predictions, float64 (2,) on the device.
         """
-        self.model.eval()
+        self.scored.eval()
         channels, height, width = split.images.shape[1:]
         size = evaluation_batch(self.config.data.seen_shape((channels, height, width)))
         parts = [slice(first, min(first + size, len(split))) for first in range(0, len(split), size)]
@@ -183,7 +194,7 @@ class Engine:
         with torch.inference_mode(), arithmetic(precision, device), autocast(precision, device):
             for part, images in zip(parts, split.batches(parts), strict=True):
                 labels = split.labels[part]
-                logits = self.model(to_input(centre_crop(images, self.config.data), self.memory_format))
+                logits = self.scored(to_input(centre_crop(images, self.config.data), self.memory_format))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
                 if each is not None:
                     each(logits, labels)
@@ -211,6 +222,8 @@ class Engine:
         def step() -> None:
             loss, logits, labels = self._gradients(size)
             self.optimizer.step()
+            if self._average is not None:
+                self._average.update()
             self._totals += count(loss, logits, labels)
             self._position += size
 
@@ -225,7 +238,7 @@ class Engine:
         inputs = to_input(self.augmentation.apply(images, drawn), self.memory_format)
         with autocast(self.config.train.precision, self.data.device):
             logits = self._network(inputs)
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.config.train.label_smoothing)
         self.optimizer.zero_grad(set_to_none=not self._keep_gradients)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), logits.detach(), labels
@@ -234,7 +247,7 @@ class Engine:
         """Warm up, and replace the plain steps by recorded ones if those do the same. The state is as before."""
         started = time.monotonic()
         start = self.state().copy()
-        order = torch.arange(len(self.data.train))
+        order = torch.arange(self.data.train_count)
         # The sizes of the first two batches and of the last.
         sizes = self._sizes if len(self._sizes) <= 3 else [*self._sizes[:2], self._sizes[-1]]
 

@@ -36,7 +36,7 @@ def inspect_run(run: TrainingRun) -> Diagnostics:
     if run.diverged:
         raise ValueError(f"the run diverged in epoch {run.epochs}")
     start = first_weights(run.config, run.data, run.seed)
-    return inspect_model(run.model, start, run.config, run.data, run.seed, epoch=run.epochs)
+    return inspect_model(run.scored, start, run.config, run.data, run.seed, epoch=run.epochs)
 
 
 def inspect_model(
@@ -48,9 +48,9 @@ def inspect_model(
     unit_gammas = {name: layer.weight for name, layer in batchnorm_layers(unit)}
     del unit
     layout = data.layout(config).name
-    step, _ = images = images_of(data, config.data, min(IMAGES, config.train.batch_size), layout)
+    step, _ = images = images_of(data, config.data, min(IMAGES, config.train.batch_size), layout, seed=seed)
     gradients = first_gradients(start, *images, unit_gammas)
-    pixels, _ = images_of(data, config.data, IMAGES, layout)
+    pixels, _ = images_of(data, config.data, IMAGES, layout, seed=seed)
     layers = inspect_layers(model, pixels, initial=start, gradients=gradients)
     return Diagnostics(seed, epoch=epoch, images=len(pixels), gradient_images=len(step), layers=layers)
 
@@ -70,21 +70,22 @@ def first_weights(config: RunConfig, data: DeviceData, seed: int) -> nn.Module:
     """The network of a run before its first step. The global generators stay as they were."""
     devices = [data.device] if data.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        model = initial_model(config, data, make_generators(seed, data.device).init)
+        model = initial_model(config, data, seed, make_generators(seed, data.device).init)
         return to_device(model, data.device, data.layout(config).name)
 
 
 def images_of(
-    data: DeviceData, config: DataConfig, count: int, memory_format: str = CHANNELS_LAST
+    data: DeviceData, config: DataConfig, count: int, memory_format: str = CHANNELS_LAST, *, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """The same training images each time, at most ``count``, with their labels.
+    """The same training images of the run with this seed each time, at most ``count``, with their labels.
 
     Spread evenly over the stored order, which may be by class; as in evaluation, without augmentation.
 
     Returns:
         Images (B, C, H, W) as the network takes them, and labels (B,).
     """
-    count = min(count, len(data.train))
-    index = torch.arange(count) * len(data.train) // count
-    (images,) = data.train.batches([index])
-    return to_input(centre_crop(images, config), memory_format), data.train.labels[index.to(data.device)]
+    train = data.of_run(seed).train
+    count = min(count, len(train))
+    index = torch.arange(count) * len(train) // count
+    (images,) = train.batches([index])
+    return to_input(centre_crop(images, config), memory_format), train.labels[index.to(data.device)]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tune_bn.data.device import DeviceSplit
+from tune_bn.data.device import DeviceSplit, RunImages
 from tune_bn.method.build import build_model
 from tune_bn.method.networks import load_weights
 from tune_bn.protocols.trainer import COMPLETED, DIVERGED, RunResult
@@ -57,7 +57,8 @@ class TrainingRun:
         self.seed = seed
         self.test_metric = test_metric
         self.generators = make_generators(seed, data.device)
-        model = initial_model(config, data, self.generators.init)
+        self.images: RunImages = data.of_run(seed)
+        model = initial_model(config, data, seed, self.generators.init)
         start = time.monotonic()
         self.engine = data.engine(config, model)
         self.setup_seconds = time.monotonic() - start
@@ -77,6 +78,8 @@ class TrainingRun:
     def environment(self) -> dict[str, Any]:
         """On what the run ran, in all processes that had a part in it."""
         here = environment(self.data.device, self.config.train.precision) | {"memory_format": self.engine.memory_format}
+        if self.images.sha256 is not None:
+            here |= {"split": self.images.sha256}
         return here if self.began_in is None else merged_environment(self.began_in, here)
 
     @property
@@ -106,7 +109,13 @@ class TrainingRun:
         return self.engine.model
 
     @property
-    def optimizer(self) -> torch.optim.SGD:
+    def scored(self) -> nn.Module:
+        """What is validated and tested: :attr:`model`, or the moving average of its weights; as :attr:`model`."""
+        self.engine.hold(self)
+        return self.engine.scored
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
         """As :attr:`model`."""
         self.engine.hold(self)
         return self.engine.optimizer
@@ -115,14 +124,16 @@ class TrainingRun:
         """Train one epoch, evaluate on validation, and return the new point of the curve."""
         start = time.monotonic()
         self.engine.hold(self)
-        train, rates = self.data.train, self.rates[self.epochs]
+        train, val, rates = self.images.train, self.images.val, self.rates[self.epochs]
         order = torch.randperm(len(train), generator=self.generators.order)
         drawn = self.engine.augmentation.draw(len(train), self.generators.augment)
+        if self.images.index is not None:
+            order = self.images.index[order]
         totals = self.engine.train_epoch(order, drawn, rates, self.generators.noise)
         # The one place where an epoch waits for the device.
-        scores = torch.stack((totals, self.engine.evaluate(self.data.val))).tolist()
+        scores = torch.stack((totals, self.engine.evaluate(val))).tolist()
         train_loss, train_accuracy = mean_scores(scores[0], len(train))
-        val_loss, val_accuracy = mean_scores(scores[1], len(self.data.val))
+        val_loss, val_accuracy = mean_scores(scores[1], len(val))
         point = epoch_point(self.epochs + 1, train_loss, train_accuracy, val_loss, val_accuracy, rates[0])
         self.curve.append(point)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
@@ -130,7 +141,7 @@ class TrainingRun:
         elif val_accuracy > self.best_val_accuracy:
             self.best_val_accuracy, self.best_epoch = val_accuracy, self.epochs
             if self.test_metric == TEST_ACCURACY:
-                self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+                self.best_weights = {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
         self.seconds += time.monotonic() - start
         return point
 
@@ -172,21 +183,24 @@ class TrainingRun:
     def _test_accuracy(self, test: DeviceSplit, per_image: PerImage) -> float:
         last = None
         if self.best_weights is not None:
-            last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            load_weights(self.model, self.best_weights)
+            last = {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
+            load_weights(self.scored, self.best_weights)
         self.engine.hold(self)
         _, accuracy = mean_scores(self.engine.evaluate(test, per_image.add).tolist(), len(test))
         if last is not None:
-            load_weights(self.model, last)
+            load_weights(self.scored, last)
         return accuracy
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, so that it loads with ``weights_only=True``; the tensors are the run's own."""
         self.engine.hold(self)
         state = self.engine.state()
+        # For whoever wants the network that was scored; a resume has it among what the optimizer keeps.
+        average = {} if self.scored is self.model else {"average": dict(self.scored.state_dict())}
         return {
             "seed": self.seed,
             "model": dict(state.model),
+            **average,
             "momenta": state.momenta,
             "order": self.generators.order.get_state(),
             "augment": self.generators.augment.get_state(),
@@ -239,15 +253,15 @@ def train(
     return run.result()
 
 
-def initial_model(config: RunConfig, data: DeviceData, generator: torch.Generator) -> nn.Module:
-    """The network of a run before its first step, on the CPU; ``generator`` is the run's own for initial weights."""
+def initial_model(config: RunConfig, data: DeviceData, seed: int, generator: torch.Generator) -> nn.Module:
+    """The network of the run with this seed before its first step, on the CPU; ``generator`` is the run's own."""
     return build_model(
         config.model,
         in_channels=data.in_channels,
         num_classes=data.num_classes,
         generator=generator,
         image_size=data.image_shape(config.data)[1:],
-        channel_statistics=data.channel_statistics,
+        channel_statistics=data.of_run(seed).channel_statistics,
     )
 
 

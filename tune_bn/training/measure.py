@@ -68,12 +68,14 @@ def _round(config: RunConfig, shape: tuple[int, int, int], classes: int, device:
     split = Split(pixels, labels)
     dataset = Dataset("made up", tuple(map(str, range(classes))), split, split, None)
     # The images are made as the network sees them.
-    data = replace(config.data, source="digits", root=None, crop_size=None, image_size=None, resize="stretch")
-    course = replace(config.train, epochs=2)
+    data = replace(
+        config.data, source="digits", root=None, crop_size=None, image_size=None, resize="stretch", split="fixed"
+    )
+    course = replace(config.train, epochs=2, warmup_epochs=0)
     run = TrainingRun(replace(config, data=data, train=course), DeviceData(dataset, device), 0)
     run.train_epoch()
     start = time.monotonic()
-    run.evaluate(run.data.val)
+    run.evaluate(run.images.val)
     evaluated = time.monotonic() - start
     start = time.monotonic()
     run.train_epoch()

@@ -1,4 +1,4 @@
-"""SGD with the method's parameter groups, and its learning rates over the epochs."""
+"""SGD and AdamW with the method's parameter groups, and their learning rates over the epochs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from tune_bn.method.norms import NORMS
 from tune_bn.training.config import RunConfig, TrainConfig
 
 COSINE_END = 1e-8
+ADAM_BETA_2 = 0.999
+WARMUP_START = 0.01
+"""Of the rate, in the first epoch of a warm-up; as torchvision's own recipes have it."""
+ONE_CYCLE = 4
+"""The fewest epochs of which a cycle can be made; a shorter run has the first of these."""
 
 
-def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) -> torch.optim.SGD:
-    """SGD with the method's parameter groups: momentum without Nesterov.
+def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) -> torch.optim.Optimizer:
+    """SGD or AdamW with the method's parameter groups.
 
     Every parameter decays with ``norm`` ``rbn`` and ``iebn``, as their authors train them. With ``freeze_gamma`` the
     model's γ's require no gradient from here on.
@@ -39,18 +44,39 @@ def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) 
     )
     for group in groups if fused else ():
         group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
-    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, fused=fused or None)
+    if train.optimizer == "adamw":
+        on_gpu = groups[0]["params"][0].device.type == "cuda"
+        return torch.optim.AdamW(
+            groups,
+            lr=train.lr,
+            betas=(train.momentum, ADAM_BETA_2),
+            # What counts the steps lies on the device, so that a captured step counts too.
+            capturable=fused and on_gpu,
+            fused=fused or None,
+        )
+    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=train.nesterov, fused=fused or None)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
-    """Learning rate per epoch: cosine from each group's own rate to 1e-8, or constant."""
+    """Learning rate per epoch after the warm-up, from each group's own rate on; see ``schedule`` of
+    :class:`tune_bn.training.config.TrainConfig`."""
+    epochs = config.epochs - config.warmup_epochs
     if config.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=config.epochs, eta_min=COSINE_END)
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=COSINE_END)
+    if config.schedule == "one_cycle":
+        rates = [group["lr"] for group in optimizer.param_groups]
+        # A cycle needs a place to rise from, to rise to and to fall to.
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=rates, total_steps=max(epochs, ONE_CYCLE), cycle_momentum=False
+        )
+    if config.schedule == "step":
+        parts = [-(-epochs * quarters // 4) for quarters in (2, 3)]
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=parts, gamma=0.1)
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
 def learning_rates(config: TrainConfig, names: Sequence[str]) -> list[list[float]]:
-    """The learning rates of each epoch, by torch's own scheduler.
+    """The learning rates of each epoch: the warm-up's, then those of torch's own scheduler.
 
     Args:
         config: rates, divisors, schedule and epochs.
@@ -64,7 +90,10 @@ def learning_rates(config: TrainConfig, names: Sequence[str]) -> list[list[float
     optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "lr": rates[name]} for name in names])
     schedule = make_schedule(optimizer, config)
     table = []
-    for _ in range(config.epochs):
+    for epoch in range(config.warmup_epochs):
+        part = WARMUP_START + (1 - WARMUP_START) * epoch / config.warmup_epochs
+        table.append([rates[name] * part for name in names])
+    for _ in range(config.epochs - config.warmup_epochs):
         table.append([float(group["lr"]) for group in optimizer.param_groups])
         optimizer.step()
         schedule.step()
@@ -80,16 +109,24 @@ def set_rates(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> None:
             group["lr"] = rate
 
 
-def allocate_momenta(optimizer: torch.optim.SGD) -> list[Tensor]:
-    """Give every parameter that learns a momentum buffer of zeros, in the order of the groups.
+def allocate_state(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Give every parameter that learns its state as of before the first step, zeros, in the order of the groups.
 
-    SGD makes a copy of the first gradient instead, which is the same number; but a step that is captured needs the
-    buffers where they will stay. Without momentum there are none.
+    Of SGD that is a momentum buffer (without momentum there are none); it would make a copy of the first gradient
+    instead, which is the same number. Of AdamW these are the number of steps and both moments. A step that is captured
+    needs them where they will stay.
     """
-    momenta = []
+    made: list[Tensor] = []
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if group["momentum"] != 0 and parameter.requires_grad:
-                optimizer.state[parameter]["momentum_buffer"] = buffer = torch.zeros_like(parameter)
-                momenta.append(buffer)
-    return momenta
+            if not parameter.requires_grad:
+                continue
+            state = optimizer.state[parameter]
+            if isinstance(optimizer, torch.optim.AdamW):
+                on_device = parameter.device if group["fused"] or group["capturable"] else None
+                state["step"] = torch.zeros((), dtype=torch.float32, device=on_device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            elif group["momentum"] != 0:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            made += state.values()
+    return made

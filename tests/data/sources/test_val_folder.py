@@ -174,3 +174,20 @@ def test_cars_in_class_folders_take_a_val_folder(root: Path) -> None:
     write(root, train="train", test="test", val="val")
     cars = DataConfig(source="cars", root=str(root), image_size=4)
     assert origins(load_dataset(cars)) == [("train", 40), ("val", 10), ("test", 8)]
+
+
+def test_a_split_of_each_seed_s_own_needs_data_without_validation_images(root: Path) -> None:
+    write(root, train="train", test="test")
+    drawn = load_dataset(config(root, split="per_seed", val_size=4))
+    assert drawn.redraw is not None
+    assert (len(drawn.train), len(drawn.val), drawn.redraw.val_size, drawn.redraw.train_size) == (40, 0, 4, 36)
+    assert drawn.train.labels[drawn.redraw.parts(drawn.train.labels, 7)[1]].tolist() == [0, 0, 1, 1]
+    told = describe_data(config(root, split="per_seed", val_size=4))
+    assert (told.train_size, told.val_size, told.test_size) == (36, 4, 8)
+    assert refusal(root, split="per_seed", val_size=41).startswith("data.val_size: got 41; accepted: ")
+    write(root, val="val")
+    # Unless those are left out, or are the test split.
+    accepted = r"accepted: fixed, since the data has validation images of its own"
+    assert accepted in refusal(root, split="per_seed")
+    for use in ("unused", "test"):
+        assert load_dataset(config(root, split="per_seed", val_folder=use)).redraw is not None

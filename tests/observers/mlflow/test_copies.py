@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.observers.mlflow.test_mlflow_observer import Study, fresh_database, make_curve, make_task, study  # noqa: F401
+from tests.observers.mlflow.followed_studies import Study, make_curve, make_task
 from tune_bn.records.files import write_json
 from tune_bn.records.identity import identity_of
 
@@ -21,13 +21,13 @@ def run_of(client: MlflowClient, study_id: str, key: str) -> Any:
     return run
 
 
-def begun(study: Study) -> None:  # noqa: F811
+def begun(study: Study) -> None:
     observer = study.observer()
     study.finish(observer, make_task(0, 101), make_curve(3))
     observer.study_finished("KILLED", {})
 
 
-def goes_on(study: Study, score: float) -> str:  # noqa: F811
+def goes_on(study: Study, score: float) -> str:
     observer = study.observer()
     study.finish(observer, make_task(1, 101), make_curve(3), scores={"val_accuracy": score, "best_epoch": 2.0})
     observer.study_finished("FINISHED", {})
@@ -36,7 +36,7 @@ def goes_on(study: Study, score: float) -> str:  # noqa: F811
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["the original is seen", "as from another machine"])
-def test_a_copy_and_its_original_have_runs_of_their_own(study: Study, tmp_path: Path, known: bool) -> None:  # noqa: F811
+def test_a_copy_and_its_original_have_runs_of_their_own(study: Study, tmp_path: Path, known: bool) -> None:
     begun(study)
     copy = Study(Path(shutil.copytree(study.folder, tmp_path / "copy")), study.uri)
     first = goes_on(study, 90.0)
@@ -56,13 +56,13 @@ def test_a_copy_and_its_original_have_runs_of_their_own(study: Study, tmp_path: 
     assert goes_on_again(copy) == second
 
 
-def goes_on_again(study: Study) -> str:  # noqa: F811
+def goes_on_again(study: Study) -> str:
     observer = study.observer()
     observer.study_finished("FINISHED", {})
     return identity_of(study.folder).study_id
 
 
-def test_a_renamed_study_goes_on_in_its_own_runs(study: Study, tmp_path: Path) -> None:  # noqa: F811
+def test_a_renamed_study_goes_on_in_its_own_runs(study: Study, tmp_path: Path) -> None:
     begun(study)
     before = identity_of(study.folder).study_id
     renamed = Study(study.folder.rename(tmp_path / "renamed"), study.uri)

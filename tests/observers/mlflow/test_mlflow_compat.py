@@ -47,6 +47,17 @@ def test_tables_can_be_made_in_an_empty_database(tmp_path: Path) -> None:
     assert {"experiments", "runs", "alembic_version"} <= names
 
 
+def test_the_machine_is_measured_as_mlflow_measures_it() -> None:
+    found = dict[str, float]()
+    for monitor in compat.system_monitors():
+        monitor.collect_metrics()
+        found |= monitor.aggregate_metrics()
+        monitor.clear_metrics()
+        assert not monitor.metrics, UPGRADE
+    kinds = {"cpu_utilization_percentage", "system_memory_usage_percentage", "disk_usage_percentage"}
+    assert kinds <= set(found), UPGRADE
+
+
 def test_the_server_is_what_this_process_becomes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[list[str], dict[str, str]]] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.observers.mlflow.test_mlflow_observer import Study, make_curve, make_task
+from tests.observers.mlflow.followed_studies import Study, make_curve, make_task
 from tune_bn.observers.mlflow.uri import default_tracking_uri
 
 NAME = 'My%20Pr?ject #1&;=ü "q" [red]x[.] ~ -$HOME \\ @:\n\''

@@ -27,7 +27,7 @@ WRITER = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[3])!r})
-from tests.observers.mlflow.test_mlflow_observer import Study, make_curve, make_task
+from tests.observers.mlflow.followed_studies import Study, make_curve, make_task
 study = Study(Path(sys.argv[1]) / sys.argv[2], f"sqlite:///{{sys.argv[1]}}/mlflow.db")
 observer = study.observer()
 for trial in range({RUNS}):

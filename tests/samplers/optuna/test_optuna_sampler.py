@@ -1,4 +1,4 @@
-"""Optuna as a sampler: what it proposes, what it is told, and what a new process finds of it."""
+"""Optuna as a sampler, beyond the contract: what it is told, and what its journal keeps of it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tune_bn.errors import StudyError
-from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
-from tune_bn.protocols.sampler import Outcome, Proposal
+from tune_bn.protocols.distributions import Distribution, Range
+from tune_bn.protocols.sampler import Outcome
 from tune_bn.records.record import COMPLETED, FAILED, PRUNED
 from tune_bn.samplers.optuna import kinds
 from tune_bn.samplers.optuna.journal import to_optuna
 from tune_bn.samplers.optuna.sampler import OptunaSampler, make_sampler
-
-SPACE: dict[str, Distribution] = {
-    "gamma": Range(0.01, 1.0, log=True),
-    "c": Range(1.0, 1000.0, log=True),
-    "epochs": Range(2, 9, integer=True),
-    "lr": Choice((0.1, 0.01)),
-}
-NAMES = ("tpe", "random", "qmc", "gp", "cmaes")
+from tune_bn.testing.sampler import SPACE
 
 
 def open_sampler(folder: Path, name: str = "tpe", **options: Any) -> OptunaSampler:
@@ -43,19 +36,6 @@ def stored(folder: Path) -> list[Any]:
     return optuna.load_study(study_name="study/candidate", storage=storage).get_trials()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_proposals_lie_in_the_space_and_are_numbered(tmp_path: Path, name: str) -> None:
-    sampler = open_sampler(tmp_path, name)
-    for number in range(14):
-        proposal = sampler.propose()
-        assert proposal.trial == number
-        assert set(proposal.overrides) == set(SPACE)
-        for key, distribution in SPACE.items():
-            assert distribution.contains(proposal.overrides[key]), (key, proposal.overrides[key])
-        sampler.tell(number, Outcome(COMPLETED, score(proposal.overrides), 9))
-    assert (sampler.proposed, sampler.told) == (14, 14)
-
-
 @pytest.mark.parametrize("distribution", list(SPACE.values()))
 def test_both_ends_of_a_distribution_survive_the_translation(distribution: Distribution) -> None:
     translated = to_optuna(distribution)
@@ -65,45 +45,6 @@ def test_both_ends_of_a_distribution_survive_the_translation(distribution: Distr
     if isinstance(distribution, Range):
         outside = distribution.high * 1.01 + 1
         assert not translated._contains(outside)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_interrupted_search_proposes_what_the_uninterrupted_one_does(tmp_path: Path, name: str) -> None:
-    def search(folder: Path, processes: tuple[int, ...]) -> list[dict[str, Any]]:
-        folder.mkdir()
-        proposals, outcomes = [], dict[int, Outcome]()
-        for trials in processes:
-            sampler = open_sampler(folder, name, points=[{"gamma": 0.1, "c": 100.0}], finished=outcomes)
-            for _ in range(trials):
-                proposal = sampler.propose()
-                proposals.append(dict(proposal.overrides))
-                outcomes[proposal.trial] = Outcome(COMPLETED, score(proposal.overrides), 9)
-                sampler.tell(proposal.trial, Outcome(COMPLETED, score(proposal.overrides), 9))
-        return proposals
-
-    whole = search(tmp_path / "whole", (15,))
-    assert search(tmp_path / "parts", (1, 5, 9)) == whole
-    assert len({tuple(sorted(p.items())) for p in whole}) == 15
-
-
-def test_the_seed_decides_the_proposals(tmp_path: Path) -> None:
-    proposals = []
-    for seed in (0, 1):
-        (tmp_path / str(seed)).mkdir()
-        proposals.append(open_sampler(tmp_path / str(seed), seed=seed).propose().overrides)
-    assert proposals[0] != proposals[1]
-
-
-def test_start_points_come_first_and_once(tmp_path: Path) -> None:
-    points = [{"gamma": 0.05, "c": 100.0}, {"gamma": 1.0, "c": 100.0}]
-    sampler = open_sampler(tmp_path, points=points)
-    first = sampler.propose()
-    again = open_sampler(tmp_path, points=points)
-    assert {k: first.overrides[k] for k in ("gamma", "c")} == points[0]
-    assert again.propose() == first, "an unfinished proposal is handed out again"
-    second = again.propose().overrides
-    assert {k: second[k] for k in ("gamma", "c")} == points[1]
-    assert again.propose().overrides["gamma"] not in (0.05, 1.0)
 
 
 def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
@@ -195,12 +136,9 @@ def test_what_was_recorded_but_not_told_is_told_on_opening(tmp_path: Path) -> No
     for _ in range(3):
         sampler.propose()
     finished = {0: Outcome(COMPLETED, 90.0, 9), 2: Outcome(PRUNED, 40.0, 3)}
-    again = open_sampler(tmp_path, finished=finished)
+    open_sampler(tmp_path, finished=finished)
     states = [trial.state for trial in stored(tmp_path)]
     assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED]
-    assert (again.told, again.proposed) == (2, 2)
-    assert again.propose().trial == 1
-    assert again.propose().trial == 3
 
 
 def test_what_was_told_but_whose_record_was_lost_runs_again(tmp_path: Path) -> None:
@@ -227,34 +165,6 @@ def test_a_journal_that_lacks_recorded_trials_is_refused(tmp_path: Path) -> None
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(ValueError, match="tpe, gp, cmaes, qmc, random, grid"):
         make_sampler("annealing", 0, 0, distributions=SPACE)
-
-
-CONDITIONAL: dict[str, Distribution] = {
-    "gamma": Cases("lr", ((0.1, Range(0.05, 1.0, log=True)), (0.01, Range(0.001, 0.02, log=True)))),
-    "lr": Choice((0.1, 0.01)),
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_conditional_key_is_drawn_from_the_case_of_its_trial(tmp_path: Path, name: str) -> None:
-    def open_conditional() -> OptunaSampler:
-        points = [{"lr": 0.01, "gamma": 0.005}]
-        return OptunaSampler(tmp_path / "journal", "s/candidate", CONDITIONAL, name=name, seed=1, points=points)
-
-    sampler, seen = open_conditional(), []
-    for number in range(14):
-        proposal = sampler.propose()
-        assert set(proposal.overrides) == {"gamma", "lr"}
-        assert CONDITIONAL["gamma"].given(proposal.overrides["lr"]).contains(proposal.overrides["gamma"])
-        seen.append(proposal.overrides)
-        if number < 13:
-            sampler.tell(number, Outcome(COMPLETED, 100 - proposal.overrides["gamma"], 9))
-    assert seen[0] == {"lr": 0.01, "gamma": 0.005}
-    assert {overrides["lr"] for overrides in seen} == {0.1, 0.01}
-    # The last one was never told: a new process hands it out again under the same names.
-    finished = {number: Outcome(COMPLETED, 100 - overrides["gamma"], 9) for number, overrides in enumerate(seen[:13])}
-    again = OptunaSampler(tmp_path / "journal", "s/candidate", CONDITIONAL, name=name, seed=1, finished=finished)
-    assert again.propose() == Proposal(13, seen[13])
 
 
 # QMC counts a point that it began, and CMA-ES draws a point as a whole: theirs then lie in the space, no more.

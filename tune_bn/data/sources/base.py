@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tune_bn.data.decoding import Store
 from tune_bn.data.sources.leftovers import PassedOver
 from tune_bn.data.splits import Labels
 from tune_bn.errors import DataError
@@ -29,7 +30,7 @@ class FileSet:
     """A source of image files, listed and checked, none of them decoded.
 
     ``val`` and ``test`` are None where the source has no such split of its own. ``passed`` is what was passed over, and
-    ``notes`` says in a line each what else a user may not expect.
+    ``notes`` says in a line each what else a user may not expect. ``store`` opens images that are no files.
     """
 
     name: str
@@ -39,19 +40,27 @@ class FileSet:
     val: ImageFiles | None = None
     passed: PassedOver = field(default_factory=PassedOver)
     notes: tuple[str, ...] = ()
+    store: Store | None = None
 
 
 @dataclass(frozen=True)
 class ArraySet:
     """A source of arrays: images (N, C, H, W) uint8 in any memory order, labels (N,) int64.
 
-    ``test`` is None where the source has no test split of its own.
+    ``test`` and ``val`` are None where the source has no such split of its own.
     """
 
     name: str
     classes: tuple[str, ...]
     train: tuple[Images, Labels]
     test: tuple[Images, Labels] | None
+    val: tuple[Images, Labels] | None = None
+
+    @property
+    def outline(self) -> Outline:
+        """What is known of it without its pixels."""
+        test, val = (None if split is None else split[1] for split in (self.test, self.val))
+        return Outline(self.classes, self.train[1], test, self.train[0].shape[1:], val)
 
 
 @dataclass(frozen=True)

@@ -104,32 +104,52 @@ def _splits(root: Path, val_folder: str | None) -> tuple[dict[str, Path], list[s
 
 def _with_val(root: Path, found: dict[str, Path], val_folder: str | None, notes: list[str]) -> dict[str, Path]:
     """The splits after what ``data.val_folder`` says of ``val/``."""
-    val, got = found.get(VALIDATION), f"data.val_folder: got {'null' if val_folder is None else repr(val_folder)}"
-    if val is None:
+    names = {split: f"{place.name}/" for split, place in found.items()}
+    lacking = f"{root} has none of {', '.join(f'{name}/' for name in SPLITS[VALIDATION])}"
+    chosen = choose_val(str(root), names, val_folder, notes, lacking)
+    return {split: found[origin] for split, origin in chosen.items()}
+
+
+def choose_val(
+    root: str, names: Mapping[str, str], val_folder: str | None, notes: list[str], lacking: str
+) -> Mapping[str, str]:
+    """What each split is read from after what ``data.val_folder`` says of a validation split.
+
+    Args:
+        root: where the data lies.
+        names: what each split that is there is called, in words.
+        val_folder: of the space.
+        notes: what to say of the splits is added here.
+        lacking: why null alone is accepted where no validation split is there.
+
+    Raises:
+        DataError: the key says nothing of a validation split that has no test split beside it, or it says something
+            of one that is not there.
+    """
+    got = f"data.val_folder: got {'null' if val_folder is None else repr(val_folder)}"
+    every = {split: split for split in names}
+    if VALIDATION not in names:
         if val_folder is not None:
-            names = ", ".join(f"{name}/" for name in SPLITS[VALIDATION])
-            raise DataError(f"{got}; accepted: null, since {root} has none of {names}")
-        return found
-    rest = {split: place for split, place in found.items() if split != VALIDATION}
-    if TEST in found:
+            raise DataError(f"{got}; accepted: null, since {lacking}")
+        return every
+    train, val = names[TRAIN], names[VALIDATION]
+    rest = {split: split for split in names if split != VALIDATION}
+    if TEST in names:
         if val_folder == TEST:
-            notes.append(
-                f"not read, since data.val_folder says that {val.name}/ is the test split: {found[TEST].name}/"
-            )
-            return rest | {TEST: val}
+            notes.append(f"not read, since data.val_folder says that {val} is the test split: {names[TEST]}")
+            return rest | {TEST: VALIDATION}
         if val_folder != "unused":
-            return found
-        notes.append(f"not read, as data.val_folder says: {val.name}/")
+            return every
+        notes.append(f"not read, as data.val_folder says: {val}")
         return rest
-    train = found[TRAIN].name
     if val_folder == VALIDATION:
-        notes.append(f"validation images are those of {val.name}/; test images are drawn from {train}/")
-        return found
+        notes.append(f"validation images are those of {val}; test images are drawn from {train}")
+        return every
     if val_folder == TEST:
-        notes.append(f"test images are those of {val.name}/; validation images are drawn from {train}/")
-        return rest | {TEST: val}
+        notes.append(f"test images are those of {val}; validation images are drawn from {train}")
+        return rest | {TEST: VALIDATION}
     raise DataError(
-        f"{got}; accepted: test ({val.name}/ holds the test images, and validation images are drawn from {train}/) or "
+        f"{got}; accepted: test ({val} holds the test images, and validation images are drawn from {train}) or "
         f"validation (the other way round), since {root} has no test/"
     )
 

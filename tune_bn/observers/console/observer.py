@@ -157,7 +157,7 @@ class ConsoleObserver(Observer):
 
     def note(self, line: str) -> None:
         """Print one line that is no progress."""
-        self._print(" ".join(line.split()))
+        self._print(" ".join(line.splitlines()))
 
     def warn(self, message: str) -> None:
         """Print a warning as one line, above the live view where there is one."""

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tune_bn.errors import ServiceError
+from tune_bn.errors import ServiceError, own_fault
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 """For a client: nobody is told how it is used, and standard output stays the verb's."""
@@ -79,6 +79,27 @@ def make_tables(uri: str) -> None:
         utils._initialize_tables(engine)
     finally:
         engine.dispose()
+
+
+def system_monitors() -> list[Any]:
+    """What measures this machine for MLflow, as its ``SystemMetricsMonitor`` has it, which logs into one run alone.
+
+    Each has ``collect_metrics``, ``aggregate_metrics`` and ``clear_metrics``. Graphics cards are left out where they
+    cannot be measured.
+    """
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    try:
+        monitors.append(GPUMonitor())
+    # ImportError without pynvml, RuntimeError without a card, and NVML's own.
+    except Exception as error:
+        if own_fault(error) is not None and not isinstance(error, ImportError):
+            raise
+    return monitors
 
 
 def serve(arguments: list[str], become: Callable[..., Any]) -> None:

@@ -15,13 +15,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import described, own_fault
 from tune_bn.observers.mlflow.compat import apply, client_settings
+from tune_bn.observers.mlflow.live import LiveRun, Machine, Sample, deliver_live
+from tune_bn.observers.mlflow.models import ModelOf
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 from tune_bn.protocols.observer import StudyInfo
@@ -30,7 +31,7 @@ from tune_bn.records.commands import search_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.identity import renewed, settle, tracked_at
 from tune_bn.records.log import RecordLog
-from tune_bn.records.record import Record
+from tune_bn.records.record import CONFIRM, Record
 
 if TYPE_CHECKING:
     from tune_bn.observers.mlflow.store import MlflowStore
@@ -47,17 +48,6 @@ _FINAL_SECONDS_DOWN = 10.0
 _TURN_SECONDS = 5.0
 
 
-@dataclass
-class _LiveRun:
-    """A run that is being trained, with what the store has not been told of it."""
-
-    task: Task
-    seed: int
-    started: int
-    points: list[tuple[Point, int]] = field(default_factory=list)
-    killed: bool = False
-
-
 class MlflowObserver:
     """Mirrors one study into MLflow: a parent run for the study, a child run per configuration and seed.
 
@@ -68,6 +58,9 @@ class MlflowObserver:
         tracking_uri: as accepted by :func:`check_tracking_uri`.
         artifact_root: folder for the artifacts of a new experiment in a database store; a server decides itself.
         warn: takes one line for the user. It is called from the observer's thread too, and must not raise.
+        system_metrics: whether runs are shown with what the machine of this process does.
+        model_of: gives the networks of confirmed runs, which become models of MLflow once the study has finished; None:
+            they do not.
         retry_seconds: pause between attempts to reach a store that failed.
         flush_seconds: how long events gather before they are delivered together.
     """
@@ -78,6 +71,8 @@ class MlflowObserver:
         *,
         artifact_root: Path | None,
         warn: Callable[[str], None],
+        system_metrics: bool = False,
+        model_of: ModelOf | None = None,
         retry_seconds: float = 10.0,
         flush_seconds: float = 5.0,
     ) -> None:
@@ -92,13 +87,15 @@ class MlflowObserver:
         self._abandoned = threading.Event()
         self._down = threading.Event()
         self._waiting = threading.Event()
+        self._modelling = threading.Event()
+        self._model_of = model_of
 
         # Everything below belongs to the thread.
         self._writer = SqliteWriter(tracking_uri)
         self._store: MlflowStore | None = None
         self._own_id: str | None = None
         self._folder = Path()
-        self._live: dict[str, _LiveRun] = {}
+        self._live: dict[str, LiveRun] = {}
         self._recorded: dict[str, tuple[Record, Sequence[Point]]] = {}
         self._tags: dict[str, str] = {}
         self._metrics: dict[str, float] = {}
@@ -108,6 +105,9 @@ class MlflowObserver:
         self._final: str | None = None
         self._troubled: set[str] = set()
         self._refused: set[str] = set()
+        self._machine = Machine(system_metrics)
+        self._samples: dict[str, list[Sample]] = {}
+        self._modelled: set[str] = set()
 
     # What the study calls.
 
@@ -160,8 +160,10 @@ class MlflowObserver:
         spent, before = 0.0, time.monotonic()
         while not self._delivered.wait(0.05):
             now = time.monotonic()
-            # While other studies write to the same file nothing is wrong, and that has a limit of its own.
-            spent, before = spent + (0.0 if self._waiting.is_set() else now - before), now
+            # While other studies write to the same file nothing is wrong, and that has a limit of its own. Nor is it
+            # while models are made: they take seconds each, and a store that does not answer ends that.
+            held = self._waiting.is_set() or self._modelling.is_set()
+            spent, before = spent + (0.0 if held else now - before), now
             patience = _FINAL_SECONDS_DOWN if self._down.is_set() else _FINAL_SECONDS
             if spent > patience or not self._thread.is_alive():
                 break
@@ -212,7 +214,8 @@ class MlflowObserver:
 
     def _on_started(self, task: Task, at: int) -> None:
         for seed in task.seeds:
-            self._live[task.run_key(seed)] = _LiveRun(task, seed, started=at)
+            self._live[task.run_key(seed)] = LiveRun(task, seed, started=at)
+        self._machine.look(self._live.values(), _now())
 
     def _on_progress(self, task: Task, curves: Mapping[int, Sequence[Point]], at: int) -> None:
         for seed, points in curves.items():
@@ -225,7 +228,8 @@ class MlflowObserver:
                 run.killed = True
 
     def _on_recorded(self, record: Record, curve: Sequence[Point]) -> None:
-        self._live.pop(record.key, None)
+        if (run := self._live.pop(record.key, None)) is not None and run.samples:
+            self._samples[record.key] = run.samples
         self._recorded[record.key] = (record, curve)
 
     def _on_finished(self, status: str, summary: Mapping[str, float | str]) -> None:
@@ -249,9 +253,13 @@ class MlflowObserver:
             self._attempt(store, key, functools.partial(store.finish_run, record, curve))
             del self._recorded[key]
             self._caught_up += 1
+            if samples := self._samples.pop(key, None):
+                self._attempt(store, key, functools.partial(store.log_system, key, samples))
+        self._machine.look(self._live.values(), _now())
         for key, run in list(self._live.items()):
-            self._attempt(store, key, functools.partial(_deliver_live, store, key, run))
+            self._attempt(store, key, functools.partial(deliver_live, store, key, run))
             run.points.clear()
+            run.samples.clear()
             if run.killed:
                 del self._live[key]
         if self._tags or self._metrics:
@@ -259,6 +267,15 @@ class MlflowObserver:
             self._tags.clear()
             self._metrics.clear()
         self._deliver_artifacts(store)
+        if self._final == "FINISHED" and self._model_of is not None:
+            self._modelling.set()
+            try:
+                through = self._deliver_models(store, end)
+            finally:
+                self._modelling.clear()
+            if not through:
+                self._store = store
+                return False
         if self._final is not None:
             store.finish_study(self._final)
         if self._down.is_set():
@@ -266,6 +283,30 @@ class MlflowObserver:
             self._down.clear()
         self._caught_up = 0
         self._store = store
+        return True
+
+    def _deliver_models(self, store: MlflowStore, end: float) -> bool:
+        """Make models of confirmed runs; False where there are more than one turn is to take.
+
+        Only once nothing is trained any more: to build a network must not draw from the generators of one that trains.
+        """
+        assert self._model_of is not None
+        for record in RecordLog(self._folder / "records.jsonl").read():
+            if record.stage != CONFIRM or record.key in self._modelled or not store.lacks_model(record):
+                continue
+            if time.monotonic() > end:
+                return False
+            try:
+                model = self._model_of(record)
+            except Exception as error:
+                # A network of the user's own may object to anything.
+                place = own_fault(error)
+                words = _reason(error) if place is None else f"a fault of tune_bn itself, {place}, {_reason(error)}"
+                self._warn(f"MLflow: no model of {record.key} ({words})")
+                model = None
+            if model is not None:
+                self._attempt(store, record.key, functools.partial(store.log_model, record, model))
+            self._modelled.add(record.key)
         return True
 
     def _open(self, info: StudyInfo) -> MlflowStore:
@@ -357,14 +398,6 @@ def _silence_mlflow() -> None:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def _deliver_live(store: MlflowStore, key: str, run: _LiveRun) -> None:
-    store.start_run(run.task, run.seed, run.started)
-    if run.points:
-        store.log_points(run.task, run.seed, run.points)
-    if run.killed:
-        store.kill_run(key)
 
 
 def _reason(error: BaseException) -> str:

@@ -236,10 +236,10 @@ class RunTable:
 
 
 def _outcome(arm: Mapping[str, Any]) -> dict[str, str]:
-    if arm["p_value"] is None:
+    if arm["effect"] is None:
         return {"outcome": "invalid"}
     outcome = OUTCOMES[outcome_of(arm)]
-    numbers = {name: f"{arm[name]:.6g}" for name in ("effect", "p_value", "p_adjusted")}
+    numbers = {name: f"{arm[name]:.6g}" for name in ("effect", "p_value", "p_adjusted") if arm[name] is not None}
     return {"outcome": outcome, **numbers}
 
 

@@ -21,12 +21,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, 
 from mlflow.utils.time import get_current_time_millis
 
 from tune_bn.observers.mlflow.compat import SHARED_VIEW
+from tune_bn.observers.mlflow.models import TrainedModel, log_model
 from tune_bn.observers.mlflow.uri import is_server
 from tune_bn.observers.mlflow.view import datasets, parameters, view_state
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, Record
 
+_MODEL = "model_id"
+"""Tag of a run whose network is a logged model."""
 RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"
 RUN_STATUS = {COMPLETED: FINISHED, PRUNED: FINISHED, DIVERGED: FINISHED, FAILED: "FAILED"}
 
@@ -48,6 +51,7 @@ class _StoredRun:
     record_sha256: str
     """Hash of the record that this run shows; empty as long as the run is not finished."""
     has_params: bool
+    has_model: bool = False
 
 
 class MlflowStore:
@@ -104,6 +108,7 @@ class MlflowStore:
                     epochs=int(tags.get("epochs", 0)),
                     record_sha256=tags.get("record_sha256", ""),
                     has_params=bool(run.data.params),
+                    has_model=_MODEL in tags,
                 )
         if parent_id is None:
             tags = self._common_tags | {f"versions.{name}": text for name, text in self._info.versions.items()}
@@ -188,6 +193,31 @@ class MlflowStore:
         self._log(run, _curve_metrics(points) + scores, record.config, tags, epochs=epochs)
         self._terminate(run, RUN_STATUS[record.status], end)
         run.record_sha256 = record.sha256
+
+    def log_system(self, key: str, samples: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+        """Add samples of the machine to a run that was started: each with its time (ms) and its step."""
+        if (run := self._runs.get(key)) is None:
+            return
+        metrics = [
+            Metric(_accepted(name), value, at, step)
+            for at, step, sample in samples
+            for name, value in sample.items()
+            if math.isfinite(value)
+        ]
+        for start in range(0, len(metrics), _METRICS_PER_CALL):
+            self._client.log_batch(run.run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
+
+    def lacks_model(self, record: Record) -> bool:
+        """Whether the store shows this record without a model."""
+        return self.shows(record) and not self._runs[record.key].has_model
+
+    def log_model(self, record: Record, model: TrainedModel) -> None:
+        """Make a logged model of the network of a run that is shown."""
+        run = self._runs[record.key]
+        tags = {name: text for name, text in _record_tags(record).items() if name not in ("reason", "attempts")}
+        made = log_model(self._client, self._experiment_id, run.run_id, record, model, {**self._common_tags, **tags})
+        self._client.set_tag(run.run_id, _MODEL, made)
+        run.has_model = True
 
     def _metric_of(self, score: str) -> str:
         """The metric of a score: ``best_val_accuracy``. It and the curve would otherwise share one, and the score would

@@ -38,7 +38,8 @@ def forest(verdict: Verdict) -> Figure | None:
         axes.text(1.01, row, words, transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
     if any(arm.get("worse") for arm in candidates) and not candidates[0].get("worse"):
         _marker(axes, [], [], worse=True, label=WORSE)
-    axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
+    names = [plain(arm["arm"]) + ("\n(not tested)" if arm.get("not_tested") else "") for arm in candidates]
+    axes.set_yticks(range(len(candidates)), names)
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     words = "effect: gain over the baseline" + ("" if score.higher_is_better else " (+ is lower)")
     axes.set_xlabel(f"{words}, {score.difference_unit_words}" if score.difference_unit_words else words)

@@ -127,7 +127,7 @@ def connect(options: RayOptions) -> None:
             raise unreachable(options.address, reason) from None
         raise RunnerError(
             f"Ray cannot be started on this machine ({reason}); accepted: a machine on which `ray start --head` works, "
-            "or --address of a running cluster"
+            "--address of a running cluster, or --local, which needs no Ray"
         ) from None
     try:
         _require_resources(options)

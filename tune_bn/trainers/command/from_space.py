@@ -184,6 +184,10 @@ def _check_code(
         raise ConfigError("function", settings.function, did_you_mean(first, sorted(known)) if known else "a function")
 
 
+_HASHED: dict[tuple[Path, str], dict[str, Any]] = {}
+"""What this process has hashed, by place, names, sizes and times: the door and the study ask for the same data."""
+
+
 def data_identity(path: Path) -> dict[str, Any]:
     """Number of files, bytes, and a hash over names, sizes and contents, of a file or of all files in a folder.
 
@@ -193,7 +197,17 @@ def data_identity(path: Path) -> dict[str, Any]:
         files = [path]
     else:
         files = sorted(Path(place) / name for place, _, names in os.walk(path) for name in names)
-    sizes = {file: file.stat().st_size for file in files if file.is_file()}
+    facts = {file: file.stat() for file in files if file.is_file()}
+    seen = hashlib.sha256()
+    for file, fact in facts.items():
+        seen.update(f"{file}\0{fact.st_size}\0{fact.st_mtime_ns}\0{fact.st_ctime_ns}\0{fact.st_ino}\0".encode())
+    key = (path, seen.hexdigest())
+    if key not in _HASHED:
+        _HASHED[key] = _hashed(path, {file: fact.st_size for file, fact in facts.items()})
+    return dict(_HASHED[key])
+
+
+def _hashed(path: Path, sizes: Mapping[Path, int]) -> dict[str, Any]:
     total = sum(sizes.values())
     digest = hashlib.sha256()
     every = 1 if total <= WHOLE_BYTES else -(-len(sizes) // SOME_FILES)

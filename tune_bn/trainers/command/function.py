@@ -63,7 +63,7 @@ class FunctionThread:
         self._thread.start()
 
     def poll(self, seconds: float = 0.0) -> End | None:
-        """See :class:`tune_bn.trainers.command.run.Attempt`. Being asked for more, the function goes on."""
+        """See :class:`tune_bn.trainers.command.attempt.Attempt`. Being asked for more, the function goes on."""
         if seconds:
             self._happened.clear()
             self._go.set()

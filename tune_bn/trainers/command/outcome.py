@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tune_bn.records.curves import Point
+from tune_bn.records.score import Score
 from tune_bn.trainers.command.points import Points
 from tune_bn.trainers.command.process import End
 
@@ -63,3 +66,21 @@ def outcome_of(end: End, points: Points, *, ends_early: bool, terminated: bool, 
             FAILED, f"ended after {done} of {steps} steps {what}with exit status 0; accepted: {accepted}{tail}"
         )
     return Outcome(FAILED, f"{how} after {done} of {steps} steps{tail}")
+
+
+def reason_of(points: Points, steps: int, *, done: bool, diverged: bool) -> str:
+    """Why a run stands after so many steps, in words."""
+    if diverged:
+        return f"{points.score.validation} was not finite at step {steps}"
+    if done and steps < points.steps:
+        return f"ended by its own rule after {steps} of {points.steps} steps"
+    words = f"all {steps} steps" if done else f"{steps} of {points.steps} steps so far"
+    return words if points.inexact is None else f"{words}; did not go on as it was: {points.inexact}"
+
+
+def scores_of(score: Score, curve: Sequence[Point], *, diverged: bool) -> dict[str, float]:
+    """The validation score of a curve, by its name; nothing where there is none."""
+    if not curve or (diverged and score.diverged is None):
+        return {}
+    found = score.objectives([point[score.validation] for point in curve], diverged=diverged)[-1]
+    return {score.validation: score.objective(found)}

@@ -30,6 +30,8 @@ class Points:
         self.final: dict[str, float] = {}
         self.stopped_early = False
         self.rows = 0
+        self.evaluations = 0
+        """Steps of the present attempt at which the score was reported."""
         self._before: dict[int, float] = {}
         self._pending: dict[int, dict[str, float]] = {}
         self._last = 0
@@ -91,6 +93,7 @@ class Points:
         if not self._before:
             self._stride = max(self._stride, done - max(self._seen, default=0))
         self._seen[done] = value
+        self.evaluations = len(self._seen)
         self._add(done, value, row.metrics)
 
     def _add(self, done: int, value: float, metrics: dict[str, float]) -> None:

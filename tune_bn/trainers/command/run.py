@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tune_bn.protocols.trainer import Place, PreemptedError, RunResult
 from tune_bn.records.curves import Point
@@ -17,10 +16,9 @@ from tune_bn.records.record import COMPLETED, DIVERGED
 from tune_bn.records.times import utc_now
 from tune_bn.script.folder import FORMAT
 from tune_bn.trainers.command import outcome
+from tune_bn.trainers.command.attempt import Attempt, begin
 from tune_bn.trainers.command.code import FrozenCode
-from tune_bn.trainers.command.environment import script_environment
 from tune_bn.trainers.command.folder import GoOn, RunFolder
-from tune_bn.trainers.command.placeholders import fill, fill_all
 from tune_bn.trainers.command.points import Points
 from tune_bn.trainers.command.process import End, Process
 from tune_bn.trainers.command.rows import HelperRows, RowError
@@ -41,19 +39,6 @@ FRESH = "fresh"
 
 class RunError(Exception):
     """A run failed; the first line says why."""
-
-
-class Attempt(Protocol):
-    """What trains: a process, or a thread of this one."""
-
-    def poll(self, seconds: float = 0.0) -> End | None:
-        """How it has ended, once it has; waits so long for something to happen."""
-
-    def stop(self, reason: str) -> None:
-        """Ask it to stop."""
-
-    def end(self, reason: str) -> End:
-        """Ask it to stop, and wait until nothing of it is left."""
 
 
 class ScriptRun:
@@ -128,40 +113,14 @@ class ScriptRun:
             "hold": self.hold,
         }
         values = self.values(going_on)
-        work = files.work
-        files.fill_files(work, values)
+        files.fill_files(files.work, values)
         files.begin(number, mark, facts)
         since = files.attempts[-1]["at"]
         self._rows: Rows = self._rows_of(number, since)
         self._number = number
-        if settings.function and not (settings.isolate or not self.alone):
-            from tune_bn.trainers.command.function import FunctionThread
-
-            self._attempt = FunctionThread(settings.function, self.code, files, threads=self.place.threads)
-            return
-        argv = fill_all(self.argv, values)
-        if going_on is not None:
-            argv += fill_all(settings.resume, values)
-        env = {name: fill(text, values) for name, text in settings.env.items()}
-        self._attempt = Process(
-            argv,
-            folder=work,
-            env=script_environment(files.path, work, self.place, env, audit=self.audit),
-            attempt=mark,
-            log=files.log,
-            stop=files.stop,
-            helper=files.path / f"notes.{number}.jsonl",
-            grace=settings.grace,
-            timeout=settings.timeout,
-            terminal=settings.terminal,
+        self._attempt = begin(
+            settings, self.code, files, self.place, values, going_on, mark=mark, alone=self.alone, audit=self.audit
         )
-
-    @property
-    def argv(self) -> Sequence[str]:
-        """The command line, with its placeholders."""
-        if self.settings.function:
-            return (sys.executable, "-m", "tune_bn.trainers.command.function", self.settings.function)
-        return self.settings.command
 
     def values(self, going_on: GoOn | None = None) -> dict[str, Any]:
         """What placeholders stand for."""
@@ -409,12 +368,7 @@ class ScriptRun:
 
     def _result(self, *, test: bool) -> RunResult:
         score = self.settings.score
-        scores: dict[str, float] = {}
-        if self._delivered:
-            values = [point[score.validation] for point in self.curve]
-            found = score.objectives(values, diverged=self.diverged)[-1]
-            if not self.diverged or score.diverged is not None:
-                scores[score.validation] = score.objective(found)
+        scores = outcome.scores_of(score, self.curve, diverged=self.diverged)
         if test and self.diverged and self.sealed is not None and score.diverged is not None:
             scores[score.test] = score.diverged
         if test:
@@ -422,7 +376,7 @@ class ScriptRun:
         return RunResult(
             seed=self._seed,
             status=DIVERGED if self.diverged else COMPLETED,
-            reason=self._reason,
+            reason=outcome.reason_of(self.points, self.steps, done=self._done, diverged=self.diverged),
             epochs=self.steps,
             scores=scores,
             curve=(),
@@ -434,15 +388,6 @@ class ScriptRun:
             environment={"device_kind": self.place.device.partition(":")[0]}
             | ({} if self.place.threads is None else {"threads": self.place.threads}),
         )
-
-    @property
-    def _reason(self) -> str:
-        if self.diverged:
-            return f"{self.settings.score.validation} was not finite at step {self.steps}"
-        if self._done and self.steps < self.settings.steps:
-            return f"ended by its own rule after {self.steps} of {self.settings.steps} steps"
-        words = f"all {self.steps} steps" if self._done else f"{self.steps} of {self.settings.steps} steps so far"
-        return words if self.points.inexact is None else f"{words}; did not go on as it was: {self.points.inexact}"
 
     @property
     def in_this_process(self) -> bool:

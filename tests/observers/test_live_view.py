@@ -1,0 +1,114 @@
+"""The live view on a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from rich.text import Text
+
+from tests.observers.screens import HIDE_CURSOR, SHOW_CURSOR, Screen, confirmed, point, run, scored, task
+
+
+def test_the_end_of_a_stage_stands_above_the_plan(terminal: Screen, synthetic_study) -> None:
+    terminal.observer.stage_started("select", 1, 0)
+    terminal.observer.run_recorded(scored(3, 96.0, stage="select"), ())
+    terminal.observer.plan_locked(synthetic_study().plan)
+    terminal.observer.stage_started("confirm", 30, 0)
+    terminal.observer.close()
+    text = Text.from_ansi(terminal.file.getvalue()).plain
+    assert text.count("select  1/1 runs") == 1
+    assert text.index("select  1/1 runs") < text.index(" locked: candidate-1")
+
+
+def test_decoding_is_live_on_a_terminal_and_leaves_nothing(terminal: Screen) -> None:
+    stdout = sys.stdout
+    terminal.observer.decoding(30, 100)
+    assert sys.stdout is not stdout
+    [line] = terminal.last_frame()
+    assert line.startswith("decoding")
+    assert line.endswith("30/100 images")
+    terminal.observer.decoding(60, 100)
+    terminal.observer.decoding(100, 100)
+    assert sys.stdout is stdout
+
+
+def test_the_live_view_shows_stage_best_and_running_tasks(terminal: Screen) -> None:
+    terminal.observer.stage_started("search", 24, 6)
+    terminal.clock.now += 10
+    terminal.observer.run_recorded(scored(3, 97.33), ())
+    terminal.observer.task_started(task(7, (101, 102)))
+    terminal.observer.task_progress(task(7, (101, 102)), {101: [point(1, 50.0), point(2, 60.0)], 102: [point(2, 70.0)]})
+    terminal.clock.now += 20
+    head, best, running = terminal.last_frame()[:3]
+    # One run in 10 seconds, 17 to go, 20 seconds on the way.
+    assert head.startswith("digits-1  search  ")
+    assert head.endswith("  7/24 runs  0:30 elapsed, 2:30 left")
+    assert best == "best so far  97.33 %  gamma=0.03 c=10  (trial 3)"
+    assert running.split("  ") == ["", "trial 7 seed 101, 102", "gamma=0.2 c=100", "epoch 2/40", "val 65.00 %"]
+
+
+def test_finished_and_killed_tasks_leave_the_live_view(terminal: Screen) -> None:
+    terminal.observer.stage_started("search", 24, 0)
+    for trial in (7, 8, 9):
+        terminal.observer.task_started(task(trial))
+    terminal.observer.run_recorded(run(trial=7), ())
+    terminal.observer.task_killed(task(8))
+    terminal.observer.task_progress(task(8), {101: [point(3, 50.0)]})
+    shown = "\n".join(terminal.last_frame())
+    assert "trial 7 seed" not in shown
+    assert "trial 8 seed" not in shown
+    assert "trial 9 seed 101" in shown
+
+
+def test_a_large_cluster_does_not_flood_the_live_view(terminal: Screen) -> None:
+    terminal.observer.stage_started("search", 500, 0)
+    for trial in range(100):
+        terminal.observer.task_started(task(trial))
+    frame = terminal.last_frame()
+    assert sum("epoch 0/40" in line for line in frame) == 10
+    assert any("and 90 more" in line for line in frame)
+
+
+def test_finished_stages_and_warnings_stay_on_the_terminal(terminal: Screen) -> None:
+    terminal.observer.stage_started("search", 2, 0)
+    terminal.observer.run_recorded(scored(1, 97.0), ())
+    terminal.observer.warn("slow disk")
+    terminal.clock.now += 65
+    terminal.observer.stage_started("confirm", 2, 0)
+    terminal.observer.run_recorded(confirmed("baseline", 1, 96.0), ())
+    terminal.observer.study_finished("KILLED", {})
+    plain = Text.from_ansi(terminal.file.getvalue().replace("\r", "")).plain
+    for line in (
+        "warning: slow disk",
+        "search  1/2 runs in 1:05  best 97.00 %",
+        "confirm  1/2 runs in 0:00  baseline 96.00 % (n=1)",
+    ):
+        assert plain.count(line) == 1
+
+
+def test_the_terminal_is_given_back_after_an_interrupt(terminal: Screen) -> None:
+    stdout, stderr = sys.stdout, sys.stderr
+
+    def work() -> None:
+        with terminal.observer:
+            terminal.observer.stage_started("search", 2, 0)
+            assert sys.stdout is not stdout
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    terminal.observer.close()
+    assert (sys.stdout, sys.stderr) == (stdout, stderr)
+    text = terminal.file.getvalue()
+    assert text.rindex(SHOW_CURSOR) > text.rindex(HIDE_CURSOR)
+
+
+def test_a_terminal_that_goes_away_harms_nobody(terminal: Screen) -> None:
+    stdout = sys.stdout
+    terminal.observer.stage_started("search", 2, 0)
+    terminal.file.close()
+    terminal.observer.warn("unheard")
+    terminal.observer.run_recorded(run(), ())
+    terminal.observer.study_finished("FINISHED", {})
+    assert sys.stdout is stdout

@@ -1,0 +1,60 @@
+"""``pytest --quick``: the tests that load no torch, Ray or MLflow, start no process and open no server.
+
+Which these are is found while they run: whatever asks for one of them is skipped there. So no list has to be kept, and
+a test that begins to need more leaves the quick ones by itself. Tests that compute for long bear the mark ``long``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import socket
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from typing import Any, NoReturn
+
+import pytest
+
+HEAVY = frozenset(("torch", "torchvision", "ray", "mlflow"))
+
+
+def leave(what: str) -> NoReturn:
+    """Skip the test, or the module, that does this; no handler of the code under test takes it for an error."""
+    raise pytest.skip.Exception(f"not quick: {what}", allow_module_level=True)
+
+
+class NoHeavyImports:
+    """First on ``sys.meta_path``."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name.partition(".")[0] in HEAVY:
+            leave(f"loads {name}")
+        return None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only what needs no torch, Ray, MLflow, process or server")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--quick"):
+        return
+    sys.meta_path.insert(0, NoHeavyImports)  # type: ignore[arg-type]
+
+    def no_process(*_: Any, **__: Any) -> NoReturn:
+        leave("starts a process")
+
+    def no_server(*_: Any, **__: Any) -> NoReturn:
+        leave("opens a server")
+
+    subprocess.Popen.__init__ = no_process  # type: ignore[method-assign]
+    multiprocessing.process.BaseProcess.start = no_process  # type: ignore[method-assign]
+    socket.socket.listen = no_server  # type: ignore[method-assign]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        left = [item for item in items if any(item.iter_markers("long")) or any(item.iter_markers("system"))]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]

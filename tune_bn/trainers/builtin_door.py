@@ -1,0 +1,130 @@
+"""What the built-in loop looks at before anything starts: its data, its networks, and the sizes of their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+from tune_bn.data.cache import Progress
+from tune_bn.data.dataset import DataSummary, describe_data, read_data
+from tune_bn.data.registry import source_of
+from tune_bn.errors import DataError
+from tune_bn.protocols.trainer import Described
+from tune_bn.space.distributions import CASES
+from tune_bn.space.messages import spec_words
+from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
+from tune_bn.space.space import Space
+from tune_bn.training.config import RunConfig
+
+
+class BuiltinDoor:
+    """A :class:`tune_bn.protocols.trainer.Door` of the loop of :mod:`tune_bn.training`."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+
+    @cached_property
+    def data(self) -> DataSummary:
+        """The data, without reading images."""
+        return describe_data(self.space.data)
+
+    def check(self, remark: Callable[[str], None], *, single: RunConfig | None = None) -> Sequence[str]:
+        """See the protocol.
+
+        Raises:
+            DataError: the data is missing or does not fit.
+            MethodError: a network does not exist, cannot be treated as asked, or cannot be trained on the images.
+        """
+        data = self.data
+        found = [*([] if single is None else [single_run(single)]), *possible_runs(self.space)]
+        for sizes in dict.fromkeys(runs.sizes for runs in found):
+            for size in sizes.leaving_one(data.train_size)[0]:
+                raise DataError(
+                    f"{sizes.place}: got {size}, which leaves a last batch of one of {data.train_size} images; "
+                    "accepted: a size that leaves none or more, since batch norm cannot normalize one image"
+                    f"{_other_size(sizes, data)}"
+                )
+        for line in dict.fromkeys(_check_networks(self.space, found, data)):
+            remark(line)
+        return data.remarks
+
+    def describe(self) -> Described:
+        """See the protocol."""
+        space, data = self.space, self.data
+        shape = "×".join(str(side) for side in data.image_shape)
+        return Described(
+            what=(
+                f"model      {space.model.arch}, norm {space.model.norm}, input norm {space.model.input_norm}",
+                f"data       {space.data.source}: {data.train_size:,} train, {data.val_size:,} validation, "
+                f"{data.test_size:,} test images of {shape}, {data.num_classes} classes",
+                *(f"           {remark}" for remark in data.remarks),
+            ),
+            run=f"{space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}",
+            remarks=_slow_precision(space),
+            not_tried=() if source_of(space.data.source).arrays else ("whether every image can be read (--data)",),
+        )
+
+    def read(self, progress: Progress | None) -> Sequence[str]:
+        """See the protocol.
+
+        Raises:
+            DataError: images cannot be read, or used; all of them are counted.
+        """
+        count, remarks = read_data(self.space.data, progress=progress)
+        lines = [f"images     all {count:,} can be read", *(f"           {remark}" for remark in remarks)]
+        return [*lines, *["           none occurs in two splits or in two classes"] * (not remarks)]
+
+
+def _other_size(sizes: BatchSizes, data: DataSummary) -> str:
+    count = sizes.images_that_leave_none(data.train_size, data.num_classes)
+    return "" if count is None else f"; or data.train_size={count}"
+
+
+def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSummary) -> Iterator[str]:
+    """Try each network once; yields remarks."""
+    from tune_bn.training.network_check import Batches, OneImageError, check_network, evaluation_batches
+
+    evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size)
+    checked, sized = set[str](), set[tuple[str, BatchSizes]]()
+    for runs in found:
+        model, train, sizes = runs.config.model, runs.config.train, runs.sizes
+        # Any network takes any single number.
+        model = model if isinstance(model.gamma, dict) else replace(model, gamma=1.0)
+        key = repr((model, train.precision, train.freeze_gamma, train.c_beta == 1, sizes))
+        if key in checked:
+            continue
+        checked.add(key)
+        config = RunConfig(model, runs.config.data, train)
+        _, inside = sizes.leaving_one(data.train_size)
+        batches = Batches((*sizes.batches(data.train_size), *([1] if inside else [])), evaluation)
+        which = ", ".join(map(str, inside[:5])) + (", …" if len(inside) > 5 else "")
+        alone = f"leaves a last batch of one of {data.train_size} images"
+        try:
+            # How many images a network takes is no matter of its layers' kind.
+            wanted = None if (model.arch, sizes) in sized else batches
+            gpu = space.resources.gpu > 0
+            yield from check_network(config, data.image_shape, data.num_classes, wanted, gpu=gpu)
+            sized.add((model.arch, sizes))
+        except OneImageError as error:
+            if not inside:
+                raise
+            spec = space.search["batch_size"]
+            words = CASES if CASES in spec else spec_words(spec)
+            raise DataError(
+                f"search.batch_size: got {words}, of which {which} {alone}, on which {model.arch} raised "
+                f"{error.words}; accepted: sizes that leave none or more{_other_size(sizes, data)}"
+            ) from error
+        if inside:
+            yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"
+
+
+def _slow_precision(space: Space) -> Sequence[str]:
+    """A line where the precision makes runs slower instead of faster."""
+    if space.train.precision != "bf16" or space.resources.gpu:
+        return ()
+    from tune_bn.training.precision import bf16_is_emulated
+
+    if not bf16_is_emulated():
+        return ()
+    return ("this CPU has no bfloat16 arithmetic: bf16 is several times slower here than fp32",)

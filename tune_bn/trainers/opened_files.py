@@ -1,0 +1,52 @@
+"""Which files a run opened: the test's, copies of them, its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_TEMPORARY = ("/tmp/", "/var/tmp/")
+SMALL_FILE = 1 << 26
+"""Larger files are compared by their paths alone."""
+
+
+def files_below(place: Path) -> set[str]:
+    if place.is_file():
+        return {os.path.realpath(place)}
+    return {os.path.realpath(Path(folder) / name) for folder, _, names in os.walk(place) for name in names}
+
+
+def copies(reads: Iterable[str], test: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Files of the one kind whose content is that of one of the other; only those of equal sizes are read."""
+    sizes = {place: os.path.getsize(place) for place in reads if os.path.isfile(place)}
+    wanted, found = set(sizes.values()), dict[str, str]()
+    for place in test:
+        with suppress(OSError):
+            if os.path.getsize(place) in wanted and (content := _content(place)):
+                found[content] = place
+    alike = {os.path.getsize(place) for place in found.values()}
+    for place, size in sizes.items():
+        if size in alike and (content := _content(place)) in found and content is not None:
+            yield place, found[content]
+
+
+def _content(place: str) -> str | None:
+    """A hash of a file that is not empty and not large."""
+    try:
+        if not os.path.isfile(place) or not 64 <= os.path.getsize(place) <= SMALL_FILE:
+            return None
+        with open(place, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def is_own(place: str, folder: Path) -> bool:
+    """Whether a file that is written to belongs to the run, to the system, or to a cache."""
+    own = (os.path.realpath(folder), "/dev/", "/proc/", "/sys/", "pipe:", "socket:", *_TEMPORARY)
+    if place.startswith(own):
+        return True
+    return "__pycache__" in place or "/.cache/" in place or "/.config/" in place

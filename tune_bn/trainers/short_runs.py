@@ -1,0 +1,136 @@
+"""Runs of a few steps, and what they did: the means of a check."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tune_bn.errors import first_line
+from tune_bn.protocols.trainer import Place, PreemptedError, Run, Session, Trainer
+from tune_bn.protocols.trainers import BUILTIN
+from tune_bn.space.space import Space
+from tune_bn.trainers.command.run import ScriptRun
+from tune_bn.trainers.command.trainer import CommandSession
+
+STEPS = 4
+"""Steps of a short run, as far as the trainer has so many; it is stopped after them."""
+LONGEST_SECONDS = 600.0
+"""For a step of a short run."""
+
+
+class StuckError(Exception):
+    """A short run did not come to its steps; one line."""
+
+
+@dataclass
+class Short:
+    """What a short run did."""
+
+    values: list[float]
+    first: float
+    rest: float
+    asked: set[str] | None = None
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    reads: set[str] = field(default_factory=set)
+    writes: set[str] = field(default_factory=set)
+    helper: bool = True
+    evaluations: int | None = None
+    """How often the script has reported its score; None: its trainer evaluates once a step."""
+
+
+class ShortRuns:
+    """Starts runs of a trainer, and takes them some steps far.
+
+    Args:
+        space: what is asked.
+        trainer: of the space.
+        place: where its runs are trained.
+        folder: for the runs.
+        config: of a run that says how many steps there are.
+    """
+
+    def __init__(self, space: Space, trainer: Trainer, place: Place, folder: Path, config: Mapping[str, Any]) -> None:
+        self.space, self.trainer, self.folder = space, trainer, folder
+        self.session: Session = trainer.without_test().open(place)
+        self.steps = min(STEPS, trainer.steps(space.run_config(config)))
+        self._count = 0
+
+    def start(self, config: Mapping[str, Any], seed: int, name: str, state: Any = None, hold: int | None = None) -> Run:
+        """Begin a run, or go on with one. ``hold``: the step at which a script is held."""
+        if isinstance(self.session, CommandSession):
+            self.session.hold = hold
+            self.session.audit = self.folder / f"{name}.opened"
+        return self.session.start(
+            self.space.run_config(config), seed, name=name, folder=self.folder / name, state=state
+        )
+
+    def go(self, run: Run, steps: int) -> None:
+        """Take a run so many steps far. Raises :class:`StuckError` where it does not come there."""
+        end = time.monotonic() + LONGEST_SECONDS
+        try:
+            while run.steps < steps and not run.done:
+                before = run.steps
+                run.advance()
+                if run.steps > before:
+                    end = time.monotonic() + LONGEST_SECONDS
+                if time.monotonic() > end:
+                    raise StuckError(f"no step within {LONGEST_SECONDS:.0f} s")
+        except (StuckError, PreemptedError):
+            raise
+        except Exception as error:
+            raise StuckError(first_line(error)) from error
+
+    def values(self, run: Run, steps: int | None = None) -> list[float]:
+        """Its validation scores so far; of the built-in loop its losses, of which no two are equal by chance."""
+        name = "val_loss" if self.trainer.name == BUILTIN else self.trainer.score.validation
+        found = [point[name] for point in run.curve][: steps or self.steps]
+        # A number that is none is not equal to itself.
+        return [value if math.isfinite(value) else math.inf for value in found]
+
+    def kept(self, run: Run) -> Any:
+        """What it would go on from in another process: written and read, as a worker does."""
+        state = run.state()
+        if state is None or isinstance(run, ScriptRun):
+            return state
+        import torch
+
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        stream.seek(0)
+        return torch.load(stream, map_location=self.session.device, weights_only=True)
+
+    def name(self) -> str:
+        """Of a run, unique in this check."""
+        self._count += 1
+        return f"check-{self._count}"
+
+    def short(self, config: Mapping[str, Any], seed: int, steps: int | None = None) -> Short:
+        """A short run by itself."""
+        steps = steps or self.steps
+        name, began = self.name(), time.monotonic()
+        run = self.start(config, seed, name)
+        try:
+            self.go(run, 1)
+            first = time.monotonic() - began
+            self.go(run, steps)
+            rest = time.monotonic() - began - first
+            values = self.values(run, steps)
+        finally:
+            run.close()
+        return self._seen(Short(values, first, rest), run, name)
+
+    def _seen(self, short: Short, run: Run, name: str) -> Short:
+        if isinstance(run, ScriptRun):
+            short.notes = run.files.notes(len(run.files.attempts))
+            short.asked = {note["key"] for note in short.notes if note.get("event") == "asked"}
+            short.helper = run.settings.metrics is None
+            short.evaluations = run.points.evaluations
+        for file in (self.folder / f"{name}.opened").glob("*"):
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                (short.writes if line.startswith("w ") else short.reads).add(line[2:])
+        return short
