@@ -6,6 +6,7 @@ a test that begins to need more leaves the quick ones by itself. Tests that comp
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import socket
 import subprocess
@@ -20,6 +21,12 @@ HEAVY = frozenset(("torch", "torchvision", "ray", "mlflow"))
 
 def leave(what: str) -> NoReturn:
     """Skip the test, or the module, that does this; no handler of the code under test takes it for an error."""
+    # A module that is left while it loads must not stay half loaded: others that import it have to leave too.
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals["__name__"].startswith("tests."):
+            sys.modules.pop(frame.f_globals["__name__"], None)
+        frame = frame.f_back
     raise pytest.skip.Exception(f"not quick: {what}", allow_module_level=True)
 
 
@@ -38,7 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("--quick"):
+    # The process that hands tests out to others runs none, and has to start those.
+    hands_out = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
+    if not config.getoption("--quick") or hands_out:
         return
     sys.meta_path.insert(0, NoHeavyImports)  # type: ignore[arg-type]
 
