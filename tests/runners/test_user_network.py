@@ -18,6 +18,7 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Runner, Task
 from tune_bn.records.record import COMPLETED
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.testing.tasks import Tasks
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
@@ -34,32 +35,23 @@ def net(in_channels, num_classes):
 """
 
 
-class Feed:
+class Feed(Tasks):
     """Tasks with one configuration each, and what came of them."""
 
     def __init__(self, *archs: str) -> None:
-        self.left = [
-            Task(
-                "search",
-                "candidate",
-                n,
-                {},
-                RunConfig(ModelConfig(arch=a, gamma=0.3), DATA, TrainConfig(epochs=2)),
-                (1,),
+        super().__init__(
+            *(
+                Task(
+                    "search",
+                    "candidate",
+                    n,
+                    {},
+                    RunConfig(ModelConfig(arch=a, gamma=0.3), DATA, TrainConfig(epochs=2)),
+                    (1,),
+                )
+                for n, a in enumerate(archs)
             )
-            for n, a in enumerate(archs)
-        ]
-        self.results: dict[str, object] = {}
-
-    @property
-    def exhausted(self) -> bool:
-        return not self.left
-
-    def next(self) -> Task | None:
-        return self.left.pop(0) if self.left else None
-
-    def spares(self, task: Task) -> bool:
-        return False
+        )
 
     def finished(self, task: Task, results: list[object]) -> None:
         (self.results[task.config.model.arch],) = results

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.training.noise import noise_dataset
 from tests.training.recording import TapeRecorder
 from tune_bn.data.config import DataConfig
-from tune_bn.data.dataset import Dataset, Split
+from tune_bn.data.dataset import Dataset
 from tune_bn.method.config import ModelConfig
 from tune_bn.training import engine as engine_module
 from tune_bn.training.config import RunConfig, TrainConfig
@@ -35,13 +35,7 @@ CONFIG = RunConfig(
 
 @pytest.fixture
 def dataset() -> Dataset:
-    """Noise that is brighter for higher classes: 28 images to train on, so that the last batch of eight is short."""
-    splits = []
-    for seed, count in enumerate((28, 12, 15)):
-        labels = np.arange(count, dtype=np.int64) % 3
-        noise = np.random.default_rng(seed).integers(0, 128, (count, 3, 8, 8))
-        splits.append(Split((noise + 60 * labels[:, None, None, None]).astype(np.uint8), labels))
-    return Dataset("noise", ("a", "b", "c"), *splits)
+    return noise_dataset()
 
 
 def as_written(step: Step, warm_up: Step) -> Step:

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.training.noise import noise_dataset
 from tests.training.recording import TapeRecorder
 from tune_bn.data.config import DataConfig
-from tune_bn.data.dataset import Dataset, Split
+from tune_bn.data.dataset import Dataset
 from tune_bn.errors import ConfigError
 from tune_bn.method.build import build_model
 from tune_bn.method.config import ModelConfig
@@ -36,13 +37,7 @@ GAMMA, C, SEED = 0.1, 100.0, 3
 
 @pytest.fixture
 def dataset() -> Dataset:
-    """28 images to train on in batches of eight: the last batch is short."""
-    splits = []
-    for seed, count in enumerate((28, 12, 15)):
-        labels = np.arange(count, dtype=np.int64) % 3
-        noise = np.random.default_rng(seed).integers(0, 128, (count, 3, 8, 8))
-        splits.append(Split((noise + 60 * labels[:, None, None, None]).astype(np.uint8), labels))
-    return Dataset("noise", ("a", "b", "c"), *splits)
+    return noise_dataset()
 
 
 def config_of(**train: Any) -> RunConfig:
