@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 from tune_bn.protocols.trainer import Place
+from tune_bn.records.score import Score
 from tune_bn.space.loading import load_space, parse_space
 from tune_bn.trainers.check import Checker
 from tune_bn.trainers.checked import OK, WRONG
 from tune_bn.trainers.choose import trainer_of
+from tune_bn.trainers.command.points import Points
+from tune_bn.trainers.command.rows import Row
 
 CONTENT: dict[str, Any] = {
     "name": "tiny",
@@ -91,3 +94,10 @@ def test_arms_that_are_evaluated_more_often_are_found(every: bool, tmp_path: Pat
     effects = next(finding for finding in found if finding.trap.startswith("3"))
     assert effects.verdict == (OK if every else WRONG), found
     assert every or "another gamma is evaluated 2 times where the baseline is 4 times" in effects.words
+
+
+def test_how_far_a_script_is_ahead_is_no_evaluation() -> None:
+    points = Points(Score("val", "test", "max", 0.0, 9.0), 6)
+    for step in (0, 2, 4, 5):
+        points.take(Row(step, {"val": 1.0}), may_test=False)
+    assert [points.evaluations(steps) for steps in range(7)] == [0, 1, 1, 2, 2, 3, 4]

@@ -10,6 +10,7 @@ from typing import Any
 _asked = threading.Event()
 _before: Any = None
 _installed = False
+_forking = threading.local()
 
 
 def listen() -> None:
@@ -21,7 +22,7 @@ def listen() -> None:
         # A library may have put its own handler over ours in between; it is chained like any other.
         _before = signal.signal(signal.SIGTERM, _on_term)
     if not _installed:
-        os.register_at_fork(after_in_child=_reset)
+        os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_reset)
         _installed = True
 
 
@@ -36,8 +37,19 @@ def _on_term(number: int, frame: Any) -> None:
         _before(number, frame)
 
 
+def _hold_back() -> None:
+    # A child that is asked to end before it is through with _reset would note it and forget it.
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
 def _reset() -> None:
     # A pool ends its workers by SIGTERM: one that inherits a handler which only sets a flag would never end.
     if signal.getsignal(signal.SIGTERM) is _on_term:
+        # A thread that forks is the child's main thread.
         signal.signal(signal.SIGTERM, _before if _before is not None else signal.SIG_DFL)
     _asked.clear()
+    _let_through()

@@ -129,7 +129,8 @@ class ShortRuns:
             short.notes = run.files.notes(len(run.files.attempts))
             short.asked = {note["key"] for note in short.notes if note.get("event") == "asked"}
             short.helper = run.settings.metrics is None
-            short.evaluations = run.points.evaluations
+            # The script itself may be ahead, one more than another.
+            short.evaluations = run.points.evaluations(len(short.values))
         for file in (self.folder / f"{name}.opened").glob("*"):
             for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 (short.writes if line.startswith("w ") else short.reads).add(line[2:])

@@ -30,8 +30,6 @@ class Points:
         self.final: dict[str, float] = {}
         self.stopped_early = False
         self.rows = 0
-        self.evaluations = 0
-        """Steps of the present attempt at which the score was reported."""
         self._before: dict[int, float] = {}
         self._pending: dict[int, dict[str, float]] = {}
         self._last = 0
@@ -46,6 +44,10 @@ class Points:
         self._pending, self._seen = {}, {}
         self._last = 0
         self.final, self.stopped_early = {}, False
+
+    def evaluations(self, steps: int) -> int:
+        """At how many of the first ``steps`` steps of the present attempt the score was reported."""
+        return sum(done <= steps for done in self._seen)
 
     def take(self, row: Row, *, may_test: bool) -> None:
         """A row of the present attempt.
@@ -93,7 +95,6 @@ class Points:
         if not self._before:
             self._stride = max(self._stride, done - max(self._seen, default=0))
         self._seen[done] = value
-        self.evaluations = len(self._seen)
         self._add(done, value, row.metrics)
 
     def _add(self, done: int, value: float, metrics: dict[str, float]) -> None:
