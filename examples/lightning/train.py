@@ -19,6 +19,19 @@ def digits():
     return [torch.utils.data.Subset(data, range(*part)) for part in ((0, 900), (900, 1200), (1200, len(data)))]
 
 
+class Shuffled(torch.utils.data.Sampler):
+    """The order of one epoch, however often its loader is begun: after a resume Lightning does so twice."""
+
+    def __init__(self, size, seed):
+        self.size, self.seed = size, seed
+
+    def __len__(self):
+        return self.size
+
+    def __iter__(self):
+        yield from torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed)).tolist()
+
+
 class Digits(lightning.LightningModule):
     def __init__(self, run):
         super().__init__()
@@ -34,9 +47,8 @@ class Digits(lightning.LightningModule):
         return torch.optim.SGD(tune_bn.parameter_groups(self.network, lr=self.run.lr, c=self.run.c), momentum=0.9)
 
     def train_dataloader(self):
-        # Seeded for each epoch, so that a resumed run sees the images in the same order.
-        generator = torch.Generator().manual_seed(1000 * self.run.seed + self.current_epoch)
-        return torch.utils.data.DataLoader(self.train_part, batch_size=64, shuffle=True, generator=generator)
+        order = Shuffled(len(self.train_part), 1000 * self.run.seed + self.current_epoch)
+        return torch.utils.data.DataLoader(self.train_part, batch_size=64, sampler=order)
 
     def training_step(self, batch, _):
         images, labels = batch

@@ -26,8 +26,8 @@ class ReportCallback(_lightning().Callback):  # type: ignore[misc]
     """Reports what is logged of each epoch.
 
     Go on by ``trainer.fit(model, ckpt_path=run.checkpoint)``. A checkpoint holds the states of all generators of random
-    numbers; a data loader that shuffles must draw from a generator that is seeded for each epoch, since Lightning
-    begins a loader before it takes a checkpoint up.
+    numbers; a data loader that shuffles needs a sampler that gives an epoch's order however often it is begun, since
+    Lightning begins a loader twice after a resume (``examples/lightning``).
 
     Args:
         run: of :func:`tune_bn.current_run`.

@@ -323,6 +323,18 @@ class Space(Section):
 
         ``1`` and ``1.0`` are the same value of a key, so they give the same hash.
         """
+        return sha256_of(self._decisive())
+
+    @property
+    def runs_sha256(self) -> str:
+        """Hash of what a single run depends on, and of which runs there can be: not of how they are chosen, on which
+        seeds they are repeated, and what is concluded from them.
+        """
+        content = self._decisive()
+        kept = {key: content[key] for key in ("model", "data", "train", "trainer", "search") if key in content}
+        return sha256_of(kept | {key: content["claim"][key] for key in ("about", "baseline", "arms", "across")})
+
+    def _decisive(self) -> dict[str, Any]:
         content = self.to_dict()
         for key in ("budget", "resources", "tracking"):
             del content[key]
@@ -349,7 +361,7 @@ class Space(Section):
         content["claim"]["across"] = {name: self.normalized(given) for name, given in self.claim.across.items()}
         if isinstance(self.sampler.points, list):
             content["sampler"]["points"] = [self.normalized(point) for point in self.sampler.points]
-        return sha256_of(content)
+        return content
 
 
 def _added_keys() -> Iterator[tuple[str, str, Any]]:

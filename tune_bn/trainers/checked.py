@@ -70,8 +70,8 @@ def forecast_hours(space: Space, trainer: Trainer, checked: Checked, runs: int, 
 
 
 def check_file(output: Path, space: Space, trainer: Trainer) -> Path:
-    """Where the outcome for this space and this code is kept."""
-    key = hashlib.sha256(f"{space.sha256} {dict(trainer.versions()).get('trainer', '')}".encode()).hexdigest()[:16]
+    """Where the outcome for the runs of this space and this code is kept."""
+    key = hashlib.sha256(f"{space.runs_sha256} {dict(trainer.versions()).get('trainer', '')}".encode()).hexdigest()[:16]
     return output / "checks" / f"{space.name}-{key}.json"
 
 
