@@ -46,12 +46,20 @@ def test_a_library_is_loaded_in_a_process_of_its_own() -> None:
         ("import time; time.sleep(60)", "was not loaded within 0.5 s"),
     ],
 )
-def test_a_broken_library_is_a_finding(code: str, words: str) -> None:
+def test_a_broken_library_is_a_finding(code: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
     found = doctor._library("numpy", "train", code, doctor._version, 0.5 if "sleep" in code else 120)
     assert found.state == BROKEN
     assert words in found.words
     assert found.advice
     assert found.stops_a_search
+
+
+def test_a_library_that_waits_for_a_processor_is_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1e6, 0.0, 0.0))
+    found = doctor._library("numpy", "train", "import time; time.sleep(60)", doctor._version, 0.5)
+    assert (found.state, found.stops_a_search) == (WARNING, False)
+    assert "was not loaded within 0.5 s, while 1000000.0 processes wanted" in found.words
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,11 +89,19 @@ def cifar10_runs() -> Iterator[tuple[Cell, int]]:
 def digits_runs() -> Iterator[tuple[Cell, int]]:
     """The runs of the table of the digits."""
     gammas = (0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.35, 0.5, 0.75, 1.0)
-    for epochs, seed in product((40, 20, 10, 80, 160), range(1, 6)):
+
+    def grid(epochs: int, seed: int) -> Iterator[tuple[Cell, int]]:
         yield from (
             (Cell(lr, gamma, c, epochs), seed)
             for lr, gamma, c in product((0.1, 0.01), gammas, (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0))
         )
+
+    yield from grid(40, 1)
+    yield from grid(40, 2)
+    for epochs, seed in product((10, 20, 80, 160), (1, 2, 3)):
+        yield from ((Cell(lr, *cell, epochs), seed) for lr in (0.1, 0.01) for cell in TELLING)
+    for epochs, seed in product((40, 20, 10, 80, 160), range(1, 6)):
+        yield from grid(epochs, seed)
 
 
 @dataclass(frozen=True)

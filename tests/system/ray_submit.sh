@@ -4,6 +4,7 @@
 # SCRIPT    what to submit
 # CLUSTER   cluster/onprem-loopback.yaml, with the user and the key of this script
 # NAME      of the cluster
+# EXAMPLE   folder of a script of the user's own, with its space file
 here=$(cd "$(dirname "$0")" && pwd)
 source "$here/sandbox.sh"
 
@@ -32,6 +33,12 @@ ray up --yes "$cluster" > /run/logs/up 2>&1 < /dev/null
 ray submit "$cluster" "$SCRIPT" -- --space digits.yaml --study over-ssh --trials 3 --set train.epochs=3 --set budget.at_chance=go_on \
   --set budget.finalists=1 --set seeds.select=[201] --set "'seeds.confirm={from: 1, to: 2}'" \
   > /run/logs/search 2>&1 < /dev/null
+
+# A script of one's own goes to the head first, and is checked there.
+ray rsync-up "$cluster" "$EXAMPLE/" /run/home/ridge/ > /run/logs/rsync 2>&1 < /dev/null
+ray exec "$cluster" 'tune_bn check --space ridge/space.yaml' > /run/logs/check 2>&1 < /dev/null
+ray submit "$cluster" "$SCRIPT" -- --space ridge/space.yaml --study own --trials 3 --set budget.finalists=1 \
+  --set seeds.select=[201] --set seeds.confirm=[1,2,3] > /run/logs/own 2>&1 < /dev/null
 
 status=0
 ray submit "$cluster" "$SCRIPT" -- --space "'no such space.yaml'" > /run/logs/refused 2>&1 < /dev/null || status=$?

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Jobs that cannot begin, or that nobody can end well: each says why in a line, and leaves nothing.
+# Jobs that cannot begin, or that nobody can end well: each says why in a line, and leaves nothing. Beside them the study
+# of a script of the user's own, on two nodes.
 #
 # REPOSITORY   the checkout
 # SPACE        the space file
@@ -30,6 +31,7 @@ ended() { # ended NAME…: all of them
 }
 mkdir /run/jobs
 search='cluster/slurm.sh --space counted.yaml --study'
+own='cluster/slurm.sh --space ridge/space.yaml --study'
 
 submit no-python TUNE_BN_VENV=/nowhere --nodes=1 "$search" a
 submit other-python TUNE_BN_VENV=/usr --nodes=1 "$search" b
@@ -37,10 +39,17 @@ submit refused A=1 --nodes=1 "$search" c --address auto
 on n1 "$BIN/python -c 'import socket, time; s = socket.create_server((\"10.77.0.11\", 23456)); time.sleep(600)'" &
 submit port-taken TUNE_BN_PORT=23456 --nodelist=n1 --nodes=1 "$search" e
 submit no-network TUNE_BN_NETWORK=192.168.0.0/16 --nodes=1 "$search" f
+cp -r "$REPOSITORY/examples/no_torch" /run/users/alice/work/ridge
+chown -R alice /run/users/alice/work/ridge
+submit unchecked A=1 --nodes=1 "$own" unchecked
+as alice "$BIN/tune_bn check --space ridge/space.yaml" > /run/jobs/check
+submit own A=1 --nodelist=n1,n2 --nodes=2 "$own" own --trials 3 --set budget.finalists=1 --set seeds.select=[201] \
+  --set seeds.confirm=[1,2,3]
 submit pending A=1 --nodes=2 --begin=now+1hour "$search" g
 as alice scancel "$(cat /run/jobs/pending)"
 submit short TUNE_BN_TEST_COUNTING_FOLDER=/run/slow --time=1 --nodes=1 --nodelist=n3 "$search" short
-ended no-python other-python refused port-taken no-network pending
+ended no-python other-python refused port-taken no-network pending unchecked own
+cp /run/users/alice/work/studies/own/verdict.json /run/jobs/
 
 # n2 lets nobody make a folder.
 chmod 755 /run/hosts/n2/tmp

@@ -32,6 +32,7 @@ def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
         SCRIPT=str(REPOSITORY / "cluster" / "search.py"),
         CLUSTER=str(cluster),
         NAME=name,
+        EXAMPLE=str(REPOSITORY / "examples" / "no_torch"),
     )
     studies = run / "home" / "studies"
 
@@ -45,6 +46,12 @@ def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
     assert Counter(record.stage for record in records) == {"search": 3, "select": 1, "confirm": 4}
     log = (run / "logs" / "search").read_text(encoding="utf-8")
     assert f"verdict: {verdict['verdict']}" in log, "the one who submits reads the verdict"
+
+    own = json.loads((studies / "own" / "verdict.json").read_text(encoding="utf-8"))
+    assert own["verdict"] in ("supported", "not_supported")
+    assert own["seeds"] == [1, 2, 3]
+    assert "WRONG" not in (run / "logs" / "check").read_text(encoding="utf-8")
+    assert f"verdict: {own['verdict']}" in (run / "logs" / "own").read_text(encoding="utf-8")
 
     refused = (run / "logs" / "refused").read_text(encoding="utf-8")
     assert int((run / "refused.status").read_text()) != 0

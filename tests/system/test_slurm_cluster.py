@@ -127,6 +127,14 @@ def test_jobs_that_cannot_begin_say_why_and_leave_nothing(run_sandboxed: Callabl
     for name, pattern in refusals.items():
         assert re.fullmatch(pattern, logs[name].strip()), logs[name]
         assert states[name] == "FAILED"
+    assert "unchecked" in logs["unchecked"] or "tune_bn check" in logs["unchecked"]
+    assert states["unchecked"] == "FAILED"
+    assert states["own"] == "COMPLETED", logs["own"]
+    assert "Ray on n1, n2" in own_lines(logs["own"])[0]
+    verdict = json.loads((run / "jobs" / "verdict.json").read_text())
+    assert verdict["verdict"] in ("supported", "not_supported")
+    assert verdict["seeds"] == [1, 2, 3]
+    assert "WRONG" not in (run / "jobs" / "check").read_text()
     assert states["pending"] == "CANCELLED"
     assert "pending" not in logs
 
@@ -146,4 +154,4 @@ def test_jobs_that_cannot_begin_say_why_and_leave_nothing(run_sandboxed: Callabl
     assert (run / "left").read_text() == ""
     assert (run / "tokens").read_text() == ""
     store = {"mlflow.db", "mlflow.db.lock", "mlartifacts"}
-    assert set((run / "studies").read_text().split()) <= {"killed", "short", *store}
+    assert set((run / "studies").read_text().split()) <= {"killed", "short", "own", "checks", *store}

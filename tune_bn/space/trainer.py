@@ -21,7 +21,8 @@ OWN_NAMES = ("seed", "steps", "checkpoint", "run", "data")
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_TAPS = ("csv", "json", "tensorboard")
+TAPS = ("csv", "json", "tensorboard", "printed")
+"""Where metrics of a script can be, beside what it reports by the helper."""
 _OF_PACKAGES = frozenset(("name", "options", "params", "meaning", "steps", "root"))
 """What the trainer of a package takes; anything else is for commands and functions."""
 
@@ -103,9 +104,11 @@ class TrainerSection(Section):
     )
     metrics: dict[str, Any] | None = entry(
         None,
-        doc="where the metrics are: null: reported by the helper, `tune_bn.current_run`; or files of the script",
-        accepted="null or a mapping such as {csv: logs/*.csv, step: epoch, rename: {acc: val_acc}}; csv, json or "
-        "tensorboard",
+        doc="where the metrics are: null: reported by the helper, `tune_bn.current_run`; or files of the script, or "
+        "(`printed`) lines that it prints, found by one or more regular expressions with named groups: where no group "
+        "is the step lines are counted, and a line without it is of the step that was named last",
+        accepted="null or a mapping such as {csv: logs/*.csv, step: epoch, rename: {acc: val_acc}}; csv, json, "
+        "tensorboard or printed",
     )
     checkpoint: str | None = entry(
         None,
@@ -190,6 +193,7 @@ class TrainerSection(Section):
                 raise ConfigError(f"meaning.{name}", self.meaning[name], "gamma or c")
         for key in ("metrics", "test_metrics"):
             _check_tap(key, getattr(self, key))
+        self._agrees_with_what_is_printed()
         for key, value in self.data.items():
             if key not in ("search", "test"):
                 raise ConfigError(f"data.{key}", value, "search or test")
@@ -202,6 +206,25 @@ class TrainerSection(Section):
                     raise ConfigError(key, path, "a path below the run's current folder")
         _ = self.scored
         return self
+
+    def _agrees_with_what_is_printed(self) -> None:
+        for key, score, ends in (("metrics", "validation", False), ("test_metrics", "test", True)):
+            tap = getattr(self, key)
+            if tap is None or "printed" not in tap:
+                continue
+            place, printed, step = f"{key}.printed", tap["printed"], tap.get("step", "step")
+            if self.function is not None and not self.isolate and not ends:
+                raise ConfigError(place, printed, "what a command prints, or a function with isolate: true")
+            groups = [name for pattern in patterns_of(printed) for name in re.compile(pattern).groupindex]
+            names = {tap.get("rename", {}).get(name, name) for name in groups if ends or name != step}
+            if self.score and self.score.get(score) not in names:
+                accepted = (
+                    f"a pattern with the group {self.score.get(score)}, such as {_example(self.score.get(score))}"
+                )
+                raise ConfigError(place, printed, accepted)
+            if self.resume and not ends and step not in groups:
+                accepted = f"a pattern with the group {step}, since a script that goes on would be counted from 1 again"
+                raise ConfigError(place, printed, accepted)
 
     def _agrees_with_ask(self) -> None:
         taken = {"ask", "params", "meaning", "steps", "score", "data", "root"}
@@ -272,19 +295,47 @@ def check_name(place: str, name: str) -> None:
         raise ConfigError(f"{place}.{name}", name, accepted)
 
 
+def patterns_of(printed: Any) -> list[str]:
+    """The regular expressions of a tap on what a script prints."""
+    return [printed] if isinstance(printed, str) else list(printed)
+
+
+def _example(name: Any) -> str:
+    return rf"'valid loss (?P<{name}>\S+)'"
+
+
 def _check_tap(key: str, tap: Mapping[str, Any] | None) -> None:
     if tap is None:
         return
-    kinds = [kind for kind in _TAPS if kind in tap]
+    kinds = [kind for kind in TAPS if kind in tap]
     for name in tap:
-        if name not in (*_TAPS, "step", "rename"):
-            raise ConfigError(f"{key}.{name}", tap[name], f"one of {', '.join(_TAPS)}, step, rename")
-    if len(kinds) != 1 or not isinstance(tap[kinds[0]], str) or not tap[kinds[0]]:
-        raise ConfigError(key, dict(tap), f"one of {', '.join(_TAPS)} with a path, such as {{csv: log.csv}}")
-    if tap[kinds[0]].startswith("/") or ".." in tap[kinds[0]].split("/"):
-        raise ConfigError(f"{key}.{kinds[0]}", tap[kinds[0]], "a path below the run's current folder")
+        if name not in (*TAPS, "step", "rename"):
+            raise ConfigError(f"{key}.{name}", tap[name], f"one of {', '.join(TAPS)}, step, rename")
+    if len(kinds) != 1:
+        raise ConfigError(key, dict(tap), f"one of {', '.join(TAPS)}, such as {{csv: log.csv}}")
+    place, given = f"{key}.{kinds[0]}", tap[kinds[0]]
+    if kinds == ["printed"]:
+        _check_patterns(place, given)
+    elif not isinstance(given, str) or not given or given.startswith("/") or ".." in given.split("/"):
+        raise ConfigError(place, given, "a path below the run's current folder, wildcards included")
     rename = tap.get("rename", {})
     if not isinstance(rename, Mapping) or not all(isinstance(word, str) for pair in rename.items() for word in pair):
         raise ConfigError(f"{key}.rename", rename, "a mapping from names in the file to names of metrics")
     if not isinstance(tap.get("step", ""), str):
         raise ConfigError(f"{key}.step", tap["step"], "the name of a column")
+
+
+def _check_patterns(place: str, given: Any) -> None:
+    accepted = f"a regular expression with named groups, such as {_example('val_loss')}, or a list of such"
+    listed = [given] if isinstance(given, str) else given
+    if not isinstance(listed, list) or not listed or not all(isinstance(one, str) and one for one in listed):
+        raise ConfigError(place, given, accepted)
+    for pattern in listed:
+        try:
+            found = re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ConfigError(place, pattern, f"{accepted} ({error})") from None
+        if not found.groupindex:
+            raise ConfigError(place, pattern, accepted)
+        if "\n" in pattern:
+            raise ConfigError(place, pattern, "patterns of one line, which is what they are tried on")

@@ -12,7 +12,7 @@ from tune_bn.trainers.command.code import FrozenCode
 from tune_bn.trainers.command.environment import script_environment
 from tune_bn.trainers.command.folder import GoOn, RunFolder
 from tune_bn.trainers.command.placeholders import fill, fill_all
-from tune_bn.trainers.command.process import End, Process
+from tune_bn.trainers.command.process import End, Process, printed_rows
 from tune_bn.trainers.command.settings import CommandSettings
 
 
@@ -73,6 +73,7 @@ def begin(
         grace=settings.grace,
         timeout=settings.timeout,
         terminal=settings.terminal,
+        printed=printed_rows(settings.metrics, files.metrics(number)),
     )
 
 

@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -28,7 +29,10 @@ SECONDS_TO_DIE = 20.0
 """A process that outlives SIGKILL for so long waits for a device, and is reported."""
 COURTESY = 0.5
 """What a script's helpers, such as a pool's, have to end by themselves after it."""
+LONGEST_LINE = 1 << 14
+"""Of what is printed; what comes after is not looked at for metrics."""
 _TICK = 0.05
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PDEATHSIG, _SUBREAPER = 1, 36
 
 
@@ -148,6 +152,53 @@ class Log:
         self.bytes = len(note)
 
 
+class PrintedRows:
+    """Finds rows of metrics in what a script prints, and writes them as the helper would have.
+
+    A line counts where one of the patterns is found in it. Of one without the step the step is the last that was named;
+    where no pattern names it, the lines are counted from 1 on.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.patterns = [re.compile(pattern) for pattern in order["patterns"]]
+        self.name, self.rename, self.to, self.final = order["step"], order["rename"], order["to"], order["final"]
+        self.counts = not any(self.name in pattern.groupindex for pattern in self.patterns)
+        self.step: str | int | None = 0 if self.counts else None
+        self.rest, self.unwritten = b"", b""
+
+    def take(self, data: bytes, *, last: bool = False) -> None:
+        """What was printed next; progress bars end their lines by a carriage return."""
+        *lines, self.rest = (self.rest + data).replace(b"\r", b"\n").split(b"\n")
+        if last or len(self.rest) > LONGEST_LINE:
+            lines.append(self.rest)
+            self.rest = b""
+        self.unwritten += b"".join(row for line in lines if line for row in self._rows(line[:LONGEST_LINE]))
+        if self.unwritten:
+            # What a full disk does not take now it may take later; a run whose last rows are lost has failed.
+            with contextlib.suppress(OSError), open(self.to, "ab", buffering=0) as file:
+                self.unwritten = self.unwritten[file.write(self.unwritten) :]
+
+    def _rows(self, line: bytes) -> list[bytes]:
+        text, metrics = _COLOURS.sub("", line.decode("utf-8", "replace")), {}
+        for pattern in self.patterns:
+            found = pattern.search(text)
+            for name, value in ({} if found is None else found.groupdict()).items():
+                if value is None:
+                    continue
+                if name == self.name:
+                    self.step = value
+                else:
+                    metrics[self.rename.get(name, name)] = value.strip(" %,;:|")
+        if not metrics:
+            return []
+        if self.final:
+            return [json.dumps({"final": True, **metrics}).encode() + b"\n"]
+        if self.counts and isinstance(self.step, int):
+            self.step += 1
+        # Before the first step nothing was trained.
+        return [] if self.step is None else [json.dumps({"step": self.step, **metrics}).encode() + b"\n"]
+
+
 class Keeper:
     def __init__(self, control: socket.socket, order: dict[str, Any]) -> None:
         self.control, self.order = control, order
@@ -155,6 +206,7 @@ class Keeper:
         self.reason: str | None = None
         self.status: int | None = None
         self.log = Log(order["log"], order["log_bytes"])
+        self.rows = PrintedRows(order["printed"]) if order["printed"] else None
         self.output, self.leader = self._start()
         self.started = time.monotonic()
         self.tell({"started": self.leader})
@@ -240,6 +292,8 @@ class Keeper:
                 return
             except OSError:  # of a terminal whose other end is closed
                 data = b""
+            if self.rows is not None:
+                self.rows.take(data, last=not data)
             if not data:
                 os.close(self.output)
                 self.output = -1
@@ -275,6 +329,8 @@ class Keeper:
             self._pump()
             if self.output == before:
                 break
+        if self.rows is not None:
+            self.rows.take(b"", last=True)
         self.tell(
             {
                 "ended": {

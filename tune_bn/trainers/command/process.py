@@ -18,6 +18,7 @@ from typing import Any
 
 from tune_bn.script.folder import ATTEMPT_VARIABLE
 from tune_bn.trainers.command import keeper
+from tune_bn.trainers.command.settings import PRINTED, Tap
 
 LOG_BYTES = 4 * 2**20
 """The log of a script is kept in pieces of this size: its beginning, and its end."""
@@ -40,6 +41,20 @@ class End:
     seconds: float
 
 
+def printed_rows(tap: Tap | None, to: Path, *, final: bool = False) -> dict[str, Any] | None:
+    """What the keeper looks for in the words of a script; None: nothing.
+
+    Args:
+        tap: of the script.
+        to: where it puts the rows, in the helper's form.
+        final: whether they are known at the end alone, as a test's are.
+    """
+    if tap is None or tap.kind != PRINTED:
+        return None
+    patterns = tap.pattern.split("\n")
+    return {"patterns": patterns, "step": tap.step, "rename": dict(tap.rename), "to": str(to), "final": final}
+
+
 class Process:
     """Starts a script. :meth:`end` must be called wherever it is let go of.
 
@@ -54,6 +69,7 @@ class Process:
         grace: seconds between the ways of asking it to stop.
         timeout: seconds that it may take; None: as long as it likes.
         terminal: let it believe that it writes to a terminal.
+        printed: what of its words are rows of metrics, see :func:`printed_rows`; None: nothing.
 
     Raises:
         OSError: no process can be started here.
@@ -72,6 +88,7 @@ class Process:
         grace: float = 30.0,
         timeout: float | None = None,
         terminal: bool = False,
+        printed: Mapping[str, Any] | None = None,
         log_bytes: int = LOG_BYTES,
     ) -> None:
         self.attempt = attempt
@@ -94,6 +111,7 @@ class Process:
             "grace": grace,
             "timeout": timeout,
             "pty": terminal,
+            "printed": printed,
         }
         self._control, theirs = socket.socketpair()
         try:

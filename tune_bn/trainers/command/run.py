@@ -151,13 +151,13 @@ class ScriptRun:
         return self.files.checkpoint()
 
     def _rows_of(self, number: int, since: float) -> Rows:
-        if self.settings.metrics is None:
+        if self.settings.metrics is None or self.settings.tells_rows:
             return HelperRows(self.files.metrics(number))
         return tap_rows(self.settings.metrics, self.files.work, since)
 
     def _replay(self) -> None:
         """The points of earlier attempts. A tap's files tell of themselves; what was known of them is gone."""
-        if self.settings.metrics is not None:
+        if self.settings.metrics is not None and not self.settings.tells_rows:
             rows = tap_rows(self.settings.metrics, self.files.work, 0.0)
             self._take(rows, last=True, replay=True)
             return
@@ -288,7 +288,7 @@ class ScriptRun:
     def _require_progress(self) -> None:
         recent = self.files.attempts[-IDLE_ATTEMPTS:]
         idle = [attempt for attempt in recent if not self.files.metrics(attempt["number"]).exists()]
-        if self.settings.metrics is None and len(idle) == IDLE_ATTEMPTS:
+        if self.settings.tells_rows and len(idle) == IDLE_ATTEMPTS:
             raise RunError(
                 f"asked {IDLE_ATTEMPTS} times in a row to be started again without a step (log: {self.files.log})"
             )

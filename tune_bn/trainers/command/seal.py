@@ -14,9 +14,9 @@ from tune_bn.script.folder import FORMAT, LOG, RUN, STOP, WORK, metrics_file
 from tune_bn.trainers.command.environment import script_environment
 from tune_bn.trainers.command.folder import RunFolder, last_words
 from tune_bn.trainers.command.placeholders import fill, fill_all, names_in
-from tune_bn.trainers.command.process import End, Process
+from tune_bn.trainers.command.process import End, Process, printed_rows
 from tune_bn.trainers.command.rows import HelperRows, RowError
-from tune_bn.trainers.command.settings import CommandSettings, SealedTest
+from tune_bn.trainers.command.settings import PRINTED, CommandSettings, SealedTest
 from tune_bn.trainers.command.taps import tap_rows
 
 
@@ -92,6 +92,7 @@ class SealedRun:
             grace=settings.grace,
             timeout=settings.timeout,
             terminal=settings.terminal,
+            printed=printed_rows(settings.test_metrics, metrics_file(self.folder, 1), final=True),
         )
 
     def poll(self, seconds: float) -> bool:
@@ -115,7 +116,8 @@ class SealedRun:
             raise TestError(f"processes of the test command cannot be killed{tail}")
         found: dict[str, float] = {}
         tap = self.settings.test_metrics
-        rows = HelperRows(metrics_file(self.folder, 1)) if tap is None else tap_rows(tap, self.folder / WORK, 0.0)
+        in_rows = tap is None or tap.kind == PRINTED
+        rows = HelperRows(metrics_file(self.folder, 1)) if in_rows else tap_rows(tap, self.folder / WORK, 0.0)
         try:
             for row in rows.read(last=True):
                 found |= row.metrics

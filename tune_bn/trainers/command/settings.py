@@ -11,14 +11,17 @@ from tune_bn.records.score import Score
 EXACT, RESTART, ANY = "exact", "restart", "any"
 
 
+PRINTED = "printed"
+
+
 @dataclass(frozen=True)
 class Tap:
     """Where a script that cannot be touched leaves its metrics; of the files that fit, the newest counts."""
 
     kind: str
-    """``csv``, ``json`` or ``tensorboard``."""
+    """``csv``, ``json``, ``tensorboard`` or ``printed``."""
     pattern: str
-    """Of paths below the run's current folder."""
+    """Of paths below the run's current folder; of ``printed`` the regular expressions, one a line."""
     step: str = "step"
     """Name of the column that counts the steps."""
     rename: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +57,11 @@ class CommandSettings:
     confirm_resume: str = EXACT
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that are the same for every run."""
+
+    @property
+    def tells_rows(self) -> bool:
+        """Whether the rows of metrics are in the run's folder: reported by the helper, or found in what is printed."""
+        return self.metrics is None or self.metrics.kind == PRINTED
 
 
 @dataclass(frozen=True)
