@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import time
 from typing import Any
 
 import ray
@@ -32,19 +33,14 @@ except ImportError as error:
 __all__ = ["GcsClient", "services"]
 
 TUNE_SETTINGS = {
-    # Tune's loggers and its snapshots of the experiment would cost the driver time that grows with the number of
-    # trials, for files that nothing reads.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's snapshots of the experiment would cost the driver time that grows with the number of trials, for files
+    # that nothing reads.
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
-    "TUNE_MAX_PENDING_TRIALS_PG": "auto",
-    "RAY_AIR_NEW_OUTPUT": "0",
     # Networks of the user's may read files beside them; trials have no files of their own.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # No task reports a metric of Tune's: who is stopped is decided from whole reports.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Who handles a signal is for the verb to say (StopRequest).
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 """Variables that Tune reads when it starts an experiment."""
 
@@ -53,6 +49,8 @@ LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 STOP_WAIT_VARIABLE = "RAY_JOB_STOP_WAIT_TIME_S"
 """Seconds between a job's SIGTERM and its SIGKILL, in the environment of the job."""
+
+_PLENTY = 1_000_000
 
 SWITCHES = (*TUNE_SETTINGS, LOOPBACK_VARIABLE, STOP_WAIT_VARIABLE)
 
@@ -67,8 +65,13 @@ NAMES = (
     ("ray.job_config", "JobConfig._get_proto_job_config"),
     ("ray.tune.experiment", "Trial.error_file"),
     ("ray.tune.experiment", "Trial.pickled_error_file"),
-    ("ray.tune.progress_reporter", "TrialProgressCallback"),
-    ("ray.tune.execution.tune_controller", "TuneController._cleanup_cached_actors"),
+    ("ray.tune.search.search_generator", "SearchGenerator.add_configurations"),
+    *(
+        ("ray.tune.execution.tune_controller", f"TuneController.{name}")
+        for name in (
+            *("_cleanup_cached_actors", "_maybe_cache_trial_actor", "cleanup", "step", "update_max_pending_trials"),
+        )
+    ),
 )
 """Module and name of everything that is used here and by this room, as far as a class or a module has it."""
 
@@ -77,10 +80,11 @@ ATTRIBUTES = (
     *(
         ("ray.tune.execution.tune_controller", "TuneController", name)
         for name in (
-            *("_actor_cache", "_failed_trials", "_stopped_trials", "_trial_metadata", "_trial_to_actor", "_trials"),
-            "_trials_to_cache",
+            *("_actor_cache", "_failed_trials", "_pending_trials", "_stopped_trials", "_trial_metadata"),
+            *("_resetting_trials", "_trial_to_actor", "_trials", "_trials_to_cache"),
         )
     ),
+    ("ray.tune.search.search_generator", "SearchGenerator", "_finished"),
 )
 """Module, class and name of what an object has only once it is made."""
 
@@ -186,6 +190,68 @@ class OwnPathJob(JobConfig):  # type: ignore[misc]
 
 
 # Tune's controller.
+
+
+def make_controller(experiment: Any, searcher: Any, scheduler: Any, callbacks: list[Any], *, keep: float) -> Any:
+    """Tune's controller of one experiment, to be taken step by step.
+
+    Tune lets go of workers for which no trial waits, and of all of them but one where several end at the same time.
+    This one keeps them.
+
+    Args:
+        experiment: of Tune.
+        searcher: hands out its trials; another one may take its place (:func:`go_on`).
+        scheduler: of Tune.
+        callbacks: of Tune.
+        keep: seconds for which a worker without a trial is kept, as long as no trial waits. One that waits may need
+            what the worker has: then it is Tune's to say.
+    """
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.search.search_generator import SearchGenerator
+
+    class Keeping(TuneController):  # type: ignore[misc]
+        kept_since = 0.0
+
+        def waits(self) -> bool:
+            """Whether a trial waits; not one that was just given a warm worker."""
+            return not self._pending_trials <= self._resetting_trials
+
+        def keeps(self) -> bool:
+            return not self.waits() and time.monotonic() - self.kept_since < keep
+
+        def _maybe_cache_trial_actor(self, trial: Any) -> bool:
+            if self.waits() or not keep:
+                return bool(super()._maybe_cache_trial_actor(trial))
+            resources = trial.placement_group_factory
+            self._actor_cache.increase_max(resources, by=_PLENTY)
+            try:
+                cached = bool(super()._maybe_cache_trial_actor(trial))
+            finally:
+                self._actor_cache.decrease_max(resources, by=_PLENTY)
+            if cached:
+                self.kept_since = time.monotonic()
+            return cached
+
+        def _cleanup_cached_actors(self, force_all: bool = False) -> None:
+            if force_all or not self.keeps():
+                super()._cleanup_cached_actors(force_all=force_all)
+
+    generator = SearchGenerator(searcher)
+    generator.add_configurations([experiment])
+    return Keeping(
+        search_alg=generator,
+        scheduler=scheduler,
+        callbacks=callbacks,
+        trial_checkpoint_config=experiment.checkpoint_config,
+        reuse_actors=True,
+        storage=experiment.storage,
+    )
+
+
+def go_on(controller: Any, searcher: Any) -> None:
+    """Let another searcher hand out trials from now on."""
+    controller.search_alg.searcher = searcher
+    controller.search_alg._finished = False
 
 
 def has_worker(controller: Any, trial: Any) -> bool:

@@ -12,14 +12,12 @@ from typing import Any
 
 from ray import ObjectRef, cloudpickle
 from ray.exceptions import RayTaskError, UnserializableException
-from ray.tune import Callback, Stopper
+from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 
 from tune_bn.errors import TuneBNError
 from tune_bn.protocols.runner import Feed, Listener, RunResult, Task
-from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.times import utc_now
 from tune_bn.runners.ray.pair_placement import PairPlacement
 from tune_bn.runners.ray.share import LOOK_SECONDS, ClusterShare
@@ -27,6 +25,7 @@ from tune_bn.runners.ray.trainable import (
     ALONE,
     FRESH,
     KIND,
+    MILESTONES,
     OUT_OF_MEMORY,
     PLACE,
     REPORT,
@@ -110,15 +109,16 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         share: ClusterShare,
         test: Callable[[], ObjectRef],
         kind_of: Callable[[Task], str | None] = lambda task: None,
+        milestones: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.kind_of = kind_of
+        self.milestones = milestones
         self.feed = feed
         self.ledger = ledger
         self.share = share
         self.test = test
         self.place = SHARED
-        self.finished = False
         self.yielded = False
         """It ended before the feed did, so that another study gets its turn and its worker's slot."""
         self._begun = False
@@ -149,14 +149,22 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         if beyond:
             # Nothing to begin in its turn, which another study may have.
             self.share.give_back()
-        # A task in flight may have to be handed out again.
-        self.finished = self.feed.exhausted and not ledger.tasks
         return Searcher.FINISHED if self.finished else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the feed is done with: a task in flight may have to be handed out again."""
+        return self.feed.exhausted and not self.ledger.tasks and not self.ledger.again
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to hand out, for good or in this turn."""
+        return self.yielded or self.finished
 
     def _handed_out(self, trial_id: str, task: Task, place: str) -> dict[str, Any]:
         self._begun = True
         self.ledger.tasks[trial_id] = task
-        config: dict[str, Any] = {TASK: task, PLACE: place}
+        config: dict[str, Any] = {TASK: task, PLACE: place, MILESTONES: self.milestones}
         if (kind := self.kind_of(task)) is not None:
             config[KIND] = self.ledger.kinds[trial_id] = kind
         return config if task.test_metric is None else config | {TEST: self.test()}
@@ -307,47 +315,29 @@ class FeedCallback(DriverOnly, Callback):  # type: ignore[misc]
         return self.ledger.tasks.pop(trial.trial_id)
 
 
-class HeedStop(DriverOnly, Callback):  # type: ignore[misc]
-    """Ends Tune's experiment where a stop is asked for. Tune takes ten steps a second, whatever trials report."""
+class CurrentStage(DriverOnly, Callback):  # type: ignore[misc]
+    """Follows Tune's trials over all stages; each stage is told of its own."""
 
-    def __init__(self, stop: StopRequest) -> None:
-        self.stop = stop
+    def __init__(self, stage: FeedCallback) -> None:
+        self.stage = stage
 
-    def setup(self, *given: Any, **info: Any) -> None:
-        """Tune's experiment begins, and has just taken a signal for itself."""
-        self.stop.listen()
+    def on_step_begin(self, **info: Any) -> None:
+        self.stage.on_step_begin(**info)
 
-    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Raise :class:`Interrupted`: Tune then ends its trials, and says of none that it is complete."""
-        self.stop.check()
+    def on_trial_start(self, **info: Any) -> None:
+        self.stage.on_trial_start(**info)
 
+    def on_trial_recover(self, **info: Any) -> None:
+        self.stage.on_trial_recover(**info)
 
-class NoProgress(DriverOnly, TrialProgressCallback):  # type: ignore[misc]
-    """In the place of Tune's own, which says nothing either but remembers every trial."""
+    def on_trial_result(self, **info: Any) -> None:
+        self.stage.on_trial_result(**info)
 
-    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Any, **info: Any) -> None:
-        """Nothing."""
+    def on_trial_complete(self, **info: Any) -> None:
+        self.stage.on_trial_complete(**info)
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Nothing."""
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Nothing."""
-
-
-class StopOnFailure(DriverOnly, Stopper):  # type: ignore[misc]
-    """Ends Tune's experiment where the study cannot go on."""
-
-    def __init__(self, callback: FeedCallback) -> None:
-        self.callback = callback
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial alone."""
-        return False
-
-    def stop_all(self) -> bool:
-        """All of them after a failure, and where some wait in vain."""
-        return self.callback.failure is not None or self.callback.released
+    def on_trial_error(self, **info: Any) -> None:
+        self.stage.on_trial_error(**info)
 
 
 def _error_text(trial: Trial) -> str:

@@ -1,4 +1,4 @@
-"""Trains on Ray: one Tune experiment per stage, warm actors, the data once in the object store.
+"""Trains on Ray: one Tune experiment for all stages, warm actors, the data once in the object store.
 
 Tune schedules, stops early and retries. It does not keep the study: records, proposals and checkpoints are the
 project's own, so nothing is ever restored from Tune's files, and they go to a temporary folder.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,32 +22,31 @@ from typing import Any
 import ray
 from ray import ObjectRef, tune
 from ray.exceptions import RayError
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.error import TuneError
-from ray.tune.experiment import Trial
 
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
 from tune_bn.process import apart
-from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig, Task
+from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.runners.ray import compat
 from tune_bn.runners.ray.address import reachable_address, unreachable
-from tune_bn.runners.ray.feed import FeedCallback, FeedSearcher, HeedStop, Ledger, NoProgress, Pairs, StopOnFailure
+from tune_bn.runners.ray.experiment import Experiment
+from tune_bn.runners.ray.feed import FeedCallback, FeedSearcher, Ledger, Pairs
 from tune_bn.runners.ray.folder import RayFolder, tune_folder
 from tune_bn.runners.ray.job import InstalledFirst
 from tune_bn.runners.ray.loopback import leave_loopback, on_loopback_alone, stay_on_loopback
 from tune_bn.runners.ray.pair_placement import PairPlacement
-from tune_bn.runners.ray.schedulers import Scheduler
 from tune_bn.runners.ray.share import ClusterShare
-from tune_bn.runners.ray.trainable import TASK, TaskTrainable, placement
+from tune_bn.runners.ray.trainable import TaskTrainable, placement
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
 
-_MANY = 100_000
 _folders: list[RayFolder] = []
 """Those of the Ray that this process started, and of any that ended without a word."""
+KEEP_SECONDS = 20.0
+"""How long a worker without a trial is kept on a cluster that is not this study's own, where no other study waits."""
 JOIN_SECONDS = 60.0
 """How long a study waits for a cluster's nodes to join before it says that there are too few."""
 
@@ -74,12 +74,6 @@ class RayOptions:
     """Further arguments of ``ray.init``."""
     tell: Callable[[str], None] = lambda line: None
     """Takes a line for the user where a Ray of this machine starts in another way than the environment says."""
-
-
-def _trial_name(trial: Trial) -> str:
-    # Tune pickles this function for every trial; with the tasks in a closure that grew with the square of their number.
-    task: Task = trial.config[TASK]
-    return task.key
 
 
 def connect(options: RayOptions) -> None:
@@ -213,6 +207,7 @@ class RayTuneRunner:
         self.trainer = trainer
         self._base = ray.put(trainer.without_test())
         self._test: ObjectRef | None = None
+        self._experiment: Experiment | None = None
         self.share = ClusterShare(
             cpu=options.cpu,
             gpu=options.gpu,
@@ -233,16 +228,12 @@ class RayTuneRunner:
         # It outlives the experiments of a search in several turns.
         ledger, stopping = Ledger(), EarlyStopping(scheduler, history, feed.spares)
         pairs = Pairs(PairPlacement(elastic=self.options.elastic, warn=self._say), self.options.gpu)
-        yielded = not feed.exhausted
+        more = not feed.exhausted
         try:
-            # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
-            # lets go of a warm worker before its experiment ends is nothing to rely on.
             with self.stop.on_signals(), self.stop.watched():
-                while yielded:
+                while more:
                     self.share.await_turn(self.stop.check)
-                    searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of)
-                    self._experiment(feed, listener, searcher, stopping, pairs)
-                    yielded = searcher.yielded
+                    more = self._turn(feed, listener, ledger, stopping, pairs)
         except KeyboardInterrupt:
             raise Interrupted(self.stop.reason or INTERRUPTED) from None
         except (TuneError, RayError) as error:
@@ -259,10 +250,8 @@ class RayTuneRunner:
                 listener.task_killed(task)
             self.share.give_back()
 
-    def _experiment(
-        self, feed: Feed, listener: Listener, searcher: FeedSearcher, stopping: EarlyStopping, pairs: Pairs
-    ) -> None:
-        ledger = searcher.ledger
+    def _turn(self, feed: Feed, listener: Listener, ledger: Ledger, stopping: EarlyStopping, pairs: Pairs) -> bool:
+        """Work on a stage until it is done or other studies are to have their turn; whether there is more of it."""
         callback = FeedCallback(
             feed,
             listener,
@@ -274,41 +263,48 @@ class RayTuneRunner:
             versions=self.trainer.versions,
             step_words=self.trainer.score.step,
         )
-        tuner = Tuner(
-            self._trainable(stopping),
-            tune_config=TuneConfig(
-                search_alg=searcher,
-                scheduler=Scheduler(stopping, lambda: self.share.beside_others),
-                num_samples=-1,
-                # The searcher keeps the limit; what Tune reads off this one is how many trials may wait for a worker.
-                max_concurrent_trials=self.options.max_concurrent or _MANY,
-                reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=RunConfig(
-                storage_path=str(self.folder),
-                callbacks=[callback, NoProgress(), HeedStop(self.stop)],
-                stop=StopOnFailure(callback),
-                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-                failure_config=FailureConfig(max_failures=self.options.max_failures),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
+        searcher = FeedSearcher(feed, ledger, self.share, self._test_ref, pairs.kind_of, stopping.milestones)
+        if self._experiment is None:
+            self._experiment = Experiment(
+                self._trainable(),
+                self.folder,
+                self.share,
+                max_failures=self.options.max_failures,
+                # The searcher keeps the limit; this one is how many trials may wait for a worker.
+                pending=self.options.max_concurrent,
+                # Of a Ray of its own nobody else waits for what an idle worker holds.
+                keep=math.inf if self.options.address is None else KEEP_SECONDS,
+            )
+        try:
+            self._experiment.work(searcher, callback, stopping, self.stop)
+        except Exception:
+            self._end_experiment()
+            raise
+        except BaseException:
+            # Who lost patience does not wait for workers to end.
+            self._experiment = None
+            raise
+        if callback.failure is not None or callback.released or searcher.yielded or self.share.beside_others:
+            # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
+            # lets go of a warm worker before its experiment ends is nothing to rely on.
+            self._end_experiment()
         if callback.failure is not None:
             raise callback.failure
         if callback.released:
-            searcher.yielded = True
             for task in ledger.tasks.values():
                 pairs.ended(task, None)
                 listener.task_killed(task)
             ledger.again.extend(ledger.tasks.values())
             for book in (ledger.tasks, ledger.kinds, ledger.placed, ledger.making_room):
                 book.clear()
-        # After a signal of its own Tune returns as if all were well.
-        if ledger.tasks or not (searcher.finished or searcher.yielded):
-            raise Interrupted(self.stop.reason or INTERRUPTED)
+        return not searcher.finished
+
+    def _end_experiment(self) -> None:
+        experiment, self._experiment = self._experiment, None
+        # Where the cluster is gone there is nothing to end.
+        if experiment is not None:
+            with suppress(TuneError, RayError):
+                experiment.close()
 
     def _test_ref(self) -> ObjectRef:
         """What a test needs in the object store; it comes there with the first task that may read it."""
@@ -319,12 +315,11 @@ class RayTuneRunner:
             self._test = ray.put(part)
         return self._test
 
-    def _trainable(self, stopping: EarlyStopping) -> Any:
+    def _trainable(self) -> Any:
         worker = WorkerOptions(
             checkpoints=self.checkpoints,
             checkpoint_seconds=self.options.checkpoint_seconds,
             keep_weights=self.options.keep_weights,
-            milestones=stopping.milestones,
             runs=self.runs,
         )
         trainable = tune.with_parameters(
@@ -339,6 +334,7 @@ class RayTuneRunner:
     def close(self) -> None:
         """See :meth:`tune_bn.protocols.runner.Runner.close`. Leaves the cluster."""
         if ray.is_initialized():
+            self._end_experiment()
             self.share.leave()
         self._tune_folder.remove()
         _disconnect()

@@ -27,13 +27,13 @@ class Scheduler(DriverOnly, FIFOScheduler):  # type: ignore[misc]
     """Trials in the order in which they came; in a stage of many thousand the driver's memory does not grow with them.
 
     Args:
-        stopping: which of them are stopped.
+        stopping: which of them are stopped; another one for each stage.
         beside_others: whether other studies wait for what this one does not use.
     """
 
     def __init__(self, stopping: EarlyStopping, beside_others: Callable[[], bool] = lambda: False) -> None:
         super().__init__()
-        self._stopping = stopping
+        self.stopping = stopping
         self._beside_others = beside_others
         self._over: deque[Trial] = deque()
 
@@ -44,7 +44,7 @@ class Scheduler(DriverOnly, FIFOScheduler):  # type: ignore[misc]
     def _stops(self, trial: Any, result: Mapping[str, Any]) -> bool:
         report: Report | None = result.get(REPORT)
         # A trial that was out of memory has none.
-        return report is not None and self._stopping.stops(trial.config[TASK], report.objectives, done=report.done)
+        return report is not None and self.stopping.stops(trial.config[TASK], report.objectives, done=report.done)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
         """It ended, or was stopped."""

@@ -22,7 +22,7 @@ from tune_bn.runners.ray.compat import GcsClient
 from tune_bn.runners.worker import TaskWorker, WorkerOptions
 
 # Keys of a trial's configuration.
-TASK, TEST, PLACE, KIND = "task", "test", "place", "kind"
+TASK, TEST, PLACE, KIND, MILESTONES = "task", "test", "place", "kind", "milestones"
 REPORT = "report"
 """Key of a trial's results."""
 
@@ -158,7 +158,8 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
                     self.worker.checkpoint()
                 raise NodeDrainingError(error_msg="the node is draining")
             if self.worker is None:
-                self.worker = TaskWorker(task, self._session(), self.trainer.score, self.options)
+                options = replace(self.options, milestones=self.config.get(MILESTONES, ()))
+                self.worker = TaskWorker(task, self._session(), self.trainer.score, options)
             report = self.worker.step()
         except PreemptedError as error:
             self._end_task()
