@@ -51,6 +51,7 @@ def test_nothing_is_left_behind(bundle):
     assert not folder.exists()
 
 
+@pytest.mark.long
 def test_a_stranger_needs_numpy_and_scipy_alone(bundle):
     code = (
         "import sys, runpy\n"
@@ -69,6 +70,7 @@ LINK = zipfile.ZipInfo("link")
 LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "said"),
     [

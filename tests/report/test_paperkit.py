@@ -53,6 +53,7 @@ def balanced(text):
     return depth == 0 and not opened
 
 
+@pytest.mark.long
 def test_the_kit_is_whole(kit):
     _, out, written = kit
     assert {path.name for path in written} >= {
@@ -71,6 +72,7 @@ def test_the_kit_is_whole(kit):
     assert b"/Type3" not in (out / "effects.pdf").read_bytes()
 
 
+@pytest.mark.long
 def test_every_number_has_its_source(kit):
     folder, out, _ = kit
     verdict = json.loads(json.dumps(verify_study(folder)))
@@ -85,6 +87,7 @@ def test_every_number_has_its_source(kit):
             assert float(value) == pytest.approx(found, abs=0.006, rel=0.06), line
 
 
+@pytest.mark.long
 def test_the_table_says_what_the_verdict_says(kit):
     folder, out, _ = kit
     verdict, text = verify_study(folder), (out / "table.tex").read_text(encoding="utf-8")
@@ -121,6 +124,7 @@ def test_text_is_escaped():
     assert [letters(i) for i in (0, 25, 26, 27, 51, 52)] == ["A", "Z", "AA", "AB", "AZ", "BA"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
 def test_it_compiles(synthetic_study, tmp_path):
     folder = studies(synthetic_study)["several"].write(tmp_path / "study")

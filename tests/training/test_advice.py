@@ -17,7 +17,9 @@ from tune_bn.data.dataset import describe_data
 from tune_bn.data.splits import Parts, partition
 from tune_bn.errors import DataError
 
-SIZE = re.compile(r"data\.(\w+): got (\d+); accepted: an integer from (\d+) \(one of each class\) to (\d+) \(.*\), or null")
+SIZE = re.compile(
+    r"data\.(\w+): got (\d+); accepted: an integer from (\d+) \(one of each class\) to (\d+) \(.*\), or null"
+)
 LACKING = re.compile(
     r"data\.root: got None, where class '(\w)' has (one|two|no) training images?"
     r"( \(and \d+ more class(?:es have| has) too few\))?; accepted: at least (two|three) of each class: one to train"
