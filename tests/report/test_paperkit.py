@@ -30,10 +30,12 @@ def studies(synthetic_study):
     }
 
 
-@pytest.fixture(params=["plain", "several", "looks", "noninferior", "settings", "average"])
-def kit(request, synthetic_study, tmp_path):
-    folder = studies(synthetic_study)[request.param].write(tmp_path / "study")
-    return folder, tmp_path / "kit", write_paperkit(folder, tmp_path / "kit")
+@pytest.fixture(scope="module", params=["plain", "several", "looks", "noninferior", "settings", "average"])
+def kit(request, synthetic_study, tmp_path_factory):
+    """Written once for all tests of it, which only read."""
+    place = tmp_path_factory.mktemp(request.param)
+    folder = studies(synthetic_study)[request.param].write(place / "study")
+    return folder, place / "kit", write_paperkit(folder, place / "kit")
 
 
 def balanced(text):
