@@ -15,7 +15,7 @@ help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
 	@echo "make ui           the MLflow UI on the studies"
 	@echo "make test         install, then lint, types and tests"
-	@echo "make quick        lint, types, and the tests that load no torch, Ray or MLflow and start nothing (some minutes)"
+	@echo "make quick        lint, types, and the tests that load no torch, Ray or MLflow, start nothing and are soon done (a minute)"
 	@echo "make bench        speed: what is reached on this machine, beside its goals (ten minutes)"
 	@echo "make bench-speed-results       the same in full, into benchmarks/results (an hour and a half)"
 	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"
@@ -51,7 +51,7 @@ unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
 
 quick: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -r fE --quick
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -r fE --quick -n auto --maxprocesses 4 --dist worksteal
 
 test-system: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m system -n auto --maxprocesses 2 --dist worksteal

@@ -22,7 +22,12 @@ from tests.faults.fixtures import (  # noqa: F401
     pytest_testnodedown,
     undisturbed,
 )
-from tests.quick import pytest_addoption, pytest_collection_modifyitems, pytest_configure  # noqa: F401
+from tests.quick import (  # noqa: F401
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_ignore_collect,
+)
 from tune_bn.analysis.plan import seal
 from tune_bn.records.files import write_json, write_text
 from tune_bn.records.log import RecordLog

@@ -1,7 +1,8 @@
 """``pytest --quick``: the tests that load no torch, Ray or MLflow, start no process and open no server.
 
-Which these are is found while they run: whatever asks for one of them is skipped there. So no list has to be kept, and
-a test that begins to need more leaves the quick ones by itself. Tests that compute for long bear the mark ``long``.
+The folders of rooms that train are not looked into. Which tests of the others these are is found while they run:
+whatever asks for one of them is skipped there. So no list has to be kept, and a test that begins to need more leaves
+the quick ones by itself. What computes for a second or more bears the mark ``long``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import socket
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
+HERE = Path(__file__).parent
 HEAVY = frozenset(("torch", "torchvision", "ray", "mlflow"))
+TRAIN = frozenset(
+    ("benchmarks", "data", "faults", "method", "observers/mlflow", "runners", "system", "trainers", "training")
+)
+"""Folders of tests in which nearly everything loads one of these."""
 
 
 def leave(what: str) -> NoReturn:
@@ -60,6 +67,11 @@ def pytest_configure(config: pytest.Config) -> None:
     subprocess.Popen.__init__ = no_process  # type: ignore[method-assign]
     multiprocessing.process.BaseProcess.start = no_process  # type: ignore[method-assign]
     socket.socket.listen = no_server  # type: ignore[method-assign]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Not even looked into; what is named on the command line is."""
+    return True if config.getoption("--quick") and collection_path in {HERE / name for name in TRAIN} else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

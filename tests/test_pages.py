@@ -42,6 +42,7 @@ def test_every_word_of_the_glossary_stands_once_in_order() -> None:
     assert plain == sorted(set(plain))
 
 
+@pytest.mark.long
 def test_the_site_builds_strictly_and_asks_no_other_server(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -22,6 +22,7 @@ def test_at_the_boundary_it_is_the_chance_of_being_shown_so_far():
             assert chance_of_more(RULE, stage.n, t, d_z) == pytest.approx(so_far, abs=2e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("d_z", "seen"), [(0.9, True), (1.4, False)])
 def test_it_is_above_the_truth_half_of_the_time(d_z, seen):
     rng, studies, above, plain = np.random.default_rng(9), 2000, 0, 0

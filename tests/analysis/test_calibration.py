@@ -86,6 +86,7 @@ def test_holm_keeps_the_family_wise_rate_beside_a_true_effect():
     assert np.mean(rejected[:, 1:].any(axis=-1)) <= band(ALPHA, STUDIES)[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("candidates", [1, 3])
 def test_judge_decides_as_the_calibrated_rule(synthetic_study, candidates):
     """Ties the rates above to ``judge``: on simulated scores it gives exactly the decisions that were calibrated."""

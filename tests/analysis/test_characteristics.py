@@ -48,6 +48,7 @@ def test_the_known_design_with_a_higher_cap():
     assert t_test_power(0.675, 1, 15) == pytest.approx(0.800, abs=5e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("looks", "futility", "d_z"),
     [
@@ -138,6 +139,7 @@ def test_one_look_is_the_fixed_test(d_z, candidates):
     assert found.expected_pairs == pytest.approx(15)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("d_z", [-1e100, -5.0, -1.0, 0.0, 1e-6, 0.3, 2.0, 30.0, 1e6, 1e100])
 @pytest.mark.parametrize("futility", [None, 0.05, 0.49])
 @pytest.mark.parametrize("looks", [(3, 5, 8, 11, 15), tuple(range(3, 23)), (3, 60), (500, 510, 10000)])

@@ -72,6 +72,7 @@ def test_the_interval_says_what_the_test_says(kind, seed):
     assert found["worse"] == (high < 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [3, 5, 15])
 def test_at_the_edge_of_the_null_the_rate_is_alpha(kind, n):
@@ -90,6 +91,7 @@ def test_at_the_edge_of_the_null_the_rate_is_alpha(kind, n):
     assert low <= wrong / studies <= high
 
 
+@pytest.mark.long
 def test_holm_keeps_the_family_of_equivalences():
     """Four arms, three at the edge of the margin: no more than 5 % of the families have a false word."""
     rng, studies, n, claim = np.random.default_rng(5), 2000, 8, Claim(EQUIVALENT, 1.0)
@@ -120,6 +122,7 @@ def test_looks_with_a_margin_are_looks_at_moved_scores(kind):
             assert one.effect == pytest.approx(other.effect + claim.null, abs=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [SUPERIOR, NONINFERIOR])
 def test_looks_keep_alpha_at_the_edge(kind):
     claim, rule, studies = Claim(kind, 0.5), design(futility=None), 2000

@@ -248,6 +248,7 @@ def test_a_row_that_is_the_mean_in_one_arm_alone_is_a_run():
     assert not problems(table(arms))
 
 
+@pytest.mark.long
 def test_honest_tables_pass():
     """Of 2,000 honest tables at most 2 are refused, by whichever check."""
     rng = np.random.default_rng(7)

@@ -102,6 +102,7 @@ def test_more_trials_fewer_discordant_pairs_and_a_laxer_level_say_more() -> None
 NORMAL = [((sizes), tau, False) for sizes in [(8,), (12,), (18,), (8, 8)] for tau in (0.0, 0.3, 0.5, 0.7)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sizes", "tau", "rounded"), [*NORMAL, ((8,), 0.5, True), ((12,), 0.0, True)])
 def test_the_bound_lies_above_the_truth_as_seldom_as_it_says_under_another_law(
     sizes: tuple[int, ...], tau: float, rounded: bool
@@ -217,6 +218,7 @@ def test_sizes_of_looks_grow_to_the_last_trial_and_no_further() -> None:
     assert sizes_of_looks(100, 10_000) == [100]
 
 
+@pytest.mark.long
 def test_a_safe_epoch_is_wrongly_found_in_no_more_studies_than_alpha() -> None:
     """Trials whose order says too little at the last epoch in question: over all looks of a study."""
     generator, wrong, studies = np.random.default_rng(0), 0, 400

@@ -48,6 +48,7 @@ def test_the_levels_are_those_of_the_steps():
     assert [one.levels[1] for one in judged.values()] == pytest.approx([0.05 / 3, 0.05 / 3, 0.05 / 3, 0.05 / 4])
 
 
+@pytest.mark.long
 def test_every_interval_says_what_its_decision_says():
     rng = np.random.default_rng(7)
     for _ in range(3000):

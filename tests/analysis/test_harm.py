@@ -125,6 +125,7 @@ def test_no_interval_contradicts_the_decision_beside_it(synthetic_study, kind):
                 assert arm["sensitivity"]["t_interval"] == pytest.approx(arm["ci"], rel=1e-12)
 
 
+@pytest.mark.long
 def test_a_gain_that_only_the_plain_interval_shows_is_undecided_and_its_own_interval_says_so(synthetic_study):
     found = 0
     for seed in range(1, 30):

@@ -41,6 +41,7 @@ def test_the_weakest_decides(synthetic_study, gains, headline):
         assert arm["ci_adjusted"][0] == arm["ci"][0]
 
 
+@pytest.mark.long
 def test_a_false_word_needs_every_setting():
     """One setting without a gain beside three with large ones, the worst case, and none with any."""
     rng, studies, n = np.random.default_rng(2), 3000, 8

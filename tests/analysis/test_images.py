@@ -124,6 +124,7 @@ def test_a_verdict_has_the_interval_and_says_what_it_is_about(folder):
     assert json.loads(json.dumps(verdict)) == verdict
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spoil", ["flip", "lengthen", "remove"])
 def test_a_file_that_was_changed_is_left_out_and_said(folder, spoil):
     before = verify_study(folder)

@@ -81,6 +81,7 @@ def test_scales_do_not_count(scale):
     assert step_down(scale * rows, 0.05).p_adjusted == pytest.approx(step_down(rows, 0.05).p_adjusted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("effects", [(0, 0, 0, 0, 0), (0, 0, 3, 3, 3), (0, -1, 0, -1, 0)])
 @pytest.mark.parametrize("heavy", [False, True])
 def test_false_gains_stay_below_alpha(effects, heavy):
@@ -174,6 +175,7 @@ def test_a_simultaneous_bound_excludes_the_null_exactly_where_the_claim_is_shown
             assert low == margin
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("correction", ["holm", "max_t"])
 def test_simultaneous_bounds_hold_all_at_once(correction):
     """Where no arm gains, some do, and all do much: at least 1 − α of 2,000 families."""

@@ -106,6 +106,7 @@ def cross_validated(rng, *, folds, repeats, size):
     return scores.reshape(2, -1)
 
 
+@pytest.mark.long
 def test_repeated_folds_reject_too_often_and_the_correction_keeps_the_level():
     rng = np.random.default_rng(6)
     studies = 600

@@ -108,6 +108,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(score_tests, "sensitivity_analysis", lambda differences, **_: {})
 
 
+@pytest.mark.long
 def test_sorting_makes_no_gain(quick):
     """Two arms without an effect, each sorted by itself: the paired test alone rejects a third of the time."""
     rng = np.random.default_rng(6)
@@ -119,6 +120,7 @@ def test_sorting_makes_no_gain(quick):
     assert told <= 0.08
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "rate"), [(3, 0.0), (4, 0.03), (5, 0.01), (6, 0.01), (10, 0.01), (30, 0.01)])
 @pytest.mark.parametrize("rho", [0.0, 0.6])
 def test_false_alarms_are_rare(n, rate, rho):

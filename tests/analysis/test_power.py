@@ -72,6 +72,7 @@ def test_the_first_holm_step_is_the_least_power_of_a_candidate():
     assert found[1] > high
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [2, 5, 15, 200])
 @pytest.mark.parametrize("level", [0.3, 0.05, 0.05 / 6, 1e-4])
 @pytest.mark.parametrize("noncentrality", [-1.0, 0.0, 0.5, 3.0, 8.0])

@@ -38,6 +38,7 @@ def drop_rate(truth, places=1, studies=400):
     return lost / studies, 1 - runs / (studies * len(truth) * SEEDS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("truth", "places"), [([0, 0, 0, 0], 1), ([0.2, 0, 0, 0], 1), ([0, 0, 0, -3, -3], 2)])
 def test_the_best_is_hardly_ever_dropped(truth, places):
     rates, _ = drop_rate(truth, places)

@@ -18,6 +18,7 @@ def test_the_looks_are_acceptable_and_end_at_all_pairs(pairs, number):
     assert 2 <= len(looks) <= number
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("d_z", "test"),
     [

@@ -210,6 +210,7 @@ def test_what_spreadsheets_write_is_read(tmp_path):
     assert read_scores(path, paired_by="fold").rows == (("γ = 0,1", "1", 97.5), ("base", "02", 97.0))
 
 
+@pytest.mark.long
 @given(st.randoms(use_true_random=False), st.integers(2, 12))
 @QUICK
 def test_the_order_of_the_rows_changes_no_number(random, n):
@@ -293,6 +294,7 @@ def test_any_rows_get_an_answer(data):
     check(Scores("t.csv", "seed", tuple(rows)), "base", data.draw(st.floats(1e-300, 0.499)))
 
 
+@pytest.mark.long
 @QUICK
 @given(st.data())
 def test_a_whole_table_of_any_scores_gets_an_answer(data):
@@ -301,6 +303,7 @@ def test_a_whole_table_of_any_scores_gets_an_answer(data):
     check(table(scores), "arm 0")
 
 
+@pytest.mark.long
 @QUICK
 @given(st.data())
 def test_one_change_that_breaks_a_rule_is_never_supported(data):
@@ -353,6 +356,7 @@ def test_any_table_that_csv_can_hold_is_read_whole(tmp_path, rows):
     np.testing.assert_array_equal([score for *_, score in read], [float(row[2]) for row in rows])
 
 
+@pytest.mark.long
 def test_without_an_effect_the_family_wise_rate_is_at_most_alpha(monkeypatch):
     """Three arms that are no better; and the decisions are those of the calibrated functions."""
     monkeypatch.setattr(score_tests, "sensitivity_analysis", lambda differences, **_: {})

@@ -204,6 +204,7 @@ def test_an_end_that_the_resamples_cannot_bound_is_open(d, alpha, is_open):
 STUDIES, N = 1000, 15
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", ["normal", "discrete", "skewed"])
 def test_the_intervals_cover(shape):
     rng = np.random.default_rng(1)
@@ -226,6 +227,7 @@ def test_the_intervals_cover(shape):
         assert low <= covered["t"] / STUDIES <= high
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("test", [wilcoxon_signed_rank, sign_flip_test])
 @pytest.mark.parametrize("shape", ["heavy", "two sizes"])
 def test_without_an_effect_the_rejection_rate_is_at_most_alpha(test, shape):

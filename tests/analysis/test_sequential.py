@@ -101,6 +101,7 @@ def test_where_futility_is_obeyed_the_level_is_not_above_alpha():
     assert 0.03 < np.mean(follow(*evidence(simulate([0.0])))[0] == 1) <= upper(ALPHA, STUDIES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("candidates", [3, 6])
 def test_the_family_wise_rate_is_not_above_alpha(candidates):
     t, p = evidence(simulate([0.0] * candidates, rng_seed=candidates))

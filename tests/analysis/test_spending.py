@@ -53,6 +53,7 @@ def test_with_many_pairs_the_boundaries_are_the_published_ones_for_normal_statis
     assert t_at(nominal, looks)[1:] == pytest.approx(published[1:], abs=6e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("looks", [LOOKS, (3, 4, 5, 6, 7, 8), (4, 6, 8, 10, 12), (3, 60), (5, 30, 31), (15,)])
 @pytest.mark.parametrize("alpha", [0.05, 0.25])
 def test_without_an_effect_each_look_spends_its_share(looks, alpha):

@@ -161,6 +161,7 @@ def test_the_bound_of_the_shift_and_the_rank_sum_test_tell_the_same_story(a, b, 
 STUDIES = 2000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "m"), [(5, 5), (15, 6)])
 def test_under_the_null_they_reject_at_their_level_and_their_intervals_cover(n, m):
     rng = np.random.default_rng(4)

@@ -153,6 +153,7 @@ def test_any_choice_and_order_of_records(study, data):
     check(study.plan, picked)
 
 
+@pytest.mark.long
 @QUICK
 @given(data=st.data())
 def test_any_records_at_all(study, data):

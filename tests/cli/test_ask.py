@@ -51,6 +51,7 @@ def test_a_study_is_begun_asked_and_told(space: Path) -> None:
     assert "asked" in typed("status")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "message"),
     [

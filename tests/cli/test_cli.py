@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests import warm
 from tune_bn.space.file import dump_yaml
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
@@ -38,15 +39,7 @@ def workplace(tmp_path: Path) -> Path:
 
 
 def tune_bn(workplace: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=workplace,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-        **options,
-    )
+    return warm.run(list(arguments), cwd=workplace, timeout=120, **options)
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

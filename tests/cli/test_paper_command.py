@@ -45,6 +45,7 @@ def test_the_mark_and_the_paired_test_are_explained() -> None:
     assert "It cannot be recomputed from these tables" in words
 
 
+@pytest.mark.long
 def test_a_pipe_gets_the_tables_without_escape_codes(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tune_bn", "paper"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -39,14 +40,24 @@ def score(task: Task, seed: int) -> float:
     return 90.0 + seed % 3 + gain
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place with a finished study, made once."""
+    place = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        found, _ = scripted_study(place / ODD / "tiny-1", SPACE, score)
+        found.run()
+        conclude(found.folder)
+    return place
+
+
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
-    """A finished study, in a folder other than ``studies``."""
+def study(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
+    """A copy of it, in a folder other than ``studies``."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    found, _ = scripted_study(tmp_path / ODD / "tiny-1", SPACE, score)
-    found.run()
-    conclude(found.folder)
-    return found.folder
+    return StudyFolder(tmp_path / ODD / "tiny-1")
 
 
 @pytest.fixture

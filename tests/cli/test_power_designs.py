@@ -90,6 +90,7 @@ def test_futility_may_be_left_out(typed):
     assert ", futility: null}`" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "begins"), [("power.png", b"\x89PNG"), ("power.svg", b"<?xml"), ("POWER.PNG", b"\x89PNG")]
 )
@@ -101,6 +102,7 @@ def test_the_designs_are_drawn(typed, tmp_path, name, begins):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -127,6 +129,7 @@ def test_a_bad_value_is_refused(typed, tmp_path, options, problem):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["folder.png", "folder.svg"])
 def test_a_picture_in_the_place_of_a_folder_leaves_nothing_behind(typed, tmp_path, name):
     (tmp_path / name).mkdir()
@@ -136,6 +139,7 @@ def test_a_picture_in_the_place_of_a_folder_leaves_nothing_behind(typed, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "more",
     [

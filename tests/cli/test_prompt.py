@@ -17,6 +17,7 @@ from tune_bn.space.locate import find_space
 from tune_bn.study.folder import StudyFolder
 
 
+@pytest.mark.long
 def test_help_shows_the_verbs_in_the_order_of_their_use_under_their_panels(typed: Any) -> None:
     _, out, _ = typed("--help")
     there = {panel: [verb for verb in verbs if verb in commands()] for panel, verbs in PANELS.items()}

@@ -12,6 +12,8 @@ from tune_bn.analysis.verdict import write_verdict
 from tune_bn.space.file import dump_yaml
 from tune_bn.space.loading import load_space
 
+pytestmark = pytest.mark.long
+
 SPACE = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from tests.warm import Warm
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import SELECT
 from tune_bn.space.loading import load_space
@@ -43,13 +44,11 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(workplace: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *options], cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    )
+def start(workplace: Path, *options: str) -> Warm:
+    return Warm([*COMMAND[3:], *options], cwd=workplace, process_group=True)
 
 
-def wait_for_records(workplace: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_records(workplace: Path, count: int, process: Warm | subprocess.Popen[str]) -> None:
     path, deadline = workplace / "studies/one/records.jsonl", time.monotonic() + 300
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, f"ended too early: {process.communicate()}"

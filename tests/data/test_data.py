@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset, DataSummary, Split, dataset_from_arrays, describe_data, load_dataset
+from tune_bn.data.sources import digits
 from tune_bn.data.sources.base import ArraySet
 from tune_bn.errors import DataError
 
@@ -84,6 +86,27 @@ def test_digits_are_the_real_scans_on_256_levels() -> None:
     assert {image.tobytes() for image in levels} == set(original)
     assert [original[image.tobytes()] for image in levels] == np.concatenate([s.labels for s in splits]).tolist()
     assert set(np.unique(together)) == {round(level * 255 / 16) for level in range(17)}
+
+
+def test_digits_are_the_same_where_scikit_learn_keeps_its_file_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = digits.DIGITS.read(DataConfig())
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    again = digits.DIGITS.read(DataConfig())
+    assert read.classes == again.classes
+    for one, other in zip(read.train, again.train, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_digits_without_scikit_learn_are_refused(found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    if found:
+        # A package of that name, which has neither the file nor what would read it.
+        monkeypatch.setattr(digits, "find_spec", lambda name: ModuleSpec(name, None, is_package=True))
+    with pytest.raises(DataError, match=r"data\.source: got 'digits', which needs scikit-learn"):
+        digits.DIGITS.read(DataConfig())
 
 
 def test_digits_sizes_can_be_set() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from tests import warm
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import FAILED, Record
 
@@ -229,49 +230,30 @@ class Workplace:
         return Outcome(self.records(), self.steps)
 
     def command(self, *options: str) -> list[str]:
-        """``tune_bn search`` on the study."""
-        return [sys.executable, "-m", "tune_bn", "search", "--space", "space.yaml", "--study", "one", *options]
+        """What is typed after ``tune_bn``."""
+        return ["search", "--space", "space.yaml", "--study", "one", *options]
 
-    def start(self, *options: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *options: str, **variables: str) -> warm.Warm:
         """Begin :meth:`command` in a process group of its own."""
-        return subprocess.Popen(
-            self.command(*options),
-            cwd=self.folder,
-            env={**os.environ, **self.environment, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
+        environment = {**os.environ, **self.environment, **variables}
+        return warm.Warm(self.command(*options), cwd=self.folder, env=environment, process_group=True)
 
     def search(self, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """:meth:`command`, to its end."""
+        """The same, to its end."""
         environment = {**os.environ, **self.environment, **variables}
-        return subprocess.run(
-            self.command(*options),
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
+        return warm.run(self.command(*options), cwd=self.folder, env=environment)
 
-    def wait_for_records(self, count: int, process: subprocess.Popen[str] | None = None) -> None:
+    def wait_for_records(self, count: int, process: warm.Warm | None = None) -> None:
         """Until so many runs are recorded."""
         path = self.study / "records.jsonl"
         self.wait_for(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, process)
 
-    def wait_for_steps(self, count: int, process: subprocess.Popen[str] | None = None) -> None:
+    def wait_for_steps(self, count: int, process: warm.Warm | None = None) -> None:
         """Until so many training forwards are done."""
         self.wait_for(lambda: self.steps >= count, process)
 
     @staticmethod
-    def wait_for(
-        condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 300
-    ) -> None:
+    def wait_for(condition: Callable[[], bool], process: warm.Warm | None = None, seconds: float = 300) -> None:
         """Until a condition holds; an error when the process ends before, or nothing happens."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -279,6 +261,22 @@ class Workplace:
                 raise AssertionError(f"ended too early ({process.returncode}): {process.communicate()}")
             assert time.monotonic() < deadline, "what was waited for did not happen"
             time.sleep(0.01)
+
+
+def trainers() -> list[int]:
+    """Processes below this one that train."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                names[int(entry.name)] = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+    mine = {os.getpid()}
+    while grown := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= grown
+    return sorted(pid for pid in mine if b"Trainable" in names.get(pid, b""))
 
 
 def run_undisturbed(folder: Path, content: Mapping[str, Any] = SPACE) -> Outcome:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from tests import warm
 from tests.faults.harness import PACE, FaultTable, References, Workplace, essence
 from tune_bn.records.record import CONFIRM, SEARCH, SELECT
 
@@ -22,8 +22,7 @@ SLOW = 1.0
 
 
 def tune_bn(place: Workplace, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tune_bn", *arguments]
-    return subprocess.run(command, cwd=place.folder, capture_output=True, text=True, timeout=200, check=False)
+    return warm.run(list(arguments), cwd=place.folder, timeout=200)
 
 
 def row_of(place: Workplace) -> dict[str, Any]:

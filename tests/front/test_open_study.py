@@ -92,6 +92,7 @@ def test_no_study_is_refused(tmp_path: Path, name: str) -> None:
         tune_bn.open_study(tmp_path / name)
 
 
+@pytest.mark.long
 def test_a_report_is_written_on_request_alone(folder: Path) -> None:
     study = tune_bn.open_study(folder)
     before = sorted(path.name for path in folder.iterdir())
@@ -111,6 +112,7 @@ def test_its_runs_are_a_table_of_scores(folder: Path, form: Callable[[Any], Any]
     assert judged["candidates"][0]["effect"] == pytest.approx(study.verdict["candidates"][0]["effect"])
 
 
+@pytest.mark.long
 def test_opening_loads_numpy_alone(folder: Path) -> None:
     code = (
         "import json, sys, tune_bn\nstudy = tune_bn.open_study(sys.argv[1])\nrepr(study), study.runs, study.curves\n"

@@ -23,8 +23,12 @@ from tune_bn.observers.events import Event, EventObserver
 from tune_bn.protocols.observer import StudyInfo
 
 
-def test_the_example_where_an_event_loop_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_example_where_an_event_loop_runs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a notebook: the cell runs in the main thread, within a running loop, which goes on afterwards."""
+    # One worker is enough, and each takes seconds to start.
+    monkeypatch.setenv("TUNE_BN_CORES", "1")
 
     async def cell() -> int:
         digits.main(str(tmp_path))

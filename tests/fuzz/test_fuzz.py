@@ -38,6 +38,7 @@ def test_every_door_is_fed(doors: dict[str, Target]) -> None:
     assert list(doors) == NAMES
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_strange_files_are_read_or_refused_in_one_line(doors: dict[str, Target], name: str) -> None:
     tally = feed(name, doors[name].inputs, doors[name].check, 250, draw_seed=1, until=math.inf)
@@ -45,6 +46,7 @@ def test_strange_files_are_read_or_refused_in_one_line(doors: dict[str, Target],
     assert tally.inputs >= 200
 
 
+@pytest.mark.long
 def test_strange_command_lines_end_in_order_and_write_nothing_elsewhere(folder: Path) -> None:
     line = CommandLine(folder / "line")
     tally = feed(COMMAND_LINE, line.inputs, line.check, 250, draw_seed=1, until=math.inf)
@@ -77,6 +79,7 @@ def written(content: str) -> Callable[[Path], None]:
     return lambda path: path.write_text(content, encoding="utf-8") and None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make",
     [
@@ -110,6 +113,7 @@ def test_a_space_that_would_take_all_time_or_memory_is_refused(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "value",
     ["[" * 50_000, "&a [*a]", "9" * 50_000, "1e999999999", "{" * 5_000, "\0", "\ud800"],
@@ -122,6 +126,7 @@ def test_a_value_that_would_take_all_time_or_memory_is_refused(
     assert "train.epochs" in refused(capsys, "validate", "--set", f"train.epochs={value}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", ["status", "verify", "report", "stop", "logs"])
 @pytest.mark.parametrize(
     "name",

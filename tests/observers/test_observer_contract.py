@@ -93,6 +93,11 @@ class TestMlflow(ObserverContract):
 
 
 class TestUnreachableMlflow(ObserverContract):
+    @pytest.fixture(autouse=True)
+    def _little_patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # How long an end waits in vain is no matter of the contract.
+        monkeypatch.setattr("tune_bn.observers.mlflow.observer._FINAL_SECONDS_DOWN", 0.2)
+
     def observer(self, info: StudyInfo) -> Observer:
         # A file where a folder would have to be.
         uri = f"sqlite:///{info.folder.absolute()}/space.yaml/mlflow.db"

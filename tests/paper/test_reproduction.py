@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import warm
 from tune_bn.cli import main
 from tune_bn.cli.paper import openers
 from tune_bn.errors import SpecError, StudyError
@@ -314,9 +314,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 def test_a_cell_is_run_on_ray_and_put_beside_the_published_one(tmp_path: Path) -> None:
     words = ["reproduce", "table1a", "--cell", "gamma=0.5,lr=0.1", "--seeds", "1,2", "--json", *TINY_SET]
-    done = subprocess.run(
-        [sys.executable, "-m", "tune_bn", *words], cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=240
-    )
+    # One worker is enough, and each takes seconds to start.
+    done = warm.run(words, cwd=tmp_path, env=os.environ | {"TUNE_BN_CORES": "1"}, timeout=240)
     (column,) = json.loads(done.stdout)
     assert done.returncode == (1 if column["verdict"] == "invalid" else 0), done.stderr
     assert column["study"] == "table1a-lr0.1-1"

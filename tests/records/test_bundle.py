@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,13 +19,21 @@ from tune_bn.errors import StudyError
 from tune_bn.records.bundle import MANIFEST, unpacked, write_bundle
 
 
-@pytest.fixture
-def bundle(synthetic_study, tmp_path):
-    folder = synthetic_study(effect=1.25).write(tmp_path / "study")
+@pytest.fixture(scope="module")
+def made(synthetic_study, tmp_path_factory):
+    """A study and its bundle, made once."""
+    place = tmp_path_factory.mktemp("made")
+    folder = synthetic_study(effect=1.25).write(place / "study")
     write_verdict(folder)
     if not (folder / "space.yaml").exists():
         (folder / "space.yaml").write_text("name: made-up\n")
-    write_bundle(folder, tmp_path / "out.zip", {"environment.json": b"{}\n"})
+    write_bundle(folder, place / "out.zip", {"environment.json": b"{}\n"})
+    return place
+
+
+@pytest.fixture
+def bundle(made, tmp_path):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "out.zip"
 
 
@@ -51,6 +60,7 @@ def test_nothing_is_left_behind(bundle):
     assert not folder.exists()
 
 
+@pytest.mark.long
 def test_a_stranger_needs_numpy_and_scipy_alone(bundle):
     code = (
         "import sys, runpy\n"
@@ -69,6 +79,7 @@ LINK = zipfile.ZipInfo("link")
 LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "said"),
     [

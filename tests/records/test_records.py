@@ -99,6 +99,7 @@ def test_a_record_longer_than_any_window_is_followed(log: RecordLog) -> None:
     assert log.read() == [first, second, third]
 
 
+@pytest.mark.long
 def test_a_line_torn_at_any_byte_is_cut_off_and_no_whole_line_with_it(log: RecordLog) -> None:
     written = filled(log, 2)
     data = log.path.read_bytes()
@@ -125,6 +126,7 @@ def test_nothing_is_appended_to_a_torn_line(log: RecordLog) -> None:
     assert log.path.read_bytes() == before
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=400)
 @given(st.data())
 def test_any_edit_of_one_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -200,6 +202,7 @@ def test_another_schema_is_refused(log: RecordLog, change: dict[str, Any]) -> No
         log.read()
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=200)
 @given(st.binary() | st.lists(JSON.map(canonical_json)).map(lambda lines: "".join(f"{x}\n" for x in lines).encode()))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
@@ -253,6 +256,7 @@ def test_canonical_json_is_read_back_and_written_the_same(value: Any) -> None:
     assert canonical_json(json.loads(text)) == text
 
 
+@pytest.mark.long
 @given(st.dictionaries(TEXT, JSON, min_size=2))
 def test_the_order_of_keys_does_not_count(value: dict[str, Any]) -> None:
     assert sha256_of(dict(reversed(value.items()))) == sha256_of(value)

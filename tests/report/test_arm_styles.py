@@ -29,6 +29,7 @@ def test_over_one_key_every_arm_stands_at_its_score(synthetic_study, loaded):
     assert (x, y) == (1.0, pytest.approx(mean))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("candidates", [1, 3, 14])
 def test_an_arm_looks_the_same_in_every_picture(synthetic_study, loaded, candidates):
     study = synthetic_study(candidates=candidates, trials=60)

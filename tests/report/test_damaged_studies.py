@@ -56,6 +56,7 @@ def test_a_damaged_space_file_still_gives_a_report(synthetic_study, tmp_path, co
     assert "**Damaged file:** space.yaml:" in render(load(folder))
 
 
+@pytest.mark.long
 def test_a_damaged_curve_is_named_and_the_rest_is_reported(synthetic_study, tmp_path):
     folder = synthetic_study().write(tmp_path / "broken")
     with (folder / "curves.jsonl").open("a") as handle:
@@ -98,6 +99,7 @@ def test_a_verdict_from_before_the_further_keys_is_still_reported(synthetic_stud
     assert "Does the verdict hang on the test?" not in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["records.jsonl", "curves.jsonl", "space.yaml"])
 def test_a_folder_in_place_of_a_file_still_gives_a_report(synthetic_study, tmp_path, name):
     folder = synthetic_study(n=3).write(tmp_path / "study")

@@ -14,6 +14,7 @@ from tune_bn.report.figures.canvas import svg_of
 pytestmark = pytest.mark.filterwarnings("error")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("candidates", [1, 3])
 def test_each_design_has_its_power_its_pairs_and_its_ends(candidates):
     d_z, unit = 0.675, 0.4

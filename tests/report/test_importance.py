@@ -14,6 +14,8 @@ from tune_bn.report.markdown import to_markdown
 from tune_bn.report.process import importance
 from tune_bn.report.study import load
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def loaded(tmp_path):

@@ -25,7 +25,7 @@ from tune_bn.report.study import load
 from tune_bn.report.writing import contents
 
 # A glyph that the font lacks, or an empty slice, is a warning.
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.long]
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from tune_bn.records.files import write_json
 from tune_bn.report import write_report
 from tune_bn.report.study import load
 
-pytestmark = pytest.mark.usefixtures("no_importance")
+pytestmark = [pytest.mark.usefixtures("no_importance"), pytest.mark.long]
 
 
 def test_the_verdict_comes_first_with_its_numbers(synthetic_study, tmp_path):

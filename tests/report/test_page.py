@@ -80,6 +80,7 @@ def written(synthetic_study, tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_page_needs_nothing_from_outside(written):
     text = (written / "report.html").read_text()
     page = Page(text)
@@ -130,6 +131,7 @@ def test_the_page_says_what_the_markdown_says(written):
     assert page.text.index("Supported:") < page.text.index("Result")
 
 
+@pytest.mark.long
 def test_the_same_study_gives_the_same_bytes(written):
     before = {path.name: path.read_bytes() for path in written.rglob("*") if path.is_file()}
     write_report(written)
@@ -174,6 +176,7 @@ def test_no_text_can_break_a_markdown_page():
     assert page.text.count(flat) == 12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outcome", ["supported", "not_supported", "invalid", "open"])
 def test_every_outcome_has_its_sentence_first(synthetic_study, tmp_path, outcome):
     study = synthetic_study(effect={"supported": 1.5}.get(outcome, 0.1))
@@ -205,6 +208,7 @@ def test_names_of_arms_and_reasons_are_escaped_in_a_whole_report(synthetic_study
     assert "\\<img src=http://a\\>" in to_markdown(blocks)
 
 
+@pytest.mark.long
 def test_claims_of_every_shape_become_pages(synthetic_study, tmp_path):
     settings = {"a": {"lr": 0.1}, "b": {"lr": 0.01}}
     shapes = {

@@ -30,10 +30,12 @@ def studies(synthetic_study):
     }
 
 
-@pytest.fixture(params=["plain", "several", "looks", "noninferior", "settings", "average"])
-def kit(request, synthetic_study, tmp_path):
-    folder = studies(synthetic_study)[request.param].write(tmp_path / "study")
-    return folder, tmp_path / "kit", write_paperkit(folder, tmp_path / "kit")
+@pytest.fixture(scope="module", params=["plain", "several", "looks", "noninferior", "settings", "average"])
+def kit(request, synthetic_study, tmp_path_factory):
+    """Written once for all tests of it, which only read."""
+    place = tmp_path_factory.mktemp(request.param)
+    folder = studies(synthetic_study)[request.param].write(place / "study")
+    return folder, place / "kit", write_paperkit(folder, place / "kit")
 
 
 def balanced(text):
@@ -53,6 +55,7 @@ def balanced(text):
     return depth == 0 and not opened
 
 
+@pytest.mark.long
 def test_the_kit_is_whole(kit):
     _, out, written = kit
     assert {path.name for path in written} >= {
@@ -71,6 +74,7 @@ def test_the_kit_is_whole(kit):
     assert b"/Type3" not in (out / "effects.pdf").read_bytes()
 
 
+@pytest.mark.long
 def test_every_number_has_its_source(kit):
     folder, out, _ = kit
     verdict = json.loads(json.dumps(verify_study(folder)))
@@ -85,6 +89,7 @@ def test_every_number_has_its_source(kit):
             assert float(value) == pytest.approx(found, abs=0.006, rel=0.06), line
 
 
+@pytest.mark.long
 def test_the_table_says_what_the_verdict_says(kit):
     folder, out, _ = kit
     verdict, text = verify_study(folder), (out / "table.tex").read_text(encoding="utf-8")
@@ -121,6 +126,7 @@ def test_text_is_escaped():
     assert [letters(i) for i in (0, 25, 26, 27, 51, 52)] == ["A", "Z", "AA", "AB", "AZ", "BA"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
 def test_it_compiles(synthetic_study, tmp_path):
     folder = studies(synthetic_study)["several"].write(tmp_path / "study")

@@ -17,7 +17,7 @@ from tune_bn.report.figures.pairs import paired
 from tune_bn.report.study import load, trials_of
 
 # A glyph that the font lacks, or an empty slice, is a warning.
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.long]
 
 
 def points(axes, label):

@@ -92,6 +92,7 @@ def test_credentials_of_the_user_are_left_alone(tmp_path: Path) -> None:
     assert parser["mlflow"]["mlflow_tracking_username"] == "me"
 
 
+@pytest.mark.long
 def test_ray_makes_its_token_for_its_owner_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = ensure_ray_token(tmp_path)
     token = path.read_text()

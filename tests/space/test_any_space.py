@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ CONTENT = st.fixed_dictionaries({}, optional={name: section(name) for name in SE
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=300)
 @given(CONTENT | TREES, st.booleans())
 def test_any_content_is_a_space_or_an_error_of_one_line(given: Any, merged: bool) -> None:

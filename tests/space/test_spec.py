@@ -263,6 +263,7 @@ def test_every_network_that_may_be_trained_is_known_beforehand() -> None:
     assert space(search={}, claim={"arms": arms}).archs == ("resnet18", "torchvision/wide_resnet50_2")
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(BAD), st.sampled_from(BAD))
 def test_two_things_wrong_are_one_line_too(

@@ -21,6 +21,8 @@ from tune_bn.records.record import Record
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
 
+pytestmark = pytest.mark.long
+
 CONTENT: dict[str, Any] = {
     "name": "asked",
     "trainer": {

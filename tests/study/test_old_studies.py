@@ -41,6 +41,7 @@ def test_the_verdict_is_the_same_and_says_what_the_records_lack(name: str, tmp_p
     assert "did not record what the run ran on beside the name of its device" in place
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FINISHED)
 def test_reports_and_tables_are_written_of_them(name: str, tmp_path: Path) -> None:
     folder = copied(tmp_path, name)

@@ -95,6 +95,7 @@ def test_a_study_that_is_not_there_is_told_those_that_are(tmp_path: Path) -> Non
     assert not (tmp_path / "two").exists()
 
 
+@pytest.mark.long
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "one").created(SPACE)
     assert not folder.is_locked

@@ -60,7 +60,7 @@ def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path:
     for module in NEEDS.get(name, ()):
         pytest.importorskip(module)
     # Each run of a script of its own imports torch anew.
-    few = ["budget.trials=2"] if name in ("plain_torch", *NEEDS) else []
+    few = ["budget.trials=2", "seeds.confirm=[1,2]"] if name in ("plain_torch", *NEEDS) else []
     space = load_space(brought_in(name, tmp_path), [*SMALL, *few])
     trainer = trainer_of(space)
     checked: Checked = Checker(space, trainer, Place(threads=1), tmp_path / "check").run()
@@ -88,7 +88,7 @@ def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path:
     runner.close()
     assert verdict["verdict"] in ("supported", "not_supported"), verdict["reason"]
     confirmed = [record for record in folder.records if record.stage == "confirm"]
-    assert len(confirmed) == 6
+    assert len(confirmed) == 2 * len(space.seeds.confirm)
     assert all(trainer.score.test in record.scores for record in confirmed)
     assert not any(trainer.score.test in record.scores for record in folder.records if record.stage != "confirm")
     report = (folder.path / "report.md").read_text(encoding="utf-8")

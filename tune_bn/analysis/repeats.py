@@ -132,8 +132,9 @@ def _normal(columns: int) -> Array:
     return np.random.default_rng(20_221_023).normal(size=(20_000, columns))
 
 
+@lru_cache(maxsize=4096)
 def decimals(value: float) -> int:
-    """Places after the point with which a number was written."""
+    """Places after the point with which a number was written. Each is asked for by many checks."""
     exponent = Decimal(repr(value)).normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
 

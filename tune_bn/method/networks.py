@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -18,6 +19,9 @@ from tune_bn.method.resnet import build_network, initialize
 from tune_bn.method.user_network import call_user_network, is_user_network
 
 T = TypeVar("T")
+
+MOST_COMPUTED = 2**34
+"""Parameters times pixels up to which a dry run computes: a bound on the multiply-adds of an image."""
 
 _WITHOUT_AUXILIARY_HEADS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
 """They return tuples while training otherwise. ``init_weights`` is their default, stated against a warning."""
@@ -79,6 +83,20 @@ def dry_run(
             if not is_user_network(config.arch):
                 raise
         return use(_construct(config, in_channels, num_classes, image_size))
+
+
+def computed_where_small(network: nn.Module, image_size: tuple[int, int]) -> nn.Module:
+    """A network without values on the CPU, all of them zero, where passes of two images (H, W) take no time there.
+
+    Otherwise it stays on the meta device, for whose shapes torch first loads its compiler: that takes seconds.
+    """
+    if sum(parameter.numel() for parameter in network.parameters()) * math.prod(image_size) > MOST_COMPUTED:
+        return network
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.zero_()
+    return network
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:

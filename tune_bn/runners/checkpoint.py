@@ -13,13 +13,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import first_line, own_fault
 from tune_bn.records.files import open_aside
+
+# torch is loaded where a state is written or read: a worker whose trainer needs none starts in a third of the time.
+if TYPE_CHECKING:
+    import torch
 
 LATEST, PREVIOUS = "latest.pt", "previous.pt"
 
@@ -47,6 +48,8 @@ class CheckpointStore:
 
     def write(self, state: Mapping[str, Any]) -> None:
         """:meth:`save` into a folder that exists. Raises ``OSError`` where it does not, and never makes it."""
+        import torch
+
         descriptor, aside = open_aside(self.folder / LATEST, ".tmp")
         try:
             with os.fdopen(descriptor, "wb") as handle:
@@ -183,6 +186,8 @@ def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:
             its values is copied before the next is asked for, since runs that share an engine have the same tensors
             in turn.
     """
+    import torch
+
     devices: set[torch.device] = set()
     copied = {key: _copied(value, devices) for key, value in state.items()}
     for device in devices:
@@ -192,7 +197,9 @@ def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _copied(value: Any, devices: set[torch.device]) -> Any:
     """The value with tensors of its own on the host; those of ``devices`` are complete once these are synchronized."""
-    if isinstance(value, Tensor):
+    import torch
+
+    if isinstance(value, torch.Tensor):
         if value.is_cuda:
             devices.add(value.device)
         # Without blocking, torch copies into page-locked memory.
@@ -206,6 +213,10 @@ def _copied(value: Any, devices: set[torch.device]) -> Any:
 
 def _read(path: Path, device: torch.device | str) -> dict[str, Any] | None:
     """The state in a file, or None where it is missing, damaged or not a checkpoint."""
+    if not os.path.exists(path):
+        return None
+    import torch
+
     try:
         # torch.save stores checksums, but torch.load does not compare them: a flipped bit would pass as a weight.
         with zipfile.ZipFile(path) as archive:

@@ -7,8 +7,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tune_bn.method.config import ModelConfig
-from tune_bn.method.networks import dry_run
+from tune_bn.method.networks import computed_where_small, dry_run
 from tune_bn.method.undisturbed import uncompiled, undisturbed
+from tune_bn.method.user_network import is_user_network
 
 BACKWARD = 2
 """The backward pass of a convolution costs two of its forward passes: one for its input, one for its weight."""
@@ -27,6 +28,8 @@ def forward_flops(config: ModelConfig, image_shape: tuple[int, int, int], num_cl
     """
 
     def count(network: nn.Module) -> int:
+        if not is_user_network(config.arch):
+            network = computed_where_small(network, image_shape[1:])
         # As many as a network must take to be trained; not every one takes a single image.
         images = torch.zeros(2, *image_shape, device=next(network.parameters()).device)
         network.eval()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tune_bn.errors import MethodError, described
 from tune_bn.method.batchnorm import batchnorm_layers
 from tune_bn.method.build import build_model, naming_keys, prepared
-from tune_bn.method.networks import dry_run, load_weights
+from tune_bn.method.networks import computed_where_small, dry_run, load_weights
 from tune_bn.method.undisturbed import host_randomness, uncompiled, undisturbed
 from tune_bn.method.user_network import is_user_network
 from tune_bn.training.config import RunConfig
@@ -68,10 +68,11 @@ def check_network(
     """Check that a network can be trained on such images, and evaluated.
 
     A network that ships with this package, or with torchvision, is known to learn and to take any number of images, so
-    its forward passes are made on the meta device: nothing is computed. One of the user's makes a whole training step
-    of two images (forward, backward, update) and an evaluation, on the CPU, in the precision and memory format of its
-    runs, with noise for images. Then it makes a forward pass for each size of ``batches``, where that takes no more
-    than :data:`MOST_FLOPS` and :data:`MOST_PIXELS`; larger ones are made on the meta device, if it works there.
+    its forward passes are made without values: on the meta device, where nothing is computed, or with zeros where it is
+    small. One of the user's makes a whole training step of two images (forward, backward, update) and an evaluation, on
+    the CPU, in the precision and memory format of its runs, with noise for images. Then it makes a forward pass for
+    each size of ``batches``, where that takes no more than :data:`MOST_FLOPS` and :data:`MOST_PIXELS`; larger ones are
+    made on the meta device, if it works there.
 
     Not seen: what happens on a GPU alone (memory, most tensors that stay on the CPU), under torch.compile, with other
     weights or images, and in large batches of a network that reads its values.
@@ -97,7 +98,12 @@ def check_network(
             return _Trial(config, image_shape, num_classes).remarks(batches, gpu=gpu)
 
     def check(network: nn.Module) -> None:
-        passes = _Passes(config, prepared(network, config.model), image_shape, num_classes, torch.device("meta"))
+        device = torch.device("meta")
+        # A CPU does not compute every layer in half precision; the meta device knows the shapes of all.
+        if config.train.precision != "bf16":
+            network = computed_where_small(network, image_shape[1:])
+            device = next(network.parameters()).device
+        passes = _Passes(config, prepared(network, config.model), image_shape, num_classes, device)
         passes.forward(IMAGES, training=True)
         if 1 in batches.training:
             passes.forward(1, training=True)

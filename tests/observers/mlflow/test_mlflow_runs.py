@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ GAMMA = ("--arm", "params.gamma", "--seed", "params.seed")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, fresh_database):
     """A store and its client; its path holds what a URI would read otherwise."""
     path = tmp_path_factory.mktemp("a%20b c") / "runs?.db"
+    shutil.copy(fresh_database, path)
     return path, mlflow.MlflowClient(sqlite_uri(path))
 
 
@@ -30,10 +33,14 @@ def log(store):
 
     def run(experiment, params, metrics, status="FINISHED", tags=None, step=0):
         made = client.create_run(experiment, tags=tags or {})
-        for name, value in params.items():
-            client.log_param(made.info.run_id, name, value)
-        for name, value in metrics.items():
-            client.log_metric(made.info.run_id, name, value, step=step)
+        # At once: each call is a transaction of its own.
+        client.log_batch(
+            made.info.run_id,
+            metrics=[
+                mlflow.entities.Metric(name, value, int(1000 * time.time()), step) for name, value in metrics.items()
+            ],
+            params=[mlflow.entities.Param(name, str(value)) for name, value in params.items()],
+        )
         if status != "RUNNING":
             client.set_terminated(made.info.run_id, status=status)
         return made.info.run_id

@@ -168,6 +168,7 @@ def test_an_unknown_sampler_is_refused() -> None:
 
 
 # QMC counts a point that it began, and CMA-ES draws a point as a whole: theirs then lie in the space, no more.
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "values"), [(name, values) for name in ("tpe", "gp", "random") for values in (0, 2)] + [("cmaes", 0)]
 )

@@ -14,6 +14,8 @@ from tune_bn.protocols.samplers import SAMPLERS
 from tune_bn.samplers.optuna.sampler import OptunaSampler
 from tune_bn.testing.sampler import SamplerContract
 
+pytestmark = pytest.mark.long
+
 
 class TestOptuna(SamplerContract):
     @pytest.fixture(autouse=True, params=sorted(SAMPLERS))

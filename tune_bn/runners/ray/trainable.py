@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.exceptions import RayActorError, RayError
 from ray.tune import PlacementGroupFactory
@@ -105,6 +104,19 @@ class DrainNotice:
             return False
 
 
+def _has_cuda() -> bool:
+    # Not every trainer needs torch, and loading it takes seconds.
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
+
+
 class TaskTrainable(tune.Trainable):  # type: ignore[misc]
     """Trains tasks, one after the other, and keeps what their runs share between them."""
 
@@ -123,7 +135,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
         if folder is not None and folder not in sys.path:
             sys.path.append(folder)
         gpus = tuple(map(str, ray.get_gpu_ids())) if ray.is_initialized() else ()
-        self.place = Place("cuda" if gpus and torch.cuda.is_available() else "cpu", threads, gpus)
+        self.place = Place("cuda" if gpus and _has_cuda() else "cpu", threads, gpus)
         self.trainer = trainer
         self.session = trainer.open(self.place)
         kinds: dict[str, float] = {}
@@ -179,7 +191,7 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _device_words(self) -> str:
         gpus = ", ".join(map(str, ray.get_gpu_ids()))
-        name = torch.cuda.get_device_name(self.place.device) if self.place.device != "cpu" else "GPU"
+        name = _device_name(self.place.device) if self.place.device != "cpu" else "GPU"
         return f"{name} {gpus} of {socket.gethostname()}"
 
     def _free_device(self) -> None:
