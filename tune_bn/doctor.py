@@ -164,13 +164,13 @@ def _library(
             [sys.executable, "-P", "-c", code], capture_output=True, text=True, errors="replace", timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        load, words = os.getloadavg()[0], f"was not loaded within {seconds:g} s"
+        load, late = os.getloadavg()[0], f"was not loaded within {seconds:g} s"
         if load > (os.cpu_count() or 1):
             # Whatever waits for a processor is slow, and says nothing of the library.
-            busy = f"{words}, while {load:.1f} processes wanted {os.cpu_count()} cores"
+            busy = f"{late}, while {load:.1f} processes wanted {os.cpu_count()} cores"
             return Finding(name, WARNING, busy, "look again when the machine is less busy")
         return Finding(
-            name, BROKEN, words, f"python -X faulthandler -c 'import {name}', ended by Ctrl-\\, shows where it hangs"
+            name, BROKEN, late, f"python -X faulthandler -c 'import {name}', ended by Ctrl-\\, shows where it hangs"
         )
     except OSError as error:
         return Finding(name, BROKEN, f"cannot be tried ({error.strerror})")

@@ -17,7 +17,7 @@ from tune_bn.trainers.command.placeholders import fill, fill_all, names_in
 from tune_bn.trainers.command.process import End, Process, printed_rows
 from tune_bn.trainers.command.rows import HelperRows, RowError
 from tune_bn.trainers.command.settings import PRINTED, CommandSettings, SealedTest
-from tune_bn.trainers.command.taps import tap_rows
+from tune_bn.trainers.command.taps import Rows, tap_rows
 
 
 class TestError(Exception):
@@ -116,8 +116,10 @@ class SealedRun:
             raise TestError(f"processes of the test command cannot be killed{tail}")
         found: dict[str, float] = {}
         tap = self.settings.test_metrics
-        in_rows = tap is None or tap.kind == PRINTED
-        rows = HelperRows(metrics_file(self.folder, 1)) if in_rows else tap_rows(tap, self.folder / WORK, 0.0)
+        if tap is None or tap.kind == PRINTED:
+            rows: Rows = HelperRows(metrics_file(self.folder, 1))
+        else:
+            rows = tap_rows(tap, self.folder / WORK, 0.0)
         try:
             for row in rows.read(last=True):
                 found |= row.metrics
