@@ -100,6 +100,8 @@ def digits_runs() -> Iterator[tuple[Cell, int]]:
     yield from grid(40, 2)
     for epochs, seed in product((10, 20, 80, 160), (1, 2, 3)):
         yield from ((Cell(lr, *cell, epochs), seed) for lr in (0.1, 0.01) for cell in TELLING)
+    for seed, epochs in product(range(1, 16), (80, 40)):
+        yield from ((Cell(0.1, *cell, epochs), seed) for cell in ((1.0, 1.0), (0.1, 100.0), (0.05, 100.0)))
     for epochs, seed in product((40, 20, 10, 80, 160), range(1, 6)):
         yield from grid(epochs, seed)
 
