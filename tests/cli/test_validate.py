@@ -132,3 +132,25 @@ def test_a_precision_that_the_cpu_must_emulate_is_remarked(
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     space = space_with(train={"epochs": 2, "batch_size": 39, "precision": precision}, resources={"cpu": 1, "gpu": gpu})
     assert ("no bfloat16 arithmetic" in describe(space, Path("tiny.yaml"))) == slow
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, "4 optimizer steps may be too few for γ = 0.05"),
+        ({"search": {"gamma": {"log_uniform": [0.2, 1.0]}}}, ""),
+        ({"train": {"epochs": 601, "batch_size": 20}}, ""),
+        (
+            {"search": {"gamma": {"uniform": [0.1, 1.0]}, "epochs": {"choice": [7, 900]}}},
+            "14 optimizer steps may be too few for γ = 0.1",
+        ),
+        (
+            {"search": {}, "claim": {"arms": {"ours": {"gamma": 0.1, "c": 100}}}},
+            "4 optimizer steps may be too few for γ = 0.1",
+        ),
+    ],
+)
+def test_a_course_that_may_end_before_a_small_gamma_begins_is_told(change: dict[str, Any], told: str) -> None:
+    text = describe(space_with(**{"data": {**CONTENT["data"], "train_size": 40}, **change}), Path("tiny.yaml"))
+    assert told in text
+    assert ("may be too few" in text) == bool(told)

@@ -17,6 +17,10 @@ from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs,
 from tune_bn.space.space import Space
 from tune_bn.training.config import RunConfig
 
+SMALL_GAMMA, SHORT_STEPS = 0.2, 1200
+"""The longest course in which γ = 0.1 at c = 100 was seen to be behind γ = 1 for no other reason than its late start:
+5,000 images of CIFAR-10, 30 epochs of 40 steps."""
+
 
 class BuiltinDoor:
     """A :class:`tune_bn.protocols.trainer.Door` of the loop of :mod:`tune_bn.training`."""
@@ -61,7 +65,7 @@ class BuiltinDoor:
                 *(f"           {remark}" for remark in data.remarks),
             ),
             run=f"{space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}",
-            remarks=_slow_precision(space),
+            remarks=(*_slow_precision(space), *_short_course(space, data)),
             not_tried=() if source_of(space.data.source).arrays else ("whether every image can be read (--data)",),
         )
 
@@ -117,6 +121,26 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
             ) from error
         if inside:
             yield f"search.batch_size: {which} {alone}, which batch norm normalizes alone{_other_size(sizes, data)}"
+
+
+def _short_course(space: Space, data: DataSummary) -> Sequence[str]:
+    """A line where a small γ may only be late: it grows from step to step, and begins to learn once it has grown."""
+    asked = [arm.get("gamma") for arm in space.claim.arms.values()]
+    if "gamma" in space.distributions:
+        asked += space.distributions["gamma"].corners
+    gammas = [gamma for gamma in asked if isinstance(gamma, int | float) and gamma < SMALL_GAMMA]
+    shortest = {"epochs": space.train.epochs, "batch_size": space.train.batch_size}
+    epochs, batch = (
+        (min if key == "epochs" else max)(space.distributions[key].corners) if key in space.distributions else value
+        for key, value in shortest.items()
+    )
+    steps = epochs * -(-data.train_size // batch)
+    if not gammas or steps > SHORT_STEPS:
+        return ()
+    return (
+        f"{steps:,} optimizer steps may be too few for γ = {min(gammas):g}: a network with a small γ begins to "
+        "learn late (how late: docs/curves.md)",
+    )
 
 
 def _slow_precision(space: Space) -> Sequence[str]:
