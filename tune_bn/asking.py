@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.verdict import write_verdict
@@ -21,7 +22,6 @@ from tune_bn.protocols.trainer import COMPLETED, DIVERGED, FAILED, Point
 from tune_bn.records.identity import identity_of
 from tune_bn.records.record import Record
 from tune_bn.records.score import MAX, Score
-from tune_bn.report import write_report
 from tune_bn.runners.ask.ledger import Entry, Ledger, Out
 from tune_bn.runners.ask.runner import Advanced, AskRunner, Paused, told_of
 from tune_bn.samplers.optuna.sampler import OptunaSampler
@@ -424,6 +424,13 @@ def sampler_of(
         goal=goal,
         finished=outcomes,
     )
+
+
+def write_report(folder: Path) -> list[Path]:
+    """See :func:`tune_bn.report.write_report`, which is loaded at its first use: it takes as long as a run."""
+    from tune_bn.report import write_report
+
+    return write_report(folder)
 
 
 def conclude(folder: StudyFolder) -> dict[str, Any]:

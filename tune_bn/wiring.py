@@ -6,7 +6,9 @@ Ray is loaded where runs are trained on it alone: a study of this process alone 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from threading import Thread
+from typing import Any, cast
 
 from tune_bn.analysis.wording import spoken
 from tune_bn.asking import conclude as conclude
@@ -17,13 +19,13 @@ from tune_bn.observers.fanout import Observers
 from tune_bn.observers.mlflow.models import ModelOf, TrainedModel
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
-from tune_bn.protocols.observer import StudyInfo
+from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Runner
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.commands import IN_PROCESS
 from tune_bn.records.identity import identity_of, is_copy
-from tune_bn.records.record import Record
+from tune_bn.records.record import SEARCH, Record
 from tune_bn.records.score import read_score
 from tune_bn.runners.local import LocalRunner, local_place
 from tune_bn.space.space import Space
@@ -156,8 +158,8 @@ def run_study(
             system_metrics=space.tracking.system_metrics and not elsewhere,
             model_of=_models(space, folder, trainer),
         )
-        observer = Observers(driver, console, log, mlflow)
-        status, summary = "FAILED", dict[str, float | str]()
+        observer = Observers(driver, console, log, mlflow, cast(Observer, _Ahead()))
+        status, summary, ending = "FAILED", dict[str, float | str](), None
         if is_copy(folder.path):
             warn(f"{folder.path} is a copy of a study; it goes on as a study of its own")
         try:
@@ -174,6 +176,9 @@ def run_study(
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())
             stages(study)
+            # Workers end while the report is drawn.
+            ending = Thread(target=runner.close, name="runner-close")
+            ending.start()
             console.note("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
@@ -190,8 +195,21 @@ def run_study(
             log.note(f"error: {type(error).__name__}: {error}")
             raise
         finally:
+            if ending is not None:
+                ending.join()
             runner.close()
             observer.study_finished(status, summary)
+
+
+class _Ahead:
+    """Loads what draws the report once the workers have all that they need, so that nobody waits for it at the end."""
+
+    def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
+        if stage != SEARCH:
+            Thread(target=import_module, args=("tune_bn.report",), name="report-ahead", daemon=True).start()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *given: None
 
 
 def _models(space: Space, folder: StudyFolder, trainer: Trainer) -> ModelOf | None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from tune_bn.protocols.runner import Feed, Listener, Runner, RunResult, Task
+from tune_bn.protocols.runner import Feed, Listener, PastTrial, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import StopRequest
-from tune_bn.protocols.trainer import Trainer
+from tune_bn.protocols.trainer import COMPLETED, PRUNED, Trainer
 from tune_bn.runners.local import LocalRunner
 from tune_bn.runners.ray import runner as ray_runner
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
-from tune_bn.testing.runner import RunnerContract
+from tune_bn.testing.runner import PATIENCE, RunnerContract
+from tune_bn.testing.scripted import ScriptedTrainer
+from tune_bn.testing.tasks import SCORE, Events, Tasks, Work, steps_of, task, tested
 
 
 class TestLocal(RunnerContract):
@@ -46,6 +51,34 @@ class TestRay(RunnerContract):
         **settings: Any,
     ) -> Runner:
         return RayTuneRunner(trainer, RayOptions(**settings), checkpoints, warn=warn, stop=stop)
+
+    def test_workers_stay_warm_from_stage_to_stage(self, tmp_path: Path) -> None:
+        """Also one that waits for the last run of a stage, and whatever scheduler the next stage has."""
+
+        def measured(config: Work, seed: int, step: int) -> dict[str, float]:
+            # Each worker has one run: none ends before both have begun.
+            (Path(config.folder) / str(seed)).touch()
+            until = time.monotonic() + PATIENCE
+            while len(list(Path(config.folder).iterdir())) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            time.sleep(config.seconds)
+            return {"val_score": config.level * (1 - 1 / (step + 1)), "worker": float(os.getpid())}
+
+        scheduler = SchedulerConfig("asha", 2, 2, 8)
+        history = [PastTrial("candidate", 9, {2: 80.0})]
+        workers = []
+        with self._open(ScriptedTrainer(SCORE, measured, tested, steps_of)) as runner:
+            for stage, rule in enumerate((None, scheduler, None)):
+                (folder := tmp_path / str(stage)).mkdir()
+                poor = Work(10.0, steps=8, folder=str(folder))
+                tasks = [task(2 * stage, 1, config=poor), task(2 * stage + 1, 2, config=replace(poor, seconds=0.2))]
+                feed = Tasks(*tasks)
+                runner.run(feed, Events(), scheduler=rule, history=history if rule else ())
+                assert set(feed.ended.values()) == {(PRUNED, 2) if rule else (COMPLETED, 8)}
+                runs = (results[0] for results in feed.results.values())
+                workers.append({run.curve[-1].metrics["worker"] for run in runs})
+        assert len(workers[0]) == 2
+        assert workers[1] == workers[2] == workers[0]
 
 
 class Hasty(LocalRunner):

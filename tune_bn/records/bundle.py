@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import stat
 import tempfile
 import zipfile
@@ -19,7 +18,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from tune_bn.errors import StudyError
@@ -213,6 +211,10 @@ def _line_of(path: str, key: str) -> str | None:
 
 def environment_bytes() -> bytes:
     """A member that says what is installed where the bundle is made; what each run ran on stands in its record."""
+    # Loaded by every verb, this module is not to load what this one needs.
+    import platform
+    from importlib import metadata
+
     packages = {found.metadata["Name"]: found.version for found in metadata.distributions()}
     facts = {
         "python": platform.python_version(),

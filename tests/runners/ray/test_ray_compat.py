@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+from ray._private.node import Node
 
 from tune_bn.errors import RunnerError
-from tune_bn.runners.ray import compat
+from tune_bn.runners.ray import compat, runner
+from tune_bn.runners.ray.runner import RayOptions
 
 UPGRADE = f"Ray {ray.__version__} lacks it: mend tune_bn/runners/ray/compat.py"
 
@@ -85,3 +88,31 @@ def test_a_trial_that_is_over_leaves_all_of_tunes_books_and_may_do_so_twice() ->
     for _ in range(2):
         compat.forget(controller, trial)
         assert not any(vars(controller).values())
+
+
+def test_a_ray_for_one_study_starts_less_and_rays_own_ways_come_back() -> None:
+    names = ("start_api_server", "start_monitor", "start_log_monitor")
+    before = [getattr(Node, name) for name in names]
+    with suppress(RuntimeError), compat.for_one_study(["tune_bn.errors"]) as arguments:
+        assert arguments == {"_system_config": {"preload_python_modules": ["tune_bn.errors"]}}
+        assert not {getattr(Node, name) for name in names} & set(before)
+        raise RuntimeError("it does not start")
+    assert [getattr(Node, name) for name in names] == before
+
+
+@pytest.mark.parametrize(
+    ("options", "preloaded"),
+    [
+        (RayOptions(), True),
+        (RayOptions(max_concurrent=4), True),
+        # Others of the workers that Ray starts beforehand would train nothing.
+        (RayOptions(max_concurrent=3), False),
+        (RayOptions(cpu=2), False),
+        (RayOptions(gpu=1), False),
+    ],
+)
+def test_workers_load_torch_beforehand_where_all_of_them_train(
+    options: RayOptions, preloaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "usable_cores", lambda: 4)
+    assert bool(runner._preloaded(options)) is preloaded

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -56,6 +58,9 @@ SWITCHES = (*TUNE_SETTINGS, LOOPBACK_VARIABLE, STOP_WAIT_VARIABLE)
 
 NAMES = (
     ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER"),
+    ("ray._private.node", "Node.start_api_server"),
+    ("ray._private.node", "Node.start_log_monitor"),
+    ("ray._private.node", "Node.start_monitor"),
     ("ray._private.services", "canonicalize_bootstrap_address_or_die"),
     ("ray._private.services", "find_node_ids"),
     ("ray._private.services", "get_ray_address_from_environment"),
@@ -140,6 +145,39 @@ def require() -> None:
 def local_folder(path: str) -> dict[str, str]:
     """The argument of ``ray.init`` for the folder of Ray's own files."""
     return {"_temp_dir": path}
+
+
+@contextmanager
+def for_one_study(preload: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """In this block ``ray.init`` starts a Ray without what serves nobody but people who look at it.
+
+    That is the server of its dashboard, for which Ray waits even where there is none, the process that asks for more
+    nodes, and the one that brings what workers print to a driver that does not show it: each costs a second of a core.
+
+    Args:
+        preload: modules that workers load when they start, before anybody asks for one.
+
+    Yields:
+        Arguments of ``ray.init``.
+    """
+    from ray._private.node import Node
+
+    def no_server(node: Any, **given: Any) -> None:
+        node._webui_url = ""
+
+    replaced = {"start_api_server": no_server, "start_monitor": _nothing, "start_log_monitor": _nothing}
+    before = {name: getattr(Node, name) for name in replaced}
+    for name, instead in replaced.items():
+        setattr(Node, name, instead)
+    try:
+        yield {"_system_config": {"preload_python_modules": list(preload)}}
+    finally:
+        for name, own in before.items():
+            setattr(Node, name, own)
+
+
+def _nothing(node: Any) -> None:
+    """In the place of what starts a process."""
 
 
 def loopback_only(alone: bool) -> bool:

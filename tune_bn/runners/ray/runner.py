@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -109,7 +109,12 @@ def connect(options: RayOptions) -> None:
         # A client of another machine's Ray brings no folders with it, and its job is not made here.
         arguments["job_config"] = InstalledFirst()
     try:
-        with apart() if options.address is None else nullcontext():
+        with ExitStack() as stack:
+            if options.address is None:
+                stack.enter_context(apart())
+                # Who wants to look at it gets all of it.
+                if "include_dashboard" not in options.init:
+                    arguments |= stack.enter_context(compat.for_one_study(_preloaded(options)))
             ray.init(**{**arguments, **options.init})
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
@@ -128,6 +133,17 @@ def connect(options: RayOptions) -> None:
     except RunnerError:
         _disconnect()
         raise
+
+
+def _preloaded(options: RayOptions) -> Sequence[str]:
+    """What workers load while the driver still starts, torch with it: Ray starts one for each core beforehand.
+
+    Nothing where not each of them is going to train: it would cost memory and time for nothing.
+    """
+    slots = math.inf if options.max_concurrent is None else options.max_concurrent
+    return (
+        ("tune_bn.runners.ray.trainable",) if options.cpu <= 1 and not options.gpu and slots >= usable_cores() else ()
+    )
 
 
 def _ensure_token() -> None:
