@@ -6,7 +6,6 @@ lets go. Stages, plan and verdict are those of every other study. Loads neither 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +17,10 @@ from typing import Any
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.errors import StudyError, listed
 from tune_bn.protocols.sampler import Outcome
-from tune_bn.protocols.trainer import COMPLETED, DIVERGED, FAILED, Point
+from tune_bn.protocols.trainer import FAILED
 from tune_bn.records.identity import identity_of
-from tune_bn.records.record import Record
 from tune_bn.records.score import MAX, Score
+from tune_bn.runners.ask.answers import answer_words, checked_curve, checked_scores, same_answer, told_by
 from tune_bn.runners.ask.ledger import Entry, Ledger, Out
 from tune_bn.runners.ask.runner import Advanced, AskRunner, Paused, told_of
 from tune_bn.samplers.optuna.sampler import OptunaSampler
@@ -160,10 +159,11 @@ def tell(
     with _opened(folder, clock) as door:
         told = door.checked(run, dict(scores or {}), curve, failed, seconds, device)
         if (before := door.before(run)) is not None:
-            if _same(before, told):
+            if same_answer(before, told):
                 return Told(run, again=True)
             raise StudyError(
-                f"RUN: {run} was told before as {_words(before)}, now as {_words(told)}; accepted: the same again"
+                f"RUN: {run} was told before as {answer_words(before)}, now as {answer_words(told)}; accepted: the "
+                "same again"
             )
         entry, out = door.out(run)
         reason = told["reason"] if told["status"] == FAILED else None
@@ -267,7 +267,7 @@ class _Door:
         if found is not None:
             return found[1].told
         record = next((one for one in reversed(self.folder.records.read()) if one.key == run), None)
-        return None if record is None else _of_record(record)
+        return None if record is None else told_by(record)
 
     def checked(
         self,
@@ -279,12 +279,12 @@ class _Door:
         device: str | None,
     ) -> dict[str, Any]:
         test, began, worker = self._about(run)
-        points = _curve(curve, self.score, self.trainer.course)
+        points = checked_curve(curve, self.score, self.trainer.course)
         if failed is not None and scores:
             names = listed(list(scores))
             raise StudyError(f"{run}: got scores ({names}) of a run that failed; accepted: one of the two")
         if failed is None:
-            scores = self._scores(run, scores, points, test)
+            scores = checked_scores(self.score, run, scores, points, test)
         taken = max(0.0, self.clock() - began) if seconds is None else float(seconds)
         if not 0 <= taken < 10**9:
             raise StudyError(f"seconds: got {seconds}; accepted: a number ≥ 0")
@@ -312,38 +312,6 @@ class _Door:
             raise AssertionError
         return (self.score.test if record.stage == "confirm" else None), self.clock(), ""
 
-    def _scores(
-        self, run: str, scores: dict[str, float], points: tuple[Point, ...], test: str | None
-    ) -> dict[str, float]:
-        score, known = self.score, f"accepted: {self.score.validation}" + (f" and {test}" if test else "")
-        for name, value in scores.items():
-            if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, int | float):
-                raise StudyError(f"{run}: {name}: got {value!r}; accepted: a number")
-        if test is None and score.test in scores:
-            raise StudyError(
-                f"{run}: got {score.test}, which was not asked for: the confirmation alone may look at the test data; "
-                f"{known}"
-            )
-        if points and all(score.validation in point.metrics for point in points):
-            found = score.objective(score.objectives([point[score.validation] for point in points])[-1])
-            stated = scores.setdefault(score.validation, found)
-            if math.isfinite(found) and not math.isclose(stated, found, rel_tol=1e-6, abs_tol=1e-9):
-                raise StudyError(
-                    f"{run}: {score.validation}: got {stated}, but its curve says {found} ({score.at_words}); "
-                    "accepted: one of the two"
-                )
-        if score.validation not in scores:
-            raise StudyError(f"{run}: no {score.validation}; {known}, or --failed with a reason")
-        diverged = not math.isfinite(scores[score.validation])
-        if test is not None and test not in scores and not diverged:
-            raise StudyError(f"{run}: no {test}, for which it was asked; {known}")
-        for name in () if diverged else (score.validation, *([test] if test else [])):
-            if not score.holds(scores[name]):
-                raise StudyError(f"{run}: {name}: got {scores[name]}; accepted: {score.range_words}")
-        return {
-            name: float(value) for name, value in scores.items() if math.isfinite(value) or name == score.validation
-        }
-
 
 @contextmanager
 def _opened(folder: StudyFolder, clock: Any) -> Iterator[_Door]:
@@ -363,44 +331,6 @@ def _opened(folder: StudyFolder, clock: Any) -> Iterator[_Door]:
         yield _Door(folder, space, trainer, clock)
     finally:
         lock.__exit__(None, None, None)
-
-
-def _curve(rows: Sequence[Mapping[str, float]], score: Score, steps: int) -> tuple[Point, ...]:
-    points = []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping) or row.get("step") != number:
-            got = row.get("step") if isinstance(row, Mapping) else row
-            raise StudyError(f"curve: row {number} has the step {got!r}; accepted: steps from 1 on, each once")
-        metrics = {name: value for name, value in row.items() if name != "step"}
-        for name, value in metrics.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise StudyError(f"curve: step {number}: {name}: got {value!r}; accepted: a number")
-        if score.validation not in metrics:
-            raise StudyError(f"curve: step {number}: no {score.validation}; accepted: it in every row")
-        if score.test in metrics:
-            accepted = "it at the end of a confirmed run alone"
-            raise StudyError(f"curve: step {number}: got {score.test}; accepted: {accepted}")
-        if not math.isfinite(metrics[score.validation]) and number < len(rows):
-            raise StudyError(f"curve: step {number}: {score.validation} is not finite; accepted: it as the last row")
-        points.append(Point(number, {name: float(value) for name, value in metrics.items()}))
-    if len(points) > steps:
-        raise StudyError(f"curve: got {len(points)} rows; accepted: at most {steps}, the steps of a run")
-    return tuple(points)
-
-
-def _of_record(record: Record) -> dict[str, Any]:
-    return {"status": record.status, "reason": record.reason, "scores": dict(record.scores)}
-
-
-def _same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    alike = before["status"] == now["status"] and dict(before["scores"]) == dict(now["scores"])
-    return alike and (before["status"] != FAILED or before["reason"] == now["reason"])
-
-
-def _words(told: Mapping[str, Any]) -> str:
-    if told["status"] == COMPLETED:
-        return ", ".join(f"{name}={value:g}" for name, value in told["scores"].items())
-    return "diverged" if told["status"] == DIVERGED else f"failed ({told['reason']})"
 
 
 class _Nobody:

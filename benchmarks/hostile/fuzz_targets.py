@@ -172,7 +172,7 @@ def targets(folder: Path, study: Path) -> list[Target]:
         Target(
             "plan",
             [parts["plan.json"]],
-            edited(plan).map(_resealed),
+            edited(plan.to_json()).map(_resealed),
             _in_study(folder / "plan", parts, "plan.json", lambda place: verify_study(place)),
             0.11,
         ),
@@ -312,6 +312,6 @@ def make_study(folder: Path) -> Path:
         written = log.append(record)
         points = [epoch_point(epoch, 2.0 / epoch, 80.0, 2.0 / epoch, 80.0 + epoch / 10, 0.1) for epoch in range(1, 4)]
         CurveLog(folder / "curves.jsonl").append(written.key, points)
-    write_json(folder / "plan.json", plan)
+    write_json(folder / "plan.json", plan.to_json())
     write_json(folder / "verdict.json", verify_study(folder))
     return folder

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.plan import arms_of, seal
+from tune_bn.analysis.plan import plan_from, seal
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, CONFIRM, PRUNED, SEARCH, SELECT, Record
 from tune_bn.space.space import Space
 
@@ -15,10 +16,10 @@ COMMIT, VERSIONS = "0" * 40, {"torch": "2.15.0", "tune_bn": "0.1.0"}
 _STARTED = "2026-01-01T00:00:00+00:00"
 
 
-def plan_of(study: str, space: Space) -> dict[str, Any]:
+def plan_of(study: str, space: Space) -> Plan:
     """The locked plan of a study whose trial 0 won."""
     config = {"gamma": 0.1, "c": 100.0}
-    return seal(
+    content = seal(
         {
             "schema_version": 1,
             "study": study,
@@ -46,9 +47,10 @@ def plan_of(study: str, space: Space) -> dict[str, Any]:
             "versions": VERSIONS,
         }
     )
+    return plan_from(content)
 
 
-def records_of(study: str, space: Space, plan: Mapping[str, Any], *, trials: int | None = None) -> Iterator[Record]:
+def records_of(study: str, space: Space, plan: Plan, *, trials: int | None = None) -> Iterator[Record]:
     """Records of every stage in the order of a study, ``trials`` of the search, most of them stopped early."""
     rng = np.random.default_rng(0)
     epochs = space.train.epochs
@@ -83,7 +85,7 @@ def records_of(study: str, space: Space, plan: Mapping[str, Any], *, trials: int
             **fields,
         )
 
-    candidate = plan["candidates"][0]["config"]
+    candidate = plan.candidates[0].config
     for trial in range(space.budget.trials if trials is None else trials):
         drawn = {"gamma": float(10 ** rng.uniform(-2, 0)), "c": float(10 ** rng.uniform(0, 3))}
         stopped = trial % 4 != 0
@@ -92,6 +94,6 @@ def records_of(study: str, space: Space, plan: Mapping[str, Any], *, trials: int
             yield made(SEARCH, CANDIDATE, trial, seed, drawn if trial else candidate, **early)
     for seed in space.seeds.select:
         yield made(SELECT, CANDIDATE, 0, seed, candidate)
-    for seed in plan["seeds"]:
-        for arm in arms_of(plan):
-            yield made(CONFIRM, arm["arm"], arm["trial"], seed, arm["config"], plan_sha256=plan["plan_sha256"])
+    for seed in plan.seeds:
+        for arm in plan.arms:
+            yield made(CONFIRM, arm.arm, arm.trial, seed, arm.config, plan_sha256=plan.plan_sha256)

@@ -58,7 +58,7 @@ def _write(folder: Path, space: Space, trials: int) -> int:
         curves.append(record.key, points)
         log.append(record)
         written += 1
-    write_json(folder / "plan.json", plan)
+    write_json(folder / "plan.json", plan.to_json())
     return written
 
 

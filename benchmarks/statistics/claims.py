@@ -20,11 +20,12 @@ from scipy import stats
 from benchmarks.results import markdown, save, stamp
 from tune_bn.analysis.characteristics import chance_of_more, median_unbiased
 from tune_bn.analysis.claims import PLAIN, Claim
-from tune_bn.analysis.family import HOLM, MAX_T, NONE, comparison, family_fields
+from tune_bn.analysis.family import comparison, family_fields
 from tune_bn.analysis.paired import paired_t_test
 from tune_bn.analysis.pooled import pooled
 from tune_bn.analysis.sequential import Decision, design, monitor
 from tune_bn.records.ledger import spent_level
+from tune_bn.records.plan import HOLM, MAX_T, NONE
 
 ALPHA = 0.05
 Found = dict[str, dict[str, Any]]

@@ -40,6 +40,7 @@ from tune_bn.errors import RunnerError
 from tune_bn.protocols.runner import Feed, History, Listener, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.sampler import Sampler
 from tune_bn.records.curves import Point as CurvePoint
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import COMPLETED, PRUNED, Record
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.space.space import Space
@@ -263,7 +264,7 @@ class Quiet:
     def early_order_seen(self, line: str) -> None:
         """See :class:`tune_bn.protocols.observer.Observer`."""
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+    def plan_locked(self, plan: Plan) -> None:
         """See :class:`tune_bn.protocols.observer.Observer`."""
 
     def task_started(self, task: Task) -> None:

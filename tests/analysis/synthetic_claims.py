@@ -10,6 +10,7 @@ import numpy as np
 
 from tests.conftest import SyntheticStudy
 from tune_bn.analysis.monitoring import standing
+from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.sequential import DEFAULT_LOOKS, design
 
 
@@ -25,7 +26,7 @@ def sequential(study: SyntheticStudy, looks: Sequence[int] = DEFAULT_LOOKS) -> S
     """The same study, confirmed group-sequentially: runs after the looks that ended their arms are not there."""
     rule = design(looks, study.plan["alpha"])
     study = study.with_plan(stopping="group_sequential", design=asdict(rule), seeds=list(range(1, looks[-1] + 1)))
-    needed = standing(study.plan, scores_of(study)).needed
+    needed = standing(plan_from(study.plan), scores_of(study)).needed
     before = [r for r in study.records if r.stage != "confirm"]
     kept = [r for r in study.confirm if r.seed <= needed[r.arm]]
     # Look by look, as they are run.

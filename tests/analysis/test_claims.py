@@ -15,7 +15,7 @@ from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.family import comparison, family_fields
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.paired import PairsError, paired_t_test
-from tune_bn.analysis.plan import seal
+from tune_bn.analysis.plan import plan_from, seal
 from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.sequential import decide, design
 from tune_bn.analysis.verdict import judge
@@ -305,7 +305,7 @@ def test_looks_and_verdict_ask_for_the_same_claim(synthetic_study):
     plan = sequential(study).with_plan(kind="noninferior", margin=1.0).plan
     for record in study.confirm:
         scores.setdefault(record.arm, {})[record.seed] = record.scores["test_accuracy"]
-    needed = standing(plan, scores).needed
+    needed = standing(plan_from(plan), scores).needed
     assert needed["baseline"] < 15, "the claim is plain at an early look"
     before = [r for r in study.records if r.stage != "confirm"]
     kept = sorted((r for r in study.confirm if r.seed <= needed[r.arm]), key=lambda r: r.seed)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.analysis.test_other_goals import LOSS, stating
 from tune_bn.analysis.claims import outcome
+from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.verdict import judge
 from tune_bn.analysis.wording import spoken
 from tune_bn.cli.common import about
@@ -85,8 +86,13 @@ def test_nothing_is_said_of_images_where_the_trainer_knows_none(synthetic_study)
 def test_the_paper_kit_speaks_of_the_score(synthetic_study, score) -> None:
     study = loss_of(synthetic_study(), score)
     verdict = judge(study.plan, study.records)
-    methods = " ".join(method_words(verdict, study.plan, study.records))
-    told = [table_tex(verdict), numbers_tex(verdict), methods, checklist_words(verdict, study.plan, study.records)]
+    methods = " ".join(method_words(verdict, plan_from(study.plan), study.records))
+    told = [
+        table_tex(verdict),
+        numbers_tex(verdict),
+        methods,
+        checklist_words(verdict, plan_from(study.plan), study.records),
+    ]
     for text in told:
         assert not re.search(r"\bpp\b|percentage points", text), text
     assert f"better where it is {'higher' if score.goal == MAX else 'lower'}" in methods

@@ -11,6 +11,7 @@ import pytest
 
 from tune_bn.analysis.about import covers
 from tune_bn.analysis.images import two_way_interval
+from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.records.per_image import path_of, read_bits, write_bits
 from tune_bn.records.record import CONFIRM
@@ -165,5 +166,6 @@ def test_whether_the_baseline_was_tuned(synthetic_study, baseline, records, word
     made = [replace(one, arm=arm, trial=t) for arm, count in records.items() for t in range(count)]
     plain = {key: value for key, value in study.plan["baseline"].items() if key != "selection"}
     candidates = [{k: v for k, v in arm.items() if k != "selection"} for arm in study.plan["candidates"]]
-    said = covers(study.plan | {"baseline": plain | baseline, "candidates": candidates}, made, [], with_images=False)
+    plan = plan_from(study.plan | {"baseline": plain | baseline, "candidates": candidates})
+    said = covers(plan, made, [], with_images=False)
     assert said.endswith(words)

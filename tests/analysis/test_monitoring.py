@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from tune_bn.analysis.monitoring import standing
-from tune_bn.analysis.plan import arms_of, seal
+from tune_bn.analysis.plan import plan_from, seal
 from tune_bn.analysis.sequential import default_looks, design
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import ConfigError, RecordError
@@ -31,9 +31,10 @@ def sequential(study, differences, **changes):
         return replace(record, scores={**record.scores, "test_accuracy": base[record.seed] + gain})
 
     confirm = {(record.arm, record.seed): scored(record) for record in study.confirm}
-    ran, scores = [], {arm["arm"]: {} for arm in arms_of(study.plan)}
+    plan = plan_from(study.plan)
+    ran, scores = [], {arm.arm: {} for arm in plan.arms}
     while True:
-        needed = standing(study.plan, scores).needed
+        needed = standing(plan, scores).needed
         due = [
             (arm, seed)
             for index, seed in enumerate(study.plan["seeds"])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.analysis.synthetic_claims import sequential
 from tests.conftest import SyntheticStudy
-from tune_bn.analysis.plan import score_of, seal
+from tune_bn.analysis.plan import plan_from, seal
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import ConfigError, RecordError
 from tune_bn.records.files import write_json
@@ -46,7 +46,7 @@ def stating(study: SyntheticStudy, score: Score, turn: Any = lambda value: value
 
 
 def test_a_plan_from_before_is_about_accuracy_in_percent(synthetic_study) -> None:
-    assert score_of(synthetic_study().plan) == accuracy("test_accuracy", 10.0)
+    assert plan_from(synthetic_study().plan).score == accuracy("test_accuracy", 10.0)
 
 
 @pytest.mark.parametrize("effect", [0.7, 0.0, -0.7])

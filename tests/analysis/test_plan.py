@@ -12,7 +12,7 @@ from tune_bn.records.files import sha256_of, write_json
 def test_a_sealed_plan_is_read_back_as_it_is(synthetic_study, tmp_path):
     plan = synthetic_study().plan
     write_json(tmp_path / "plan.json", plan)
-    assert read_plan(tmp_path / "plan.json") == plan
+    assert read_plan(tmp_path / "plan.json").to_json() == plan
     assert plan_problem(plan) is None
     assert plan["plan_sha256"] == sha256_of({key: value for key, value in plan.items() if key != "plan_sha256"})
 
@@ -121,4 +121,4 @@ def test_a_missing_plan_is_no_broken_plan(tmp_path):
 def test_reading_does_not_judge_the_hash(synthetic_study, tmp_path):
     plan = synthetic_study().plan | {"alpha": 0.2}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    assert read_plan(tmp_path / "plan.json")["alpha"] == 0.2
+    assert read_plan(tmp_path / "plan.json").alpha == 0.2

@@ -13,7 +13,7 @@ from tests.analysis.test_calibration import band
 from tests.analysis.test_harm import SETTINGS
 from tune_bn.analysis.claims import PLAIN, Claim, outcome
 from tune_bn.analysis.gate import exit_status
-from tune_bn.analysis.plan import score_of
+from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.pooled import between, pooled
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import RecordError
@@ -79,7 +79,7 @@ def test_margins_and_lower_scores_count_for_the_average(synthetic_study):
     verdict = averaged(study, kind="superior", margin=0.5)
     assert verdict["verdict"] == "not_supported"
     # Of a score that is to be low a gain is a loss of the score.
-    score = score_of(study.plan).to_json() | {"goal": "min", "low": None, "high": None, "diverged": None}
+    score = plan_from(study.plan).score.to_json() | {"goal": "min", "low": None, "high": None, "diverged": None}
     if "score" in study.plan:
         lower = averaged(study, score=score)
         assert lower["pooled"]["effect"] == pytest.approx(-verdict["pooled"]["effect"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tune_bn.analysis.images import OUTCOMES
 from tune_bn.analysis.monitoring import standing
-from tune_bn.analysis.plan import arms_of
+from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.verdict import judge
 from tune_bn.records.files import canonical_json, sha256_of
@@ -193,9 +193,10 @@ def looked(synthetic_study):
     )
     copies = [replace(r, arm="baseline.slow", scores=_nudged(r)) for r in made.confirm if r.arm == "baseline"]
     runs = [replace(r, config=arms.get(r.arm, {"config": r.config})["config"]) for r in [*made.confirm, *copies]]
-    scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms_of(made.plan)}
+    plan = plan_from(made.plan)
+    scores: dict[str, dict[int, float]] = {arm.arm: {} for arm in plan.arms}
     taken: list[Record] = []
-    while not (held := standing(made.plan, scores)).finished:
+    while not (held := standing(plan, scores)).finished:
         due = [r for r in runs if r.seed <= held.needed[r.arm] and r.seed not in scores[r.arm]]
         for record in due:
             scores[record.arm][record.seed] = record.scores["test_accuracy"]

@@ -13,10 +13,10 @@ from tune_bn.cli.cost import cost_of_a_run
 from tune_bn.cli.validate import describe
 from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import describe_data
+from tune_bn.trainers.door import door_of
 from tune_bn.training.measure import Pace
 
 SPACE = space_with(train={"epochs": 2, "batch_size": 39})
-DATA = describe_data(SPACE.data)
 PATH = Path("tiny.yaml")
 
 
@@ -27,7 +27,7 @@ def forbidden(*_: object) -> None:
 def test_a_few_steps_are_timed_and_give_a_range(monkeypatch: pytest.MonkeyPatch) -> None:
     paces = [Pace(0.001, 0.0001), Pace(0.002, 0.0002), Pace(0.0015, 0.0001)]
     monkeypatch.setattr("tune_bn.training.measure.measured", lambda *_: paces)
-    cost = cost_of_a_run(SPACE, DATA, None, None)
+    cost = cost_of_a_run(door_of(SPACE), None, None)
     least = 2 * (41 * 0.001 + 40 * 0.0001) + 40 * 0.0001
     assert cost.low == pytest.approx(least)
     assert cost.high == pytest.approx(1.3 * (2 * (41 * 0.002 + 40 * 0.0002) + 40 * 0.0002))
@@ -35,18 +35,18 @@ def test_a_few_steps_are_timed_and_give_a_range(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_real_measurement_is_of_the_size_of_a_run() -> None:
-    cost = cost_of_a_run(SPACE, DATA, None, True)
+    cost = cost_of_a_run(door_of(SPACE), None, True)
     assert cost.source == "measured here"
     assert 0 < cost.low <= cost.high < 600
 
 
 def test_what_takes_long_is_timed_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune_bn.training.measure.measured", forbidden)
-    monkeypatch.setattr("tune_bn.cli.cost.run_seconds", lambda *_: 1e6)
-    cost = cost_of_a_run(SPACE, DATA, None, None)
+    monkeypatch.setattr("tune_bn.trainers.builtin_cost.run_seconds", lambda *_: 1e6)
+    cost = cost_of_a_run(door_of(SPACE), None, None)
     assert (cost.low, cost.high) == (1e6 / 3, 3e6)
     assert cost.source == "a guess from 60 GFLOP/s per core; --measure times a few steps here"
-    assert cost_of_a_run(SPACE, DATA, None, False).source == "a guess from 60 GFLOP/s per core"
+    assert cost_of_a_run(door_of(SPACE), None, False).source == "a guess from 60 GFLOP/s per core"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_finished_studies_say_it_better(
     space = space_with(**({"train": {"epochs": 2, "batch_size": 39}} | change))
     if known:
         monkeypatch.setattr("tune_bn.training.measure.measured", forbidden)
-    cost = cost_of_a_run(space, DATA, tmp_path, None if known else False)
+    cost = cost_of_a_run(door_of(space), tmp_path, None if known else False)
     assert (cost.source == "as 18 runs of tiny-1 took") == known
     if known:
         # A scripted run takes a second for its two epochs.

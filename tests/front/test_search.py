@@ -16,6 +16,7 @@ import typer
 import tune_bn
 from examples import digits
 from tests.conftest import make_study
+from tune_bn.analysis.plan import plan_from
 from tune_bn.cli import common
 from tune_bn.errors import Interrupted, SpecError, StudyError
 from tune_bn.front.search import _loaded, _settings
@@ -123,7 +124,7 @@ def follow(tell: Any, folder: Path) -> None:
         observer.study_started(StudyInfo("made", "made", folder, "", None, {}), ())
         observer.stage_started("search", 3, 0)
         observer.run_recorded(study.records[0], ())
-        observer.plan_locked(study.plan)
+        observer.plan_locked(plan_from(study.plan))
         observer.warn("the disk is nearly full")
         observer.note("something else")
         observer.concluded("verdict: supported")

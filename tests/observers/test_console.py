@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from tests.observers.screens import INFO, Screen, confirmed, point, run, scored, task
+from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.errors import StudyError
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
@@ -133,7 +134,7 @@ def test_a_locked_plan_says_what_it_claims_and_what_it_can_find(
 ) -> None:
     plan = synthetic_study(candidates=2).plan
     candidates = [arm | {"selection": selection} for arm in plan["candidates"]]
-    pipe.observer.plan_locked(plan | {"candidates": candidates})
+    pipe.observer.plan_locked(plan_from(plan | {"candidates": candidates}))
     first, second = pipe.lines
     assert first == f"plan  {plan['plan_sha256'][:12]} locked: candidate-1, candidate-2 on 15 seeds, fixed"
     # The first Holm step of two candidates.
@@ -149,7 +150,7 @@ def test_a_resume_does_not_say_again_what_can_be_found(pipe: Screen, synthetic_s
     study = synthetic_study()
     folder = study.write(tmp_path / "digits-1")
     pipe.observer.study_started(replace(INFO, folder=folder), [])
-    pipe.observer.plan_locked(study.plan)
+    pipe.observer.plan_locked(plan_from(study.plan))
     (line,) = pipe.lines
     assert f"{study.plan['plan_sha256'][:12]} locked before: candidate-1 on 15 seeds" in line
 

@@ -8,12 +8,13 @@ import pytest
 from rich.text import Text
 
 from tests.observers.screens import HIDE_CURSOR, SHOW_CURSOR, Screen, confirmed, point, run, scored, task
+from tune_bn.analysis.plan import plan_from
 
 
 def test_the_end_of_a_stage_stands_above_the_plan(terminal: Screen, synthetic_study) -> None:
     terminal.observer.stage_started("select", 1, 0)
     terminal.observer.run_recorded(scored(3, 96.0, stage="select"), ())
-    terminal.observer.plan_locked(synthetic_study().plan)
+    terminal.observer.plan_locked(plan_from(synthetic_study().plan))
     terminal.observer.stage_started("confirm", 30, 0)
     terminal.observer.close()
     text = Text.from_ansi(terminal.file.getvalue()).plain

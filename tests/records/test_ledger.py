@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from tests.analysis.test_calibration import band
+from tests.conftest import make_study
+from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import RecordError
 from tune_bn.records.ledger import (
@@ -20,22 +23,23 @@ from tune_bn.records.ledger import (
     spending,
     spent_level,
 )
+from tune_bn.records.plan import EarlierClaim
 
 DATA = {"classes": {"count": 10, "sha256": "c"}, "test": {"count": 5, "images": "i", "labels": "l"}}
 OTHER = {**DATA, "test": {"count": 5, "images": "j", "labels": "l"}}
 
 
 def plan(name, data=DATA):
-    made = {"study": name, "plan_sha256": f"sha-{name}", "created_at": "2026-01-01", "alpha": 0.05, "seeds": [1]}
-    return made | {"data": data}
+    stated = make_study(n=2, trials=12).plan | {"schema_version": 2, "device_kind": "cpu", "data": data}
+    return replace(plan_from(stated), study=name, plan_sha256=f"sha-{name}")
 
 
 def test_claims_on_the_same_test_data_are_known(tmp_path):
     assert earlier_claims(tmp_path, DATA) == []
     for one in (plan("a"), plan("b", OTHER), plan("c"), plan("c"), plan("d", {})):
         enter_claim(tmp_path, one)
-    assert [one["study"] for one in earlier_claims(tmp_path, DATA)] == ["a", "c"]
-    assert [one["study"] for one in earlier_claims(tmp_path, OTHER)] == ["b"]
+    assert [one.study for one in earlier_claims(tmp_path, DATA)] == ["a", "c"]
+    assert [one.study for one in earlier_claims(tmp_path, OTHER)] == ["b"]
     assert earlier_claims(tmp_path, {}) == []
 
 
@@ -45,7 +49,7 @@ def test_a_line_that_cannot_be_read_is_passed_over(tmp_path, line):
     with (tmp_path / LEDGER_FILE).open("ab") as handle:
         handle.write(line + b"\n")
     enter_claim(tmp_path, plan("b"))
-    assert [one["study"] for one in earlier_claims(tmp_path, DATA)] == ["a", "b"]
+    assert [one.study for one in earlier_claims(tmp_path, DATA)] == ["a", "b"]
 
 
 def test_studies_that_lock_at_once_leave_whole_lines(tmp_path):
@@ -80,9 +84,10 @@ def test_twenty_studies_at_spent_levels_make_no_more_than_one_false_gain_in_twen
 
 
 def test_a_plan_that_spends_has_the_level_of_its_place(synthetic_study):
-    earlier = [{"study": name, "plan_sha256": name} for name in ("a", "b")]
+    claims = [EarlierClaim(name, name) for name in ("a", "b")]
+    earlier = [asdict(one) for one in claims]
     study, level = synthetic_study(effect=1.25), spent_level(0.05, 3)
-    told = study.with_plan(alpha=level, alpha_spending=spending(0.05, earlier), earlier_claims=earlier)
+    told = study.with_plan(alpha=level, alpha_spending=asdict(spending(0.05, claims)), earlier_claims=earlier)
     verdict = judge(told.plan, told.records)
     assert (verdict["verdict"], verdict["alpha"]) == ("supported", level)
     (remark,) = [r for r in verdict["remarks"] if "same test images" in r]
@@ -90,7 +95,7 @@ def test_a_plan_that_spends_has_the_level_of_its_place(synthetic_study):
         "this is claim 3 on the same test images in this folder (before it: a, b), tested at 0.0034"
     )
     assert "a budget of 0.05" in remark
-    first = study.with_plan(alpha=spent_level(0.05, 1), alpha_spending=spending(0.05, []))
+    first = study.with_plan(alpha=spent_level(0.05, 1), alpha_spending=asdict(spending(0.05, [])))
     assert "this is claim 1 on" in " ".join(judge(first.plan, first.records)["remarks"])
     for odd in (
         {"rule": "budget", "total": 0.05, "place": 2},
@@ -102,7 +107,7 @@ def test_a_plan_that_spends_has_the_level_of_its_place(synthetic_study):
         with pytest.raises(RecordError, match="alpha_spending"):
             study.with_plan(alpha=level, alpha_spending=odd, earlier_claims=earlier)
     with pytest.raises(RecordError, match=r"alpha_spending.total: got 0.05 with alpha 0.05"):
-        study.with_plan(alpha=0.05, alpha_spending=spending(0.05, earlier), earlier_claims=earlier)
+        study.with_plan(alpha=0.05, alpha_spending=asdict(spending(0.05, claims)), earlier_claims=earlier)
 
 
 def test_studies_that_lock_at_once_have_places_of_their_own(tmp_path):

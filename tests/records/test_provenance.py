@@ -189,6 +189,7 @@ def test_a_wheel_holds_its_commit(tmp_path: Path, change: bool, ending: str) -> 
     checkout = tmp_path / "checkout"
     (checkout / "tune_bn").mkdir(parents=True)
     (checkout / "tune_bn/__init__.py").write_text("__version__ = '1'\n")
+    (checkout / "tune_bn/_version.py").write_text('__version__ = "1.2.3"\n')
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
     (checkout / "search_spaces").mkdir()
@@ -210,6 +211,8 @@ def test_a_wheel_holds_its_commit(tmp_path: Path, change: bool, ending: str) -> 
     for folder in (checkout, unpacked):
         subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=folder, check=True)
         (wheel,) = (folder / "dist").glob("*.whl")
+        # There is no tag, and an sdist has no git at all.
+        assert wheel.name.startswith("tune_bn-1.2.3-")
         with zipfile.ZipFile(wheel) as archive:
             assert archive.read("tune_bn/commit.txt").decode() == f"{head}{ending}\n"
         assert not (folder / "dist/commit.txt").exists()

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from tune_bn.errors import RecordError
-from tune_bn.records.reading import Refused, check_types, from_json, read_as
+from tune_bn.records.reading import Check, ExactKeys, ReadBy, Refused, as_json, check_types, from_json, read_as
+from tune_bn.records.score import Score, accuracy, score_from
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,41 @@ def test_a_field_that_json_has_no_values_for_is_a_mistake_of_ours() -> None:
 
     with pytest.raises((TypeError, NameError)):
         from_json(Odd, {"path": "/"})
+
+
+SHARE = Check(lambda value: type(value) in (int, float) and 0 <= value <= 1, "a number from 0 to 1")
+WORD = Check(lambda value: value in ("a", "b"), "a or b")
+
+
+@dataclass(frozen=True)
+class Narrow(ExactKeys):
+    share: Annotated[float, SHARE]
+    score: Annotated[Score, ReadBy(score_from)]
+    word: Annotated[str | None, WORD] = None
+    parts: tuple[Part, ...] = ()
+
+
+NARROW = {"share": 1, "score": accuracy().to_json()}
+
+
+@pytest.mark.parametrize("more", [{}, {"word": "a"}, {"parts": [{"size": 1}, {"size": 0.5, "name": "b"}]}])
+def test_what_was_read_is_written_without_what_it_did_not_say(more: Any) -> None:
+    content = NARROW | more
+    assert json.dumps(as_json(from_json(Narrow, content)), sort_keys=True) == json.dumps(content, sort_keys=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (NARROW | {"share": 2}, "share: got 2; accepted: a number from 0 to 1"),
+        (NARROW | {"share": "x"}, "share: got 'x'; accepted: a number from 0 to 1"),
+        (NARROW | {"word": None}, "word: got None; accepted: a or b"),
+        (NARROW | {"words": "a"}, "words: missing or unknown key; accepted: exactly share, score"),
+        ({"share": 1, "word": "a"}, "score: missing or unknown key; accepted: exactly share, score, word"),
+        (NARROW | {"score": NARROW["score"] | {"goal": "up"}}, "score.goal: got 'up'; accepted: max | min"),
+    ],
+)
+def test_a_narrower_type_has_words_of_its_own(content: Any, line: str) -> None:
+    with pytest.raises(Refused) as refused:
+        from_json(Narrow, content)
+    assert str(refused.value) == line

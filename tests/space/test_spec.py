@@ -42,6 +42,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"sampler": {"points": [{"gama": 1}]}}, "sampler.points.0.gama: got 1", "gamma (did you mean it?)"),
     ({"data": {"crop_scale": [0.5, 2]}}, "data.crop_scale: got [0.5, 2.0]", "0 < least ≤ most ≤ 1"),
     ({"data": {"crop_scale": [0.5, True]}}, "data.crop_scale: got [0.5, True]", "[least, most]"),
+    ({"data": {"crop_scale": [0.5, 10**400]}}, "data.crop_scale: got [0.5, 1000", "[least, most]"),
     ({"data": {"crop_scale": 0.5}}, "data.crop_scale: got 0.5", "[least, most]"),
     ({"data": {"crop_scale": [0.5, 1], "crop_padding": 2}}, "data.crop_scale: got [0.5, 1.0]", "crop_padding: 2"),
     # Distributions.

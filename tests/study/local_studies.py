@@ -11,6 +11,7 @@ import torch
 from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted
 from tune_bn.protocols.runner import Point, Task
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import Record
 from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import parse_space
@@ -55,7 +56,7 @@ class Follower:
 
     def early_order_seen(self, line: str) -> None: ...
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None: ...
+    def plan_locked(self, plan: Plan) -> None: ...
 
     def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         self.recorded.append(record)

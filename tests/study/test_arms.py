@@ -83,7 +83,7 @@ def test_each_claim_on_the_same_test_data_is_locked_at_its_part_of_the_budget(da
     verdict = verify_study(study.folder.path)
     assert verdict["verdict"] in ("supported", "not_supported"), verdict["problems"]
     assert "captured by the test: the split into training and validation images" in verdict["covers"]
-    assert read_plan(study.folder.plan_file)["data"]["pool"]["count"] == 1757
+    assert read_plan(study.folder.plan_file).data["pool"]["count"] == 1757
 
 
 def test_an_interrupted_study_of_arms_goes_on(dataset: Dataset, tmp_path: Path) -> None:

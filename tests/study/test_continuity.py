@@ -149,7 +149,7 @@ def test_records_and_plan_tell_the_data_each_as_far_as_it_was_seen(tmp_path: Pat
     study_at(folder, space).run()
     data = load_dataset(space.data).identity
     assert set(data) == {"classes", "train", "val", "test"}
-    assert read_plan(folder / "plan.json")["data"] == data
+    assert read_plan(folder / "plan.json").data == data
     for record in study_at(folder, space).folder.records.read():
         assert record.data == {key: data[key] for key in data if key != "test" or record.stage == CONFIRM}
         assert record.environment["device_kind"] == "cpu"
@@ -184,7 +184,7 @@ def test_data_that_was_mixed_all_the_same_is_invalid(tmp_path: Path, root: Path)
     (folder / "data.json").unlink()
     data = load_dataset(space.data).identity
     (folder / "plan.json").chmod(0o644)
-    write_json(folder / "plan.json", seal(read_plan(folder / "plan.json") | {"data": data}))
+    write_json(folder / "plan.json", seal(read_plan(folder / "plan.json").to_json() | {"data": data}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tune_bn.study.study.require_same", lambda *_, **__: None)
         study.run()
@@ -211,7 +211,7 @@ def test_before_the_plan_the_device_may_change(tmp_path: Path, root: Path) -> No
     study_at(folder, space_of(root, resources={"gpu": 1})).search()
     plan = study_at(folder, space_of(root, resources={"gpu": 1}))
     plan.select()
-    assert plan.plan()["device_kind"] == "gpu"
+    assert plan.plan().device_kind == "gpu"
     message = refusal(folder, space_of(root))
     assert "was locked for runs on a GPU" in message
     assert message.endswith("accepted: more than 0, or a new study")

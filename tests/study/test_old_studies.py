@@ -82,7 +82,7 @@ def test_an_interrupted_one_goes_on_under_another_name_in_one_log(tmp_path: Path
     assert [record.schema_version for record in records] == [1] * 3 + [3] * (len(records) - 3)
     assert {record.study for record in records} == {"inter"}
     assert records[3].previous_sha256 == records[2].sha256
-    assert read_plan(folder / "plan.json")["study"] == "inter"
+    assert read_plan(folder / "plan.json").study == "inter"
     verdict = verify_study(folder)
     assert verdict["verdict"] in ("supported", "not_supported"), verdict["reason"]
 

@@ -122,13 +122,13 @@ def test_search_selection_and_stopping_go_the_same_way(whole: Whole) -> None:
     # Whoever was stopped was behind somebody who was not.
     assert better(complete.values()) == better([*complete.values(), *stopped.values()])
     plan = read_plan(study.folder.plan_file)
-    assert plan["candidates"][0]["config"]["gamma"] == better(complete.values())
+    assert plan.candidates[0].config["gamma"] == better(complete.values())
     raced = {r.config["gamma"] for r in records if r.stage == SELECT}
     assert raced == set(sorted(complete.values(), reverse=goal == MAX)[:3])
-    assert plan["metric"] == "test_loss"
-    assert plan["score"] == (LOSS if goal == MIN else GAIN).to_json()
-    selection = plan["candidates"][0]["selection"]
-    own = [r.scores["val_loss"] for r in records if r.stage == SELECT and r.trial == plan["candidates"][0]["trial"]]
+    assert plan.metric == "test_loss"
+    assert plan.to_json()["score"] == (LOSS if goal == MIN else GAIN).to_json()
+    selection = plan.candidates[0].selection
+    own = [r.scores["val_loss"] for r in records if r.stage == SELECT and r.trial == plan.candidates[0].trial]
     assert selection["val_loss_mean"] == pytest.approx(sum(own) / len(own))
 
 
@@ -189,7 +189,7 @@ def test_a_later_study_starts_from_the_best(whole: Whole, tmp_path: Path) -> Non
     other = study_of(tmp_path / "other-2", ScriptedTrainer(LOSS, measured, final), seeds={"confirm": [11, 12, 13]})
     space, _ = warm_started(other.space, "other", [study.folder])
     plan = read_plan(study.folder.plan_file)
-    assert space.points[0]["gamma"] == plan["candidates"][0]["config"]["gamma"]
+    assert space.points[0]["gamma"] == plan.candidates[0].config["gamma"]
     assert read_score(study.folder.path).goal == goal
 
 

@@ -49,7 +49,7 @@ def test_the_claim_is_tested_again_at_its_level_and_replicated(bundle: Path, tmp
     before = verify_bundle(bundle)
     space = _space_of(bundle, before, [301, 302, 303, 304], [])
     after = judged(tmp_path / "again", space)
-    plan = read_plan(tmp_path / "again" / "plan.json")
+    plan = read_plan(tmp_path / "again" / "plan.json").to_json()
     assert plan["seeds"] == [301, 302, 303, 304]
     assert plan["alpha"] == pytest.approx(spent_level(0.1, 1))
     assert "alpha_spending" not in plan

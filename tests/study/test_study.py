@@ -199,7 +199,7 @@ def test_a_plan_that_was_changed_is_refused(tmp_path: Path, dataset: Dataset) ->
     study.select()
     plan = study.plan()
     study.folder.plan_file.chmod(0o644)
-    study.folder.plan_file.write_text(json.dumps(plan | {"alpha": 0.4}))
+    study.folder.plan_file.write_text(json.dumps(plan.to_json() | {"alpha": 0.4}))
     with pytest.raises(StudyError, match="plan"):
         study.confirm()
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from scipy import special
 
-from tune_bn.analysis.claims import claim_in
-from tune_bn.analysis.plan import score_of
+from tune_bn.analysis.plan import claim_by
+from tune_bn.records.plan import Plan
 from tune_bn.records.provenance import POOL
 from tune_bn.records.record import BASELINE, CONFIRM, DIVERGED, FAILED, PRUNED, Record
 from tune_bn.records.score import accuracy
@@ -17,9 +17,7 @@ FIXED_SPLIT = "the split into training and validation images, which is the same 
 SEEDED_SPLIT = "the split into training and validation images (drawn anew by each seed)"
 
 
-def covers(
-    plan: Mapping[str, Any], records: Sequence[Record], arms: Sequence[Mapping[str, Any]], *, with_images: bool
-) -> str:
+def covers(plan: Plan, records: Sequence[Record], arms: Sequence[Mapping[str, Any]], *, with_images: bool) -> str:
     """What the verdict is about: which factors of variability it captures, and which not.
 
     In the words of the NeurIPS paper checklist, which asks that "the factors of variability that the error bars are
@@ -33,7 +31,7 @@ def covers(
     if _of_images(plan):
         images, split = "the drawing of the test images", FIXED_SPLIT
         captured = "initialization, order and augmentation of the training images (overall runs on fresh seeds)"
-        if POOL in (plan.get("data") or {}):
+        if POOL in (plan.data or {}):
             split = "other images to draw splits from"
             captured = f"{SEEDED_SPLIT}, {captured}"
     else:
@@ -48,22 +46,21 @@ def covers(
     )
 
 
-def _of_images(plan: Mapping[str, Any]) -> bool:
+def _of_images(plan: Plan) -> bool:
     """Whether the built-in loop trained, of which it is known what the seed decides: it scores accuracy of images."""
-    score = score_of(plan)
-    data = plan.get("data")
+    score, data = plan.score, plan.data
     return (not data or "classes" in data) and score == accuracy(score.test, score.diverged)
 
 
-def tuning(plan: Mapping[str, Any], records: Sequence[Record]) -> str:
+def tuning(plan: Plan, records: Sequence[Record]) -> str:
     """Whether the baseline was tuned, and with how many trials beside the candidates'."""
     trials: dict[str, set[int]] = {}
     for record in records:
         if record.stage == "search" and record.trial is not None:
             trials.setdefault(record.arm, set()).add(record.trial)
-    searched = any("selection" in arm for arm in plan["candidates"])
+    searched = any(arm.selection is not None for arm in plan.candidates)
     base, candidate = (len(trials.get(name, ())) for name in ("baseline", "candidate"))
-    if "selection" in plan["baseline"]:
+    if plan.baseline.selection is not None:
         equal = (
             "as many trials as the candidates"
             if base >= candidate
@@ -74,7 +71,7 @@ def tuning(plan: Mapping[str, Any], records: Sequence[Record]) -> str:
     return f"The baseline is at its stated setting, not tuned{against}."
 
 
-def divergence(plan: Mapping[str, Any], records: Sequence[Record], arm: Mapping[str, Any]) -> dict[str, Any] | None:
+def divergence(plan: Plan, records: Sequence[Record], arm: Mapping[str, Any]) -> dict[str, Any] | None:
     """How often a candidate may diverge for all that is known, and how rare a divergence would undo its gain.
 
     ``upper`` is the one-sided Clopper and Pearson (Biometrika 26, 1934) bound of the rate at 1 − alpha, of all whole
@@ -88,18 +85,18 @@ def divergence(plan: Mapping[str, Any], records: Sequence[Record], arm: Mapping[
         ``runs``, ``diverged``, ``upper`` and ``undoing`` (None where the score declares none for a diverged run, or
         there is no gain); None where there is no whole run.
     """
-    runs = whole_runs(records, arm)
+    runs = whole_runs(records, arm["arm"], arm["config"])
     if not runs:
         return None
     bad = sum(record.status == DIVERGED for record in runs)
-    score, gain = score_of(plan), arm["effect"] - claim_in(plan).null
-    upper = 1.0 if bad == len(runs) else float(special.betaincinv(bad + 1, len(runs) - bad, 1 - plan["alpha"]))
+    score, gain = plan.score, arm["effect"] - claim_by(plan).null
+    upper = 1.0 if bad == len(runs) else float(special.betaincinv(bad + 1, len(runs) - bad, 1 - plan.alpha))
     drop = None if score.diverged is None else score.objective(arm["mean"]) - score.objective(score.diverged)
     undoing = gain / drop if drop is not None and drop > gain > 0 else None
     return {"runs": len(runs), "diverged": bad, "upper": upper, "undoing": undoing}
 
 
-def divergence_words(plan: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> str:
+def divergence_words(plan: Plan, arms: Sequence[Mapping[str, Any]]) -> str:
     """Of the candidates that are supported, the one of which least is known; empty where no divergence matters."""
     told = [arm for arm in arms if arm["supported"] and arm["divergence"] and arm["divergence"]["undoing"] is not None]
     if not told:
@@ -110,23 +107,23 @@ def divergence_words(plan: Mapping[str, Any], arms: Sequence[Mapping[str, Any]])
         return ""
     return (
         f" Rare divergence is not captured: {found['diverged']} of {found['runs']} whole runs of {arm['arm']} "
-        f"diverged, which leaves a rate up to {100 * found['upper']:.2g} % open at {100 * (1 - plan['alpha']):g} %, "
+        f"diverged, which leaves a rate up to {100 * found['upper']:.2g} % open at {100 * (1 - plan.alpha):g} %, "
         f"and one of {100 * found['undoing']:.2g} % would undo what is claimed."
     )
 
 
-def whole_runs(records: Sequence[Record], arm: Mapping[str, Any]) -> list[Record]:
+def whole_runs(records: Sequence[Record], arm: str, config: Mapping[str, Any]) -> list[Record]:
     """The runs of a candidate's configuration, in whatever stage, that went to their end or diverged."""
     return [
         record
         for record in records
         if record.status not in (FAILED, PRUNED)
-        and (record.arm == arm["arm"] or (record.stage != CONFIRM and record.arm != BASELINE))
-        and (record.config == arm["config"] or record.arm == arm["arm"])
+        and (record.arm == arm or (record.stage != CONFIRM and record.arm != BASELINE))
+        and (record.config == config or record.arm == arm)
     ]
 
 
-def tail_remarks(plan: Mapping[str, Any], records: Sequence[Record]) -> Iterator[str]:
+def tail_remarks(plan: Plan, records: Sequence[Record]) -> Iterator[str]:
     """Candidates of which some run, in whatever stage, diverged: no test of their mean is to be trusted.
 
     A rare divergence makes a long left tail. Where the confirmation happens to have none, all differences look like a
@@ -134,12 +131,12 @@ def tail_remarks(plan: Mapping[str, Any], records: Sequence[Record]) -> Iterator
     and 5 % of runs that fall to guessing, the paired t-test on 15 seeds calls a gain in 46 % of 20,000 simulated
     studies, every one of them without a divergence among its seeds.
     """
-    for arm in plan["candidates"]:
-        runs = whole_runs(records, arm)
+    for arm in plan.candidates:
+        runs = whole_runs(records, arm.arm, arm.config)
         bad = sum(record.status == DIVERGED for record in runs)
         if bad:
             yield (
-                f"{arm['arm']} diverged in {bad} of the {len(runs)} whole runs of its configuration, so its differences"
+                f"{arm.arm} diverged in {bad} of the {len(runs)} whole runs of its configuration, so its differences"
                 " have a long left tail: a gain of its mean must not be trusted on so few seeds, whatever the test "
                 "(statistics.md)"
             )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.claims import claim_in
-from tune_bn.analysis.plan import PLAN_FILE
 from tune_bn.analysis.verdict import INVALID, VERDICT_FILE, verify_study
 from tune_bn.records.bundle import unpacked
+from tune_bn.records.plan import PLAN_FILE
 
 REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 

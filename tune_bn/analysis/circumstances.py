@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tune_bn.analysis.plan import arms_of, opponent
 from tune_bn.errors import listed
+from tune_bn.records.plan import Plan
 from tune_bn.records.provenance import (
     CLASSES,
     FACTS,
@@ -40,9 +40,9 @@ def distinct(values: Iterable[Any]) -> list[Any]:
     return found
 
 
-def data_problems(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) -> list[str]:
+def data_problems(plan: Plan, records: Sequence[Record], scored: Scored) -> list[str]:
     """Runs on other data than the plan's, or than each other's; a split is compared where it was seen."""
-    planned = plan.get("data") or {}
+    planned = plan.data or {}
     known: dict[str, Any] = dict(planned)
     of = "the plan" if planned else "the runs before"
     found: dict[str, list[str]] = {}
@@ -59,7 +59,7 @@ def data_problems(plan: Mapping[str, Any], records: Sequence[Record], scored: Sc
     return [f"{what}: {listed(keys)}" for what, keys in found.items()]
 
 
-def device_problems(plan: Mapping[str, Any], scored: Scored) -> list[str]:
+def device_problems(plan: Plan, scored: Scored) -> list[str]:
     """Pairs whose runs computed in different ways, and runs on another kind of device than the plan is for."""
     found = [
         f"the runs of a pair were on different {where}, so they are no pair"
@@ -67,13 +67,13 @@ def device_problems(plan: Mapping[str, Any], scored: Scored) -> list[str]:
         if fact.breaks
     ]
     # A plan for GPUs does not say of which kind they are; where no worker has one, all runs are alike on the CPU.
-    off = [record.key for record in scored.values() if plan.get("device_kind") == "cpu" and _kind(record) != "cpu"]
+    off = [record.key for record in scored.values() if plan.device_kind == "cpu" and _kind(record) != "cpu"]
     return found + (
         [f"the plan is for runs on cpu, and confirmation runs were elsewhere: {listed(off)}"] if off else []
     )
 
 
-def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) -> Iterator[str]:
+def remarks(plan: Plan, records: Sequence[Record], scored: Scored) -> Iterator[str]:
     """What the circumstances of the runs ask to be said, one sentence each."""
     if not scored:
         return
@@ -84,7 +84,7 @@ def remarks(plan: Mapping[str, Any], records: Sequence[Record], scored: Scored) 
     kinds = [kind for kind in distinct(map(_kind, scored.values())) if kind]
     if len(kinds) > 1:
         yield f"the confirmation ran on several kinds of device ({listed(kinds)})"
-    elif kinds == ["cpu"] and plan.get("device_kind") == "gpu":
+    elif kinds == ["cpu"] and plan.device_kind == "gpu":
         yield "GPUs were reserved (resources.gpu), but every confirmation run was on the CPU"
     confirm = list(scored.values())
     before = [record for record in records if record.stage != CONFIRM and record.status != FAILED]
@@ -101,23 +101,21 @@ ALIKE_BY_CHANCE = 2
 """So many runs may score the same on two data sets, of scores that take few values."""
 
 
-def _seen_before(plan: Mapping[str, Any], scored: Sequence[Record]) -> Iterator[str]:
+def _seen_before(plan: Plan, scored: Sequence[Record]) -> Iterator[str]:
     """Test scores that are the validation scores of their runs, to the last digit: it was the same data.
 
     Of runs that all score the same, or that are at an end of the score's range, nothing follows.
     """
-    told = plan.get("score")
-    validation, ends = (told["validation"], told["range"]) if isinstance(told, Mapping) else (None, [0.0, 100.0])
-    validation = validation or "val_accuracy"
+    validation, ends = plan.score.validation, (plan.score.low, plan.score.high)
     pairs = [
-        (float(record.scores[validation]), float(record.scores[plan["metric"]]))
+        (float(record.scores[validation]), float(record.scores[plan.metric]))
         for record in scored
-        if record.status != DIVERGED and validation in record.scores and plan["metric"] in record.scores
+        if record.status != DIVERGED and validation in record.scores and plan.metric in record.scores
     ]
     alike = [one for one, other in pairs if one == other and one not in ends]
     if len(alike) > max(ALIKE_BY_CHANCE, len(pairs) // 2) and len(set(alike)) > 1:
         yield (
-            f"{plan['metric']} equals {validation} to the last digit in {len(alike)} of {len(pairs)} confirmed runs: "
+            f"{plan.metric} equals {validation} to the last digit in {len(alike)} of {len(pairs)} confirmed runs: "
             "either the validation data is the test data, which every choice of the study has looked at then, and the "
             "verdict is worth nothing, or the test score is no score of its own"
         )
@@ -127,13 +125,13 @@ def _kind(record: Record) -> Any:
     return facts_of(record.device, record.environment).get("device_kind")
 
 
-def _pairs_apart(plan: Mapping[str, Any], scored: Scored) -> Iterator[tuple[Fact, str]]:
+def _pairs_apart(plan: Plan, scored: Scored) -> Iterator[tuple[Fact, str]]:
     """The facts in which runs of pairs differ, and in words which arms and seeds."""
-    configs = {arm["arm"]: arm["config"] for arm in arms_of(plan)}
+    configs = plan.configs
     found: dict[tuple[str, str, str, str, str], list[int]] = {}
-    for candidate in plan["candidates"]:
-        arm, other = candidate["arm"], opponent(candidate)
-        for seed in distinct(plan["seeds"]):
+    for candidate in plan.candidates:
+        arm, other = candidate.arm, candidate.opponent
+        for seed in distinct(plan.seeds):
             if (arm, seed) in scored and (other, seed) in scored:
                 one, two = scored[other, seed], scored[arm, seed]
                 facts, other_facts = (facts_of(run.device, run.environment) for run in (one, two))
@@ -187,9 +185,9 @@ def _other_before(before: Sequence[Record], scored: Sequence[Record]) -> Iterato
         yield f"search or selection ran otherwise than the confirmation: {'; '.join(changed)}"
 
 
-def _other_than_planned(plan: Mapping[str, Any], scored: Sequence[Record]) -> Iterator[str]:
+def _other_than_planned(plan: Plan, scored: Sequence[Record]) -> Iterator[str]:
     """Where whoever locked the plan had other code or libraries than whoever ran it, as head and nodes of a cluster."""
-    planned = plan["versions"]
+    planned = plan.versions
     told = {
         name: distinct(_versions(record)[name] for record in scored if name in _versions(record))
         for name in planned

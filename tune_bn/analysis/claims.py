@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_bn.errors import ConfigError
-
-SUPERIOR, NONINFERIOR, EQUIVALENT = "superior", "noninferior", "equivalent"
-KINDS = (SUPERIOR, NONINFERIOR, EQUIVALENT)
+from tune_bn.records.plan import EQUIVALENT, KINDS, NONINFERIOR, SUPERIOR
 
 BETTER, WORSE, UNDECIDED, NOT_TESTED = "supported", "worse", "undecided", "not_tested"
 """What becomes of one comparison; the last where its differences have no spread, so that no test can judge them."""
@@ -55,10 +53,6 @@ class Claim:
         """Whether it asks for any gain at all, as every claim did before there were kinds."""
         return self.kind == SUPERIOR and self.margin == 0
 
-    def fields(self) -> dict[str, Any]:
-        """Its keys in a plan: none for a plain claim, so that plans and their hashes are what they were."""
-        return {} if self.is_plain else {"kind": self.kind, "margin": self.margin}
-
 
 PLAIN = Claim()
 
@@ -88,9 +82,9 @@ def claim_of(kind: str | None = None, margin: float | None = None) -> Claim:
     return Claim(kind, float(margin))
 
 
-def claim_in(plan: Mapping[str, Any]) -> Claim:
-    """The claim of a plan or of a verdict; one that says nothing of its kind is plain."""
-    return Claim(plan.get("kind") or SUPERIOR, float(plan.get("margin") or 0.0))
+def claim_in(verdict: Mapping[str, Any]) -> Claim:
+    """The claim of a verdict; one that says nothing of its kind is plain."""
+    return Claim(verdict.get("kind") or SUPERIOR, float(verdict.get("margin") or 0.0))
 
 
 OUTCOMES = {BETTER: "supported", WORSE: "worse", UNDECIDED: "not supported", NOT_TESTED: "not tested"}

@@ -19,6 +19,7 @@ from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
 from tune_bn.analysis.t_result import TResult, tail
 from tune_bn.errors import ConfigError
+from tune_bn.records.plan import CORRECTIONS, HOLM, MAX_T, NONE
 
 Bounds = Callable[[float], tuple[float | None, float | None]]
 """From a level to the lower and the upper one-sided bound of the effect; None where an end is open."""
@@ -98,12 +99,6 @@ def untested(claim: Claim = PLAIN, differences: Array | None = None) -> Comparis
 def p_above(result: TResult, null: float) -> float:
     """P(T ≥ t) where the effect is ``null``: one-sided, for an effect above it."""
     return result.p_value if null == 0 else tail(result.df, -(result.effect - null) / result.se)
-
-
-HOLM, MAX_T = "holm", "max_t"
-CORRECTIONS = (HOLM, MAX_T)
-NONE = "none"
-"""Where all comparisons have to hold together, each is tested at alpha (intersection–union); losses keep Holm's."""
 
 
 def check_correction(correction: str, claim: Claim, *, seeds: int, fixed: bool = True) -> None:

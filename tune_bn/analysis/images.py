@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tune_bn.analysis.plan import arms_of
 from tune_bn.analysis.untested import tested
 from tune_bn.errors import RecordError
 from tune_bn.records.per_image import read_bits
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import COMPLETED, CONFIRM, Record
 from tune_bn.records.score import LARGEST
 
@@ -122,7 +122,7 @@ OUTCOMES = ("loss", "brier", "calibration_error", "worst_class")
 
 
 def over_images(
-    folder: Path, plan: Mapping[str, Any], records: Sequence[Record], verdict: Mapping[str, Any]
+    folder: Path, plan: Plan, records: Sequence[Record], verdict: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """For each candidate of a valid verdict the interval over seeds × images; and what asks to be said.
 
@@ -145,22 +145,22 @@ def over_images(
             continue
         unpacked = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little", count=record.test["images"])
         bits[place] = unpacked.astype(np.int8)
-        score = record.scores.get(plan["metric"])
+        score = record.scores.get(plan.metric)
         if score is not None and abs(score - 100 * record.test["right"] / record.test["images"]) > 1e-6:
             remarks.append(f"the images of {record.key} give another score than its record")
             del bits[place]
     found: dict[str, Any] = {}
     for arm in tested(verdict["candidates"]):
-        seeds = plan["seeds"][: arm["n"]]
+        seeds = plan.seeds[: arm["n"]]
         places = [[(name, seed) for seed in seeds] for name in (arm["arm"], arm["against"])]
         if not all(place in bits for side in places for place in side):
             continue
         sizes = {bits[place].size for side in places for place in side}
         if len(sizes) == 1:
             one, two = (np.stack([bits[place] for place in side]) for side in places)
-            interval = two_way_interval(one, two, level=plan["alpha"])
+            interval = two_way_interval(one, two, level=plan.alpha)
             if interval is not None:
-                found[arm["arm"]] = asdict(interval) | {"confidence": 1 - 2 * plan["alpha"]}
+                found[arm["arm"]] = asdict(interval) | {"confidence": 1 - 2 * plan.alpha}
     if len(remarks) > 2:
         remarks = [remarks[0], f"{len(remarks) - 1} more files of test images are like this"]
     return found, remarks
@@ -172,14 +172,14 @@ def _number_in(test: object, name: str) -> float | None:
     return float(value) if type(value) in (int, float) and -LARGEST <= value <= LARGEST else None
 
 
-def other_outcomes(plan: Mapping[str, Any], records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+def other_outcomes(plan: Plan, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """By arm the mean and standard deviation over seeds of what is described beside the score, where it is known."""
     found: dict[str, dict[str, Any]] = {}
-    for arm in arms_of(plan):
-        runs = [r for r in records if r.stage == CONFIRM and r.arm == arm["arm"] and r.status == COMPLETED]
+    for arm in plan.arms:
+        runs = [r for r in records if r.stage == CONFIRM and r.arm == arm.arm and r.status == COMPLETED]
         for name in OUTCOMES:
             values = [value for r in runs if (value := _number_in(r.test, name)) is not None]
             if len(values) == len(runs) > 1:
                 numbers = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "n": len(values)}
-                found.setdefault(arm["arm"], {})[name] = numbers
+                found.setdefault(arm.arm, {})[name] = numbers
     return found

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.paired import PairsError
-from tune_bn.analysis.plan import arms_of, baselines_of, design_of, opponent, score_of
+from tune_bn.analysis.plan import claim_by, design_of
 from tune_bn.analysis.sequential import Decision, Outcome, decide
+from tune_bn.records.plan import Plan
 
 Scores = Mapping[str, Mapping[int, float]]
 """Arm → seed → score."""
@@ -34,41 +33,40 @@ class Standing:
     """Why the last look cannot be held, such as differences that are all the same."""
 
 
-def standing(plan: Mapping[str, Any], scores: Scores) -> Standing:
+def standing(plan: Plan, scores: Scores) -> Standing:
     """Where the confirmation stands with these scores; a seed without a score has not been run.
 
     A look is held once every candidate that still runs, and its baseline, have all the pairs up to it, in the order of
     the plan's seeds. Whatever ran beyond is not used.
     """
-    rule, seeds, score = design_of(plan), plan["seeds"], score_of(plan)
-    arms = [arm["arm"] for arm in arms_of(plan)]
+    rule, seeds, score = design_of(plan), plan.seeds, plan.score
+    arms = [arm.arm for arm in plan.arms]
     paired = {
-        candidate["arm"]: _pairs(seeds, scores[candidate["arm"]], scores[opponent(candidate)])
-        for candidate in plan["candidates"]
+        candidate.arm: _pairs(seeds, scores[candidate.arm], scores[candidate.opponent]) for candidate in plan.candidates
     }
     if rule is None:
         everything = dict.fromkeys(arms, len(seeds))
         return Standing(everything, all(n == len(seeds) for n in paired.values()))
     if min(paired.values()) < rule.looks[0]:
         return Standing(dict.fromkeys(arms, rule.looks[0]), False)
-    against = {candidate["arm"]: opponent(candidate) for candidate in plan["candidates"]}
+    against = {candidate.arm: candidate.opponent for candidate in plan.candidates}
     try:
         outcomes = decide(
             {name: [score.objective(scores[name][seed]) for seed in seeds[:n]] for name, n in paired.items()},
             {name: [score.objective(scores[against[name]][seed]) for seed in seeds[:n]] for name, n in paired.items()},
             rule,
-            claim_in(plan),
+            claim_by(plan),
         )
     except PairsError as error:
         return Standing(dict.fromkeys(arms, len(seeds)), True, problem=str(error))
     needed = {name: _needs(outcome, rule.looks) for name, outcome in outcomes.items()}
-    for baseline in baselines_of(plan):
-        needed[baseline["arm"]] = max((n for name, n in needed.items() if against.get(name) == baseline["arm"]))
+    for baseline in plan.every_baseline:
+        needed[baseline.arm] = max((n for name, n in needed.items() if against.get(name) == baseline.arm))
     finished = all(outcome.last.decision is not Decision.CONTINUE for outcome in outcomes.values())
     return Standing(needed, finished, outcomes)
 
 
-def _pairs(seeds: list[int], candidate: Mapping[int, float], baseline: Mapping[int, float]) -> int:
+def _pairs(seeds: tuple[int, ...], candidate: Mapping[int, float], baseline: Mapping[int, float]) -> int:
     """Pairs from the first seed on, up to the first that is missing."""
     return next((n for n, seed in enumerate(seeds) if seed not in candidate or seed not in baseline), len(seeds))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tune_bn.analysis.claims import PLAIN, Claim, outcome_of
-from tune_bn.analysis.family import FIELDS, HOLM, Comparison, comparison, family_fields, untested
+from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields, untested
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
@@ -23,6 +23,7 @@ from tune_bn.analysis.sensitivity import sensitivity_analysis
 from tune_bn.analysis.sequential import Design, decide, repeated_comparison
 from tune_bn.analysis.t_result import PairsError, PairsProblem, TResult
 from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_from_summaries, welch_t_test
+from tune_bn.records.plan import HOLM
 
 Array = NDArray[np.float64]
 Arms = Mapping[str, Array]

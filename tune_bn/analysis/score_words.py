@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from tune_bn.analysis.claims import EQUIVALENT, claim_in
+from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.goals import MIN
 from tune_bn.analysis.untested import tested, untested_words
 from tune_bn.analysis.wording import claim_sentence, harm_sentence, number_words, p_words
 from tune_bn.errors import listed
+from tune_bn.records.plan import EQUIVALENT
 
 PAIRED, UNPAIRED, THRESHOLD, FOLDS, LOOKS = "paired", "unpaired", "threshold", "folds", "looks"
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from tune_bn.analysis.plan import opponent
+from tune_bn.records.plan import PlannedCandidate
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, SEARCH, SELECT, Record
 from tune_bn.records.score import Score
 
 
-def shrinkage(candidate: Mapping[str, Any], records: Sequence[Record], score: Score) -> dict[str, Any] | None:
+def shrinkage(candidate: PlannedCandidate, records: Sequence[Record], score: Score) -> dict[str, Any] | None:
     """The candidate's validation score in each stage beside its baseline's, and what the gain lost on fresh seeds.
 
     The gain of every stage is taken against the baseline of the confirmation, whose seeds nothing was chosen on.
@@ -39,11 +39,11 @@ def shrinkage(candidate: Mapping[str, Any], records: Sequence[Record], score: Sc
             record.scores[metric]
             for record in trained
             if (record.stage, record.arm) == (stage, arm)
-            and (stage == CONFIRM or (record.trial, record.config) == (candidate["trial"], candidate["config"]))
+            and (stage == CONFIRM or (record.trial, record.config) == (candidate.trial, candidate.config))
         )
 
-    search = None if candidate["trial"] is None else of(SEARCH, CANDIDATE)
-    confirm, baseline = of(CONFIRM, candidate["arm"]), of(CONFIRM, opponent(candidate))
+    search = None if candidate.trial is None else of(SEARCH, CANDIDATE)
+    confirm, baseline = of(CONFIRM, candidate.arm), of(CONFIRM, candidate.opponent)
     if search is None or confirm is None or baseline is None:
         return None
     select = of(SELECT, CANDIDATE)

@@ -8,9 +8,10 @@ from typing import Any
 
 from tune_bn.analysis.circumstances import data_problems, device_problems, distinct, remarks
 from tune_bn.analysis.monitoring import Standing, standing
-from tune_bn.analysis.plan import WORST, arms_of, baselines_of, design_of, score_of
+from tune_bn.analysis.plan import design_of
 from tune_bn.errors import listed
 from tune_bn.records.files import canonical_json
+from tune_bn.records.plan import WORST, Plan
 from tune_bn.records.provenance import OF_A_NETWORK
 from tune_bn.records.record import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, fresh_seeds
 
@@ -59,7 +60,7 @@ class _Problems:
         return tuple(f"{what}: {listed(runs)}" if runs else what for what, runs in self._runs.items())
 
 
-def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
+def gather(plan: Plan, records: Sequence[Record]) -> Evidence:
     """Check the records against the plan, which must be of sound structure, and take the score of each run."""
     problems = _Problems()
     for sentence in _seed_problems(plan, records):
@@ -67,11 +68,11 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
     confirm = [record for record in records if record.stage == CONFIRM]
     scored: dict[tuple[str, int], Record] = {}
     failed: dict[tuple[str, int], Record] = {}
-    scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms_of(plan)}
+    scores: dict[str, dict[int, float]] = {arm.arm: {} for arm in plan.arms}
     for record in confirm:
         for problem in _identity_problems(plan, record):
             problems.add_run(problem, record.key)
-        if record.arm not in scores or record.seed not in plan["seeds"]:
+        if record.arm not in scores or record.seed not in plan.seeds:
             continue
         place = (record.arm, record.seed)
         if place in scored:
@@ -84,7 +85,7 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
             scored[place] = record
             refusal = _score_problem(plan, record)
             if refusal is None:
-                scores[record.arm][record.seed] = float(record.scores[plan["metric"]])
+                scores[record.arm][record.seed] = float(record.scores[plan.metric])
             else:
                 problems.add_run(refusal, record.key)
     imputed = _impute(plan, scores, scored, failed)
@@ -113,9 +114,9 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
             f"begun more than once, after an error or since their worker was lost, with the same seed: "
             f"{listed([_tries(scored[place], failed.get(place)) for place in again])}"
         )
-    planned = [(arm, seed) for arm in scores for seed in plan["seeds"] if (arm, seed) in scored]
+    planned = [(arm, seed) for arm in scores for seed in plan.seeds if (arm, seed) in scored]
     return Evidence(
-        scores={arm: {seed: got[seed] for seed in plan["seeds"] if seed in got} for arm, got in scores.items()},
+        scores={arm: {seed: got[seed] for seed in plan.seeds if seed in got} for arm, got in scores.items()},
         diverged=tuple(scored[place].key for place in planned if scored[place].status == DIVERGED),
         retried=tuple(scored[place].key for place in planned if place in again),
         imputed={arm: tuple(seed for name, seed in imputed if name == arm) for arm in dict(imputed)},
@@ -126,7 +127,7 @@ def gather(plan: Mapping[str, Any], records: Sequence[Record]) -> Evidence:
 
 
 def _impute(
-    plan: Mapping[str, Any],
+    plan: Plan,
     scores: Mapping[str, dict[int, float]],
     scored: Mapping[tuple[str, int], Record],
     failed: Mapping[tuple[str, int], Record],
@@ -136,10 +137,10 @@ def _impute(
     For a candidate that is the worse end of the score's range, for a baseline the better one: a failure must help no
     claim, whoever failed.
     """
-    score = score_of(plan)
-    if plan.get("failed") != WORST or score.low is None or score.high is None:
+    score = plan.score
+    if plan.failed != WORST or score.low is None or score.high is None:
         return []
-    baselines = {arm["arm"] for arm in baselines_of(plan)}
+    baselines = {arm.arm for arm in plan.every_baseline}
     ends = sorted((score.low, score.high), key=score.objective)
     found = [place for place in failed if place not in scored]
     for arm, seed in found:
@@ -157,7 +158,7 @@ def _began_again(record: Record) -> bool:
 
 
 def _missing_problems(
-    plan: Mapping[str, Any],
+    plan: Plan,
     scored: Container[tuple[str, int]],
     held: Standing | None,
     failed: Mapping[tuple[str, int], Record],
@@ -168,15 +169,15 @@ def _missing_problems(
         if (name, seed) not in scored:
             reasons.setdefault(name, []).append(record.reason)
     found, rule = [], design_of(plan)
-    first = len(plan["seeds"]) if rule is None else rule.looks[0]
-    for arm in arms_of(plan):
-        needed = first if held is None else held.needed[arm["arm"]]
-        missing = [seed for seed in plan["seeds"][:needed] if (arm["arm"], seed) not in scored]
+    first = len(plan.seeds) if rule is None else rule.looks[0]
+    for arm in plan.arms:
+        needed = first if held is None else held.needed[arm.arm]
+        missing = [seed for seed in plan.seeds[:needed] if (arm.arm, seed) not in scored]
         if missing:
             until = "" if rule is None else f" of the look at {needed} pairs"
             found.append(
-                f"{arm['arm']} has no finished run for seed {listed(missing)}{until}, so the arms are not paired"
-                + _raised_words(reasons.get(arm["arm"], ()))
+                f"{arm.arm} has no finished run for seed {listed(missing)}{until}, so the arms are not paired"
+                + _raised_words(reasons.get(arm.arm, ()))
             )
     return found
 
@@ -194,13 +195,13 @@ def shortened(reason: str) -> str:
 
 
 def _look_problems(
-    plan: Mapping[str, Any],
+    plan: Plan,
     confirm: Sequence[Record],
     scored: Mapping[tuple[str, int], Record],
     held: Standing,
 ) -> list[str]:
     """Looks that the plan does not have: runs beyond the look that ended an arm, or before their turn."""
-    rule, seeds = design_of(plan), plan["seeds"]
+    rule, seeds = design_of(plan), plan.seeds
     if rule is None or held.problem is not None:
         return []
     found = []
@@ -230,15 +231,15 @@ def _look_problems(
     return found
 
 
-def _seed_problems(plan: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
-    seeds: list[int] = plan["seeds"]
+def _seed_problems(plan: Plan, records: Sequence[Record]) -> list[str]:
+    seeds = plan.seeds
     found = []
     if len(set(seeds)) < 2:
-        found.append(f"the plan has fewer than two different seeds ({seeds})")
+        found.append(f"the plan has fewer than two different seeds ({list(seeds)})")
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if twice:
         found.append(f"the plan names seed {listed(twice)} more than once")
-    used = {stage: set(earlier) for stage, earlier in plan["used_seeds"].items()}
+    used = {stage: set(earlier) for stage, earlier in plan.used_seeds.items()}
     for record in records:
         if record.stage != CONFIRM:
             used.setdefault(record.stage, set()).add(record.seed)
@@ -253,25 +254,25 @@ def _seed_problems(plan: Mapping[str, Any], records: Sequence[Record]) -> list[s
     return found
 
 
-def _identity_problems(plan: Mapping[str, Any], record: Record) -> list[str]:
+def _identity_problems(plan: Plan, record: Record) -> list[str]:
     """Is this the run of a planned arm and seed, in this study, under this plan?"""
     found = []
-    arm = next((arm for arm in arms_of(plan) if arm["arm"] == record.arm), None)
+    arm = next((arm for arm in plan.arms if arm.arm == record.arm), None)
     if arm is None:
         found.append(f"the plan has no arm {record.arm!r}")
-    elif record.trial != arm["trial"] or record.config != arm["config"]:
+    elif record.trial != arm.trial or record.config != arm.config:
         found.append(f"the configuration differs from the plan's {record.arm}")
-    if record.seed not in plan["seeds"]:
+    if record.seed not in plan.seeds:
         found.append("a confirmation run has a seed that the plan does not name")
     for name in ("study", "space_sha256", "plan_sha256"):
-        if getattr(record, name) != plan[name]:
+        if getattr(record, name) != getattr(plan, name):
             found.append(f"{name} differs from the plan's")
     return found
 
 
-def _score_problem(plan: Mapping[str, Any], record: Record) -> str | None:
+def _score_problem(plan: Plan, record: Record) -> str | None:
     """Why a finished run gives no score that can be used."""
-    metric, declared = plan["metric"], score_of(plan)
+    metric, declared = plan.metric, plan.score
     if record.status == COMPLETED and not (type(record.epochs) is int and record.epochs == record.epochs_planned > 0):
         return "a confirmation run is not of full length"
     if record.status == DIVERGED and declared.diverged is None:
@@ -286,10 +287,10 @@ def _score_problem(plan: Mapping[str, Any], record: Record) -> str | None:
     return None
 
 
-def _mixture_problems(plan: Mapping[str, Any], scored: Sequence[Record]) -> list[str]:
+def _mixture_problems(plan: Plan, scored: Sequence[Record]) -> list[str]:
     """Runs that are compared must come from the same code, the same libraries and the same length of training."""
     found = []
-    configs = {arm["arm"]: arm["config"] for arm in arms_of(plan)}
+    configs = plan.configs
     for name in sorted({str(name) for record in scored for name in record.versions}):
         by_network: dict[str | None, list[Any]] = {}
         for record in scored:

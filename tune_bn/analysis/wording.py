@@ -7,11 +7,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tune_bn.analysis.characteristics import detectable
-from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, PLAIN, WORSE, Claim, claim_in, outcome
+from tune_bn.analysis.claims import PLAIN, WORSE, Claim, claim_in, outcome
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
 from tune_bn.analysis.sequential import Design
 from tune_bn.analysis.untested import tested, untested_words
 from tune_bn.errors import ConfigError
+from tune_bn.records.plan import EQUIVALENT, NONINFERIOR
 from tune_bn.records.score import Score, accuracy, score_from
 
 

@@ -102,11 +102,11 @@ def seal(
         when = take_reply(folder.path, folder.plan_file, reply, authority)
         say(f"sealed:  {when:%Y-%m-%d %H:%M:%S} UTC, kept as {shown(folder.path / REPLY)}")
         return
-    sha256, request = plan["plan_sha256"], folder.path / REQUEST
+    sha256, request = plan.plan_sha256, folder.path / REQUEST
     with writing(request):
         request.write_bytes(request_of(folder.plan_file.read_bytes()))
     say(f"plan:    {sha256}")
-    say(f"post:    The plan of {folder.name} has plan_sha256 {sha256}; locked {plan['created_at']}.")
+    say(f"post:    The plan of {folder.name} has plan_sha256 {sha256}; locked {plan.created_at}.")
     say(f"tag:     git tag -s plan-{folder.name} -m 'plan_sha256 {sha256}'")
     say(f"stamp:   curl -H 'Content-Type: application/timestamp-query' --data-binary @{shown(request)} URL > reply.tsr")
     say(f"keep:    {study_command('seal', folder.path, '--reply', 'reply.tsr', '--ca', 'CA.pem')}")
@@ -190,7 +190,7 @@ def replicate(
     place = output if study is None else output / study
     folder, after = carry_out(opening, space, str(path), address, place, studies_dir=output)
     found = replication(before, after)
-    other_data = read_plan(folder.plan_file).get("data") != before["bundle"]["data"]
+    other_data = read_plan(folder.plan_file).data != before["bundle"]["data"]
     found["other_data"] = other_data
     if as_json:
         say(json.dumps(found | {"study": folder.name, "verdict": after["verdict"]}, indent=2, ensure_ascii=False))
@@ -253,7 +253,7 @@ def _space_of(
         plan, content = read_plan(folder / "plan.json"), parse_yaml(folder / "space.yaml")
     if len(before["baselines"]) > 1:
         raise StudyError(f"{path}: its claim has {len(before['baselines'])} settings; accepted: one with one setting")
-    used = {*plan["seeds"]}.union(*plan["used_seeds"].values())
+    used = {*plan.seeds}.union(*plan.used_seeds.values())
     again = sorted(used.intersection(seeds))
     if again:
         first = max(used) + 1
@@ -271,9 +271,9 @@ def _space_of(
         )
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
     arms = {arm["arm"]: arm["config"] for arm in before["candidates"] if arm["supported"]}
-    claim = {**content.get("claim", {}), "baseline": plan["baseline"]["config"], "arms": arms, "across": {}}
+    claim = {**content.get("claim", {}), "baseline": plan.baseline.config, "arms": arms, "across": {}}
     # The level is that at which the claim was tested, whichever of how many it was.
-    claim |= {"stopping": "fixed", "looks": None, "alpha": plan["alpha"], "alpha_spending": "none"}
+    claim |= {"stopping": "fixed", "looks": None, "alpha": plan.alpha, "alpha_spending": "none"}
     earlier = sorted(used)
     spare = [max(used.union(seeds)) + step for step in (1, 2)]
     content |= {

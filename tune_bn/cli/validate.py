@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words, with_unit
-from tune_bn.cli.cost import Cost, cost_of_a_run
+from tune_bn.cli.cost import cost_of_a_run
 from tune_bn.data.cache import Progress
 from tune_bn.machine import usable_cores
-from tune_bn.protocols.trainer import Door
+from tune_bn.protocols.trainer import Cost, Door
 from tune_bn.records.ledger import spent_level
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.space.messages import spec_words
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import first_trials
-from tune_bn.trainers.builtin_door import BuiltinDoor
 from tune_bn.training.config import RunConfig
 
 START_SECONDS = 15
@@ -127,11 +126,11 @@ def describe(space: Space, path: Path, *, output: Path | None = None, measure: b
     plan, described = planned(space), door.describe()
     middle = [*_stages(space, plan), f"power      {power_words(space)}", f"tracking   {_tracking_words(space)}"]
     notes = [f"note       {line}" for line in remarks]
-    if not isinstance(door, BuiltinDoor):
+    cost = cost_of_a_run(door, output, measure) if described.run else None
+    if cost is None:
         check = shlex.join(["tune_bn", "check", "--space", str(path)])
         end = f"in all     at most {plan.runs} runs; `{check}` says how long each takes"
         return "\n".join([f"{path}: valid (space {space.sha256[:12]})", *described.what, *notes, *middle, end])
-    cost = cost_of_a_run(space, door.data, output, measure)
     lacking = _lacking(space)
     gpus, cpus = space.resources.gpu, space.resources.cpu
     holding = f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU core"

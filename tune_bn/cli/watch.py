@@ -16,7 +16,6 @@ from rich.live import Live
 from rich.text import Text
 
 from tune_bn.analysis.monitoring import standing
-from tune_bn.analysis.plan import arms_of, opponent
 from tune_bn.analysis.wording import config_keys, config_words, symbol
 from tune_bn.cli.status import describe_study, duration_words
 from tune_bn.errors import TuneBNError
@@ -209,15 +208,15 @@ def _pairs(folder: StudyFolder, records: Sequence[Record], score: Score) -> Line
         plan = read_plan(folder.plan_file)
     except TuneBNError:
         return ["no plan yet"]
-    scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms_of(plan)}
+    scores: dict[str, dict[int, float]] = {arm.arm: {} for arm in plan.arms}
     for record in records:
-        if record.stage == CONFIRM and record.arm in scores and plan["metric"] in record.scores:
-            scores[record.arm][record.seed] = record.scores[plan["metric"]]
+        if record.stage == CONFIRM and record.arm in scores and plan.metric in record.scores:
+            scores[record.arm][record.seed] = record.scores[plan.metric]
     held = standing(plan, scores)
-    lines = [f"pairs of the confirmation: + better, - worse, = equal; {len(plan['seeds'])} seeds"]
-    for arm in plan["candidates"]:
-        name, other = arm["arm"], opponent(arm)
-        pairs = [scores[name][s] - scores[other][s] for s in plan["seeds"] if s in scores[name] and s in scores[other]]
+    lines = [f"pairs of the confirmation: + better, - worse, = equal; {len(plan.seeds)} seeds"]
+    for arm in plan.candidates:
+        name, other = arm.arm, arm.opponent
+        pairs = [scores[name][s] - scores[other][s] for s in plan.seeds if s in scores[name] and s in scores[other]]
         signs = "".join("=" if value == 0 else "+" if score.objective(value) > 0 else "-" for value in pairs)
         mean = "no pair yet"
         if pairs:
@@ -225,7 +224,7 @@ def _pairs(folder: StudyFolder, records: Sequence[Record], score: Score) -> Line
             mean = f"{gain:+.{score.decimals_of(gain)}f} {score.difference_unit}".rstrip()
         outcome = held.outcomes.get(name)
         look = "" if outcome is None else f"  look at {outcome.last.n}: {outcome.last.decision}"
-        lines.append(f"  {name:<14} {signs:<{min(30, len(plan['seeds']))}} {mean}{look}")
+        lines.append(f"  {name:<14} {signs:<{min(30, len(plan.seeds))}} {mean}{look}")
     return lines
 
 

@@ -111,7 +111,7 @@ class Study:
             return None
         from tune_bn.analysis.plan import read_plan
 
-        return read_plan(self.path / _PLAN)
+        return read_plan(self.path / _PLAN).to_json()
 
     @cached_property
     def verdict(self) -> Verdict | None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from tune_bn.errors import first_line
 from tune_bn.observers.console.observer import ConsoleObserver
 from tune_bn.protocols.observer import StudyInfo
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import Record
 
 
@@ -31,7 +32,7 @@ class Event:
     record: Record | None = None
     """The run that finished, of a ``run``."""
     plan: Mapping[str, Any] | None = None
-    """The plan that was locked, of a ``plan``."""
+    """The plan that was locked, as its file has it, of a ``plan``."""
 
     def __str__(self) -> str:
         return self.text
@@ -62,9 +63,9 @@ class EventObserver(ConsoleObserver):
         with self._as("stage"):
             super().stage_started(stage, planned_runs, done_runs)
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+    def plan_locked(self, plan: Plan) -> None:
         """See the protocol."""
-        with self._as("plan", plan=plan):
+        with self._as("plan", plan=plan.to_json()):
             super().plan_locked(plan)
 
     def run_recorded(self, record: Record, curve: Sequence[Any]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Point, Task
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import Record
 
 
@@ -47,7 +47,7 @@ class Observers:
         for observer in self.observers:
             observer.early_order_seen(line)
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+    def plan_locked(self, plan: Plan) -> None:
         """See the protocol."""
         for observer in self.observers:
             observer.plan_locked(plan)

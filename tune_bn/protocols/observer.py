@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tune_bn.protocols.runner import Listener, Point
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import Record
 from tune_bn.records.score import Score, accuracy
 
@@ -58,7 +59,7 @@ class Observer(Listener, Protocol):
         """A look at the whole trials of the search says, in one line, from which epoch on stopping is safe, or that it
         is not; ``early_order.json`` says it in numbers."""
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+    def plan_locked(self, plan: Plan) -> None:
         """The confirmation begins, or goes on, under this plan."""
 
     def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:

@@ -107,6 +107,16 @@ class Described:
     """What a search will need of it and :meth:`Door.check` does not try."""
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one full run on the resources of one trial."""
+
+    low: float
+    high: float
+    source: str
+    """Where the numbers come from, in words."""
+
+
 class Door(Protocol):
     """A trainer's part of a space, looked at by every verb before anything is started."""
 
@@ -126,6 +136,20 @@ class Door(Protocol):
 
     def describe(self) -> Described:
         """What ``tune_bn validate`` prints of it."""
+
+    @property
+    def steps(self) -> int:
+        """Of a full run."""
+
+    def cost(self, measure: bool | None) -> Cost | None:
+        """What a full run takes; None where nobody can say before one was tried.
+
+        Args:
+            measure: whether to train a few steps here; None: where that is soon done.
+        """
+
+    def paced_as(self, other: Door) -> bool:
+        """Whether a step takes as long as one of another space, so that the runs of one tell of the other."""
 
     def read(self, progress: Callable[[int, int], None] | None) -> Sequence[str]:
         """Read all of the data that the space uses, and say what was found, in lines.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.records.files import canonical_json, not_linked, read_bytes, sha256_of, writing
+from tune_bn.records.plan import BUDGET, AlphaSpending, EarlierClaim, Plan
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -27,7 +28,7 @@ def key_of(data: Mapping[str, Any]) -> str | None:
     return sha256_of(test) if isinstance(test, Mapping) and test else None
 
 
-def earlier_claims(studies: Path, data: Mapping[str, Any]) -> list[dict[str, str]]:
+def earlier_claims(studies: Path, data: Mapping[str, Any]) -> list[EarlierClaim]:
     """The claims that were locked on this test data by the studies of a folder: study and hash of the plan."""
     key = key_of(data)
     try:
@@ -38,7 +39,7 @@ def earlier_claims(studies: Path, data: Mapping[str, Any]) -> list[dict[str, str
     for line in lines:
         try:
             entry = json.loads(line)
-            one = {name: str(entry[name])[:120] for name in ("study", "plan_sha256")}
+            one = EarlierClaim(*(str(entry[name])[:120] for name in ("study", "plan_sha256")))
             if key is not None and entry["test"] == key and one not in found:
                 found.append(one)
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -46,16 +47,17 @@ def earlier_claims(studies: Path, data: Mapping[str, Any]) -> list[dict[str, str
     return found
 
 
-def enter_claim(studies: Path, plan: Mapping[str, Any]) -> None:
+def enter_claim(studies: Path, plan: Plan) -> None:
     """Append a plan that was just locked.
 
     Raises:
         StudyError: the ledger cannot be written.
     """
-    key = key_of(plan.get("data") or {})
+    key = key_of(plan.data or {})
     if key is None:
         return
-    entry = {name: plan[name] for name in ("study", "plan_sha256", "created_at", "alpha", "seeds")} | {"test": key}
+    entry = {name: getattr(plan, name) for name in ("study", "plan_sha256", "created_at", "alpha", "seeds")}
+    entry |= {"test": key}
     path = studies / LEDGER_FILE
     with writing(path):
         descriptor = not_linked(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -101,18 +103,12 @@ def spent_level(budget: float, place: int) -> float:
     return budget * 6 / (math.pi**2 * place**2)
 
 
-BUDGET = "budget"
-"""Of ``claim.alpha_spending``: the level is that of :func:`spent_level`."""
-
-
-def spending(total: float, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def spending(total: float, earlier: Sequence[EarlierClaim]) -> AlphaSpending:
     """``alpha_spending`` of a plan: of which budget its level is, and which claim on its test data it is."""
-    return {"rule": BUDGET, "total": total, "place": len(earlier) + 1}
+    return AlphaSpending(BUDGET, total, len(earlier) + 1)
 
 
-def ledger_words(
-    earlier: Sequence[Mapping[str, Any]], alpha: float, spent: Mapping[str, Any] | None = None
-) -> str | None:
+def ledger_words(earlier: Sequence[EarlierClaim], alpha: float, spent: AlphaSpending | None = None) -> str | None:
     """What a verdict says of earlier claims on its test data; None where there are none, and no budget either.
 
     Args:
@@ -123,13 +119,13 @@ def ledger_words(
     if not earlier and spent is None:
         return None
     n = len(earlier) + 1
-    names = ", ".join(str(one["study"]) for one in earlier[:5]) + (", …" if len(earlier) > 5 else "")
+    names = ", ".join(one.study for one in earlier[:5]) + (", …" if len(earlier) > 5 else "")
     if spent is not None:
         before = f" (before it: {names})" if earlier else ""
         return (
             f"this is claim {n} on the same test images in this folder{before}, tested at {alpha:.2g}, its part of a "
-            f"budget of {spent['total']:g} over all of them; any number of claims that spend from it hold a false gain "
-            f"with a chance of at most {spent['total']:g}"
+            f"budget of {spent.total:g} over all of them; any number of claims that spend from it hold a false gain "
+            f"with a chance of at most {spent.total:g}"
         )
     levels = [f"{spent_level(alpha, k):.2g}" for k in (n, n + 1)]
     return (

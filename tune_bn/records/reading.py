@@ -2,6 +2,8 @@
 
 The types of a dataclass are what its file may hold. A file that holds something else is told of by one line with the
 place, the value and what would be accepted, such as ``layers[0].gamma.mean: got 'x'; accepted: int or float or null``.
+A type may be narrowed: ``Annotated[float, Check(lambda value: …, "a number from 0 to 1")]``, or ``Annotated[Score,
+ReadBy(score_from)]`` of a class that reads itself. :func:`as_json` is the way back.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from tune_bn.errors import RecordError
+from tune_bn.errors import ConfigError, RecordError
 from tune_bn.records.files import read_bytes
 
 Kind = TypeVar("Kind")
@@ -39,6 +41,44 @@ class Refused(ValueError):
 
     def __init__(self, place: str, value: Any, accepted: str) -> None:
         super().__init__(f"{place}: got {reprlib.repr(value)}; accepted: {accepted}")
+
+
+class OddKeys(Refused):
+    """``place: missing or unknown key; accepted: exactly …``."""
+
+    def __init__(self, place: str, accepted: Sequence[str]) -> None:
+        ValueError.__init__(self, f"{place}: missing or unknown key; accepted: exactly {', '.join(accepted)}")
+
+
+class RefusedWithin(Refused):
+    """What a class that reads itself says, with the place before its key."""
+
+    def __init__(self, place: str, error: ConfigError) -> None:
+        ValueError.__init__(self, f"{place}.{error}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a value of JSON must be beside its type; its words are said of a value of another type, too."""
+
+    holds: Callable[[Any], bool]
+    accepted: str
+
+
+@dataclass(frozen=True)
+class ReadBy:
+    """How a value of JSON is read that is no dataclass of plain fields; raises :class:`ConfigError`."""
+
+    read: Callable[[Any], Any]
+
+
+class ExactKeys:
+    """Base of a dataclass that is read from exactly the keys that belong to its other keys, no more and no less."""
+
+    @classmethod
+    def keys(cls, content: Mapping[str, Any]) -> list[str]:
+        """The keys that there must be: those without a default, and those with one that are there."""
+        return [item.name for item in fields(cls) if _is_needed(item) or item.name in content]  # type: ignore[arg-type]
 
 
 def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False, required: Sequence[str] = ()) -> Kind:
@@ -78,16 +118,41 @@ def from_json(
         raise Refused(place or "content", content, "an object")
     readers = _readers(cast(Hashable, kind))
     made = {}
+    if issubclass(kind, ExactKeys):
+        accepted = kind.keys(content)
+        odd = sorted(set(content) ^ set(accepted))
+        if odd:
+            raise OddKeys(f"{place}.{odd[0]}" if place else odd[0], accepted)
+        # The first fault is that of the first field, in whatever order a file has its keys.
+        content = {key: content[key] for key in accepted}
     for key, value in content.items():
         if key in readers:
             made[key] = readers[key](value, f"{place}.{key}" if place else key)
         elif not lenient:
             raise Refused(f"{place}.{key}" if place else str(key), value, f"no such key; {_keys(readers)}")
     for item in fields(kind):  # type: ignore[arg-type]
-        needed = item.default is MISSING and item.default_factory is MISSING
-        if item.name not in made and (needed or item.name in required):
+        if item.name not in made and (_is_needed(item) or item.name in required):
             raise Refused(f"{place}.{item.name}" if place else item.name, "nothing", _keys(readers))
     return kind(**made)
+
+
+def as_json(value: Any) -> Any:
+    """The inverse of :func:`from_json`: fields that hold their default are left out. Content is not copied."""
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return [as_json(item) for item in value]
+    return fields_as_json(value) if is_dataclass(value) else value
+
+
+def fields_as_json(value: Any) -> dict[str, Any]:
+    """The same of a dataclass whose ``to_json`` says more than this."""
+    known = {item.name: (item, getattr(value, item.name)) for item in fields(value)}
+    return {name: as_json(found) for name, (item, found) in known.items() if _is_needed(item) or found != item.default}
+
+
+def _is_needed(item: Field[Any]) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
 
 
 def check_types(value: Any, place: str = "", *, but: frozenset[str] = frozenset()) -> None:
@@ -107,7 +172,7 @@ def _keys(readers: Mapping[str, Read]) -> str:
 
 @cache
 def _readers(kind: Any) -> dict[str, Read]:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return {item.name: _reader(hints[item.name]) for item in fields(kind)}
 
 
@@ -135,6 +200,9 @@ def _plain(hint: Any) -> tuple[tuple[type, ...], str]:
 
 
 def _reader(hint: Any) -> Read:
+    if typing.get_origin(hint) is typing.Annotated:
+        plain, extra = typing.get_args(hint)
+        return _read_by(extra) if isinstance(extra, ReadBy) else _checked(extra, _reader(plain))
     allowed, accepted = _plain(hint)
     parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     nested = next((part for part in parts if is_dataclass(part)), None)
@@ -149,5 +217,24 @@ def _reader(hint: Any) -> Read:
         if item is not None and type(value) is list:
             return tuple(item(one, f"{place}[{index}]") for index, one in enumerate(value))
         return value
+
+    return read
+
+
+def _checked(check: Check, inner: Read) -> Read:
+    def read(value: Any, place: str) -> Any:
+        if not check.holds(value):
+            raise Refused(place, value, check.accepted)
+        return inner(value, place)
+
+    return read
+
+
+def _read_by(how: ReadBy) -> Read:
+    def read(value: Any, place: str) -> Any:
+        try:
+            return how.read(value)
+        except ConfigError as error:
+            raise RefusedWithin(place, error) from None
 
     return read

@@ -34,9 +34,9 @@ def setting_of(baseline: str) -> str:
     return baseline.removeprefix(BASELINE).removeprefix(".")
 
 
-def name_without(arm: Arm, setting: str) -> str:
+def name_without(arm: str, setting: str) -> str:
     """``candidate-1`` of the arm ``candidate-1.resnet18`` in the setting ``resnet18``."""
-    return str(arm["arm"]).removesuffix(f".{setting}") if setting else str(arm["arm"])
+    return arm.removesuffix(f".{setting}") if setting else arm
 
 
 def shared_seeds(baseline: Arm, candidate: Arm) -> list[str]:

@@ -15,8 +15,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from tune_bn import __version__
-from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, claim_in
-from tune_bn.analysis.plan import PLAN_FILE, read_plan, score_of
+from tune_bn.analysis.plan import claim_by, read_plan
 from tune_bn.analysis.verdict import INVALID, verify_study
 from tune_bn.analysis.wording import (
     config_keys,
@@ -33,6 +32,7 @@ from tune_bn.errors import StudyError
 from tune_bn.records.energy import energy_words
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
+from tune_bn.records.plan import EQUIVALENT, NONINFERIOR, PLAN_FILE, Plan
 from tune_bn.records.record import FAILED, STAGES, Record, ranges
 from tune_bn.report.figures.effects import forest
 from tune_bn.report.figures.pairs import paired
@@ -237,10 +237,10 @@ def table_tex(verdict: Verdict) -> str:
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
-def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
+def method_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> list[str]:
     """What was done, a paragraph each, in the words of the study."""
     searched = {r.trial for r in records if r.stage == "search" and r.arm == "candidate"}
-    parts, used = [], plan["used_seeds"]
+    parts, used = [], plan.used_seeds
     if searched:
         parts.append(
             f"Search and selection. {len(searched)} configurations were tried on seed {ranges(used.get('search', ()))} "
@@ -249,29 +249,28 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
         )
     else:
         parts.append("Arms. All configurations were stated before anything was trained; none was searched.")
-    claim, alpha, m = claim_in(plan), plan["alpha"], len(plan["candidates"])
-    score, metric = score_of(plan), metric_words(plan["metric"])
+    claim, alpha, m = claim_by(plan), plan.alpha, len(plan.candidates)
+    score, metric = plan.score, metric_words(plan.metric)
     margin = with_unit(number_words(claim.margin), score.difference_unit_words)
     null = {
         NONINFERIOR: f"that it is worse by {margin} or more (noninferiority)",
         EQUIVALENT: f"that it differs by {margin} or more (equivalence, two one-sided tests)",
     }.get(claim.kind, "that it is no better" + ("" if claim.is_plain else f" by more than {margin}"))
     looks = ""
-    if plan["stopping"] != "fixed":
+    if plan.design is not None:
         looks = (
-            f" Looks after {', '.join(map(str, plan['design']['looks']))} pairs were planned with O'Brien-Fleming "
+            f" Looks after {', '.join(map(str, plan.design['looks']))} pairs were planned with O'Brien-Fleming "
             "boundaries for the t statistic; p-values and intervals hold at all looks together."
         )
     family = f", {_family_words(plan, m)}" if m > 1 else ""
-    if "alpha_spending" in plan:
-        spent = plan["alpha_spending"]
+    if (spent := plan.alpha_spending) is not None:
         family += (
-            f"; α is the part of claim {spent['place']} in a budget of {spent['total']:g} over all claims on the same "
+            f"; α is the part of claim {spent.place} in a budget of {spent.total:g} over all claims on the same "
             "test data"
         )
     parts.append(
-        f"Confirmation. A plan was locked (SHA-256 {plan['plan_sha256'][:16]}) before the first confirmation run. "
-        f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan['seeds'])}; {metric} was read "
+        f"Confirmation. A plan was locked (SHA-256 {plan.plan_sha256[:16]}) before the first confirmation run. "
+        f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan.seeds)}; {metric} was read "
         f"once per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over "
         f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} "
         f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. "
@@ -283,28 +282,29 @@ def method_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Re
     return parts
 
 
-def _family_words(plan: Mapping[str, Any], m: int) -> str:
+def _family_words(plan: Plan, m: int) -> str:
     """How several comparisons become one claim."""
-    if plan.get("holds") == "all":
+    if plan.holds == "all":
         return f"in each of {m} settings without a correction: the claim is that all of them hold (intersection-union)"
-    if plan.get("holds") == "pooled":
+    if plan.holds == "pooled":
         return (
             f"on differences averaged over {m} settings for each seed: the claim is about that average; single "
             "settings are described, adjusted by Holm's procedure"
         )
-    by = "step-down max-t over sign flips" if plan["correction"] == "max_t" else "Holm's procedure"
+    by = "step-down max-t over sign flips" if plan.correction == "max_t" else "Holm's procedure"
     return f"adjusted by {by} for {m} comparisons"
 
 
-def _diverged_words(plan: Mapping[str, Any]) -> str:
-    score = score_of(plan)
-    failed = " A run that failed on every try counts as the score that is worst for the claim." * ("failed" in plan)
+def _diverged_words(plan: Plan) -> str:
+    score = plan.score
+    worst = " A run that failed on every try counts as the score that is worst for the claim."
+    failed = "" if plan.failed is None else worst
     if score.diverged is None:
         return f"A diverged run would have made the verdict invalid.{failed}"
     return f"A diverged run counts as {with_unit(number_words(score.diverged), score.unit)}.{failed}"
 
 
-def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence[Record]) -> str:
+def checklist_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> str:
     """Questions of the NeurIPS checklist on experiments, answered from the records."""
     done = [record for record in records if record.status != FAILED]
     hours = {stage: sum(r.duration_seconds for r in records if r.stage == stage) / 3600 for stage in STAGES}
@@ -314,12 +314,12 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
     spread = ", ".join(
         f"{arm['arm']} {arm['std']:.{digits}f}" for arm in [*verdict["baselines"], *verdict["candidates"]]
     )
-    unit = f" ({words})" if (words := score_of(plan).difference_unit_words) else ""
-    versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan["versions"].items()))
+    unit = f" ({words})" if (words := plan.score.difference_unit_words) else ""
+    versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan.versions.items()))
     runs = {stage: sum(r.stage == stage for r in records) for stage in STAGES}
     answers = [
         ("Claims", f"{verdict['headline']}: {verdict['reason']}"),
-        ("Experimental setting", f"Plan {plan['plan_sha256']}; commit {plan['commit'] or 'not known'}; {versions}."),
+        ("Experimental setting", f"Plan {plan.plan_sha256}; commit {plan.commit or 'not known'}; {versions}."),
         (
             "Statistical significance",
             f"{verdict['test']} at α = {verdict['alpha']:g}, correction {verdict['correction']}; error bars are "
@@ -339,7 +339,7 @@ def checklist_words(verdict: Verdict, plan: Mapping[str, Any], records: Sequence
         ),
         (
             "Data",
-            "; ".join(f"{key}: {_short(value)}" for key, value in (plan.get("data") or {}).items()) or "not recorded",
+            "; ".join(f"{key}: {_short(value)}" for key, value in (plan.data or {}).items()) or "not recorded",
         ),
         ("Limitations", " ".join(f"{remark}." for remark in verdict["remarks"]) or "No remarks of the verdict."),
         (

@@ -9,7 +9,6 @@ from typing import Any
 
 from tune_bn.analysis.early_order import ALPHA, LEAST_TAU
 from tune_bn.analysis.early_order import words as look_words
-from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
 from tune_bn.errors import listed
 from tune_bn.records.commands import line_in_report, repeat_line
@@ -217,9 +216,9 @@ def _finalists(study: StudyFiles, selected: Sequence[Trial]) -> Block:
     confirmed = {trial.arm: trial for trial in study.trials[CONFIRM]}
     names: dict[tuple[str, int | None], list[str]] = {}
     if study.plan is not None:
-        for role, arms in ((CANDIDATE, study.plan["candidates"]), (BASELINE, planned_baselines(study.plan))):
+        for role, arms in ((CANDIDATE, study.plan.candidates), (BASELINE, study.plan.every_baseline)):
             for arm in arms:
-                names.setdefault((role, arm["trial"]), []).append(arm["arm"])
+                names.setdefault((role, arm.trial), []).append(arm.arm)
     rows: list[list[str]] = []
     keys = config_keys([*(trial.config for trial in selected), study.baseline_config])
     for trial in selected:
@@ -286,11 +285,11 @@ def layers(study: StudyFiles) -> Iterator[Block]:
 def provenance(study: StudyFiles) -> Iterator[Block]:
     """Hashes, versions, and the commands that repeat and check the study."""
     last = study.records[-1:]
-    plan = study.plan or {}
-    space_sha256 = plan.get("space_sha256") or (last[0].space_sha256 if last else None)
+    plan = study.plan
+    space_sha256 = plan.space_sha256 if plan is not None else (last[0].space_sha256 if last else None)
     sealed: tuple[Span, ...] = (NONE,)
-    if plan:
-        sealed = (Mono(plan["plan_sha256"]), f" (sha256), sealed {plan['created_at']}")
+    if plan is not None:
+        sealed = (Mono(plan.plan_sha256), f" (sha256), sealed {plan.created_at}")
     tail: tuple[Span, ...] = (", the last ", Mono(last[0].sha256), " (sha256)") if last else ()
     versions = [f"{name} {listed(found)}" for name, found in _versions(study).items()]
     yield Heading("Provenance")
@@ -355,7 +354,7 @@ def _device(record: Record) -> str:
 def _data(study: StudyFiles) -> Iterator[tuple[Span, ...]]:
     """Which data the runs saw, as the plan locks it or the last run saw it."""
     seen = [record.data for record in study.records if record.data]
-    data = (study.plan or {}).get("data") or (seen[-1] if seen else {})
+    data = (study.plan and study.plan.data) or (seen[-1] if seen else {})
     for split, words in SPLITS.items():
         part = data.get(split)
         if isinstance(part, dict) and "of" in part:

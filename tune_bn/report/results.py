@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tune_bn.analysis.claims import EQUIVALENT, NONINFERIOR, SUPERIOR, Claim, claim_in, outcome
-from tune_bn.analysis.plan import arms_of
+from tune_bn.analysis.claims import Claim, claim_in, outcome
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import (
     claim_words,
@@ -19,6 +18,7 @@ from tune_bn.analysis.wording import (
     with_unit,
 )
 from tune_bn.records.commands import line_in_report
+from tune_bn.records.plan import EQUIVALENT, NONINFERIOR, SUPERIOR
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
 from tune_bn.report.arms import (
     Arm,
@@ -69,8 +69,8 @@ def _progress(study: StudyFiles) -> str:
     if study.plan is None:
         return ""
     done = sum(record.status != FAILED for record in study.records if record.stage == CONFIRM)
-    planned = len(study.plan["seeds"]) * len(arms_of(study.plan))
-    most = "at most " if study.plan["stopping"] != "fixed" else ""
+    planned = len(study.plan.seeds) * len(study.plan.arms)
+    most = "at most " if study.plan.stopping != "fixed" else ""
     words = f" {done} of {most}{planned} confirmation runs are done; "
     return words + f"{line_in_report('confirm', study.folder.absolute())} goes on."
 
@@ -281,7 +281,7 @@ def _by_setting(verdict: Verdict) -> Iterator[Block]:
         text = mean_cell(arm, digits)
         text += " (worse)" if arm.get("worse") else ""
         marked = arm["supported"] or arm.get("worse")
-        cells.setdefault(name_without(arm, setting), {})[setting] = Strong(text) if marked else text
+        cells.setdefault(name_without(arm["arm"], setting), {})[setting] = Strong(text) if marked else text
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
         f"{metric_words(verdict['metric']).capitalize()}{in_unit(score)} by setting, mean ± standard deviation over "

@@ -48,7 +48,7 @@ def _network(model: Mapping[str, Any]) -> str:
 def _data(study: StudyFiles) -> str:
     section = _section(study, "data")
     seen = [record.data for record in study.records if record.data]
-    data = (study.plan or {}).get("data") or (seen[-1] if seen else {})
+    data = (study.plan and study.plan.data) or (seen[-1] if seen else {})
     sizes = [
         f"{part['count']:,} {words}"
         for split, words in SPLITS.items()

@@ -12,13 +12,14 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from tune_bn.analysis.early_order import EARLY_ORDER_FILE, Look, read_looks
-from tune_bn.analysis.plan import PLAN_FILE, arms_of, read_plan, score_of
+from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
 from tune_bn.errors import RecordError, SpecError, StudyError
 from tune_bn.records.curves import CurveLog, Point
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics
 from tune_bn.records.files import read_bytes
 from tune_bn.records.log import RecordLog
+from tune_bn.records.plan import PLAN_FILE, Plan
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record
 from tune_bn.records.score import Score, accuracy, read_score, score_problem
 from tune_bn.space.file import parse_yaml
@@ -38,7 +39,7 @@ class StudyFiles:
     folder: Path
     space: Mapping[str, Any]
     records: Sequence[Record]
-    plan: Mapping[str, Any] | None
+    plan: Plan | None
     verdict: Mapping[str, Any] | None
     curves: Mapping[str, Curve]
     diagnostics: Mapping[str, Diagnostics] = field(default_factory=dict)
@@ -62,13 +63,15 @@ class StudyFiles:
     @property
     def metric(self) -> str:
         """The planned metric, or what it will be called."""
-        return str((self.plan or self.verdict or {}).get("metric") or self.score.test)
+        if self.plan is not None:
+            return self.plan.metric
+        return str((self.verdict or {}).get("metric") or self.score.test)
 
     @property
     def baseline_config(self) -> Mapping[str, Any]:
         """Configuration of the baseline: the planned one, else the one in the space file's claim."""
         if self.plan is not None:
-            config: Mapping[str, Any] = self.plan["baseline"]["config"]
+            config: Mapping[str, Any] = self.plan.baseline.config
             return config
         claim = self.space.get("claim")
         declared = claim.get("baseline") if isinstance(claim, dict) else None
@@ -140,12 +143,12 @@ def load(folder: Path) -> StudyFiles:
         },
         early_order=attempt(lambda: read_looks(looks_file), []) if looks_file.is_file() else [],
         problems=problems,
-        score=attempt(lambda: read_score(folder), accuracy()) if plan is None else score_of(plan),
+        score=attempt(lambda: read_score(folder), accuracy()) if plan is None else plan.score,
     )
 
 
-def _diagnostics_files(folder: Path, plan: Mapping[str, Any] | None) -> list[tuple[str, Path]]:
-    arms = [] if plan is None else [arm["arm"] for arm in arms_of(plan)]
+def _diagnostics_files(folder: Path, plan: Plan | None) -> list[tuple[str, Path]]:
+    arms = [] if plan is None else [arm.arm for arm in plan.arms]
     files = [(arm, folder / DIAGNOSTICS / f"{arm}.json") for arm in arms]
     return [(arm, path) for arm, path in files if path.is_file()]
 

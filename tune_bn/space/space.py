@@ -20,10 +20,11 @@ from tune_bn.protocols.runner import SchedulerConfig
 from tune_bn.records.files import sha256_of
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.records.score import Score, accuracy
+from tune_bn.space.claim import Claim
 from tune_bn.space.messages import keys_of, section_of
 from tune_bn.space.options import MODEL_KEYS, OPTIONS, RUN_KEYS, TRAIN_KEYS, as_declared
 from tune_bn.space.search import PAPER_GRID, SearchSpace, owner
-from tune_bn.space.sections import Budget, Claim, Resources, Sampler, Scheduler, Section, Seeds, Tracking, entry
+from tune_bn.space.sections import Budget, Resources, Sampler, Scheduler, Section, Seeds, Tracking, entry
 from tune_bn.space.trainer import TrainerSection, check_name
 from tune_bn.training.config import RunConfig, TrainConfig
 

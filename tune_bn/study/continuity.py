@@ -10,6 +10,7 @@ from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import StudyError, listed
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.files import read_bytes, write_json, writing
+from tune_bn.records.plan import Plan
 from tune_bn.records.provenance import data_changes
 from tune_bn.records.record import FAILED
 from tune_bn.space.space import Space
@@ -62,7 +63,7 @@ def _require_same_data(folder: StudyFolder, trainer: Trainer) -> None:
     noted, data = _noted(folder), trainer.data
     told: list[Mapping[str, Any]] = [noted["data"]] if isinstance(noted.get("data"), Mapping) else []
     if folder.plan_file.exists():
-        told.append(read_plan(folder.plan_file).get("data", {}))
+        told.append(read_plan(folder.plan_file).data or {})
     told += [record.data for record in folder.records.read() if record.status != FAILED and record.data]
     before = next((one for one in told if data_changes(one, data)), None)
     if before is None:
@@ -88,12 +89,10 @@ def _noted(folder: StudyFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def require_same_code(
-    folder: StudyFolder, plan: Mapping[str, Any], versions: Mapping[str, str], commit: str | None
-) -> None:
+def require_same_code(folder: StudyFolder, plan: Plan, versions: Mapping[str, str], commit: str | None) -> None:
     """Arms that ran under different code cannot be paired, so nothing is spent on a confirmation that would mix."""
     now = dict(versions) | {"commit": commit or "none"}
-    then = dict(plan["versions"]) | {"commit": plan["commit"] or "none"}
+    then = dict(plan.versions) | {"commit": plan.commit or "none"}
     changed = [
         f"{key} {then.get(key)} (now {now.get(key)})" for key in sorted(now | then) if now.get(key) != then.get(key)
     ]
@@ -104,8 +103,8 @@ def require_same_code(
         )
 
 
-def _require_same_device(folder: StudyFolder, space: Space, plan: Mapping[str, Any]) -> None:
-    locked = plan.get("device_kind", device_kind(space))
+def _require_same_device(folder: StudyFolder, space: Space, plan: Plan) -> None:
+    locked = plan.device_kind or device_kind(space)
     if locked != device_kind(space):
         accepted = "0" if locked == "cpu" else "more than 0"
         raise StudyError(

@@ -6,30 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tune_bn.analysis.monitoring import standing
-from tune_bn.analysis.plan import arms_of, read_plan
+from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import INVALID, verify_study
 from tune_bn.errors import RecordError, StudyError
+from tune_bn.records.plan import Plan, PlannedArm
 from tune_bn.records.record import CONFIRM, FAILED, Record, run_key
 from tune_bn.study.folder import StudyFolder
 
 
-def confirmation_due(plan: Mapping[str, Any], done: Mapping[str, Record]) -> list[tuple[Mapping[str, Any], int]]:
+def confirmation_due(plan: Plan, done: Mapping[str, Record]) -> list[tuple[PlannedArm, int]]:
     """Arm and seed of every run of the confirmation up to the next look, done or not, pair by pair.
 
     Args:
         plan: that was locked.
         done: records of runs that are done, by their key.
     """
-    seeds, metric, arms = plan["seeds"], plan["metric"], arms_of(plan)
-    scores: dict[str, dict[int, float]] = {arm["arm"]: {} for arm in arms}
+    seeds, metric, arms = plan.seeds, plan.metric, plan.arms
+    scores: dict[str, dict[int, float]] = {arm.arm: {} for arm in arms}
     for arm in arms:
         for seed in seeds:
-            run = done.get(run_key(CONFIRM, arm["arm"], arm["trial"], seed))
+            run = done.get(run_key(CONFIRM, arm.arm, arm.trial, seed))
             # One that diverged and has no score stays without one: no look can be held over it.
             if run is not None and metric in run.scores:
-                scores[arm["arm"]][seed] = run.scores[metric]
+                scores[arm.arm][seed] = run.scores[metric]
     needed = standing(plan, scores).needed
-    return [(arm, seed) for index, seed in enumerate(seeds) for arm in arms if index < needed[arm["arm"]]]
+    return [(arm, seed) for index, seed in enumerate(seeds) for arm in arms if index < needed[arm.arm]]
 
 
 def done_records(records: Sequence[Record]) -> dict[str, Record]:
@@ -51,5 +52,5 @@ def final_verdict(folder: StudyFolder) -> dict[str, Any] | None:
         return None
     if verdict["verdict"] == INVALID:
         return None
-    due = (run_key(CONFIRM, arm["arm"], arm["trial"], seed) for arm, seed in confirmation_due(plan, done))
+    due = (run_key(CONFIRM, arm.arm, arm.trial, seed) for arm, seed in confirmation_due(plan, done))
     return verdict if all(key in done for key in due) else None

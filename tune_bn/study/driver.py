@@ -27,6 +27,7 @@ from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.files import write_json
+from tune_bn.records.plan import Plan
 from tune_bn.records.reading import read_as
 from tune_bn.records.record import CANDIDATE, SEARCH, Record
 from tune_bn.records.score import accuracy
@@ -337,7 +338,7 @@ class Driver(Observer):
     def early_order_seen(self, line: str) -> None:
         """What it says is no concern of the driver."""
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+    def plan_locked(self, plan: Plan) -> None:
         """The plan is no concern of the driver."""
 
     def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:

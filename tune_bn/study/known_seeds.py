@@ -32,11 +32,11 @@ def remark(space: Space, studies: Sequence[StudyFolder]) -> str | None:
             if not study.plan_file.exists():
                 continue
             plan = read_plan(study.plan_file)
-            taken |= set(plan["seeds"])
-            same = set(plan["seeds"]) & set(space.seeds.confirm)
+            taken |= set(plan.seeds)
+            same = set(plan.seeds) & set(space.seeds.confirm)
             if not same:
                 continue
-            if plan["space_sha256"] != space.sha256:
+            if plan.space_sha256 != space.sha256:
                 looks += 1
                 if looks > LOOKED_AT:
                     break

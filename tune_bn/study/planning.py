@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
-from tune_bn.analysis.plan import SCHEMA_VERSION, plan_problem, read_plan, seal
+from tune_bn.analysis.plan import plan_problem, read_plan, sealed
 from tune_bn.analysis.sequential import design
 from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.records.files import write_json, writing
 from tune_bn.records.ledger import earlier_claims, enter_claim, entering, key_of, spending, spent_level
+from tune_bn.records.plan import SCHEMA_VERSION, EarlierClaim, Plan, PlannedArm, PlannedCandidate
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM
 from tune_bn.records.times import utc_now
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import device_kind, require_same_code
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.selection import Selection
-
-Arm = dict[str, Any]
 
 
 def locked_plan(
@@ -29,7 +28,7 @@ def locked_plan(
     info: StudyInfo,
     selection: Selection,
     changes: Callable[[], bytes] | None = None,
-) -> dict[str, Any]:
+) -> Plan:
     """The plan of the study; made and locked where there is none yet, with the hash of ``code.diff`` beside it.
 
     Args:
@@ -42,7 +41,7 @@ def locked_plan(
     if folder.plan_file.exists():
         plan = read_plan(folder.plan_file)
         problem = plan_problem(plan)
-        if problem is None and plan["space_sha256"] != space.sha256:
+        if problem is None and plan.space_sha256 != space.sha256:
             problem = "space_sha256: it was made for another space"
         if problem is not None:
             raise StudyError(f"{folder.plan_file}: {problem}; accepted: the plan as it was locked")
@@ -60,19 +59,23 @@ def locked_plan(
         else:
             folder.code_diff.unlink(missing_ok=True)
     with entering(folder.path.parent, info.data):
-        content = _content(space, info, baselines, candidates, earlier_claims(folder.path.parent, info.data))
-        plan = seal(content | ({"code_diff": hashlib.sha256(diff).hexdigest()} if diff else {}))
+        made = _made(space, info, baselines, candidates, earlier_claims(folder.path.parent, info.data))
+        plan = sealed(replace(made, code_diff=hashlib.sha256(diff).hexdigest() if diff else None))
         with writing(folder.plan_file):
-            write_json(folder.plan_file, plan)
+            write_json(folder.plan_file, plan.to_json())
             folder.plan_file.chmod(folder.plan_file.stat().st_mode & 0o444)
         enter_claim(folder.path.parent, plan)
     return plan
 
 
-def _content(
-    space: Space, info: StudyInfo, baselines: Sequence[Arm], candidates: Sequence[Arm], earlier: Sequence[Any]
-) -> dict[str, Any]:
-    """What a plan says, before it is sealed; ``earlier`` are the claims before it on the same test data."""
+def _made(
+    space: Space,
+    info: StudyInfo,
+    baselines: Sequence[PlannedArm],
+    candidates: Sequence[PlannedCandidate],
+    earlier: Sequence[EarlierClaim],
+) -> Plan:
+    """The plan before it is sealed; ``earlier`` are the claims before it on the same test data."""
     claim, seeds, rule, alpha = space.claim, space.seeds, space.design, space.claim.alpha
     spends = claim.alpha_spending != "none"
     if spends:
@@ -81,34 +84,38 @@ def _content(
             raise StudyError(f"claim.alpha_spending: got {claim.alpha_spending!r}; accepted: {accepted}")
         alpha = spent_level(claim.alpha, len(earlier) + 1)
         rule = None if rule is None else design(rule.looks, alpha, futility=claim.futility)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "study": info.name,
-        "space_sha256": space.sha256,
-        "created_at": utc_now(),
-        "baseline": baselines[0],
-        **({"baselines": baselines[1:]} if len(baselines) > 1 else {}),
-        "candidates": candidates,
-        "metric": info.score.test,
-        "score": info.score.to_json(),
-        "test": "paired_t_greater",
-        **claim.stated.fields(),
-        "alpha": alpha,
-        **({"alpha_spending": spending(claim.alpha, earlier)} if spends else {}),
+    stated = claim.stated
+    return Plan(
+        schema_version=SCHEMA_VERSION,
+        study=info.name,
+        space_sha256=space.sha256,
+        created_at=utc_now(),
+        baseline=baselines[0],
+        baselines=tuple(baselines[1:]),
+        candidates=tuple(candidates),
+        metric=info.score.test,
+        score=info.score,
+        test="paired_t_greater",
+        # A plan that claims a gain of whatever size says no more than it always did.
+        kind=None if stated.is_plain else stated.kind,
+        margin=None if stated.is_plain else stated.margin,
+        alpha=alpha,
+        alpha_spending=spending(claim.alpha, earlier) if spends else None,
         # One comparison has nothing to be corrected for.
-        "correction": "none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
-        **({} if claim.holds == "any" else {"holds": claim.holds}),
-        **({} if claim.failed == "invalid" else {"failed": claim.failed}),
-        "stopping": claim.stopping,
-        **({} if rule is None else {"design": asdict(rule)}),
-        "seeds": seeds.confirm,
-        "used_seeds": _used_seeds(space),
-        "commit": info.commit,
-        "versions": dict(info.versions),
-        "data": dict(info.data),
-        "device_kind": device_kind(space),
-        **({"earlier_claims": list(earlier)} if earlier else {}),
-    }
+        correction="none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
+        holds=None if claim.holds == "any" else claim.holds,
+        failed=None if claim.failed == "invalid" else claim.failed,
+        stopping=claim.stopping,
+        design=None if rule is None else asdict(rule),
+        seeds=tuple(seeds.confirm),
+        used_seeds=_used_seeds(space),
+        commit=info.commit,
+        versions=dict(info.versions),
+        data=dict(info.data),
+        device_kind=device_kind(space),
+        earlier_claims=tuple(earlier),
+        plan_sha256="",
+    )
 
 
 def _used_seeds(space: Space) -> dict[str, list[int]]:
@@ -118,42 +125,41 @@ def _used_seeds(space: Space) -> dict[str, list[int]]:
     return used | ({"earlier": seeds.earlier} if seeds.earlier else {})
 
 
-def _stated_arms(space: Space) -> tuple[Arm, list[Arm]]:
+def _stated_arms(space: Space) -> tuple[PlannedArm, list[PlannedCandidate]]:
     """Baseline and candidates as the space states them."""
-    baseline = {"arm": BASELINE, "trial": None, "config": space.baseline}
-    return baseline, [{"arm": name, "trial": None, "config": space.arm_config(name)} for name in space.claim.arms]
+    arms = [PlannedCandidate(name, None, space.arm_config(name)) for name in space.claim.arms]
+    return PlannedArm(BASELINE, None, space.baseline), arms
 
 
-def _selected_arms(selection: Selection) -> tuple[Arm, list[Arm]]:
+def _selected_arms(selection: Selection) -> tuple[PlannedArm, list[PlannedCandidate]]:
     """Baseline and candidates as the selection ranks them; the baseline is tuned where anything is."""
     space, ranked = selection.space, selection.ranked()
-    baseline: Arm = {"arm": BASELINE, "trial": None, "config": space.baseline}
+    baseline = PlannedArm(BASELINE, None, space.baseline)
     if BASELINE in ranked:
         best, scores = ranked[BASELINE][0]
-        baseline |= {"trial": best.trial, "config": dict(best.overrides), "selection": scores}
+        baseline = PlannedArm(BASELINE, best.trial, dict(best.overrides), scores)
     winners = ranked[CANDIDATE][: space.claim.candidates]
     return baseline, [
-        {
-            "arm": f"{CANDIDATE}-{place}",
-            "trial": finalist.trial,
-            "config": dict(finalist.overrides),
-            "selection": scores,
-        }
+        PlannedCandidate(f"{CANDIDATE}-{place}", finalist.trial, dict(finalist.overrides), scores)
         for place, (finalist, scores) in enumerate(winners, start=1)
     ]
 
 
-def _in_settings(space: Space, baseline: Arm, candidates: Sequence[Arm]) -> tuple[list[Arm], list[Arm]]:
+Arm = TypeVar("Arm", bound=PlannedArm)
+
+
+def _in_settings(
+    space: Space, baseline: PlannedArm, candidates: Sequence[PlannedCandidate]
+) -> tuple[list[PlannedArm], list[PlannedCandidate]]:
     """Every arm in every setting of the claim, named ``ARM.SETTING``, each candidate against its setting's baseline."""
     if not space.claim.across:
         return [baseline], list(candidates)
 
     def within(arm: Arm, setting: str, overrides: Mapping[str, Any]) -> Arm:
-        config = space.normalized({**arm["config"], **overrides})
-        return {**arm, "arm": f"{arm['arm']}.{setting}", "config": config}
+        return replace(arm, arm=f"{arm.arm}.{setting}", config=space.normalized({**arm.config, **overrides}))
 
-    baselines, found = [], []
+    baselines, found = [], list[PlannedCandidate]()
     for setting, overrides in space.claim.across.items():
         baselines.append(within(baseline, setting, overrides))
-        found += [within(arm, setting, overrides) | {"against": baselines[-1]["arm"]} for arm in candidates]
+        found += [replace(within(arm, setting, overrides), against=baselines[-1].arm) for arm in candidates]
     return baselines, found

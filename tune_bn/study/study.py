@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from tune_bn.analysis.plan import arms_of
 from tune_bn.errors import StudyError
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Feed, History, PastTrial, Point, Runner, Task
@@ -19,6 +17,7 @@ from tune_bn.protocols.sampler import Outcome, Sampler
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.commands import search_command
 from tune_bn.records.identity import settle
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, FAILED, SEARCH, SELECT, run_key
 from tune_bn.records.score import PERCENT, write_score
 from tune_bn.runners.checkpoint import CheckpointStore
@@ -209,7 +208,7 @@ class Study:
     def _done(self, stage: str) -> int:
         return sum(record.stage == stage and record.status != FAILED for record in self.recorder.records)
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> Plan:
         """The locked plan; made from the selection where there is none yet. See :func:`locked_plan`."""
         return locked_plan(self.folder, self.space, self.info, self.selection, self.changes)
 
@@ -218,24 +217,23 @@ class Study:
         plan = self.plan()
         self.observer.artifacts_changed(self.folder.artifacts())
         self.observer.plan_locked(plan)
-        self.recorder.plan_sha256 = plan["plan_sha256"]
-        arms = arms_of(plan)
-        self.observer.stage_started(CONFIRM, len(arms) * len(plan["seeds"]), self._done(CONFIRM))
+        self.recorder.plan_sha256 = plan.plan_sha256
+        self.observer.stage_started(CONFIRM, len(plan.arms) * len(plan.seeds), self._done(CONFIRM))
         return DueFeed(partial(self._due, plan), self.recorder)
 
-    def _due(self, plan: Mapping[str, Any], failed: frozenset[str]) -> list[Task]:
+    def _due(self, plan: Plan, failed: frozenset[str]) -> list[Task]:
         """The runs of the confirmation up to the next look; a failed one leaves its look waiting for a resume."""
-        seeds, metric = plan["seeds"], plan["metric"]
-        configs = {arm["arm"]: self.space.run_config(arm["config"]) for arm in arms_of(plan)}
+        seeds, metric = plan.seeds, plan.metric
+        configs = {arm.arm: self.space.run_config(arm.config) for arm in plan.arms}
         return [
             Task(
                 CONFIRM,
-                arm["arm"],
-                arm["trial"],
-                dict(arm["config"]),
-                configs[arm["arm"]],
+                arm.arm,
+                arm.trial,
+                dict(arm.config),
+                configs[arm.arm],
                 (seed,),
-                steps=self.trainer.steps(configs[arm["arm"]]),
+                steps=self.trainer.steps(configs[arm.arm]),
                 test_metric=metric,
                 inspect=seed == seeds[0],
                 pair=pair_name(CONFIRM, seed),

@@ -146,7 +146,7 @@ def _require_fresh_seeds(space: Space, studies: Sequence[StudyFolder]) -> None:
 def _used(study: StudyFolder) -> set[int]:
     """The seeds of a study, those of studies that it started from included. A plan may have been locked on others."""
     seeds = study.space().seeds
-    planned = read_plan(study.plan_file)["seeds"] if study.plan_file.exists() else ()
+    planned = read_plan(study.plan_file).seeds if study.plan_file.exists() else ()
     return {*seeds.search, *seeds.select, *seeds.earlier, *seeds.confirm, *planned}
 
 

@@ -25,13 +25,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tune_bn.analysis.plan import seal
+from tune_bn.analysis.plan import plan_from, seal
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Task
 from tune_bn.protocols.trainer import COMPLETED, DIVERGED, FAILED, PRUNED
 from tune_bn.records.curves import CurveLog, Point
 from tune_bn.records.files import write_json, write_text
 from tune_bn.records.log import RecordLog
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, SEARCH, SELECT, Record
 from tune_bn.records.score import MIN, Score, accuracy
 
@@ -110,7 +111,7 @@ class Course:
         self.curves.append(record.key, curve)
         return self.log.append(replace(record, **changes))
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> Plan:
         """The plan, which lies on disk."""
         arm = {"arm": "candidate-1", "trial": 0, "config": {"gamma": 0.2}}
         plan = seal(
@@ -136,7 +137,7 @@ class Course:
             }
         )
         write_json(self.info.folder / "plan.json", plan)
-        return plan
+        return plan_from(plan)
 
     def run(self, observer: Observer, task: Task, status: str = COMPLETED, **changes: Any) -> None:
         """A task from its start to its records."""

@@ -10,11 +10,12 @@ from tune_bn.data.cache import Progress
 from tune_bn.data.dataset import DataSummary, describe_data, read_data
 from tune_bn.data.registry import source_of
 from tune_bn.errors import DataError
-from tune_bn.protocols.trainer import Described
+from tune_bn.protocols.trainer import Cost, Described, Door
 from tune_bn.space.distributions import CASES
 from tune_bn.space.messages import spec_words
 from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
 from tune_bn.space.space import Space
+from tune_bn.trainers.builtin_cost import decides_pace, estimated_cost
 from tune_bn.training.config import RunConfig
 
 SMALL_GAMMA, SHORT_STEPS = 0.2, 1200
@@ -68,6 +69,19 @@ class BuiltinDoor:
             remarks=(*_slow_precision(space), *_short_course(space, data)),
             not_tried=() if source_of(space.data.source).arrays else ("whether every image can be read (--data)",),
         )
+
+    @property
+    def steps(self) -> int:
+        """See the protocol."""
+        return self.space.train.epochs
+
+    def cost(self, measure: bool | None) -> Cost | None:
+        """See the protocol."""
+        return estimated_cost(self.space, self.data, measure)
+
+    def paced_as(self, other: Door) -> bool:
+        """See the protocol."""
+        return isinstance(other, BuiltinDoor) and decides_pace(self.space) == decides_pace(other.space)
 
     def read(self, progress: Progress | None) -> Sequence[str]:
         """See the protocol.

@@ -9,14 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from tune_bn.errors import ConfigError
-from tune_bn.protocols.distributions import Cases
 from tune_bn.protocols.trainer import Place, PreemptedError, Trainer
 from tune_bn.protocols.trainers import BUILTIN
 from tune_bn.script.folder import ATTEMPT_VARIABLE
@@ -27,6 +24,7 @@ from tune_bn.trainers.command.run import ScriptRun
 from tune_bn.trainers.command.seal import SealedRun, TestError
 from tune_bn.trainers.command.settings import SealedTest
 from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
+from tune_bn.trainers.neighbours import is_accepted, with_other_value, with_other_values
 from tune_bn.trainers.opened_files import copies, files_below, is_own
 from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError
 
@@ -57,8 +55,8 @@ class Checker:
         self.checked = Checked()
         self.base = {**nuisance_middles(space), **space.baseline}
         arms = [space.arm_config(name) for name in space.claim.arms]
-        moved = [self._other(self.base, space.scientific), *arms] if space.search else arms
-        self.candidate = next((config for config in moved if self._accepted(config)), self.base)
+        moved = [with_other_values(space, self.base, space.scientific), *arms] if space.search else arms
+        self.candidate = next((config for config in moved if is_accepted(space, config)), self.base)
         self.runs = ShortRuns(space, trainer, place, folder.absolute(), self.base)
 
     def run(self) -> Checked:
@@ -90,20 +88,6 @@ class Checker:
 
     def _seed(self, stage: str) -> int:
         return int(min(getattr(self.space.seeds, stage)))
-
-    def _other(self, config: Mapping[str, Any], keys: Sequence[str] | frozenset[str]) -> dict[str, Any]:
-        """The configuration with each of these keys moved away from its value, as far as the space says whereto."""
-        moved = dict(config)
-        for name, distribution in self.space.distributions.items():
-            if name in keys:
-                if isinstance(distribution, Cases):
-                    continue
-                moved[name] = next((value for value in distribution.corners if value != config.get(name)), None)
-                if moved[name] is None:
-                    del moved[name]
-        for arm in self.space.claim.arms.values():
-            moved |= {key: value for key, value in arm.items() if key in keys and value != config.get(key)}
-        return moved
 
     # The traps
 
@@ -179,7 +163,7 @@ class Checker:
         )
         moved: list[Short] = []
         for key in keys:
-            config = self._moved(key)
+            config = with_other_value(self.space, self.base, key)
             if config is None:
                 continue
             other = self.runs.short(config, self._seed("search"))
@@ -199,25 +183,6 @@ class Checker:
             self._found(trap, WRONG, "; ".join(wrong))
             return
         self._found(trap, OK, f"each of {', '.join(keys)} alone changes the scores")
-
-    def _moved(self, key: str) -> dict[str, Any] | None:
-        """The baseline with another value of one key; of a key that needs others beside it, the arm that states it.
-
-        None: the space has no other value that is accepted.
-        """
-        names = [key, *(name for name in self.space.distributions if name.partition(".")[0] == key)]
-        arms = [self.space.arm_config(name) for name, arm in self.space.claim.arms.items() if key in arm]
-        for config in (self._other(self.base, names), *arms):
-            if config != self.base and self._accepted(config):
-                return config
-        return None
-
-    def _accepted(self, config: Mapping[str, Any]) -> bool:
-        try:
-            self.space.run_config(config)
-        except ConfigError:
-            return False
-        return True
 
     def _meanings(self, shorts: Sequence[Short]) -> Iterator[str]:
         """Whether what is called gamma and c is what the claim takes it for."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tune_bn.errors import DataError
-from tune_bn.protocols.trainer import Described, Door
+from tune_bn.protocols.trainer import Cost, Described, Door
 from tune_bn.protocols.trainers import TRAINERS
 from tune_bn.space.space import Space
 
@@ -55,6 +55,20 @@ class OwnDoor:
                 f"score      {score.validation} ({score.goal}, {score.at}); in the confirmation {score.test}",
             ),
         )
+
+    @property
+    def steps(self) -> int:
+        """See the protocol."""
+        assert self.space.trainer is not None
+        return self.space.trainer.steps
+
+    def cost(self, measure: bool | None) -> Cost | None:
+        """See the protocol. `tune_bn check` tries it."""
+        return None
+
+    def paced_as(self, other: Door) -> bool:
+        """See the protocol. What decides it only the code knows."""
+        return False
 
     def read(self, progress: Any) -> Sequence[str]:
         """See the protocol."""

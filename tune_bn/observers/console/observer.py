@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from tune_bn.analysis.plan import PLAN_FILE, design_of, score_of
+from tune_bn.analysis.plan import design_of
 from tune_bn.analysis.wording import detectable_words
 from tune_bn.observers.console.progress import Progress, Running, standing
 from tune_bn.observers.console.view import duration_words, heartbeat_line, live_view, run_line
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.files import not_linked, writing
+from tune_bn.records.plan import PLAN_FILE, Plan
 from tune_bn.records.record import Record
 from tune_bn.records.score import PERCENT
 from tune_bn.records.times import utc_now
@@ -109,22 +109,24 @@ class ConsoleObserver(Observer):
         """One lasting line: it decides what the rest of the search costs."""
         self._print(f"stopping  {line}")
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+    def plan_locked(self, plan: Plan) -> None:
         """What is going to be claimed and, where that is news, what can be found, in two lasting lines."""
         self._end_stage()
-        candidates, rule = plan["candidates"], plan.get("design")
-        spreads = [arm["selection"].get(f"{score_of(plan).validation}_std") for arm in candidates if "selection" in arm]
+        rule = design_of(plan)
+        spreads = [
+            arm.selection.get(f"{plan.score.validation}_std") for arm in plan.candidates if arm.selection is not None
+        ]
         known = [spread for spread in spreads if spread]
-        looks = "" if rule is None else f", looks at {', '.join(map(str, rule['looks']))} pairs"
-        arms = ", ".join(arm["arm"] for arm in candidates)
+        looks = "" if rule is None else f", looks at {', '.join(map(str, rule.looks))} pairs"
+        arms = ", ".join(arm.arm for arm in plan.candidates)
         when = " before" if self._plan_known else ""
-        how = f"{len(plan['seeds'])} seeds, {plan['stopping']}{looks}"
-        self._print(f"plan  {plan['plan_sha256'][:12]} locked{when}: {arms} on {how}")
+        how = f"{len(plan.seeds)} seeds, {plan.stopping}{looks}"
+        self._print(f"plan  {plan.plan_sha256[:12]} locked{when}: {arms} on {how}")
         if self._plan_known:
             return
-        seeds, most = len(plan["seeds"]), max(known, default=None)
-        unit = "points" if score_of(plan).unit == PERCENT else score_of(plan).unit
-        found = detectable_words(seeds, plan["alpha"], len(candidates), most, design_of(plan), unit)
+        seeds, most = len(plan.seeds), max(known, default=None)
+        unit = "points" if plan.score.unit == PERCENT else plan.score.unit
+        found = detectable_words(seeds, plan.alpha, len(plan.candidates), most, rule, unit)
         self._print(f"power  {found}" + (", as on the selection seeds" if known else ""))
 
     def task_started(self, task: Task) -> None:

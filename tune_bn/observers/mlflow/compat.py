@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -33,7 +34,16 @@ PASSPHRASE_VARIABLE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"
 SHARED_VIEW = "mlflow.sharedViewState."
 """Tag of an experiment whose rest is the ``viewStateShareKey`` of an address: which runs and columns its page shows."""
 
+LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
+"""Who speaks where a client is used."""
+
 VARIABLES = (*QUIET, *SERVER, FILE_STORE_VARIABLE, STORE_VARIABLE, HOSTS_VARIABLE, PASSPHRASE_VARIABLE)
+
+
+def hush(level: int) -> None:
+    """Let its loggers say what is of this level or above alone."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(level)
 
 
 def client_settings(*, retries: int, seconds: int) -> dict[str, str]:

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tune_bn.errors import described, own_fault
-from tune_bn.observers.mlflow.compat import apply, client_settings
+from tune_bn.observers.mlflow.compat import apply, client_settings, hush
 from tune_bn.observers.mlflow.live import LiveRun, Machine, Sample, deliver_live
 from tune_bn.observers.mlflow.models import ModelOf
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
@@ -31,6 +31,7 @@ from tune_bn.records.commands import search_command
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.identity import renewed, settle, tracked_at
 from tune_bn.records.log import RecordLog
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import CONFIRM, Record
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ __all__ = ["MlflowObserver", "check_tracking_uri", "default_tracking_uri"]
 
 # MLflow's own patience is several minutes for a dead server; here a later retry is cheaper than a stuck thread.
 _SETTINGS = client_settings(retries=1, seconds=10)
-_LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 # How long the end of a study waits for the last deliveries, in seconds.
 _FINAL_SECONDS = 30.0
 _FINAL_SECONDS_DOWN = 10.0
@@ -138,7 +138,7 @@ class MlflowObserver:
     def early_order_seen(self, line: str) -> None:
         """What it says is among the artifacts."""
 
-    def plan_locked(self, plan: Mapping[str, Any]) -> None:
+    def plan_locked(self, plan: Plan) -> None:
         """The plan is among the artifacts."""
 
     def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
@@ -180,7 +180,11 @@ class MlflowObserver:
         while not self._abandoned.is_set():
             done = True
             try:
-                _silence_mlflow()
+                # Its import sets levels of its own.
+                import mlflow  # noqa: F401
+
+                if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+                    hush(logging.CRITICAL)
                 self._waiting.set()
                 with self._writer.turn(self._abandoned.is_set):
                     self._waiting.clear()
@@ -389,15 +393,6 @@ class MlflowObserver:
                 f"MLflow at {shown(self._uri)} cannot be used now ({_reason(error)}); the study goes on, "
                 "its runs follow when MLflow is back"
             )
-
-
-def _silence_mlflow() -> None:
-    # Its import sets levels of its own.
-    import mlflow  # noqa: F401
-
-    if "MLFLOW_LOGGING_LEVEL" not in os.environ:
-        for name in _LOGGERS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _reason(error: BaseException) -> str:

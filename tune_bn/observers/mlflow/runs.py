@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from tune_bn.analysis.claims import OUTCOMES, outcome_of
 from tune_bn.analysis.columns import Scores
 from tune_bn.errors import ConfigError, ScoresError, TrackingError, TuneBNError, listed
-from tune_bn.observers.mlflow.compat import FILE_STORE_VARIABLE, apply, client_settings
+from tune_bn.observers.mlflow.compat import FILE_STORE_VARIABLE, apply, client_settings, hush
 from tune_bn.observers.mlflow.uri import check_tracking_uri, for_mlflow, shown, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _RUNS_PER_PAGE = 1000
 _MOST_IN_A_TAG = 4000
 _COMMIT = "mlflow.source.git.commit"
 _SETTINGS = client_settings(retries=2, seconds=30)
-_LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 
 
 class RunTable:
@@ -59,8 +58,7 @@ class RunTable:
         if urlsplit(accepted).scheme == "file":
             # MLflow would rather have it migrated, and reads it where this is set.
             os.environ[FILE_STORE_VARIABLE] = "true"
-        for name in _LOGGERS:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        hush(logging.ERROR)
         from mlflow import MlflowClient
 
         with _answering(uri):

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tune_bn.analysis.plan import arms_of
-from tune_bn.analysis.plan import baselines_of as planned_baselines
 from tune_bn.records.record import BASELINE, CONFIRM
 from tune_bn.report.figures.canvas import FEW_ARMS, GREY, PALE, arm_style, label_ends, new_figure, tidy
 from tune_bn.report.study import Curve, StudyFiles
@@ -26,7 +24,7 @@ def curves(study: StudyFiles) -> Figure | None:
     for record in study.records:
         if record.stage == CONFIRM and study.curves.get(record.key):
             by_arm.setdefault(record.arm, []).append(study.curves[record.key])
-    planned = [] if study.plan is None else [arm["arm"] for arm in arms_of(study.plan)]
+    planned = [] if study.plan is None else [arm.arm for arm in study.plan.arms]
     arms = {
         arm: _stack(by_arm[arm], study.score.validation)
         for arm in [*planned, *sorted(set(by_arm) - set(planned))]
@@ -88,7 +86,7 @@ def curves(study: StudyFiles) -> Figure | None:
 
 
 def _baselines(study: StudyFiles) -> set[str]:
-    return {BASELINE} if study.plan is None else {arm["arm"] for arm in planned_baselines(study.plan)}
+    return {BASELINE} if study.plan is None else {arm.arm for arm in study.plan.every_baseline}
 
 
 def _finding(study: StudyFiles, arm: str) -> str:

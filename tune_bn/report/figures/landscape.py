@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from tune_bn.analysis.plan import opponent
 from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, DIVERGED, PRUNED, SEARCH
 from tune_bn.records.score import PERCENT, Score
@@ -236,9 +235,9 @@ def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:
 
 def _arms(study: StudyFiles) -> list[tuple[str, Mapping[str, Any]]]:
     """The arms to mark, with their configurations: the baseline, then the planned candidates."""
-    candidates = [] if study.plan is None else study.plan["candidates"]
+    candidates = [] if study.plan is None else study.plan.candidates
     # In every setting a candidate has the same place.
-    found = {name_without(arm, setting_of(opponent(arm))): arm["config"] for arm in reversed(candidates)}
+    found = {name_without(arm.arm, setting_of(arm.opponent)): arm.config for arm in reversed(candidates)}
     return [(BASELINE, study.baseline_config), *reversed(found.items())]
 
 
