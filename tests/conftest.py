@@ -27,6 +27,8 @@ from tests.quick import (  # noqa: F401
     pytest_collection_modifyitems,
     pytest_configure,
     pytest_ignore_collect,
+    pytest_make_collect_report,
+    pytest_runtest_protocol,
 )
 from tune_bn.analysis.plan import seal
 from tune_bn.records.files import write_json, write_text

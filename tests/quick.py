@@ -12,6 +12,7 @@ import multiprocessing
 import socket
 import subprocess
 import sys
+from collections.abc import Generator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -57,16 +58,54 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--quick") or hands_out:
         return
     sys.meta_path.insert(0, NoHeavyImports)  # type: ignore[arg-type]
+    start_program, start_python, listen = (
+        subprocess.Popen.__init__,
+        multiprocessing.process.BaseProcess.start,
+        socket.socket.listen,
+    )
 
-    def no_process(*_: Any, **__: Any) -> NoReturn:
-        leave("starts a process")
+    def no_program(*given: Any, **named: Any) -> None:
+        if _tests:
+            leave("starts a process")
+        start_program(*given, **named)
 
-    def no_server(*_: Any, **__: Any) -> NoReturn:
-        leave("opens a server")
+    def no_python(self: Any) -> None:
+        if _tests:
+            leave("starts a process")
+        start_python(self)
 
-    subprocess.Popen.__init__ = no_process  # type: ignore[method-assign]
-    multiprocessing.process.BaseProcess.start = no_process  # type: ignore[method-assign]
+    def no_server(*given: Any) -> None:
+        if _tests:
+            leave("opens a server")
+        listen(*given)
+
+    subprocess.Popen.__init__ = no_program  # type: ignore[method-assign]
+    multiprocessing.process.BaseProcess.start = no_python  # type: ignore[method-assign]
     socket.socket.listen = no_server  # type: ignore[method-assign]
+
+
+_tests: list[str] = []
+"""What is collected or run now; what pytest does besides is its own matter."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    _tests.append(collector.nodeid)
+    try:
+        return (yield)
+    finally:
+        _tests.pop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    _tests.append(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        _tests.pop()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

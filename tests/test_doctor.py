@@ -35,6 +35,7 @@ def test_a_library_is_loaded_in_a_process_of_its_own() -> None:
     assert (found.state, found.words) == (OK, numpy.__version__)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "words"),
     [

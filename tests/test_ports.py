@@ -62,6 +62,7 @@ def test_the_next_port_that_is_free_is_found() -> None:
         assert free_port("127.0.0.1", port, 1) == port
 
 
+@pytest.mark.long
 def test_ports_that_are_taken_are_one_line_before_ray_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         ports = [one.getsockname()[1], other.getsockname()[1]]

@@ -265,7 +265,7 @@ def test_a_verb_works_wherever_it_was_started(name: str, tmp_path: Path, synthet
 
 
 VERBS = {
-    "tune_bn": [["status", "--json"], ["--help"], ["paper"], ["validate"]],
+    "tune_bn": [["status", "--json"], ["--help"], ["paper"], ["validate", "--no-measure"]],
     "tune_bn.analysis": [["one"]],
 }
 

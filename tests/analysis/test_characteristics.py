@@ -74,6 +74,7 @@ def test_it_is_what_a_confirmation_does(looks, futility, d_z):
     assert abs(found.expected_pairs - pairs.mean()) < 5 * pairs.std() / math.sqrt(STUDIES) + 1e-4
 
 
+@pytest.mark.long
 def test_among_several_candidates_it_is_the_least_power_and_the_most_runs():
     rule = design()
     effect = 0.9
@@ -124,6 +125,7 @@ def test_with_many_pairs_it_is_what_rpact_says_of_normal_statistics(looks, alpha
     assert found.expected_pairs / 10000 == pytest.approx(share, abs=3e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("looks", [(3, 5, 8, 11, 15), HIGHER_CAP, (3, 4, 5, 6, 7, 8), (10, 200), (500, 10000)])
 @pytest.mark.parametrize("alpha", [0.3, 0.05, 0.001])
 def test_without_an_effect_it_is_the_level_that_is_spent(looks, alpha):

@@ -106,6 +106,7 @@ def test_holm_keeps_the_family_of_equivalences():
     assert wrong / studies <= band(0.05, studies)[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [SUPERIOR, NONINFERIOR])
 def test_looks_with_a_margin_are_looks_at_moved_scores(kind):
     claim, rule = Claim(kind, 0.25), design()

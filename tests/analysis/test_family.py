@@ -73,6 +73,7 @@ def check_story(judged, results, alpha):
         assert excluded == (alone.p_value_two_sided <= 2 * alpha)
 
 
+@pytest.mark.long
 @given(st.integers(0, 2**32 - 1), st.integers(2, 20))
 def test_a_level_that_is_the_p_value_itself_rejects_and_its_bound_is_0(seed, n):
     rng = np.random.default_rng(seed)
@@ -90,6 +91,7 @@ def test_an_end_that_is_open_stays_open():
     assert judged["a"].interval == (None, None)
 
 
+@pytest.mark.long
 def test_under_the_null_false_gains_and_false_losses_each_keep_the_level():
     rng = np.random.default_rng(8)
     studies, gains, losses = 500, 0, 0

@@ -105,6 +105,7 @@ def test_losses_at_looks_hold_at_all_looks_together(synthetic_study):
     assert arm["ci"][1] < 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["fixed", "sequential"])
 def test_no_interval_contradicts_the_decision_beside_it(synthetic_study, kind):
     for seed in range(1, 13):
@@ -147,6 +148,7 @@ def test_the_sentence_gives_both_p_values_and_the_interval_of_the_test(synthetic
     assert f"two-sided {best['p_two_sided']:.2g}" in several["reason"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("alpha", [1e-8, 1e-4, 0.2, 0.4])
 def test_every_level_of_a_plan_gives_json(synthetic_study, alpha):
     for made in (synthetic_study(candidates=3, effect=0.5), synthetic_study(candidates=3, effect=-0.5)):

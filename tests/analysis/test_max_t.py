@@ -105,6 +105,7 @@ BASE = RNG.normal(90, 1, 10)
 ARMS = {f"a{i}": 0.7 * BASE + 27 + 0.5 + RNG.normal(0, 0.8, 10) for i in range(6)}
 
 
+@pytest.mark.long
 def test_a_table_by_max_t():
     by = {c: judge_scores(table({"base": BASE} | ARMS), baseline="base", correction=c) for c in ("holm", "max_t")}
     expected = by_hand(np.stack([arm - BASE for arm in ARMS.values()]))
@@ -156,6 +157,7 @@ def test_a_plan_locks_it(synthetic_study):
         sequential(study).with_plan(correction="max_t")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("correction", ["holm", "max_t"])
 @given(seed=st.integers(0, 10_000), m=st.integers(1, 5), n=st.integers(5, 8), margin=st.sampled_from([0.0, 0.3]))
 @settings(max_examples=60, deadline=None)

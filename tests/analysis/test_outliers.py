@@ -105,6 +105,7 @@ def counted(whole):
     return float(Fraction(sum(s >= observed for s in sums), len(sums)))
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 897), st.integers(-4, 4)), min_size=2, max_size=9),
@@ -130,6 +131,7 @@ def test_multiples_of_an_image_are_counted_as_whole_images_in_any_unit(pairs, un
     assert result.p_value == counted([int(2 * r) * (1 if k > 0 else -1) for r, k in zip(ranks, kept, strict=True)])
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.sampled_from([1.0, 1e12, 1e-12, 1e299, 1e-290]))
 def test_the_signed_rank_test_is_scipys_on_differences_of_many_sizes(seed, n, unit):
@@ -149,6 +151,7 @@ def test_no_answer_depends_on_the_unit_of_the_scores(unit):
         assert np.array(scaled[name]) / unit == pytest.approx(np.array(plain[name]), rel=1e-6)
 
 
+@pytest.mark.long
 def test_the_t_interval_belongs_to_the_one_sided_test():
     rng = np.random.default_rng(9)
     for _ in range(3000):

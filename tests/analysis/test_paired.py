@@ -85,6 +85,7 @@ def test_an_arm_that_does_not_vary_has_no_correlation():
     assert 0 < result.p_value < 0.05
 
 
+@pytest.mark.long
 @given(st.data(), st.integers(min_value=0, max_value=60))
 def test_every_pair_of_arms_gives_finite_numbers_or_a_named_problem(data, n):
     values = st.one_of(ACCURACIES, st.floats(width=64), st.just(10.0))

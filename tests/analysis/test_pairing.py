@@ -130,6 +130,7 @@ def test_false_alarms_are_rare(n, rate, rho):
     assert found <= 500 * rate + 3 * np.sqrt(500 * rate)
 
 
+@pytest.mark.long
 def test_so_many_runs_without_pairs_are_refused():
     """All differences between two arms would fill the memory."""
     many = np.random.default_rng(5).normal(90, 1, 5_001)

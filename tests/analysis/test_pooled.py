@@ -99,6 +99,7 @@ def test_five_settings_have_a_signed_rank_test_that_agrees_with_scipy():
     assert pooled({name: ours[name] for name in four}, four, PLAIN, alpha=0.05)["over_settings"] is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("true", [0.0, 0.5, 2.0])
 def test_the_spread_between_settings_is_that_of_the_true_effects(true):
     """Where settings share their seeds' luck, and some are noisier than others."""

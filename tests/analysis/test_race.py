@@ -45,6 +45,7 @@ def test_the_best_is_hardly_ever_dropped(truth, places):
     assert max(rates) <= stats.binom.ppf(0.9999, 400, ERROR) / 400
 
 
+@pytest.mark.long
 def test_where_nothing_is_better_the_error_is_spent_but_not_exceeded():
     # All are equally good, so every drop is one of the best: the bound must hold for each, and it must not be vacuous.
     rates, _ = drop_rate([0.0] * 4)

@@ -58,6 +58,7 @@ def test_tails_keep_their_digits() -> None:
     assert math.isclose(p_value, float(stats.t.sf(t, 3)), rel_tol=1e-13)
 
 
+@pytest.mark.long
 def test_judging_a_table_does_not_load_scipy_stats(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tune_bn.analysis import read_scores, judge_scores\n"

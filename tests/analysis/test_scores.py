@@ -336,6 +336,7 @@ def test_any_bytes_are_read_or_refused_in_one_line(tmp_path, content):
     assert ("accepted: " in refused and "\n" not in refused) if refused else scores.arms
 
 
+@pytest.mark.long
 @QUICK
 @given(
     st.lists(

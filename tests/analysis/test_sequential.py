@@ -110,6 +110,7 @@ def test_the_family_wise_rate_is_not_above_alpha(candidates):
         assert 0.02 < rate <= upper(ALPHA, STUDIES)
 
 
+@pytest.mark.long
 def test_the_family_wise_rate_holds_beside_a_true_effect():
     decision, _ = follow(*evidence(simulate([2.0, 0.0, 0.0], rng_seed=1)))
     assert np.mean(decision[:, 0] == 1) > 0.99
@@ -130,6 +131,7 @@ def test_other_noise_does_not_raise_the_level(draw):
     assert np.mean((p <= ALPHA).any(axis=-1)) <= upper(ALPHA, STUDIES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("effect", [-0.5, 0.0, 0.6, 1.5])
 def test_the_lower_bound_covers_wherever_the_candidate_stops(effect):
     differences = simulate([effect], rng_seed=3)[:, 0]
@@ -158,6 +160,7 @@ def paper_cells(correlation, studies=10_000):
     return np.mean(fixed), np.mean(shown), 1 - np.mean(pairs) / PAIRS
 
 
+@pytest.mark.long
 def test_over_the_papers_cells_it_saves_half_of_the_pairs_and_keeps_the_power():
     fixed, shown, saved = paper_cells(correlation=0.0)
     assert shown >= fixed - 0.01

@@ -90,6 +90,7 @@ def test_on_a_boundary_the_p_value_is_its_level(looks, alpha):
         assert repeated_p(looks, [1.0] * k + [level])[-1] == pytest.approx(alpha, rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("looks", [LOOKS, (3, 4, 5, 6), (4, 12)])
 def test_the_p_values_are_valid_at_each_look_and_their_smallest_is_uniform(looks):
     p = repeated_p(looks, null_p_values(looks))

@@ -142,6 +142,7 @@ def test_beyond_the_exact_range_it_is_scipys_approximation_with_ties():
     assert (result.statistic, result.p_value) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-9)
 
 
+@pytest.mark.long
 @given(
     st.lists(st.floats(-5, 5), min_size=3, max_size=8, unique=True),
     st.lists(st.floats(-5, 5), min_size=3, max_size=8, unique=True),
@@ -182,6 +183,7 @@ def test_under_the_null_they_reject_at_their_level_and_their_intervals_cover(n, 
     assert rank / STUDIES <= high
 
 
+@pytest.mark.long
 def test_the_shift_of_many_scores_covers():
     rng = np.random.default_rng(5)
     missed = sum(

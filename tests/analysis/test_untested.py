@@ -69,6 +69,7 @@ def test_fourteen_arms_are_judged_beside_one_that_is_constant():
     assert "adjusted for 15 arms" in beside["reason"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gain", [-50.0, -0.01, 0.0, 0.01, 50.0])
 @pytest.mark.parametrize("goal", ["max", "min"])
 @pytest.mark.parametrize("options", [*MODES, {"kind": "equivalent", "margin": 60.0}])

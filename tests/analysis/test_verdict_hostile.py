@@ -135,6 +135,7 @@ def test_any_json_in_an_arm_of_the_plan(study, data):
     check(plan, [replace(r, plan_sha256=plan["plan_sha256"]) if r.stage == "confirm" else r for r in study.records])
 
 
+@pytest.mark.long
 @QUICK
 @given(data=st.data())
 def test_any_value_in_some_records(study, data):

@@ -31,6 +31,7 @@ def test_the_verdict_file_is_the_verdict(study, tmp_path):
     assert (tmp_path / "verdict.json").read_bytes() == first
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", ["plan.json", "records.jsonl"])
 def test_without_a_plan_or_records_there_is_nothing_to_verify(study, tmp_path, missing):
     study.write(tmp_path)
@@ -67,6 +68,7 @@ def test_a_record_edited_with_its_hash_breaks_the_chain(study, tmp_path):
     assert_invalid(verify_study(tmp_path), f"records.jsonl:{len(lines)}", "does not follow")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}'])
 def test_an_unreadable_plan_is_invalid_and_names_no_folder_of_this_machine(study, tmp_path, text):
     study.write(tmp_path)
@@ -83,6 +85,7 @@ def test_a_torn_last_line_is_a_run_that_is_missing(study, tmp_path):
     assert_invalid(verify_study(tmp_path), "candidate-1 has no finished run for seed 15")
 
 
+@pytest.mark.long
 def test_verifying_loads_none_of_the_adapters(study, tmp_path):
     study.write(tmp_path)
     code = (
@@ -96,6 +99,7 @@ def test_verifying_loads_none_of_the_adapters(study, tmp_path):
     assert json.loads((tmp_path / "verdict.json").read_text())["verdict"] == "supported"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("effect", [2.0, -1.0])
 def test_the_room_alone_verifies_a_study_as_the_command_does(synthetic_study, tmp_path, effect):
     synthetic_study(effect=effect).write(tmp_path / "digits-1")

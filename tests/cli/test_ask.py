@@ -33,6 +33,7 @@ def typed(*words: str) -> Any:
     return result.output
 
 
+@pytest.mark.long
 def test_a_study_is_begun_asked_and_told(space: Path) -> None:
     asked = json.loads(typed("ask", "mine", "--space", "space.yaml", "--json"))
     assert (asked["run"], asked["state"], asked["test"]) == ("search-candidate-t00000-s101", "run", None)

@@ -55,6 +55,7 @@ def validate(*options: str) -> str:
     return result.output
 
 
+@pytest.mark.long
 def test_validate_reads_the_images_where_it_is_asked_to(workplace: Path) -> None:
     (workplace / "images/train/cat/@eaDir/0.png").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(workplace / "images/train/cat/@eaDir/0.png/SYNOPHOTO_THUMB_S.jpg")
@@ -99,6 +100,7 @@ def test_a_job_decodes_before_there_is_a_study(
         carry_out_as_job(forbidden, space, "tiny.yaml")
 
 
+@pytest.mark.long
 def test_a_question_about_val_names_the_space_file(workplace: Path) -> None:
     (workplace / "images/test").rename(workplace / "images/val")
     with pytest.raises(DataError, match=r"^tiny.yaml: data.val_folder: got null; accepted: test \(val/ holds the test"):

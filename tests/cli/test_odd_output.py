@@ -11,6 +11,7 @@ from tune_bn.cli import main
 from tune_bn.errors import RunnerError
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("there", [True, False], ids=["there already", "to be made"])
 @pytest.mark.parametrize("study", [["--study", "one"], []], ids=["named", "numbered"])
 @pytest.mark.parametrize("name", ["My%20Project", "a?b", "o %20?#ü;&=[a]"])

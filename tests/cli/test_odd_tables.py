@@ -161,6 +161,7 @@ def test_equal_ranks_with_a_tie(judged):
     assert "have the same ranks over seed" in judged(long(base=base, new=new), "--baseline", "base")[1]
 
 
+@pytest.mark.long
 def test_means_beside_a_gain_at_a_look_are_of_the_same_pairs(judged):
     base = np.round(RNG.normal(90, 0.2, 15), 2)
     new = np.round(np.r_[base[:10] + 1.5 + RNG.normal(0, 0.1, 10), base[10:] + 0.1], 2)

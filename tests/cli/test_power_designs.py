@@ -38,6 +38,7 @@ def test_fixed_and_sequential_stand_side_by_side_and_one_is_recommended(typed):
     )
 
 
+@pytest.mark.long
 def test_json_says_what_the_sentences_say(typed):
     arguments = ("power", *D_Z, "--looks", HIGHER_CAP, "--power", "0.9", "--candidates", "3")
     _, out, _ = typed(*arguments, "--json")
@@ -59,6 +60,7 @@ def test_json_says_what_the_sentences_say(typed):
     assert "14.5 pairs" not in text
 
 
+@pytest.mark.long
 def test_the_looks_follow_the_seeds_where_none_are_named(typed):
     _, out, _ = typed("power", *D_Z, "--n", "30", "--json")
     assert json.loads(out)["design"]["looks"] == [6, 10, 16, 22, 30]
@@ -68,6 +70,7 @@ def test_the_looks_follow_the_seeds_where_none_are_named(typed):
     assert json.loads(out)["design"] is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("effect", "warned"), [("5", True), ("3", True), ("1.5", False), ("0.675", False)])
 def test_so_few_seeds_are_recommended_with_a_caution(typed, effect, warned):
     _, out, _ = typed("power", *D_Z, "--effect", effect)

@@ -39,6 +39,7 @@ def test_power_in_sentences(typed):
     assert rows[needed] >= 0.8 > max(power for n, power in rows.items() if n < needed)
 
 
+@pytest.mark.long
 def test_power_as_json_says_what_the_sentences_say(typed):
     arguments = ("power", "--effect", "0.5", "--std", "0.4", "--rho", "0.5", "--candidates", "6", "--n", "10")
     status, out, _ = typed(*arguments, "--json")

@@ -163,6 +163,7 @@ def test_a_head_without_the_package_is_told_so_in_one_line(tmp_path: Path) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_bad_input_is_told_as_tune_bn_tells_it(tmp_path: Path) -> None:
     _bootstrap(tmp_path, gpus=(4, {"CPU": 4, "GPU": 1}))
     done = _run("--", "--space", "nowhere.yaml", home=tmp_path)
@@ -172,6 +173,7 @@ def test_bad_input_is_told_as_tune_bn_tells_it(tmp_path: Path) -> None:
     assert not (tmp_path / "studies").exists()
 
 
+@pytest.mark.long
 def test_it_takes_the_options_of_tune_bn_search(tmp_path: Path) -> None:
     done = _run("--help", home=tmp_path)
     assert done.returncode == 0

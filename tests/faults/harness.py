@@ -332,7 +332,10 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
         trainer=BuiltinTrainer(dataset, archs=space.archs, data_words=words_of(space.data)),
         commit=commit(),
     )
-    study.run()
+    try:
+        study.run()
+    finally:
+        runner.close()
 
 
 class References:

@@ -32,6 +32,7 @@ from tune_bn.method.user_network import source_trees
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.records.record import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
+from tune_bn.runners.ray import runner as ray_runner
 from tune_bn.runners.ray.compat import GcsClient, preemption
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.trainers.builtin import BuiltinTrainer
@@ -98,7 +99,10 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "FAILURE_THRESHOLD": 4,
         }.items():
             patch.setenv(f"RAY_health_check_{name.lower()}", str(value))
+        # Runners that are closed leave the Ray to the next test.
+        patch.setattr(ray_runner, "_disconnect", lambda: None)
         yield folder
+    ray_runner._disconnect()
 
 
 @pytest.fixture
@@ -113,14 +117,8 @@ def cluster(counting: Path) -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-@pytest.fixture(scope="module")
-def _ended() -> Iterator[None]:
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture
-def one_machine(counting: Path, _ended: None) -> None:
+def one_machine(counting: Path) -> None:
     """A Ray of this machine for all that ask for it one after the other, with a GPU that is one in name."""
     if not ray.is_initialized():
         connect(RayOptions(init={"num_cpus": 2, "num_gpus": 1}))
@@ -285,9 +283,11 @@ def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
     config = parse_space(dict(place.content), "space.yaml").run_config({"gamma": 0.5, "c": 1.0})
     feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
     dataset = load_dataset(DataConfig(source="digits", train_size=40, val_size=40, test_size=40))
+    runner = RayTuneRunner(BuiltinTrainer(dataset), options)
     try:
-        RayTuneRunner(BuiltinTrainer(dataset), options).run(feed, watcher)
+        runner.run(feed, watcher)
     finally:
+        runner.close()
         for path in counting.glob("out_of_memory-*"):
             path.unlink()
     (result,) = feed.results

@@ -103,6 +103,7 @@ def test_a_report_is_written_on_request_alone(folder: Path) -> None:
     assert page.is_file()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", [lambda runs: runs, lambda runs: runs.to_pandas(), list])
 def test_its_runs_are_a_table_of_scores(folder: Path, form: Callable[[Any], Any]) -> None:
     study = tune_bn.open_study(folder)

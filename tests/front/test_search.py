@@ -24,6 +24,7 @@ from tune_bn.observers.events import Event, EventObserver
 from tune_bn.protocols.observer import StudyInfo
 
 
+@pytest.mark.long
 def test_the_example_where_an_event_loop_runs(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,7 @@ def test_decoding_is_reported_at_its_end_and_twice_a_minute(pipe: Screen) -> Non
     assert pipe.lines == ["data  50/100 images decoded", "data  100/100 images decoded"]
 
 
+@pytest.mark.long
 def test_a_closed_pipe_silences_the_console_and_not_the_study(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
@@ -237,6 +238,7 @@ def test_a_log_that_cannot_be_written_is_said_in_one_line(tmp_path: Path, make: 
     assert not (tmp_path / "victim").exists()
 
 
+@pytest.mark.long
 def test_the_console_loads_neither_ray_nor_torch() -> None:
     program = """import sys, tune_bn.observers.console.observer
 print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"""

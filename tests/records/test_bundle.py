@@ -116,6 +116,7 @@ def test_what_was_done_to_a_bundle_is_said(bundle, change, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text"])
 def test_a_damaged_archive_is_refused(bundle, damage):
     data = bundle.read_bytes()
@@ -130,6 +131,7 @@ def test_a_damaged_archive_is_refused(bundle, damage):
         verify_bundle(bundle)
 
 
+@pytest.mark.long
 def test_a_size_that_is_a_lie_unpacks_no_more_than_it_states(bundle):
     """The header says 10 bytes, the stream holds 50 MB."""
     again(bundle, lambda members: [*members, ("bomb", bytes(50_000_000))])

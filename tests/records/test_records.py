@@ -80,6 +80,7 @@ def test_what_was_appended_is_read(log: RecordLog) -> None:
     assert [record.previous_sha256 for record in written] == [GENESIS, written[0].sha256, written[1].sha256]
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=50)
 @given(st.lists(RECORDS, max_size=4))
 def test_every_record_survives_the_file(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> None:
@@ -249,6 +250,7 @@ log.append(record)
     assert len(log.read()) == 3
 
 
+@pytest.mark.long
 @given(JSON)
 def test_canonical_json_is_read_back_and_written_the_same(value: Any) -> None:
     text = canonical_json(value)

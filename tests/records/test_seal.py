@@ -67,6 +67,7 @@ def test_openssl_reads_the_request(tmp_path):
     assert "Certificate required: yes" in text
 
 
+@pytest.mark.long
 def test_a_reply_is_checked_kept_and_shown(authority, synthetic_study, tmp_path):
     ca, answer = authority
     folder = synthetic_study().write(tmp_path / "study")

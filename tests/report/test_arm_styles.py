@@ -61,6 +61,7 @@ def test_an_arm_that_learned_nothing_does_not_flatten_the_enlarged_half(syntheti
     assert whole.get_ylim()[0] < 10
 
 
+@pytest.mark.long
 def test_an_arrow_is_drawn_only_where_the_interval_leaves_the_picture(synthetic_study):
     study = sequential(synthetic_study(effect=0.45, candidates=4, rng_seed=3))
     verdict = judge(study.plan, study.records)

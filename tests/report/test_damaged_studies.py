@@ -48,6 +48,7 @@ def test_a_damaged_plan_still_gives_a_report(synthetic_study, tmp_path):
     assert "**Damaged file:** plan.json:" in render(load(folder))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", [b"search: [", b"name: \xff"])
 def test_a_damaged_space_file_still_gives_a_report(synthetic_study, tmp_path, content):
     folder = synthetic_study().write(tmp_path / "broken")
@@ -68,6 +69,7 @@ def test_a_damaged_curve_is_named_and_the_rest_is_reported(synthetic_study, tmp_
     assert {path.name for path in plots} == {"landscape.png", "paired.png", "effects.png", "shrinkage.png"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["{", "[]", '{"verdict": "perhaps"}'])
 def test_a_damaged_verdict_is_refused_in_one_line(synthetic_study, tmp_path, text):
     folder = synthetic_study().write(tmp_path / "broken")
@@ -120,6 +122,7 @@ def test_a_verdict_that_cannot_be_read_is_refused(synthetic_study, tmp_path, con
         write_report(folder)
 
 
+@pytest.mark.long
 def test_a_report_that_cannot_be_written_is_one_line(synthetic_study, tmp_path):
     folder = synthetic_study(n=3).write(tmp_path / "study")
     (folder / "report.md").mkdir()

@@ -44,6 +44,7 @@ def test_a_fixed_design_alone_has_no_ends():
     assert len(figure.legends) == 1
 
 
+@pytest.mark.long
 def test_a_design_of_many_looks_is_named_by_their_number():
     rule = design(tuple(range(3, 23)))
     figure = designs([sequential_option(0.5, rule)], d_z=0.5, unit=1.0, candidates=1, alpha=0.05)

@@ -50,6 +50,7 @@ def as_before(verdict):
     return old
 
 
+@pytest.mark.long
 def test_a_gain_beside_a_loss_does_not_look_like_a_plain_success(harmed, tmp_path):
     folder = harmed.write(tmp_path / "one")
     assert write_verdict(folder)["verdict"] == "supported"
@@ -109,6 +110,7 @@ def test_a_single_candidates_picture_names_the_level_of_its_interval(synthetic_s
     assert not any("Holm" in label for label in labels)
 
 
+@pytest.mark.long
 def test_a_verdict_of_the_version_before_is_printed_with_its_own_levels(harmed, synthetic_study, tmp_path):
     for name, study in (("one", harmed), ("two", synthetic_study(effect=0.7))):
         folder = study.write(tmp_path / name)

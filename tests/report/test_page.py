@@ -193,6 +193,7 @@ def test_every_outcome_has_its_sentence_first(synthetic_study, tmp_path, outcome
     assert page.words[3] == word or word in page.text.split("Result")[0]
 
 
+@pytest.mark.long
 def test_names_of_arms_and_reasons_are_escaped_in_a_whole_report(synthetic_study, tmp_path):
     folder = folder_of(synthetic_study(candidates=2), tmp_path / "one")
     verdict = write_verdict(folder)

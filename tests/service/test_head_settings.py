@@ -39,6 +39,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "head"
 
 
+@pytest.mark.long
 def test_a_program_comes_back_when_it_is_killed_and_goes_with_the_supervisor(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synthetic_study: Call
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_user_sees_all_studies_that_may_be_read_and_one_line_about_the_others(homes: Path) -> None:
     output = homes / "me" / "studies"
 
@@ -99,6 +100,7 @@ def test_a_user_sees_all_studies_that_may_be_read_and_one_line_about_the_others(
     assert as_user(0, look)[1] == "", "root may read everything"
 
 
+@pytest.mark.long
 def test_a_study_of_somebody_else_is_seen_to_run_though_nothing_of_it_may_be_written(homes: Path) -> None:
     folder = StudyFolder(homes / "anna" / "studies" / "open")
 
@@ -116,6 +118,7 @@ def test_a_study_of_somebody_else_is_seen_to_run_though_nothing_of_it_may_be_wri
     assert not folder.is_locked
 
 
+@pytest.mark.long
 def test_in_a_shared_folder_what_others_closed_ends_no_view_of_the_rest(homes: Path) -> None:
     shared = homes / "anna" / "studies"
 

@@ -54,6 +54,7 @@ def test_nan_is_a_number() -> None:
     assert math.isnan(parse_value(".nan", "--set x"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "place", "problem"),
     [
@@ -99,6 +100,7 @@ def test_what_is_not_a_page_of_text_is_refused(tmp_path: Path, data: bytes, prob
         parse_yaml(path)
 
 
+@pytest.mark.long
 def test_the_largest_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     path.write_bytes(b"a: 1 #".ljust(MAX_BYTES, b"#"))
@@ -112,6 +114,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         parse_yaml(tmp_path)
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(CONTENT)
 @example({"\x85": None})

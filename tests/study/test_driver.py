@@ -151,6 +151,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_who_asks_for_a_stop_gets_it_from_this_driver_alone(folder: StudyFolder) -> None:
     folder.stop_file.touch()
     folder.forget_stop()
@@ -182,6 +183,7 @@ def test_a_driver_that_begins_sees_a_request_and_a_limit_before_anything_is_trai
     assert (state.state, state.reason) == (STOPPED, "budget.total_hours = 1 is used up")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", [None, ClusterLost, StudyError])
 def test_one_that_is_killed_while_it_stops_was_told_to_stop(folder: StudyFolder, end: type[Exception] | None) -> None:
     stop = StopRequest()

@@ -115,6 +115,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         assert folder.is_locked
 
 
+@pytest.mark.long
 def test_a_study_that_another_process_begins_now_is_not_taken_or_removed(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     with FileLock(tmp_path / "one" / ".lock"):
@@ -135,6 +136,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.long
 def test_a_study_that_cannot_be_begun_leaves_nothing(tmp_path: Path) -> None:
     """A limit on the size of files lets the folder be made, but nothing be written into it, as a full disk does."""
     code = """

@@ -106,6 +106,7 @@ def test_a_crash_between_two_start_points_loses_none(tmp_path: Path) -> None:
     assert [sampler.propose().overrides["gamma"] for _ in points] == [0.05, 0.06, 0.07]
 
 
+@pytest.mark.long
 def test_tpe_that_is_told_the_space_proposes_what_it_would_have_gathered_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
