@@ -41,14 +41,15 @@ submit port-taken TUNE_BN_PORT=23456 --nodelist=n1 --nodes=1 "$search" e
 submit no-network TUNE_BN_NETWORK=192.168.0.0/16 --nodes=1 "$search" f
 cp -r "$REPOSITORY/examples/no_torch" /run/users/alice/work/ridge
 chown -R alice /run/users/alice/work/ridge
-submit unchecked A=1 --nodes=1 "$own" unchecked
 as alice "$BIN/tune_bn check --space ridge/space.yaml" > /run/jobs/check
 submit own A=1 --nodelist=n1,n2 --nodes=2 "$own" own --trials 3 --set budget.finalists=1 --set seeds.select=[201] \
   --set seeds.confirm=[1,2,3]
 submit pending A=1 --nodes=2 --begin=now+1hour "$search" g
 as alice scancel "$(cat /run/jobs/pending)"
 submit short TUNE_BN_TEST_COUNTING_FOLDER=/run/slow --time=1 --nodes=1 --nodelist=n3 "$search" short
-ended no-python other-python refused port-taken no-network pending unchecked own
+ended no-python other-python refused port-taken no-network pending
+await 240 'test -s /run/users/alice/work/studies/own/verdict.json'
+ended own
 cp /run/users/alice/work/studies/own/verdict.json /run/jobs/
 
 # n2 lets nobody make a folder.

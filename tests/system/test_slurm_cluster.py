@@ -127,8 +127,6 @@ def test_jobs_that_cannot_begin_say_why_and_leave_nothing(run_sandboxed: Callabl
     for name, pattern in refusals.items():
         assert re.fullmatch(pattern, logs[name].strip()), logs[name]
         assert states[name] == "FAILED"
-    assert "unchecked" in logs["unchecked"] or "tune_bn check" in logs["unchecked"]
-    assert states["unchecked"] == "FAILED"
     assert states["own"] == "COMPLETED", logs["own"]
     assert "Ray on n1, n2" in own_lines(logs["own"])[0]
     verdict = json.loads((run / "jobs" / "verdict.json").read_text())
