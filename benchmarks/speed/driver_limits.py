@@ -30,7 +30,6 @@ from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.ray.trainable import REPORT, TASK, TaskTrainable
-from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import Report
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
@@ -85,7 +84,7 @@ class IdleRunner(RayTuneRunner):
         super().__init__(BuiltinTrainer(dataset), options)
         self.reports = reports
 
-    def _trainable(self, stopping: EarlyStopping) -> Any:
+    def _trainable(self) -> Any:
         trainable = tune.with_parameters(Idle, reports=self.reports)
         return tune.with_resources(trainable, {"cpu": self.options.cpu})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) 
 
 
 @cache
-def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+def _uncompiled(kind: Any) -> Any:
     """An optimizer of torch that does not load torch's compiler, a second of a core, to tell it to leave it alone.
 
     What its methods do is torch's own, taken out of the wrappers that speak to the compiler.
@@ -71,7 +72,8 @@ def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer
 
     def plain_step(self: torch.optim.Optimizer, closure: Callable[[], float] | None = None) -> float | None:
         with torch.no_grad():
-            return step(self, closure)
+            loss: float | None = step(self, closure)
+        return loss
 
     names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
     own = {name: inspect.unwrap(getattr(kind, name)) for name in names}
@@ -79,8 +81,8 @@ def _uncompiled(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer
 
 
 def _kind(kind: Callable[..., torch.optim.Optimizer], config: RunConfig) -> Callable[..., torch.optim.Optimizer]:
-    assert isinstance(kind, type)
-    return kind if config.train.compile else _uncompiled(kind)
+    own: Callable[..., torch.optim.Optimizer] = kind if config.train.compile else _uncompiled(kind)
+    return own
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
@@ -113,7 +115,9 @@ def learning_rates(config: TrainConfig, names: Sequence[str]) -> list[list[float
     """
     rates = group_rates(config.lr, config.c, config.c_beta)
     # The scheduler wants an optimizer; this one has nothing to update.
-    optimizer = _uncompiled(torch.optim.SGD)([{"params": [torch.zeros(1)], "lr": rates[name]} for name in names])
+    optimizer: torch.optim.Optimizer = _uncompiled(torch.optim.SGD)(
+        [{"params": [torch.zeros(1)], "lr": rates[name]} for name in names]
+    )
     schedule = make_schedule(optimizer, config)
     table = []
     for epoch in range(config.warmup_epochs):
