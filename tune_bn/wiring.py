@@ -159,7 +159,8 @@ def run_study(
             model_of=_models(space, folder, trainer),
         )
         observer = Observers(driver, console, log, mlflow, cast(Observer, _Ahead()))
-        status, summary, ending = "FAILED", dict[str, float | str](), None
+        status, summary = "FAILED", dict[str, float | str]()
+        ending: Thread | None = None
         if is_copy(folder.path):
             warn(f"{folder.path} is a copy of a study; it goes on as a study of its own")
         try:
@@ -206,7 +207,7 @@ class _Ahead:
 
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         if stage != SEARCH:
-            Thread(target=import_module, args=("tune_bn.report",), name="report-ahead", daemon=True).start()
+            Thread(target=import_module, args=("tune_bn.report",), name="report-ahead").start()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *given: None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +49,7 @@ def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) 
         group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=group["params"][0].device)
     if train.optimizer == "adamw":
         on_gpu = groups[0]["params"][0].device.type == "cuda"
-        return torch.optim.AdamW(
+        return _kind(torch.optim.AdamW, config)(
             groups,
             lr=train.lr,
             betas=(train.momentum, ADAM_BETA_2),
@@ -54,7 +57,32 @@ def make_optimizer(model: nn.Module, config: RunConfig, *, fused: bool = False) 
             capturable=fused and on_gpu,
             fused=fused or None,
         )
-    return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, nesterov=train.nesterov, fused=fused or None)
+    return _kind(torch.optim.SGD, config)(
+        groups, lr=train.lr, momentum=train.momentum, nesterov=train.nesterov, fused=fused or None
+    )
+
+
+@cache
+def _uncompiled(kind: Any) -> Any:
+    """An optimizer of torch that does not load torch's compiler, a second of a core, to tell it to leave it alone.
+
+    What its methods do is torch's own, taken out of the wrappers that speak to the compiler.
+    """
+    step = inspect.unwrap(kind.step)
+
+    def plain_step(self: torch.optim.Optimizer, closure: Callable[[], float] | None = None) -> float | None:
+        with torch.no_grad():
+            loss: float | None = step(self, closure)
+        return loss
+
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    own = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), {**own, "step": plain_step})
+
+
+def _kind(kind: Callable[..., torch.optim.Optimizer], config: RunConfig) -> Callable[..., torch.optim.Optimizer]:
+    own: Callable[..., torch.optim.Optimizer] = kind if config.train.compile else _uncompiled(kind)
+    return own
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
@@ -87,7 +115,9 @@ def learning_rates(config: TrainConfig, names: Sequence[str]) -> list[list[float
     """
     rates = group_rates(config.lr, config.c, config.c_beta)
     # The scheduler wants an optimizer; this one has nothing to update.
-    optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "lr": rates[name]} for name in names])
+    optimizer: torch.optim.Optimizer = _uncompiled(torch.optim.SGD)(
+        [{"params": [torch.zeros(1)], "lr": rates[name]} for name in names]
+    )
     schedule = make_schedule(optimizer, config)
     table = []
     for epoch in range(config.warmup_epochs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -90,14 +91,26 @@ def test_a_trial_that_is_over_leaves_all_of_tunes_books_and_may_do_so_twice() ->
         assert not any(vars(controller).values())
 
 
-def test_a_ray_for_one_study_starts_less_and_rays_own_ways_come_back() -> None:
+@pytest.mark.parametrize("stated", [None, "3"])
+def test_a_ray_for_one_study_starts_less_and_rays_own_ways_come_back(
+    stated: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if stated is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", stated)
     names = ("start_api_server", "start_monitor", "start_log_monitor")
     before = [getattr(Node, name) for name in names]
     with suppress(RuntimeError), compat.for_one_study(["tune_bn.errors"]) as arguments:
         assert arguments == {"_system_config": {"preload_python_modules": ["tune_bn.errors"]}}
         assert not {getattr(Node, name) for name in names} & set(before)
+        # What workers load beforehand reads it then.
+        assert os.environ["OMP_NUM_THREADS"] == (stated or "1")
         raise RuntimeError("it does not start")
     assert [getattr(Node, name) for name in names] == before
+    assert os.environ.get("OMP_NUM_THREADS") == stated
+    with compat.for_one_study([]) as arguments:
+        assert arguments == {}
+        assert os.environ.get("OMP_NUM_THREADS") == stated
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,8 @@ class MlflowObserver:
     # What the thread does.
 
     def _work(self, info: StudyInfo) -> None:
+        # To load MLflow takes seconds of a core, and at the start workers need it to load torch.
+        self._gather()
         while not self._abandoned.is_set():
             done = True
             try:

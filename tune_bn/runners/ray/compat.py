@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ STOP_WAIT_VARIABLE = "RAY_JOB_STOP_WAIT_TIME_S"
 """Seconds between a job's SIGTERM and its SIGKILL, in the environment of the job."""
 
 _PLENTY = 1_000_000
+_THREADS = "OMP_NUM_THREADS"
 
 SWITCHES = (*TUNE_SETTINGS, LOOPBACK_VARIABLE, STOP_WAIT_VARIABLE)
 
@@ -155,7 +157,9 @@ def for_one_study(preload: Sequence[str]) -> Iterator[dict[str, Any]]:
     nodes, and the one that brings what workers print to a driver that does not show it: each costs a second of a core.
 
     Args:
-        preload: modules that workers load when they start, before anybody asks for one.
+        preload: modules that workers load when they start, before anybody asks for one. Libraries read the number of
+            their threads as they are loaded; Ray states it when a worker is asked for, too late then. So it is stated
+            beforehand: one, as for any trial of one core.
 
     Yields:
         Arguments of ``ray.init``.
@@ -169,11 +173,16 @@ def for_one_study(preload: Sequence[str]) -> Iterator[dict[str, Any]]:
     before = {name: getattr(Node, name) for name in replaced}
     for name, instead in replaced.items():
         setattr(Node, name, instead)
+    states = bool(preload) and _THREADS not in os.environ
+    if states:
+        os.environ[_THREADS] = "1"
     try:
-        yield {"_system_config": {"preload_python_modules": list(preload)}}
+        yield {"_system_config": {"preload_python_modules": list(preload)}} if preload else {}
     finally:
         for name, own in before.items():
             setattr(Node, name, own)
+        if states:
+            os.environ.pop(_THREADS, None)
 
 
 def _nothing(node: Any) -> None:
