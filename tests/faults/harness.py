@@ -263,22 +263,6 @@ class Workplace:
             time.sleep(0.01)
 
 
-def trainers() -> list[int]:
-    """Processes below this one that train."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                names[int(entry.name)] = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-    mine = {os.getpid()}
-    while grown := {pid for pid, parent in parents.items() if parent in mine} - mine:
-        mine |= grown
-    return sorted(pid for pid in mine if b"Trainable" in names.get(pid, b""))
-
-
 def run_undisturbed(folder: Path, content: Mapping[str, Any] = SPACE) -> Outcome:
     """The study in this process, without Ray, without haste and without faults."""
     import torch
@@ -332,10 +316,7 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
         trainer=BuiltinTrainer(dataset, archs=space.archs, data_words=words_of(space.data)),
         commit=commit(),
     )
-    try:
-        study.run()
-    finally:
-        runner.close()
+    study.run()
 
 
 class References:

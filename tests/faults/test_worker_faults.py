@@ -23,7 +23,6 @@ from tests.faults.harness import (
     essence,
     run_in_process,
     space_with,
-    trainers,
 )
 from tests.study.local_studies import Follower
 from tune_bn.data.config import DataConfig
@@ -32,7 +31,6 @@ from tune_bn.method.user_network import source_trees
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.records.record import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
-from tune_bn.runners.ray import runner as ray_runner
 from tune_bn.runners.ray.compat import GcsClient, preemption
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.trainers.builtin import BuiltinTrainer
@@ -99,16 +97,12 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "FAILURE_THRESHOLD": 4,
         }.items():
             patch.setenv(f"RAY_health_check_{name.lower()}", str(value))
-        # Runners that are closed leave the Ray to the next test.
-        patch.setattr(ray_runner, "_disconnect", lambda: None)
         yield folder
-    ray_runner._disconnect()
 
 
 @pytest.fixture
 def cluster(counting: Path) -> Iterator[Cluster]:
     """A head that trains nothing, where the driver is, and two nodes for a trial each."""
-    ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1)
@@ -118,19 +112,15 @@ def cluster(counting: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def one_machine(counting: Path) -> None:
-    """A Ray of this machine for all that ask for it one after the other, with a GPU that is one in name."""
-    if not ray.is_initialized():
-        connect(RayOptions(init={"num_cpus": 2, "num_gpus": 1}))
-
-
-def options_of(place: Workplace, **options: Any) -> RayOptions:
-    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "code": source_trees(place.content["model"]["arch"])}
-    return RayOptions(**{**resources, **options})
+def one_machine(counting: Path) -> Iterator[None]:
+    """A cluster of the study's own, with a GPU that is one in name."""
+    yield
+    ray.shutdown()
 
 
 def connected(place: Workplace, **options: Any) -> RayOptions:
-    made = options_of(place, **options)
+    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "code": source_trees(place.content["model"]["arch"])}
+    made = RayOptions(**{**resources, **options})
     connect(made)
     return made
 
@@ -142,6 +132,22 @@ def disturbed(
     run_in_process(
         place, lambda dataset, folder: RayTuneRunner(BuiltinTrainer(dataset), options, folder, warn=warn), watcher
     )
+
+
+def trainers() -> list[int]:
+    """Processes below this one that train."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                names[int(entry.name)] = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+    mine = {os.getpid()}
+    while grown := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= grown
+    return sorted(pid for pid in mine if b"Trainable" in names.get(pid, b""))
 
 
 def check(row: FaultRow, watcher: Watcher, *, most_extra: float) -> None:
@@ -176,7 +182,7 @@ def test_the_process_of_a_trial_is_killed(
                 for latest in (place.study / "checkpoints").glob(f"*/{LATEST}"):
                     os.truncate(latest, latest.stat().st_size // 2)
 
-    options = options_of(place)
+    options = connected(place, init={"num_cpus": 2})
     watcher = Watcher(kill)
 
     def make(dataset: Any, folder: Path) -> RayTuneRunner:
@@ -205,7 +211,7 @@ def test_a_warm_worker_is_killed_between_two_runs(
     tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
 ) -> None:
     place = Workplace(tmp_path, ONE_STAGE, pace=0, counting=counting)
-    options = options_of(place, max_concurrent=1, max_failures=1)
+    options = connected(place, max_concurrent=1, max_failures=1, init={"num_cpus": 1})
 
     class Killer(Watcher):
         def run_recorded(self, record: Any, curve: Sequence[Point]) -> None:
@@ -220,84 +226,6 @@ def test_a_warm_worker_is_killed_between_two_runs(
     row = fault_table.add("SIGKILL of a warm worker", watcher.times, undisturbed(ONE_STAGE), place.outcome())
     check(row, watcher, most_extra=0)
     assert watcher.times == 2
-
-
-def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
-    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
-) -> None:
-    place = Workplace(tmp_path, ONE_STAGE, pace=0.02, counting=counting)
-    options = options_of(place, gpu=0.5, max_failures=0)
-
-    def fill(watcher: Watcher, task: Task) -> None:
-        if not watcher.times and len(watcher.running) == 2:
-            watcher.times += 1
-            place.plant("out_of_memory")
-
-    watcher = Watcher(fill)
-    disturbed(place, options, watcher)
-    assert place.planted() == 0
-    row = fault_table.add("out of memory on the device", watcher.times, undisturbed(ONE_STAGE), place.outcome())
-    check(row, watcher, most_extra=100 / 8)
-    (key,) = watcher.killed
-    assert [record.attempts for record in place.records() if record.key == key] == [2]
-    (_, beside), (_, then) = (start for start in watcher.started if start[0] == key)
-    assert then == {key}
-    later = watcher.started[watcher.started.index((key, then)) + 1 :]
-    assert len(beside) == 2 or any(len(running) == 2 for _, running in later)
-
-
-class OneTask:
-    """A feed of one run that keeps its result."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.begun = False
-        self.results: list[RunResult] = []
-
-    @property
-    def exhausted(self) -> bool:
-        return self.begun
-
-    def next(self) -> Task | None:
-        if self.begun:
-            return None
-        self.begun = True
-        return self.task
-
-    def spares(self, task: Task) -> bool:
-        return False
-
-    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-        self.results.extend(results)
-
-
-@pytest.mark.parametrize(("gpu", "attempts"), [(1, 2), (0, 4)], ids=["a GPU", "no GPU"])
-def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
-    tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int
-) -> None:
-    from tune_bn.space.loading import parse_space
-
-    place = Workplace(tmp_path, counting=counting, pace=0)
-    options = options_of(place, gpu=gpu, max_failures=3)
-    place.plant("out_of_memory", 9)
-    config = parse_space(dict(place.content), "space.yaml").run_config({"gamma": 0.5, "c": 1.0})
-    feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
-    dataset = load_dataset(DataConfig(source="digits", train_size=40, val_size=40, test_size=40))
-    runner = RayTuneRunner(BuiltinTrainer(dataset), options)
-    try:
-        runner.run(feed, watcher)
-    finally:
-        runner.close()
-        for path in counting.glob("out_of_memory-*"):
-            path.unlink()
-    (result,) = feed.results
-    assert (result.status, result.attempts) == (FAILED, attempts)
-    assert len(watcher.started) == attempts
-    if gpu:
-        assert result.reason.startswith("out of memory, with the GPU to itself, on GPU 0 of ")
-        assert result.reason.endswith(": CUDA out of memory. Tried to allocate 20.00 GiB.")
-    else:
-        assert "OutOfMemoryError" in result.reason
 
 
 def test_a_whole_node_is_killed(
@@ -363,11 +291,86 @@ def test_a_node_is_drained(
     assert len(watcher.killed) == 1
 
 
+def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
+    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
+) -> None:
+    place = Workplace(tmp_path, ONE_STAGE, pace=0.02, counting=counting)
+    options = connected(place, gpu=0.5, max_failures=0, init={"num_cpus": 2, "num_gpus": 1})
+
+    def fill(watcher: Watcher, task: Task) -> None:
+        if not watcher.times and len(watcher.running) == 2:
+            watcher.times += 1
+            place.plant("out_of_memory")
+
+    watcher = Watcher(fill)
+    disturbed(place, options, watcher)
+    assert place.planted() == 0
+    row = fault_table.add("out of memory on the device", watcher.times, undisturbed(ONE_STAGE), place.outcome())
+    check(row, watcher, most_extra=100 / 8)
+    (key,) = watcher.killed
+    assert [record.attempts for record in place.records() if record.key == key] == [2]
+    (_, beside), (_, then) = (start for start in watcher.started if start[0] == key)
+    assert then == {key}
+    later = watcher.started[watcher.started.index((key, then)) + 1 :]
+    assert len(beside) == 2 or any(len(running) == 2 for _, running in later)
+
+
+class OneTask:
+    """A feed of one run that keeps its result."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.begun = False
+        self.results: list[RunResult] = []
+
+    @property
+    def exhausted(self) -> bool:
+        return self.begun
+
+    def next(self) -> Task | None:
+        if self.begun:
+            return None
+        self.begun = True
+        return self.task
+
+    def spares(self, task: Task) -> bool:
+        return False
+
+    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
+        self.results.extend(results)
+
+
+@pytest.mark.parametrize(("gpu", "attempts"), [(1, 2), (0, 4)], ids=["a GPU", "no GPU"])
+def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
+    tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int
+) -> None:
+    from tune_bn.space.loading import parse_space
+
+    place = Workplace(tmp_path, counting=counting, pace=0)
+    options = connected(place, gpu=gpu, max_failures=3, init={"num_cpus": 1, "num_gpus": 1})
+    place.plant("out_of_memory", 9)
+    config = parse_space(dict(place.content), "space.yaml").run_config({"gamma": 0.5, "c": 1.0})
+    feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
+    dataset = load_dataset(DataConfig(source="digits", train_size=40, val_size=40, test_size=40))
+    try:
+        RayTuneRunner(BuiltinTrainer(dataset), options).run(feed, watcher)
+    finally:
+        for path in counting.glob("out_of_memory-*"):
+            path.unlink()
+    (result,) = feed.results
+    assert (result.status, result.attempts) == (FAILED, attempts)
+    assert len(watcher.started) == attempts
+    if gpu:
+        assert result.reason.startswith("out of memory, with the GPU to itself, on GPU 0 of ")
+        assert result.reason.endswith(": CUDA out of memory. Tried to allocate 20.00 GiB.")
+    else:
+        assert "OutOfMemoryError" in result.reason
+
+
 def test_of_two_studies_on_one_slot_each_gets_turns_and_one_fails_alone(
     tmp_path: Path, counting: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
     content = {**ONE_STAGE, "seeds": {"confirm": [1, 2, 3, 4, 5, 6]}}
-    ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         good = Workplace(tmp_path / "good", content, pace=0.05, counting=counting)
