@@ -15,7 +15,7 @@ help:
 	@echo "make search       install, then search, confirm and verify SPACE=$(SPACE)"
 	@echo "make ui           the MLflow UI on the studies"
 	@echo "make test         install, then lint, types and tests"
-	@echo "make quick        lint, types, and the tests that load no torch, Ray or MLflow, start nothing and are soon done (a minute)"
+	@echo "make quick        lint, types, and the tests that load no torch, Ray or MLflow, start nothing and are soon done (a minute or two)"
 	@echo "make bench        speed: what is reached on this machine, beside its goals (ten minutes)"
 	@echo "make bench-speed-results       the same in full, into benchmarks/results (an hour and a half)"
 	@echo "make bench-statistics-results  the benchmarks of search, selection and verdict (an hour on two cores)"

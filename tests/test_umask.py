@@ -44,6 +44,7 @@ def test_what_is_written_whole_has_the_mode_of_what_is_written_in_place(umask: i
     assert set(found.values()) == {0o666 & ~umask}
 
 
+@pytest.mark.long
 def test_a_study_is_readable_by_whom_the_umask_lets(
     umask: int, tmp_path: Path, synthetic_study: Callable[..., Any]
 ) -> None:
