@@ -59,6 +59,7 @@ def _on_ray(
         checkpoint_seconds=resources.checkpoint_seconds,
         keep_weights=resources.keep_weights == "confirmed",
         code=trainer.code,
+        modules=(type(trainer).__module__,),
         init=init,
         tell=tell,
     )

@@ -70,6 +70,9 @@ class RayOptions:
     """Whether runs of the confirmation end with a checkpoint."""
     code: Sequence[Path] = ()
     """Modules of the user's, which workers elsewhere are sent."""
+    modules: Sequence[str] = ()
+    """What workers of a Ray of this machine load while the driver still starts: the trainer's module, and with it what
+    takes seconds to load."""
     init: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``ray.init``."""
     tell: Callable[[str], None] = lambda line: None
@@ -136,14 +139,13 @@ def connect(options: RayOptions) -> None:
 
 
 def _preloaded(options: RayOptions) -> Sequence[str]:
-    """What workers load while the driver still starts, torch with it: Ray starts one for each core beforehand.
+    """What workers load while the driver still starts: Ray starts one for each core beforehand.
 
     Nothing where not each of them is going to train: it would cost memory and time for nothing.
     """
     slots = math.inf if options.max_concurrent is None else options.max_concurrent
-    return (
-        ("tune_bn.runners.ray.trainable",) if options.cpu <= 1 and not options.gpu and slots >= usable_cores() else ()
-    )
+    all_train = options.cpu <= 1 and not options.gpu and slots >= usable_cores()
+    return ("tune_bn.runners.ray.trainable", *options.modules) if all_train else ()
 
 
 def _ensure_token() -> None:
