@@ -20,7 +20,7 @@ from tune_bn.runners.ray import runner as ray_runner
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.testing.runner import PATIENCE, RunnerContract
 from tune_bn.testing.scripted import ScriptedTrainer
-from tune_bn.testing.tasks import SCORE, Events, Tasks, Work, steps_of, task, tested
+from tune_bn.testing.tasks import SCORE, Events, Tasks, Work, final_score, steps_of, task
 
 
 class TestLocal(RunnerContract):
@@ -67,7 +67,7 @@ class TestRay(RunnerContract):
         scheduler = SchedulerConfig("asha", 2, 2, 8)
         history = [PastTrial("candidate", 9, {2: 80.0})]
         workers = []
-        with self._open(ScriptedTrainer(SCORE, measured, tested, steps_of)) as runner:
+        with self._open(ScriptedTrainer(SCORE, measured, final_score, steps_of)) as runner:
             for stage, rule in enumerate((None, scheduler, None)):
                 (folder := tmp_path / str(stage)).mkdir()
                 poor = Work(10.0, steps=8, folder=str(folder))

@@ -121,7 +121,7 @@ def _happen(config: Work, folder: Path, seed: int, step: int) -> None:
         raise PreemptedError("elsewhere, please") if config.once == "preempt" else OSError("a disk hiccup")
 
 
-def tested(config: Work, seed: int) -> float:
+def final_score(config: Work, seed: int) -> float:
     """The test score."""
     return config.level / 2 + seed / 1000
 
@@ -131,7 +131,7 @@ def steps_of(config: Work) -> int:
     return config.steps
 
 
-TRAINER = ScriptedTrainer(SCORE, measured, tested, steps_of)
+TRAINER = ScriptedTrainer(SCORE, measured, final_score, steps_of)
 EIGHT = Work(steps=8)
 
 
