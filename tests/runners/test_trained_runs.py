@@ -59,7 +59,9 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(params=["local", "ray"])
-def make_runner(request: pytest.FixtureRequest, dataset: Dataset, cluster: None) -> MakeRunner:
+def make_runner(request: pytest.FixtureRequest, dataset: Dataset, cluster: None) -> Iterator[MakeRunner]:
+    made: list[RayTuneRunner] = []
+
     def make(
         checkpoints: Path | None = None,
         checkpoint_seconds: float = 60.0,
@@ -69,9 +71,13 @@ def make_runner(request: pytest.FixtureRequest, dataset: Dataset, cluster: None)
         settings = {"max_failures": max_failures, "checkpoint_seconds": checkpoint_seconds}
         if request.param == "local":
             return LocalRunner(BuiltinTrainer(dataset), checkpoints=checkpoints, warn=warn, **settings)
-        return RayTuneRunner(BuiltinTrainer(dataset), RayOptions(**settings), checkpoints, warn=warn)
+        made.append(RayTuneRunner(BuiltinTrainer(dataset), RayOptions(**settings), checkpoints, warn=warn))
+        return made[-1]
 
-    return make
+    yield make
+    # The next test's runner is another, on the same two cores.
+    for runner in made:
+        runner.end_workers()
 
 
 def alone(dataset: Dataset, a_task: Task, seed: int) -> RunResult:
@@ -227,7 +233,11 @@ def test_the_driver_does_not_keep_the_trials_of_a_long_stage(cluster: None, data
 
     feed = Counting(*(task(trial, config=config) for trial in range(60)))
     scheduler = None if name is None else SchedulerConfig(name, grace=2, reduction=3, max_epochs=3)
-    RayTuneRunner(BuiltinTrainer(dataset), RayOptions()).run(feed, Events(), scheduler=scheduler)
+    runner = RayTuneRunner(BuiltinTrainer(dataset), RayOptions())
+    try:
+        runner.run(feed, Events(), scheduler=scheduler)
+    finally:
+        runner.end_workers()
     assert {result.status for results in feed.results.values() for result in results} == {COMPLETED}
     assert 0 < alive[0] < 40, "Tune keeps every trial until the stage is over"
 

@@ -44,3 +44,9 @@ def test_how_runs_are_chosen_and_repeated_leaves_them_what_they_are(override: st
 )
 def test_another_run_is_another(override: str) -> None:
     assert runs(override) != runs()
+
+
+def test_a_claim_that_leaves_everything_out_has_one_too() -> None:
+    shipped = load_space(find_space("digits.yaml"))
+    assert shipped.runs_sha256 == load_space(find_space("digits.yaml"), ["seeds.select=[77,78,79]"]).runs_sha256
+    assert shipped.runs_sha256 != load_space(find_space("digits.yaml"), ["claim.baseline.c=2"]).runs_sha256

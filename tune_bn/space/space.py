@@ -333,7 +333,7 @@ class Space(Section):
         """
         content = self._decisive()
         kept = {key: content[key] for key in ("model", "data", "train", "trainer", "search") if key in content}
-        return sha256_of(kept | {key: content["claim"][key] for key in ("about", "baseline", "arms", "across")})
+        return sha256_of(kept | {key: content["claim"].get(key) for key in ("about", "baseline", "arms", "across")})
 
     def _decisive(self) -> dict[str, Any]:
         content = self.to_dict()

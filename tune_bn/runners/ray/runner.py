@@ -296,7 +296,7 @@ class RayTuneRunner:
         try:
             self._experiment.work(searcher, callback, stopping, self.stop)
         except Exception:
-            self._end_experiment()
+            self.end_workers()
             raise
         except BaseException:
             # Who lost patience does not wait for workers to end.
@@ -305,7 +305,7 @@ class RayTuneRunner:
         if callback.failure is not None or callback.released or searcher.yielded or self.share.beside_others:
             # Where there are more studies than trials fit, each has a Tune experiment for each of its turns: that Tune
             # lets go of a warm worker before its experiment ends is nothing to rely on.
-            self._end_experiment()
+            self.end_workers()
         if callback.failure is not None:
             raise callback.failure
         if callback.released:
@@ -317,7 +317,8 @@ class RayTuneRunner:
                 book.clear()
         return not searcher.finished
 
-    def _end_experiment(self) -> None:
+    def end_workers(self) -> None:
+        """End the workers that are kept warm. May be called between two stages: the later one begins with new ones."""
         experiment, self._experiment = self._experiment, None
         # Where the cluster is gone there is nothing to end.
         if experiment is not None:
@@ -352,7 +353,7 @@ class RayTuneRunner:
     def close(self) -> None:
         """See :meth:`tune_bn.protocols.runner.Runner.close`. Leaves the cluster."""
         if ray.is_initialized():
-            self._end_experiment()
+            self.end_workers()
             self.share.leave()
         self._tune_folder.remove()
         _disconnect()
