@@ -161,7 +161,6 @@ def run_study(
         )
         observer = Observers(driver, console, log, mlflow, cast(Observer, _Ahead()))
         status, summary = "FAILED", dict[str, float | str]()
-        ending: Thread | None = None
         if is_copy(folder.path):
             warn(f"{folder.path} is a copy of a study; it goes on as a study of its own")
         try:
@@ -178,9 +177,6 @@ def run_study(
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())
             stages(study)
-            # Workers end while the report is drawn.
-            ending = Thread(target=runner.close, name="runner-close")
-            ending.start()
             console.note("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
@@ -197,8 +193,7 @@ def run_study(
             log.note(f"error: {type(error).__name__}: {error}")
             raise
         finally:
-            if ending is not None:
-                ending.join()
+            # Not in a thread beside the report: a driver whose Ray ends so may end itself, in silence.
             runner.close()
             observer.study_finished(status, summary)
 
