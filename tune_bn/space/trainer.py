@@ -296,7 +296,7 @@ def check_name(place: str, name: str) -> None:
 
 
 def patterns_of(printed: Any) -> list[str]:
-    """The regular expressions of a tap on what a script prints."""
+    """What a tap names, one or several: regular expressions where it is `printed`."""
     return [printed] if isinstance(printed, str) else list(printed)
 
 

@@ -16,7 +16,7 @@ from tune_bn.errors import ConfigError, SpecError
 from tune_bn.records.files import read_bytes, write_json, writing
 from tune_bn.space.messages import did_you_mean
 from tune_bn.space.space import Space
-from tune_bn.space.trainer import TAPS
+from tune_bn.space.trainer import TAPS, patterns_of
 from tune_bn.trainers.command.code import FrozenCode, freeze
 from tune_bn.trainers.command.placeholders import OWN, names_in
 from tune_bn.trainers.command.settings import CommandSettings, SealedTest, Tap
@@ -125,8 +125,7 @@ def _tap(given: Mapping[str, Any] | None) -> Tap | None:
     if given is None:
         return None
     kind = next(kind for kind in TAPS if kind in given)
-    pattern = given[kind] if isinstance(given[kind], str) else "\n".join(given[kind])
-    return Tap(kind, pattern, given.get("step", "step"), dict(given.get("rename", {})))
+    return Tap(kind, "\n".join(patterns_of(given[kind])), given.get("step", "step"), dict(given.get("rename", {})))
 
 
 def _data(root: Path, data: Mapping[str, str], key: str) -> str | None:

@@ -292,13 +292,13 @@ class Keeper:
                 return
             except OSError:  # of a terminal whose other end is closed
                 data = b""
-            if self.rows is not None:
-                self.rows.take(data, last=not data)
             if not data:
                 os.close(self.output)
                 self.output = -1
                 return
             self.log.write(data)
+            if self.rows is not None:
+                self.rows.take(data)
 
     def _hear(self) -> None:
         try:

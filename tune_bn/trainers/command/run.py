@@ -23,7 +23,7 @@ from tune_bn.trainers.command.points import Points
 from tune_bn.trainers.command.process import End, Process
 from tune_bn.trainers.command.rows import HelperRows, RowError
 from tune_bn.trainers.command.seal import SealedRun, TestError
-from tune_bn.trainers.command.settings import ANY, EXACT, RESTART, CommandSettings, SealedTest
+from tune_bn.trainers.command.settings import ANY, EXACT, RESTART, CommandSettings, SealedTest, tap_on_files
 from tune_bn.trainers.command.taps import Rows, tap_rows
 
 ADVANCE_SECONDS = 0.5
@@ -151,15 +151,13 @@ class ScriptRun:
         return self.files.checkpoint()
 
     def _rows_of(self, number: int, since: float) -> Rows:
-        if self.settings.metrics is None or self.settings.tells_rows:
-            return HelperRows(self.files.metrics(number))
-        return tap_rows(self.settings.metrics, self.files.work, since)
+        tap = tap_on_files(self.settings.metrics)
+        return HelperRows(self.files.metrics(number)) if tap is None else tap_rows(tap, self.files.work, since)
 
     def _replay(self) -> None:
         """The points of earlier attempts. A tap's files tell of themselves; what was known of them is gone."""
-        if self.settings.metrics is not None and not self.settings.tells_rows:
-            rows = tap_rows(self.settings.metrics, self.files.work, 0.0)
-            self._take(rows, last=True, replay=True)
+        if (tap := tap_on_files(self.settings.metrics)) is not None:
+            self._take(tap_rows(tap, self.files.work, 0.0), last=True, replay=True)
             return
         for attempt in self.files.attempts:
             self.points.next_attempt(attempt.get("start"))
@@ -288,7 +286,7 @@ class ScriptRun:
     def _require_progress(self) -> None:
         recent = self.files.attempts[-IDLE_ATTEMPTS:]
         idle = [attempt for attempt in recent if not self.files.metrics(attempt["number"]).exists()]
-        if self.settings.tells_rows and len(idle) == IDLE_ATTEMPTS:
+        if tap_on_files(self.settings.metrics) is None and len(idle) == IDLE_ATTEMPTS:
             raise RunError(
                 f"asked {IDLE_ATTEMPTS} times in a row to be started again without a step (log: {self.files.log})"
             )

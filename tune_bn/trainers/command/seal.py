@@ -16,8 +16,8 @@ from tune_bn.trainers.command.folder import RunFolder, last_words
 from tune_bn.trainers.command.placeholders import fill, fill_all, names_in
 from tune_bn.trainers.command.process import End, Process, printed_rows
 from tune_bn.trainers.command.rows import HelperRows, RowError
-from tune_bn.trainers.command.settings import PRINTED, CommandSettings, SealedTest
-from tune_bn.trainers.command.taps import Rows, tap_rows
+from tune_bn.trainers.command.settings import CommandSettings, SealedTest, tap_on_files
+from tune_bn.trainers.command.taps import tap_rows
 
 
 class TestError(Exception):
@@ -115,11 +115,8 @@ class SealedRun:
         if self._end.survivors:
             raise TestError(f"processes of the test command cannot be killed{tail}")
         found: dict[str, float] = {}
-        tap = self.settings.test_metrics
-        if tap is None or tap.kind == PRINTED:
-            rows: Rows = HelperRows(metrics_file(self.folder, 1))
-        else:
-            rows = tap_rows(tap, self.folder / WORK, 0.0)
+        tap = tap_on_files(self.settings.test_metrics)
+        rows = HelperRows(metrics_file(self.folder, 1)) if tap is None else tap_rows(tap, self.folder / WORK, 0.0)
         try:
             for row in rows.read(last=True):
                 found |= row.metrics

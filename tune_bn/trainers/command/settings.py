@@ -28,6 +28,12 @@ class Tap:
     """From the file's names to those of the space file."""
 
 
+def tap_on_files(tap: Tap | None) -> Tap | None:
+    """The tap where it reads files of the script's own; None: the rows are in the run's folder, in the helper's form,
+    be they reported by it or found by the keeper in what is printed."""
+    return None if tap is None or tap.kind == PRINTED else tap
+
+
 @dataclass(frozen=True)
 class CommandSettings:
     """One trainer of a user's own."""
@@ -57,11 +63,6 @@ class CommandSettings:
     confirm_resume: str = EXACT
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that are the same for every run."""
-
-    @property
-    def tells_rows(self) -> bool:
-        """Whether the rows of metrics are in the run's folder: reported by the helper, or found in what is printed."""
-        return self.metrics is None or self.metrics.kind == PRINTED
 
 
 @dataclass(frozen=True)
