@@ -24,6 +24,11 @@ SOON = 10.0
 STEPS_MEASURED = 12
 
 
+def optimizer_steps(epochs: int, images: int, batch_size: int) -> int:
+    """Steps of a whole run; an epoch's last batch may be smaller."""
+    return epochs * -(-images // batch_size)
+
+
 def estimated_cost(space: Space, data: DataSummary, measure: bool | None) -> Cost:
     """What a run of the space takes.
 
@@ -33,7 +38,7 @@ def estimated_cost(space: Space, data: DataSummary, measure: bool | None) -> Cos
         measure: whether to train a few steps here; None: where that is soon done.
     """
     estimate = run_seconds(space, data)
-    steps = space.train.epochs * -(-data.train_size // space.train.batch_size)
+    steps = optimizer_steps(space.train.epochs, data.train_size, space.train.batch_size)
     soon = STEPS_MEASURED * estimate / steps < SOON
     found, problem = None, ""
     if measure or (measure is None and soon):
@@ -52,7 +57,7 @@ def run_seconds(space: Space, data: DataSummary) -> float:
     forward = forward_flops(space.model, data.image_shape, data.num_classes)
     train, config = data.train_size, space.train
     flops = config.epochs * forward * ((1 + BACKWARD) * train + data.val_size) + forward * data.test_size
-    steps = config.epochs * -(-train // config.batch_size)
+    steps = optimizer_steps(config.epochs, train, config.batch_size)
     kind = "gpu" if space.resources.gpu else "cpu"
     rate = GPU_RATE * space.resources.gpu if kind == "gpu" else CORE_RATE * space.resources.cpu
     return max(flops / rate, steps * STEP_SECONDS[kind])

@@ -15,7 +15,7 @@ from tune_bn.space.distributions import CASES
 from tune_bn.space.messages import spec_words
 from tune_bn.space.possible_runs import BatchSizes, PossibleRuns, possible_runs, single_run
 from tune_bn.space.space import Space
-from tune_bn.trainers.builtin_cost import decides_pace, estimated_cost
+from tune_bn.trainers.builtin_cost import decides_pace, estimated_cost, optimizer_steps
 from tune_bn.training.config import RunConfig
 
 SMALL_GAMMA, SHORT_STEPS = 0.2, 1200
@@ -148,7 +148,7 @@ def _short_course(space: Space, data: DataSummary) -> Sequence[str]:
         (min if key == "epochs" else max)(space.distributions[key].corners) if key in space.distributions else value
         for key, value in shortest.items()
     )
-    steps = epochs * -(-data.train_size // batch)
+    steps = optimizer_steps(epochs, data.train_size, batch)
     if not gammas or steps > SHORT_STEPS:
         return ()
     return (
