@@ -77,4 +77,5 @@ print(json.dumps([[r.info.run_name, r.info.status, r.data.tags.get(\"mlflow.pare
 stat -c '%a %n' /run/hosts/*/home/.ray/auth_token > /run/tokens
 
 ray down --yes "$CLUSTER" > /run/logs/down 2>&1 < /dev/null
+await_gone 'raylet|gcs_server'
 head 'ps -eo comm=' > /run/processes

@@ -17,7 +17,7 @@ RAY_AUTH_MODE=token ray start --head --port=6379 --node-ip-address="$NODE" --num
   --object-store-memory=100000000 --dashboard-host=127.0.0.1 > /run/logs/ray 2>&1
 
 cat /proc/*/cmdline 2> /dev/null | tr '\0' '\n' > /run/command_lines
-ss -ltnpH > /run/listening
+listening /run/listening
 python "$here/head_doors.py" > /run/doors.json 2> /run/logs/doors
 
 before=$(cat /run/home/.mlflow/credentials)

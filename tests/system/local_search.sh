@@ -9,7 +9,7 @@ for study in one two; do
     --set budget.finalists=1 --set seeds.select=[201] --set 'seeds.confirm=[1, 2]' > /run/logs/$study 2>&1 &
 done
 timeout 200 bash -c 'until test -s studies/one/records.jsonl && test -s studies/two/records.jsonl; do sleep 0.1; done'
-ss -ltnpH > /run/listening
+listening /run/listening
 wait %1
 wait %2
-ss -ltnpH > /run/listening.after
+listening /run/listening.after

@@ -106,4 +106,5 @@ stop
 cp "$study/driver.json" /run/finish.json
 ray job list > /run/logs/jobs 2>&1
 ray stop > /run/logs/stop 2>&1
+await_gone 'raylet|gcs_server|ray::|ray-dashboard|tune_bn '
 ps -eo args= > /run/processes

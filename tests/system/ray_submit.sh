@@ -26,7 +26,7 @@ ray up --yes "$cluster" > /run/logs/up 2>&1 < /dev/null
 # While a study runs, its workers listen too.
 (
   timeout 200 bash -c 'until test -s /run/home/studies/over-ssh/records.jsonl; do sleep 0.1; done'
-  ss -ltnpH > /run/listening
+  listening /run/listening
 ) &
 
 # Two shells read what ray submit passes on, so what has spaces or braces is quoted twice.
@@ -51,4 +51,5 @@ echo "$status" > /run/taken.status
 ray exec "$cluster" 'tune_bn head stop' > /run/logs/stop 2>&1 < /dev/null
 ray exec "$cluster" 'tune_bn ui' > /run/logs/ui-stopped 2>&1 < /dev/null || true
 ray down --yes "$cluster" > /run/logs/down 2>&1 < /dev/null
+await_gone 'raylet|gcs_server'
 ps -eo comm= > /run/processes

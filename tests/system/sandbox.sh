@@ -42,3 +42,18 @@ UsePAM no
 PidFile none
 EOF
 }
+
+listening() { # listening FILE: who listens, when every listener has an owner; one that has just come has none in `ss` for a moment
+  for _ in {1..100}; do
+    ss -ltnpH > "$1"
+    if ! grep -qv 'users:' "$1"; then return; fi
+    sleep 0.1
+  done
+}
+
+await_gone() { # await_gone PATTERN: `ray stop` returns before what its processes started has ended; what stays is for the test to see
+  for _ in {1..300}; do
+    if ! pgrep -f "$1" > /dev/null; then return; fi
+    sleep 0.1
+  done
+}

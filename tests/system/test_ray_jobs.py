@@ -32,7 +32,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     space = tmp_path / "space.yaml"
     space.write_text(yaml.safe_dump(content), encoding="utf-8")
     reference = undisturbed(content)
-    run = run_sandboxed("ray_jobs.sh", tools=["ps"], timeout=880, SPACE=str(space), COUNTING=str(HERE))
+    run = run_sandboxed("ray_jobs.sh", tools=["ps", "pgrep"], timeout=880, SPACE=str(space), COUNTING=str(HERE))
     study = run / "home" / "studies" / "one"
 
     def text(name: str) -> str:

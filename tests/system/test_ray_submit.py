@@ -28,7 +28,7 @@ def test_ray_submit_runs_a_search_on_the_head_and_ray_down_ends_the_cluster(
     cluster.write_text(yaml.safe_dump(content), encoding="utf-8")
     run = run_sandboxed(
         "ray_submit.sh",
-        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "setpriv", "ss"],
+        tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "setpriv", "ss"],
         SCRIPT=str(REPOSITORY / "cluster" / "search.py"),
         CLUSTER=str(cluster),
         NAME=name,
