@@ -111,7 +111,6 @@ def run_on_hosts(
     return run_sandboxed(
         script,
         tools=["sshd", "ssh", "ssh-keygen", "rsync", "ps", "pgrep", "nsenter"],
-        timeout=880,
         REPOSITORY=str(HERE.parents[1]),
         **{key: str(path) for key, path in files.items()},
         COUNTING=str(HERE),

@@ -16,13 +16,20 @@ HERE = Path(__file__).parent
 ISOLATED = ["unshare", "--fork", "--kill-child", "--pid", "--net", "--mount", "--mount-proc"]
 
 RunSandboxed = Callable[..., Path]
+HANGS = 1200  # [s] a script that takes longer will never end; on a loaded machine the longest was seen to take 780
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.timeout(HANGS + 60))
 
 
 @pytest.fixture
 def run_sandboxed(tmp_path: Path) -> RunSandboxed:
     """``run_sandboxed("x.sh", tools=[…], NAME="value")`` runs ``tests/system/x.sh``; returns what it saw as /run."""
 
-    def run(script: str, *, tools: list[str], timeout: float = 480, **variables: str) -> Path:
+    def run(script: str, *, tools: list[str], timeout: float = HANGS, **variables: str) -> Path:
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         missing = [tool for tool in ["unshare", "ip", *tools] if shutil.which(tool, path=path) is None]
         if missing:

@@ -27,7 +27,7 @@ def fill(folder: Path) -> Path:
 
 def ended(process: subprocess.Popen[str]) -> dict[str, object]:
     """How a search ended."""
-    _, said = process.communicate(timeout=200)
+    _, said = process.communicate(timeout=600)
     return {"code": process.returncode, "said": said, "records": len(PLACE.records()), "steps": PLACE.steps}
 
 

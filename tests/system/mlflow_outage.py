@@ -77,7 +77,7 @@ def main() -> None:
     wait_until(lambda: says("cannot be used now"))
     services.start_program("postgres")
     wait_until(lambda: says("is back; "))
-    said, warned = process.communicate(timeout=200)
+    said, warned = process.communicate(timeout=600)
 
     outcome = {
         "returncode": process.returncode,

@@ -39,7 +39,6 @@ def _cluster(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(900)
 def test_a_study_on_amazon_from_up_to_down_with_instances_taken(
     run_sandboxed: Callable[..., Path], tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:

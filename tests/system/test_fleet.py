@@ -32,7 +32,6 @@ def _cluster(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(900)
 def test_nothing_is_lost_on_a_fleet_that_loses_connection_network_driver_and_head(
     run_sandboxed: Callable[..., Path], tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:

@@ -66,7 +66,6 @@ def running_as_stranger() -> str:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(500)
 def test_a_search_ends_cleanly_wherever_it_was_started(tmp_path: Path) -> None:
     tools = ["unshare", "setpriv", "pgrep"]
     if os.geteuid() != 0 or any(shutil.which(tool) is None for tool in tools):

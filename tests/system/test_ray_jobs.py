@@ -24,7 +24,6 @@ REASONS = {
 
 
 @pytest.mark.system
-@pytest.mark.timeout(900)
 def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     run_sandboxed: Callable[..., Path], tmp_path: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
@@ -32,7 +31,7 @@ def test_a_ray_job_stops_when_it_is_told_to_in_every_stage_and_at_every_limit(
     space = tmp_path / "space.yaml"
     space.write_text(yaml.safe_dump(content), encoding="utf-8")
     reference = undisturbed(content)
-    run = run_sandboxed("ray_jobs.sh", tools=["ps", "pgrep"], timeout=880, SPACE=str(space), COUNTING=str(HERE))
+    run = run_sandboxed("ray_jobs.sh", tools=["ps", "pgrep"], SPACE=str(space), COUNTING=str(HERE))
     study = run / "home" / "studies" / "one"
 
     def text(name: str) -> str:

@@ -33,14 +33,11 @@ def space(tmp_path: Path) -> Path:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(900)
 def test_two_studies_outlive_all_by_which_slurm_ends_a_job(
     run_sandboxed: Callable[..., Path], space: Path, undisturbed: References, fault_table: FaultTable
 ) -> None:
     reference = undisturbed(SPACE)
-    run = run_sandboxed(
-        "slurm_trip.sh", tools=TOOLS, timeout=880, REPOSITORY=str(REPOSITORY), SPACE=str(space), COUNTING=str(HERE)
-    )
+    run = run_sandboxed("slurm_trip.sh", tools=TOOLS, REPOSITORY=str(REPOSITORY), SPACE=str(space), COUNTING=str(HERE))
     one, two, three = ((run / f"log-{name}").read_text(encoding="utf-8") for name in ("one", "two", "three"))
     places = {user: run / "users" / user / "work/studies" / name for user, name in (("alice", "one"), ("bob", "two"))}
     records = {user: tuple(RecordLog(place / "records.jsonl").read()) for user, place in places.items()}
@@ -105,11 +102,8 @@ def to_go_on(run: Path) -> str:
 
 
 @pytest.mark.system
-@pytest.mark.timeout(500)
 def test_jobs_that_cannot_begin_say_why_and_leave_nothing(run_sandboxed: Callable[..., Path], space: Path) -> None:
-    run = run_sandboxed(
-        "slurm_doors.sh", tools=TOOLS, timeout=480, REPOSITORY=str(REPOSITORY), SPACE=str(space), COUNTING=str(HERE)
-    )
+    run = run_sandboxed("slurm_doors.sh", tools=TOOLS, REPOSITORY=str(REPOSITORY), SPACE=str(space), COUNTING=str(HERE))
     logs = {path.stem: path.read_text(encoding="utf-8") for path in (run / "jobs").glob("*.log")}
     states = dict(line.split() for line in (run / "states").read_text().splitlines())
     refusals = {
