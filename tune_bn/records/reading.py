@@ -2,8 +2,9 @@
 
 The types of a dataclass are what its file may hold. A file that holds something else is told of by one line with the
 place, the value and what would be accepted, such as ``layers[0].gamma.mean: got 'x'; accepted: int or float or null``.
-A type may be narrowed: ``Annotated[float, Check(lambda value: …, "a number from 0 to 1")]``, or ``Annotated[Score,
-ReadBy(score_from)]`` of a class that reads itself. :func:`as_json` is the way back.
+Where one of several dataclasses may stand, it is the one that has most of the keys. A type may be narrowed:
+``Annotated[float, Check(lambda value: …, "a number from 0 to 1")]``, or ``Annotated[Score, ReadBy(score_from)]`` of a
+class that reads itself. :func:`as_json` is the way back.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _PLAIN: Mapping[Any, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "int or float"),
     types.NoneType: ((types.NoneType,), "null"),
 }
+
+_OBJECTS = (Mapping, dict, types.MappingProxyType)
 
 
 class Refused(ValueError):
@@ -81,6 +84,10 @@ class ExactKeys:
         return [item.name for item in fields(cls) if _is_needed(item) or item.name in content]  # type: ignore[arg-type]
 
 
+class MoreKeys:
+    """Base of a dataclass that passes over keys that it does not have, as of a file that a later version wrote."""
+
+
 def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False, required: Sequence[str] = ()) -> Kind:
     """The file as a dataclass.
 
@@ -118,6 +125,7 @@ def from_json(
         raise Refused(place or "content", content, "an object")
     readers = _readers(cast(Hashable, kind))
     made = {}
+    lenient = lenient or issubclass(kind, MoreKeys)
     if issubclass(kind, ExactKeys):
         accepted = kind.keys(content)
         odd = sorted(set(content) ^ set(accepted))
@@ -142,7 +150,14 @@ def as_json(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, tuple):
         return [as_json(item) for item in value]
+    if isinstance(value, Mapping) and any(map(_is_made, value.values())):
+        return {key: as_json(item) for key, item in value.items()}
     return fields_as_json(value) if is_dataclass(value) else value
+
+
+def _is_made(value: Any) -> bool:
+    """Whether it is a dataclass, or an object that holds some."""
+    return is_dataclass(value) or (isinstance(value, Mapping) and any(map(_is_made, value.values())))
 
 
 def fields_as_json(value: Any) -> dict[str, Any]:
@@ -190,7 +205,7 @@ def _plain(hint: Any) -> tuple[tuple[type, ...], str]:
     if origin in (types.UnionType, typing.Union):
         parts = [_plain(part) for part in typing.get_args(hint)]
         return tuple(kind for allowed, _ in parts for kind in allowed), " or ".join(accepted for _, accepted in parts)
-    if origin in (Mapping, dict, types.MappingProxyType) or getattr(origin, "__name__", "") == "Mapping":
+    if origin in _OBJECTS:
         return (dict,), "dict"
     if origin is tuple:
         return (list,), "list"
@@ -205,20 +220,46 @@ def _reader(hint: Any) -> Read:
         return _read_by(extra) if isinstance(extra, ReadBy) else _checked(extra, _reader(plain))
     allowed, accepted = _plain(hint)
     parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    nested = next((part for part in parts if is_dataclass(part)), None)
-    items = next((typing.get_args(part)[0] for part in parts if typing.get_origin(part) is tuple), None)
-    item = None if items is None else _reader(items)
+    nested = [part for part in parts if is_dataclass(part)]
+    items = next((_items(part) for part in parts if typing.get_origin(part) is tuple), None)
+    values = next((_values(part) for part in parts if typing.get_origin(part) in _OBJECTS), None)
 
     def read(value: Any, place: str) -> Any:
         if type(value) not in allowed or (type(value) is float and not math.isfinite(value)):
             raise Refused(place, value, accepted)
-        if nested is not None and type(value) is dict:
-            return from_json(typing.cast("type[Any]", nested), value, place=place)
-        if item is not None and type(value) is list:
-            return tuple(item(one, f"{place}[{index}]") for index, one in enumerate(value))
-        return value
+        if nested and type(value) is dict:
+            kind = max(nested, key=lambda one: len(_readers(one).keys() & value.keys()))
+            return from_json(typing.cast("type[Any]", kind), value, place=place)
+        if values is not None and type(value) is dict:
+            return {key: values(one, f"{place}.{key}") for key, one in value.items()}
+        return value if items is None or type(value) is not list else items(value, place)
 
     return read
+
+
+def _items(hint: Any) -> Read:
+    """Reads a list as a tuple of one type, or of one type for each place."""
+    parts = typing.get_args(hint)
+    if parts[-1] is Ellipsis:
+        item = _reader(parts[0])
+        return lambda value, place: tuple(item(one, f"{place}[{index}]") for index, one in enumerate(value))
+    each = [_reader(part) for part in parts]
+
+    def read(value: Any, place: str) -> Any:
+        if len(value) != len(each):
+            raise Refused(place, value, f"a list of {len(each)}")
+        return tuple(item(one, f"{place}[{index}]") for index, (item, one) in enumerate(zip(each, value, strict=True)))
+
+    return read
+
+
+def _values(hint: Any) -> Read | None:
+    """Reads the values of an object that are dataclasses, or objects of them; None where they are plain."""
+    value = typing.get_args(hint)[1]
+    inner = value
+    while typing.get_origin(inner) in _OBJECTS:
+        inner = typing.get_args(inner)[1]
+    return _reader(value) if is_dataclass(inner) else None
 
 
 def _checked(check: Check, inner: Read) -> Read:
