@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tune_bn.analysis.verdict import write_verdict
+from tune_bn.analysis.verdict import renew_verdict
 from tune_bn.errors import StudyError, listed
 from tune_bn.protocols.sampler import Outcome
 from tune_bn.protocols.trainer import FAILED
 from tune_bn.records.identity import identity_of
 from tune_bn.records.score import MAX, Score
+from tune_bn.records.verdict import Verdict
 from tune_bn.runners.ask.answers import answer_words, checked_curve, checked_scores, same_answer, told_by
 from tune_bn.runners.ask.ledger import Entry, Ledger, Out
 from tune_bn.runners.ask.runner import Advanced, AskRunner, Paused, told_of
@@ -117,11 +118,11 @@ def ask(
             door.ledger.given_up.clear()
             door.ledger.save()
         elif (known := door.verdict()) is not None:
-            return Asked(FINISHED, folder.name, verdict=known["verdict"], reason=known["reason"])
+            return Asked(FINISHED, folder.name, verdict=known.verdict, reason=known.reason)
         runner = door.advance(lease=lease, worker=worker)
         if runner is None:
             verdict = conclude(folder)
-            return Asked(FINISHED, folder.name, verdict=verdict["verdict"], reason=verdict["reason"])
+            return Asked(FINISHED, folder.name, verdict=verdict.verdict, reason=verdict.reason)
         if runner.handed is None:
             return Asked(WAITING, folder.name, retry_after=door.ledger.soonest())
         key, run = runner.handed
@@ -180,7 +181,7 @@ def tell(
         if door.advance() is not None:
             return Told(run)
         verdict = conclude(folder)
-        return Told(run, state=FINISHED, verdict=verdict["verdict"], reason=verdict["reason"])
+        return Told(run, state=FINISHED, verdict=verdict.verdict, reason=verdict.reason)
 
 
 def renew(folder: StudyFolder, run: str, lease: float = LEASE, *, clock: Any = time.time) -> None:
@@ -230,7 +231,7 @@ class _Door:
                 return runner
             return None
 
-    def verdict(self) -> dict[str, Any] | None:
+    def verdict(self) -> Verdict | None:
         from tune_bn.study.done import final_verdict
 
         return final_verdict(self.folder)
@@ -363,8 +364,8 @@ def write_report(folder: Path) -> list[Path]:
     return write_report(folder)
 
 
-def conclude(folder: StudyFolder) -> dict[str, Any]:
+def conclude(folder: StudyFolder) -> Verdict:
     """Verify the study and write its report, from its folder alone."""
-    verdict = write_verdict(folder.path)
+    verdict = renew_verdict(folder.path)
     write_report(folder.path)
     return verdict

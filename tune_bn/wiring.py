@@ -27,6 +27,7 @@ from tune_bn.records.commands import IN_PROCESS
 from tune_bn.records.identity import identity_of, is_copy
 from tune_bn.records.record import SEARCH, Record
 from tune_bn.records.score import read_score
+from tune_bn.records.verdict import Verdict
 from tune_bn.runners.local import LocalRunner, local_place
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import require_same
@@ -110,7 +111,7 @@ def run_study(
     ray_init: Mapping[str, Any] | None = None,
     remarks: Sequence[str] = (),
     stop: StopRequest | None = None,
-) -> dict[str, Any]:
+) -> Verdict:
     """Run a study's stages, then verify and report. Returns the verdict.
 
     ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
@@ -183,7 +184,7 @@ def run_study(
             if space.tracking.log_models != "none":
                 console.note("mlflow  models of the confirmed runs …")
             status, summary = "FINISHED", _summary(verdict)
-            log.note(f"verdict: {spoken(verdict)}: {verdict['reason']}")
+            log.note(f"verdict: {spoken(verdict)}: {verdict.reason}")
             return verdict
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -226,7 +227,7 @@ def _models(space: Space, folder: StudyFolder, trainer: Trainer) -> ModelOf | No
     return model_of
 
 
-def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+def catch_up(folder: StudyFolder, space: Space, verdict: Verdict, warn: Callable[[str], None]) -> None:
     """Show the tracker what it may have missed of a finished study, from its folder alone; of a copy nothing."""
     if is_copy(folder.path):
         return
@@ -250,14 +251,14 @@ def catch_up(folder: StudyFolder, space: Space, verdict: Mapping[str, Any], warn
     mlflow.study_finished("FINISHED", _summary(verdict))
 
 
-def _summary(verdict: Mapping[str, Any]) -> dict[str, float | str]:
-    summary: dict[str, float | str] = {key: verdict[key] for key in ("verdict", "headline", "reason")}
-    summary["worse"] = ", ".join(verdict["worse"]) or "none"
+def _summary(verdict: Verdict) -> dict[str, float | str]:
+    summary: dict[str, float | str] = {key: getattr(verdict, key) for key in ("verdict", "headline", "reason")}
+    summary["worse"] = ", ".join(verdict.worse) or "none"
     keys = ("effect", "p_value", "p_two_sided", "p_worse", "p_adjusted", "p_worse_adjusted", "d_z", "mean")
-    for candidate in verdict["candidates"]:
-        numbers = {key: candidate.get(key) for key in keys}
+    for candidate in verdict.candidates:
+        numbers = {key: getattr(candidate, key) for key in keys}
         # The interval that belongs to the one-sided test, and the one that belongs to the decision.
-        for name, ends in (("ci", candidate["ci"]), ("ci_adjusted", candidate["ci_adjusted"])):
+        for name, ends in (("ci", candidate.ci), ("ci_adjusted", candidate.ci_adjusted)):
             numbers |= dict(zip((f"{name}_low", f"{name}_high"), ends or (None, None), strict=True))
-        summary |= {f"{candidate['arm']}.{key}": value for key, value in numbers.items() if value is not None}
+        summary |= {f"{candidate.arm}.{key}": value for key, value in numbers.items() if value is not None}
     return summary

@@ -18,7 +18,6 @@ from typing import Any
 from benchmarks.results import markdown
 from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.scores import judge_scores
-from tune_bn.analysis.verdict import INVALID
 from tune_bn.analysis.wording import spread_words
 from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError, RecordError
@@ -26,6 +25,7 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.paper.tables import ALPHA, BASE, Cell, base_of, cells, configuration, find
 from tune_bn.records.files import canonical_json, sha256_of
 from tune_bn.records.record import COMPLETED, DIVERGED
+from tune_bn.records.verdict import INVALID
 from tune_bn.training.config import RunConfig, TrainConfig
 
 Run = Mapping[str, Any]

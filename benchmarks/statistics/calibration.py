@@ -34,8 +34,9 @@ from benchmarks.statistics.surrogates import Equal, Point, point_of
 from benchmarks.statistics.vectorized import Array, batches, best, draw, fixed_decisions, pick, sequential_decisions
 from tune_bn.analysis.paired import paired_t_test
 from tune_bn.analysis.sequential import design
-from tune_bn.analysis.verdict import INVALID, SUPPORTED, write_verdict
+from tune_bn.analysis.verdict import write_verdict
 from tune_bn.records.record import SEARCH
+from tune_bn.records.verdict import INVALID, SUPPORTED
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 

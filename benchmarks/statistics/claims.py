@@ -20,15 +20,16 @@ from scipy import stats
 from benchmarks.results import markdown, save, stamp
 from tune_bn.analysis.characteristics import chance_of_more, median_unbiased
 from tune_bn.analysis.claims import PLAIN, Claim
-from tune_bn.analysis.family import comparison, family_fields
+from tune_bn.analysis.family import comparison, findings_of
 from tune_bn.analysis.paired import paired_t_test
 from tune_bn.analysis.pooled import pooled
 from tune_bn.analysis.sequential import Decision, design, monitor
 from tune_bn.records.ledger import spent_level
 from tune_bn.records.plan import HOLM, MAX_T, NONE
+from tune_bn.records.verdict import Finding
 
 ALPHA = 0.05
-Found = dict[str, dict[str, Any]]
+Found = dict[str, Finding]
 
 
 def families(
@@ -46,12 +47,12 @@ def families(
         base = rng.normal(0, 1, n)
         arms = {str(i): base + effect + rng.normal(0, 1, n) for i, effect in enumerate(effects)}
         rows = {name: comparison(paired_t_test(x, base, alpha=alpha), claim, x - base) for name, x in arms.items()}
-        yield family_fields(rows, alpha=alpha, correction=correction)
+        yield findings_of(rows, alpha=alpha, correction=correction)
 
 
 def any_false(effects: tuple[float, ...]) -> Callable[[Found], bool]:
     """Whether an arm without a gain is called better."""
-    return lambda found: any(found[str(i)]["supported"] for i, effect in enumerate(effects) if effect <= 0)
+    return lambda found: any(found[str(i)].supported for i, effect in enumerate(effects) if effect <= 0)
 
 
 def row(
@@ -86,7 +87,7 @@ def levels(studies: int) -> list[dict[str, Any]]:
                 f"{claim.kind}, margin {claim.margin:g}",
                 f"effect {effect:g}",
                 n,
-                [one["0"]["supported"] for one in found],
+                [one["0"].supported for one in found],
             )
         )
     for correction in (HOLM, MAX_T):
@@ -95,7 +96,7 @@ def levels(studies: int) -> list[dict[str, Any]]:
             rows.append(row(f"any of 5, {correction}", f"effects {effects}", n, list(map(any_false(effects), found))))
         for effects in ((0.0,) * 4, (3.0,) * 4):
             lows = [
-                [found[str(i)]["simultaneous_low"] for i in range(4)]
+                [found[str(i)].simultaneous_low for i in range(4)]
                 for found in families(rng, studies, n, effects, correction=correction)
             ]
             missed = [any(x is not None and x > e for x, e in zip(low, effects, strict=True)) for low in lows]
@@ -103,14 +104,14 @@ def levels(studies: int) -> list[dict[str, Any]]:
     effects = (0.0, 5.0, 5.0)
     found = families(rng, studies, n, effects, correction=NONE)
     rows.append(
-        row("all of 3 settings", f"effects {effects}", n, [all(o["supported"] for o in f.values()) for f in found])
+        row("all of 3 settings", f"effects {effects}", n, [all(o.supported for o in f.values()) for f in found])
     )
     for effects, shared in (((0.0,) * 4, 3.0), ((3.0, -1.0, -1.5, -0.5), 1.0)):
         wrong = []
         for _ in range(studies):
             noise = rng.normal(0, 1, (4, n)) * np.array([0.3, 1, 1, 2])[:, None] + shared * rng.normal(0, 1, n)
             ours = dict(zip("abcd", np.array(effects)[:, None] + noise, strict=True))
-            wrong.append(pooled(ours, dict.fromkeys("abcd", np.zeros(n)), PLAIN, alpha=ALPHA)["supported"])
+            wrong.append(pooled(ours, dict.fromkeys("abcd", np.zeros(n)), PLAIN, alpha=ALPHA).supported)
         rows.append(row("average over 4 settings", f"effects {effects}", n, wrong))
     return rows + failures(rng, 5 * studies) + ledgers(rng, studies)
 

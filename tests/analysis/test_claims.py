@@ -12,7 +12,7 @@ from tests.analysis.synthetic_claims import sequential
 from tests.analysis.test_calibration import band
 from tune_bn.analysis.claims import EQUIVALENT, KINDS, NONINFERIOR, PLAIN, SUPERIOR, Claim, claim_of
 from tune_bn.analysis.columns import Scores
-from tune_bn.analysis.family import comparison, family_fields
+from tune_bn.analysis.family import comparison, findings_of
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.paired import PairsError, paired_t_test
 from tune_bn.analysis.plan import plan_from, seal
@@ -32,7 +32,7 @@ def table(arms, metric="score"):
 
 
 def fields(claim, alpha=0.05, first=ARM, second=BASE):
-    return family_fields({"a": comparison(paired_t_test(first, second, alpha=alpha), claim)}, alpha=alpha)["a"]
+    return vars(findings_of({"a": comparison(paired_t_test(first, second, alpha=alpha), claim)}, alpha=alpha)["a"])
 
 
 # `ttost_paired(second, first, -margin, margin)[0]` of statsmodels 0.15.0.
@@ -99,10 +99,10 @@ def test_holm_keeps_the_family_of_equivalences():
     for _ in range(studies):
         base = rng.normal(0, 0.3, n)
         arms = {str(i): mean + rng.normal(0, 0.3, n) for i, mean in enumerate((1.0, -1.0, 1.0, 0.0))}
-        found = family_fields(
+        found = findings_of(
             {name: comparison(paired_t_test(x, base, alpha=0.05), claim) for name, x in arms.items()}, alpha=0.05
         )
-        wrong += any(found[name]["supported"] for name in "012")
+        wrong += any(found[name].supported for name in "012")
     assert wrong / studies <= band(0.05, studies)[1]
 
 

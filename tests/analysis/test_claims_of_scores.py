@@ -15,6 +15,7 @@ from tune_bn.analysis.verdict import judge
 from tune_bn.analysis.wording import spoken
 from tune_bn.cli.common import about
 from tune_bn.records.score import MAX
+from tune_bn.records.verdict import verdict_from
 from tune_bn.report.paperkit import checklist_words, method_words, numbers_tex, table_tex
 
 SECONDS = replace(LOSS, unit="s")
@@ -57,18 +58,19 @@ def test_a_margin_has_the_unit_of_its_score(synthetic_study) -> None:
 def test_what_is_spoken_of_a_loss_has_its_unit_and_decimals(synthetic_study) -> None:
     worse = loss_of(synthetic_study(effect=-2.0), SECONDS)
     verdict = judge(worse.plan, worse.records)
-    assert outcome(verdict) == "worse"
-    assert re.fullmatch(r"worse, by 0\.0\d+ s \(-0\.0\d+ to -0\.0\d+\)", spoken(verdict)), spoken(verdict)
+    assert outcome(verdict_from(verdict)) == "worse"
+    said = spoken(verdict_from(verdict))
+    assert re.fullmatch(r"worse, by 0\.0\d+ s \(-0\.0\d+ to -0\.0\d+\)", said), said
     claimed = worse.with_plan(kind="noninferior", margin=0.001)
-    said = spoken(judge(claimed.plan, claimed.records))
+    said = spoken(verdict_from(judge(claimed.plan, claimed.records)))
     assert said.startswith("not_supported: noninferior, margin 0.001, and worse by 0.0"), said
 
 
 def test_noninferior_though_worse_is_no_plain_success(synthetic_study) -> None:
     study = loss_of(synthetic_study(effect=-1.25), kind="noninferior", margin=0.03)
     verdict = judge(study.plan, study.records)
-    assert outcome(verdict) == "mixed"
-    assert spoken(verdict) == verdict["headline"]
+    assert outcome(verdict_from(verdict)) == "mixed"
+    assert spoken(verdict_from(verdict)) == verdict["headline"]
 
 
 def test_nothing_is_said_of_images_where_the_trainer_knows_none(synthetic_study) -> None:

@@ -6,17 +6,19 @@ import pytest
 
 from tune_bn.analysis.gate import exit_status, unmet
 from tune_bn.errors import ConfigError
+from tune_bn.records.verdict import Candidate, StudyArm, Verdict
 
 
 def verdict(word, *arms, baselines=1):
-    return {
-        "verdict": word,
-        "baselines": [{}] * baselines,
-        "candidates": [
-            {"arm": f"candidate-{n}", "against": f"baseline.{n}", "supported": s, "worse": w}
+    stated = {"config": {}, "scores": {}}
+    return Verdict(
+        verdict=word,
+        baselines=tuple(StudyArm(arm=f"baseline.{n}", **stated) for n in range(baselines)),
+        candidates=tuple(
+            Candidate(arm=f"candidate-{n}", against=f"baseline.{n}", supported=s, worse=w, **stated)
             for n, (s, w) in enumerate(arms)
-        ],
-    }
+        ),
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tune_bn.analysis.sequential import design
 from tune_bn.analysis.spending import repeated_p
 from tune_bn.analysis.verdict import judge
 from tune_bn.analysis.wording import headline, interval_words, signed_words
+from tune_bn.records.verdict import Compared
 
 SETTINGS = {"r18": {"arch": "resnet18"}, "r34": {"arch": "resnet34"}, "r50": {"arch": "resnet50"}, "d": {"lr": 0.01}}
 
@@ -171,9 +172,8 @@ def test_a_bound_is_printed_on_its_side_of_0(value, words):
 
 def test_the_headline_counts():
     arms = [
-        {"supported": True, "worse": False},
-        {"supported": False, "worse": True},
-        {"supported": False, "worse": False},
+        Compared(arm="arm", scores={}, supported=supported, worse=worse)
+        for supported, worse in ((True, False), (False, True), (False, False))
     ]
     assert headline("supported", arms, "arms") == "supported in 1 of 3 arms, worse in 1"
     assert headline("not_supported", arms[1:], "arms") == "not_supported in any of 2 arms, worse in 1"

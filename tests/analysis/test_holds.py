@@ -8,7 +8,7 @@ import pytest
 from tests.analysis.synthetic_claims import in_settings, sequential
 from tests.analysis.test_calibration import band
 from tests.analysis.test_harm import SETTINGS
-from tune_bn.analysis.family import NONE, comparison, family_fields
+from tune_bn.analysis.family import NONE, comparison, findings_of
 from tune_bn.analysis.paired import paired_t_test
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import RecordError
@@ -50,10 +50,10 @@ def test_a_false_word_needs_every_setting():
         for _ in range(studies):
             base = rng.normal(0, 1, n)
             arms = {str(i): base + effect + rng.normal(0, 1, n) for i, effect in enumerate(effects)}
-            found = family_fields(
+            found = findings_of(
                 {name: comparison(paired_t_test(x, base)) for name, x in arms.items()}, alpha=0.05, correction=NONE
             )
-            wrong += all(one["supported"] for one in found.values())
+            wrong += all(one.supported for one in found.values())
         low, high = band(0.05, studies)
         assert wrong / studies <= high
         assert not exact or wrong / studies >= low

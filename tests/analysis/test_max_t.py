@@ -14,7 +14,7 @@ from tests.analysis.synthetic_claims import sequential
 from tests.analysis.test_calibration import band
 from tests.analysis.test_claims import table
 from tune_bn.analysis.claims import PLAIN, Claim
-from tune_bn.analysis.family import comparison, family_fields
+from tune_bn.analysis.family import comparison, findings_of
 from tune_bn.analysis.max_t import step_down
 from tune_bn.analysis.paired import holm, paired_t_test
 from tune_bn.analysis.scores import judge_scores
@@ -166,14 +166,14 @@ def test_a_simultaneous_bound_excludes_the_null_exactly_where_the_claim_is_shown
     claim, base = Claim("superior", margin), rng.normal(0, 1, n)
     arms = {str(i): base + rng.uniform(-0.5, 2.5) + rng.normal(0, 1, n) for i in range(m)}
     comparisons = {name: comparison(paired_t_test(x, base), claim, x - base) for name, x in arms.items()}
-    found = family_fields(comparisons, alpha=0.1, correction=correction)
-    shown = [one["supported"] for one in found.values()]
+    found = findings_of(comparisons, alpha=0.1, correction=correction)
+    shown = [one.supported for one in found.values()]
     for one in found.values():
-        low = one["simultaneous_low"]
-        assert (low is not None and low >= margin) == one["supported"]
+        low = one.simultaneous_low
+        assert (low is not None and low >= margin) == one.supported
         # No more than the bound that speaks of its arm alone; of one that is shown, more than its null only with all.
-        assert low is None or one["ci_adjusted"][0] is None or low <= max(one["ci_adjusted"][0], margin)
-        if one["supported"] and not all(shown):
+        assert low is None or one.ci_adjusted[0] is None or low <= max(one.ci_adjusted[0], margin)
+        if one.supported and not all(shown):
             assert low == margin
 
 
@@ -188,7 +188,7 @@ def test_simultaneous_bounds_hold_all_at_once(correction):
             base = rng.normal(0, 1, n)
             arms = {str(i): base + effect + rng.normal(0, 1, n) for i, effect in enumerate(effects)}
             rows = {name: comparison(paired_t_test(x, base), PLAIN, x - base) for name, x in arms.items()}
-            found = family_fields(rows, alpha=0.1, correction=correction)
-            lows = [one["simultaneous_low"] for one in found.values()]
+            found = findings_of(rows, alpha=0.1, correction=correction)
+            lows = [one.simultaneous_low for one in found.values()]
             missed += any(low is not None and low > effect for low, effect in zip(lows, effects, strict=True))
         assert missed / families <= band(0.1, families)[1]

@@ -17,6 +17,7 @@ from tune_bn.analysis.plan import plan_from
 from tune_bn.analysis.pooled import between, pooled
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import RecordError
+from tune_bn.records.verdict import verdict_from
 
 
 def averaged(study: Any, **plan: Any) -> Any:
@@ -41,7 +42,7 @@ def averaged(study: Any, **plan: Any) -> Any:
 def test_the_average_decides_and_losses_are_named(synthetic_study, gains, headline, word):
     verdict = averaged(in_settings(synthetic_study(), SETTINGS, {"Ours": gains}))
     assert verdict["headline"] == headline, verdict["problems"]
-    assert outcome(verdict) == word
+    assert outcome(verdict_from(verdict)) == word
     found = verdict["pooled"]
     scores = {
         arm["arm"]: np.array(list(arm["scores"].values())) for arm in [*verdict["baselines"], *verdict["candidates"]]
@@ -55,7 +56,7 @@ def test_the_average_decides_and_losses_are_named(synthetic_study, gains, headli
     assert found["least"][1] == min(arm["effect"] for arm in verdict["candidates"])
     for said in (f"{found['effect']:+.2f}", found["most"][0], "no signed-rank test over so few settings (4)"):
         assert said in verdict["reason"]
-    assert exit_status(verdict, "supported") == (0 if word == "supported" else 3)
+    assert exit_status(verdict_from(verdict), "supported") == (0 if word == "supported" else 3)
 
 
 def test_a_gain_that_no_setting_shows_alone_may_show_on_average(synthetic_study):
@@ -89,14 +90,14 @@ def test_five_settings_have_a_signed_rank_test_that_agrees_with_scipy():
     rng = np.random.default_rng(3)
     base = {str(k): rng.normal(0, 1, 6) for k in range(7)}
     ours = {name: scores + 0.3 + rng.normal(0, 0.5, 6) for name, scores in base.items()}
-    found = pooled(ours, base, PLAIN, alpha=0.05)
+    found = pooled(ours, base, PLAIN, alpha=0.05).to_json()
     effects = np.array([np.mean(ours[name] - base[name]) for name in base])
     expected = stats.wilcoxon(effects, alternative="greater", method="exact")
     assert found["over_settings"] == {"statistic": expected.statistic, "n": 7, "p_value": expected.pvalue}
     shifted = pooled(ours, base, Claim("superior", 0.2), alpha=0.05)
-    assert shifted["over_settings"]["p_value"] == stats.wilcoxon(effects - 0.2, alternative="greater").pvalue
+    assert shifted.over_settings.p_value == stats.wilcoxon(effects - 0.2, alternative="greater").pvalue
     four = {name: base[name] for name in list(base)[:4]}
-    assert pooled({name: ours[name] for name in four}, four, PLAIN, alpha=0.05)["over_settings"] is None
+    assert pooled({name: ours[name] for name in four}, four, PLAIN, alpha=0.05).over_settings is None
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.sensitivity import sign_flip_test
 from tune_bn.cli.score_text import verdict_text
 from tune_bn.records.files import canonical_json
+from tune_bn.records.score_verdict import score_verdict_from
 
 BASE = [89.13, 89.94, 89.42, 90.21, 88.85, 89.57, 90.02, 89.33]
 GOOD = [90.31, 90.62, 90.94, 90.83, 90.17, 90.49, 90.71, 90.26]
@@ -53,7 +54,7 @@ def test_an_arm_without_spread_leaves_the_others_their_verdict(options, flat, ef
     assert effect or arm["effect"] == 0
     assert [a["arm"] for a in verdict["candidates"] if a["supported"]] == ["good"]
     assert verdict["worse"] == ["bad"]
-    assert "flat" in verdict_text(verdict)
+    assert "flat" in verdict_text(score_verdict_from(verdict))
 
 
 def test_fourteen_arms_are_judged_beside_one_that_is_constant():

@@ -21,6 +21,7 @@ from tune_bn.cli.common import resume_line
 from tune_bn.protocols.runner import Task
 from tune_bn.records import commands
 from tune_bn.records.files import write_json
+from tune_bn.records.verdict import Verdict
 from tune_bn.space.loading import parse_space
 from tune_bn.study.driver import STOPPED, DriverState
 from tune_bn.study.folder import StudyFolder
@@ -65,9 +66,9 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would have been started: nothing is, and no Ray."""
     asked: list[dict[str, Any]] = []
 
-    def run_study(opening: Callable[[], StudyFolder], space: Any, **options: Any) -> dict[str, Any]:
+    def run_study(opening: Callable[[], StudyFolder], space: Any, **options: Any) -> Verdict:
         asked.append({"space": space, "folder": opening(), **options})
-        return {"verdict": "supported", "headline": "supported", "reason": "made up", "remarks": []}
+        return Verdict(verdict="supported", headline="supported", reason="made up")
 
     monkeypatch.setattr(wiring, "run_study", run_study)
     monkeypatch.setattr(wiring, "catch_up", lambda *_: None)

@@ -29,6 +29,7 @@ from tune_bn.paper.reproduction import (
 )
 from tune_bn.paper.tables import BASE, TABLES, cells, find
 from tune_bn.paper.text import comparison_text
+from tune_bn.records.verdict import Verdict, verdict_from
 from tune_bn.space.loading import load_space
 from tune_bn.space.locate import shipped_spaces
 from tune_bn.study.folder import StudyFolder
@@ -214,22 +215,30 @@ def test_whether_two_intervals_overlap(mean: float | None, std: float | None, n:
     assert row.difference == (None if mean is None else pytest.approx(mean - 90.80))
 
 
-def verdict_of(column: Column, **scores: list[float]) -> dict[str, Any]:
+def verdict_of(column: Column, **scores: list[float]) -> Verdict:
     def arm(name: str) -> dict[str, Any]:
         values = scores.get(name, [])
         mean = sum(values) / len(values) if values else None
         std = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5 if mean is not None else None
-        return {"arm": name, "scores": {str(i): v for i, v in enumerate(values)}, "mean": mean, "std": std}
+        return {
+            "arm": name,
+            "config": {},
+            "scores": {str(i): v for i, v in enumerate(values)},
+            "mean": mean,
+            "std": std,
+        }
 
-    return {
-        "study": "one",
-        "verdict": "supported",
-        "headline": "supported",
-        "reason": "so it is.",
-        "diverged": ["confirm-rbn-s3"],
-        "baseline": arm("baseline"),
-        "candidates": [arm(name) for name in column.space.claim.arms],
-    }
+    return verdict_from(
+        {
+            "study": "one",
+            "verdict": "supported",
+            "headline": "supported",
+            "reason": "so it is.",
+            "diverged": ["confirm-rbn-s3"],
+            "baseline": arm("baseline"),
+            "candidates": [arm(name) for name in column.space.claim.arms],
+        }
+    )
 
 
 def test_ours_stands_beside_the_published_cell_of_the_same_arm(tmp_path: Path) -> None:
@@ -251,7 +260,7 @@ def test_ours_stands_beside_the_published_cell_of_the_same_arm(tmp_path: Path) -
 
 def test_an_invalid_verdict_without_arms_is_compared_too() -> None:
     column = column_of("table1a", "gamma=0.1,lr=0.1")
-    rows = compare(column, verdict_of(column) | {"verdict": "invalid", "baseline": None, "candidates": []})
+    rows = compare(column, Verdict(verdict="invalid"))
     assert [(row.n, row.difference, row.overlap) for row in rows] == [(0, None, None)] * 2
 
 

@@ -17,6 +17,7 @@ from tune_bn.analysis.bundles import replication, verify_bundle
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.errors import StudyError
 from tune_bn.records.bundle import MANIFEST, unpacked, write_bundle
+from tune_bn.records.verdict import Candidate, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def again(path, change):
 
 
 def test_a_bundle_has_the_verdict_of_its_study(bundle, tmp_path):
-    verdict = verify_bundle(bundle)
+    verdict = verify_bundle(bundle).to_json()
     stored = json.loads((tmp_path / "study" / "verdict.json").read_text())
     for key in ("verdict", "headline", "reason", "candidates", "plan_sha256"):
         assert verdict[key] == stored[key]
@@ -158,8 +159,8 @@ def test_a_verdict_that_was_rewritten_with_its_manifest_does_not_count(bundle):
 
     again(bundle, lie)
     verdict = verify_bundle(bundle)
-    assert verdict["verdict"] == "supported"
-    assert any("the bundle's own verdict has headline 'not_supported'" in remark for remark in verdict["remarks"])
+    assert verdict.is_supported
+    assert any("the bundle's own verdict has headline 'not_supported'" in remark for remark in verdict.remarks)
 
 
 def test_a_bundle_is_never_written_over(bundle, tmp_path):
@@ -172,13 +173,9 @@ def test_a_bundle_is_never_written_over(bundle, tmp_path):
 
 
 def verdict_of(effect, low, high, *, supported=True, worse=False, kind="superior", margin=0.0, word="supported"):
-    arm = {"arm": "candidate-1", "effect": effect, "ci": [low, high], "ci_adjusted": [low, high]}
-    return {
-        "verdict": word,
-        "kind": kind,
-        "margin": margin,
-        "candidates": [arm | {"supported": supported, "worse": worse}],
-    }
+    ends = {"ci": (low, high), "ci_adjusted": (low, high)}
+    arm = Candidate(arm="candidate-1", config={}, scores={}, effect=effect, **ends, supported=supported, worse=worse)
+    return Verdict(verdict=word, kind=kind, margin=margin, candidates=(arm,))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +192,7 @@ def verdict_of(effect, low, high, *, supported=True, worse=False, kind="superior
 def test_the_rule_of_a_replication(after, outcome):
     found = replication(verdict_of(0.7, 0.4, 1.0), after)
     assert found["outcome"] == outcome
-    assert found["candidates"][0]["smaller"] is (after["candidates"][0]["effect"] == 0.2)
+    assert found["candidates"][0]["smaller"] is (after.candidates[0].effect == 0.2)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tests.analysis.test_other_goals import LOSS, stating
 from tests.conftest import SyntheticStudy, make_study
 from tests.report.rendering import render
 from tune_bn._version import __version__
-from tune_bn.analysis.verdict import write_verdict
+from tune_bn.analysis.verdict import renew_verdict, write_verdict
 from tune_bn.cli.common import say_verdict
 from tune_bn.errors import TuneBNError
 from tune_bn.records.files import write_json
@@ -168,11 +168,11 @@ def refusals(parent: Path) -> str:
 def printed(folder: Path) -> str:
     """The verdict as JSON and in words, the report, and the paper kit, of a study in its folder."""
     said = StringIO()
-    verdict = write_verdict(folder)
+    verdict = renew_verdict(folder)
     with redirect_stdout(said):
         say_verdict(verdict)
     with mock.patch("tune_bn.report.process.importances", return_value=[]):
-        parts = [json.dumps(verdict, ensure_ascii=False), said.getvalue(), render(load(folder))]
+        parts = [json.dumps(verdict.to_json(), ensure_ascii=False), said.getvalue(), render(load(folder))]
     with mock.patch("tune_bn.report.paperkit._figures", return_value=[]):
         try:
             kit = write_paperkit(folder, folder / "kit")

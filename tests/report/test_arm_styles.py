@@ -10,6 +10,7 @@ import pytest
 from tests.analysis.synthetic_claims import sequential
 from tests.report.test_plots import points
 from tune_bn.analysis import judge
+from tune_bn.records.verdict import verdict_from
 from tune_bn.report.figures.curves import curves
 from tune_bn.report.figures.effects import forest
 from tune_bn.report.figures.landscape import landscape
@@ -34,9 +35,9 @@ def test_over_one_key_every_arm_stands_at_its_score(synthetic_study, loaded):
 def test_an_arm_looks_the_same_in_every_picture(synthetic_study, loaded, candidates):
     study = synthetic_study(candidates=candidates, trials=60)
     verdict = judge(study.plan, study.records)
-    files = replace(loaded(study), verdict=verdict)
+    files = replace(loaded(study), verdict=verdict_from(verdict))
     whole, late = curves(files).axes
-    (luck,) = shrinkage_figure(verdict).axes
+    (luck,) = shrinkage_figure(verdict_from(verdict)).axes
     in_curves = {line.get_label().partition(" (")[0]: line.get_color() for line in whole.lines}
     in_luck = {line.get_label(): line.get_color() for line in luck.lines}
     for arm in verdict["candidates"]:
@@ -65,7 +66,7 @@ def test_an_arm_that_learned_nothing_does_not_flatten_the_enlarged_half(syntheti
 def test_an_arrow_is_drawn_only_where_the_interval_leaves_the_picture(synthetic_study):
     study = sequential(synthetic_study(effect=0.45, candidates=4, rng_seed=3))
     verdict = judge(study.plan, study.records)
-    (axes,) = forest(verdict).axes
+    (axes,) = forest(verdict_from(verdict)).axes
     low, high = axes.get_xlim()
     for row, arm in enumerate(verdict["candidates"]):
         arrows = [line for line in axes.lines if line.get_marker() in ("<", ">") and row in line.get_ydata()]

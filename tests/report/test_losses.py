@@ -7,6 +7,7 @@ import pytest
 from tests.analysis.synthetic_claims import in_settings
 from tune_bn.analysis.verdict import judge, write_verdict
 from tune_bn.records.files import write_json
+from tune_bn.records.verdict import verdict_from
 from tune_bn.report.arms import confidence_of, deciding_interval
 from tune_bn.report.figures.effects import WORSE, forest
 from tune_bn.report.figures.pairs import paired
@@ -91,21 +92,21 @@ def test_every_row_of_the_result_agrees_with_itself(harmed, tmp_path):
 
 def test_the_pictures_show_the_interval_that_says_what_was_decided(harmed):
     verdict = judge(harmed.plan, harmed.records)
-    (axes,) = forest(verdict).axes
+    (axes,) = forest(verdict_from(verdict)).axes
     assert WORSE in {text.get_text() for text in axes.get_figure().legends[0].get_texts()}
     assert sum(line.get_marker() == "X" and len(line.get_xdata()) for line in axes.lines) == 2
-    *_, differences = paired(verdict).axes
+    *_, differences = paired(verdict_from(verdict)).axes
     assert "interval at its Holm step" in differences.get_title(loc="left")
     spans = {round(float(y), 9) for line in differences.lines for y in line.get_ydata()}
-    for arm in verdict["candidates"]:
-        assert {round(end, 9) for end in deciding_interval(verdict, arm)} <= spans
+    for arm in verdict_from(verdict).candidates:
+        assert {round(end, 9) for end in deciding_interval(arm)} <= spans
 
 
 def test_a_single_candidates_picture_names_the_level_of_its_interval(synthetic_study):
     study = synthetic_study(effect=0.7).with_plan(alpha=0.01)
     verdict = judge(study.plan, study.records)
-    assert "98 % interval" in paired(verdict).axes[-1].get_title(loc="left")
-    labels = {text.get_text() for text in forest(verdict).legends[0].get_texts()}
+    assert "98 % interval" in paired(verdict_from(verdict)).axes[-1].get_title(loc="left")
+    labels = {text.get_text() for text in forest(verdict_from(verdict)).legends[0].get_texts()}
     assert "98 % interval" in labels
     assert not any("Holm" in label for label in labels)
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.analysis.synthetic_claims import in_settings, searched_in_settings, sequential
 from tune_bn.analysis import judge
+from tune_bn.records.verdict import verdict_from
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.figures.curves import curves
 from tune_bn.report.figures.effects import forest
@@ -120,7 +121,7 @@ def test_a_search_that_was_stopped_everywhere_is_drawn(synthetic_study, loaded):
 def test_every_pair_is_a_line(synthetic_study, candidates):
     study = synthetic_study(candidates=candidates)
     verdict = judge(study.plan, study.records)
-    *slopes, differences = paired(verdict).axes
+    *slopes, differences = paired(verdict_from(verdict)).axes
     assert len(slopes) == candidates
     for axes, arm in zip(slopes, verdict["candidates"], strict=True):
         *seeds, mean = (tuple(line.get_ydata()) for line in axes.lines)
@@ -136,7 +137,7 @@ def test_every_pair_is_a_line(synthetic_study, candidates):
 def test_many_arms_have_a_row_each_instead_of_a_panel(synthetic_study):
     study = synthetic_study(candidates=6)
     verdict = judge(study.plan, study.records)
-    (axes,) = paired(verdict).axes
+    (axes,) = paired(verdict_from(verdict)).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"candidate-{place}" for place in range(1, 7)]
     assert sum(len(item.get_offsets()) for item in axes.collections) == 6 * len(verdict["seeds"])
     shown = {text.get_text(): text.get_fontweight() for text in axes.texts}
@@ -151,7 +152,7 @@ def test_equal_scores_are_neither_better_nor_worse(synthetic_study):
         replace(r, scores={"test_accuracy": baseline[r.seed] + gains[r.seed]}) if r.arm == "candidate-1" else r
         for r in study.records
     ]
-    slopes = paired(judge(study.plan, records)).axes[0]
+    slopes = paired(verdict_from(judge(study.plan, records))).axes[0]
     assert slopes.get_title("left") == "better on 2 of 4 seeds"
     assert {line.get_linestyle() for line in slopes.lines[:-1]} == {"-", "--", ":"}
 
@@ -159,7 +160,7 @@ def test_equal_scores_are_neither_better_nor_worse(synthetic_study):
 def test_an_invalid_study_shows_the_pairs_that_exist_without_a_bound(synthetic_study):
     study = synthetic_study()
     verdict = judge(study.plan, study.records[:-5])
-    slopes, differences = paired(verdict).axes
+    slopes, differences = paired(verdict_from(verdict)).axes
     assert len(slopes.lines) == 10 + 1
     # Zero line and mean; no bound.
     assert len(differences.lines) == 2
@@ -167,8 +168,8 @@ def test_an_invalid_study_shows_the_pairs_that_exist_without_a_bound(synthetic_s
 
 def test_a_verdict_without_scores_has_no_pairs(synthetic_study):
     study = synthetic_study()
-    assert paired(judge(study.plan, [])) is None
-    assert paired(judge({}, [])) is None
+    assert paired(verdict_from(judge(study.plan, []))) is None
+    assert paired(verdict_from(judge({}, []))) is None
 
 
 def test_curves_are_means_over_seeds(synthetic_study, loaded):
@@ -220,7 +221,7 @@ def lines(axes, label):
 def test_the_forest_has_a_row_for_each_candidate(synthetic_study):
     study = synthetic_study(candidates=6)
     verdict = judge(study.plan, study.records)
-    (axes,) = forest(verdict).axes
+    (axes,) = forest(verdict_from(verdict)).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [arm["arm"] for arm in verdict["candidates"]]
     drawn = {tuple(np.round(point, 9)) for line in axes.lines for point in zip(*line.get_data(), strict=True)}
     for row, arm in enumerate(verdict["candidates"]):
@@ -236,25 +237,25 @@ def test_bounds_far_away_are_arrows_and_do_not_flatten_the_forest(synthetic_stud
     verdict = judge(study.plan, study.records)
     stopped = verdict["candidates"][3]
     assert (stopped["n"], stopped["ci"][1] > 30, stopped["ci_adjusted"][1] > 100) == (3, True, True)
-    (axes,) = forest(verdict).axes
+    (axes,) = forest(verdict_from(verdict)).axes
     low, high = axes.get_xlim()
     assert -3 < low < high < 3
     arrows = {line.get_marker() for line in axes.lines if 3 in line.get_ydata()}
     assert {"<", ">"} <= arrows
-    *_, differences = paired(verdict).axes
+    *_, differences = paired(verdict_from(verdict)).axes
     assert differences.get_ylim()[0] > -3
     assert "v" in {line.get_marker() for line in differences.lines}
 
 
 def test_an_invalid_study_has_no_forest(synthetic_study):
     study = synthetic_study()
-    assert forest(judge(study.plan, study.records[:-5])) is None
+    assert forest(verdict_from(judge(study.plan, study.records[:-5]))) is None
 
 
 def test_boundaries_and_paths_are_drawn_by_their_p_values(synthetic_study):
     study = sequential(synthetic_study(effect=0.45, candidates=4, rng_seed=3))
     verdict = judge(study.plan, study.records)
-    (axes,) = boundaries(verdict).axes
+    (axes,) = boundaries(verdict_from(verdict)).axes
     ((*efficacy,),) = lines(axes, "efficacy")
     assert [x for x, _ in efficacy] == [3, 5, 8, 11, 15]
     assert [z for _, z in efficacy] == pytest.approx(normal_scores(verdict["design"]["nominal_p"]))
@@ -279,7 +280,7 @@ def test_a_path_beyond_the_picture_ends_in_an_arrow_and_equal_differences_leave_
     looks = verdict["candidates"][0]["looks"]
     looks[0] |= {"t": None, "nominal_p": 1.0}
     looks[-1] |= {"nominal_p": 1e-15}
-    (axes,) = boundaries(verdict).axes
+    (axes,) = boundaries(verdict_from(verdict)).axes
     (path,) = lines(axes, "candidate-1: gain shown")
     assert np.isnan(path[0][1])
     assert path[-1][1] == FARTHEST < axes.get_ylim()[1]
@@ -288,7 +289,7 @@ def test_a_path_beyond_the_picture_ends_in_an_arrow_and_equal_differences_leave_
 
 def test_a_fixed_confirmation_has_no_boundaries(synthetic_study):
     study = synthetic_study()
-    assert boundaries(judge(study.plan, study.records)) is None
+    assert boundaries(verdict_from(judge(study.plan, study.records))) is None
 
 
 def test_each_candidate_is_compared_with_the_baseline_of_its_setting(synthetic_study):
@@ -301,7 +302,7 @@ def test_each_candidate_is_compared_with_the_baseline_of_its_setting(synthetic_s
         study.plan, [*shifted[:-1], replace(shifted[-1], scores=shifted[-1].scores | {"test_accuracy": 70.0})]
     )
     assert verdict["problems"] == []
-    first, second, differences = paired(verdict).axes
+    first, second, differences = paired(verdict_from(verdict)).axes
     assert [label.get_text() for label in second.get_xticklabels()] == ["baseline.b", "Ours.b"]
     assert max(second.lines[0].get_ydata()) < 80 < min(first.lines[0].get_ydata())
     assert [text.get_text() for text in differences.texts] == [f"{a['effect']:+.2f}" for a in verdict["candidates"]]
@@ -310,7 +311,7 @@ def test_each_candidate_is_compared_with_the_baseline_of_its_setting(synthetic_s
 def test_shrinkage_is_drawn_stage_by_stage_beside_the_baseline(synthetic_study):
     study = synthetic_study(candidates=2)
     verdict = judge(study.plan, study.records)
-    (axes,) = shrinkage_figure(verdict).axes
+    (axes,) = shrinkage_figure(verdict_from(verdict)).axes
     for arm in verdict["candidates"]:
         found = arm["shrinkage"]
         assert lines(axes, arm["arm"]) == [
@@ -323,13 +324,13 @@ def test_shrinkage_is_drawn_stage_by_stage_beside_the_baseline(synthetic_study):
 
 def test_arms_that_were_not_searched_have_nothing_to_shrink(synthetic_study):
     study = in_settings(synthetic_study(), {"a": {"lr": 0.1}, "b": {"lr": 0.01}}, {"Ours": [1.0, 0.5]})
-    assert shrinkage_figure(judge(study.plan, study.records)) is None
+    assert shrinkage_figure(verdict_from(judge(study.plan, study.records))) is None
 
 
 def test_pictures_are_the_same_each_time(synthetic_study, tmp_path):
     def draw():
         study = sequential(synthetic_study(effect=1.0))
-        figure = boundaries(judge(study.plan, study.records))
+        figure = boundaries(verdict_from(judge(study.plan, study.records)))
         save(figure, tmp_path / "looks.png")
         return (tmp_path / "looks.png").read_bytes(), svg_of(figure)
 
@@ -343,7 +344,8 @@ def test_a_dollar_sign_in_a_name_begins_no_formula(synthetic_study):
     study = synthetic_study(candidates=2)
     verdict = judge(study.plan, study.records)
     verdict["candidates"][0]["arm"] = "$\\frac$"
-    for figure in (forest(verdict), paired(verdict), shrinkage_figure(verdict)):
+    for draw in (forest, paired, shrinkage_figure):
+        figure = draw(verdict_from(verdict))
         figure.canvas.draw()
 
 

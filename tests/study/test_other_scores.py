@@ -80,7 +80,7 @@ def whole(
     score = LOSS if request.param == MIN else GAIN
     study = study_of(tmp_path_factory.mktemp(request.param) / "other-1", ScriptedTrainer(score, measured, final))
     study.run()
-    return request.param, study, conclude(study.folder)
+    return request.param, study, conclude(study.folder).to_json()
 
 
 Whole = tuple[str, Study, dict[str, Any]]

@@ -15,6 +15,7 @@ from tune_bn.analysis.verdict import write_verdict
 from tune_bn.cli.proof import _space_of
 from tune_bn.records.bundle import write_bundle
 from tune_bn.records.ledger import spent_level
+from tune_bn.records.verdict import verdict_from
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 
@@ -53,8 +54,8 @@ def test_the_claim_is_tested_again_at_its_level_and_replicated(bundle: Path, tmp
     assert plan["seeds"] == [301, 302, 303, 304]
     assert plan["alpha"] == pytest.approx(spent_level(0.1, 1))
     assert "alpha_spending" not in plan
-    assert after["space_sha256"] != before["space_sha256"]
-    found = replication(before, after)
+    assert after["space_sha256"] != before.space_sha256
+    found = replication(before, verdict_from(after))
     assert (found["outcome"], found["candidates"][0]["outcome"]) == ("replicated", "replicated")
     with zipfile.ZipFile(bundle) as archive:
         assert "code.diff" not in archive.namelist(), "nobody told this study of changes"
@@ -67,6 +68,6 @@ def test_what_shows_no_gain_any_more_is_not_replicated(bundle: Path, tmp_path: P
     arms = {"ours": {**space.claim.arms["ours"], "lr": 1e-3}}
     space = space.model_copy(update={"claim": space.claim.model_copy(update={"arms": arms})})
     after = judged(tmp_path / "again", space)
-    found = replication(before, after)
+    found = replication(before, verdict_from(after))
     assert found["outcome"] == "not replicated", (found, after["reason"])
     assert found["candidates"][0]["new_interval"][1] < found["candidates"][0]["interval"][0]

@@ -86,7 +86,7 @@ def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path:
     study.run()
     verdict = conclude(folder)
     runner.close()
-    assert verdict["verdict"] in ("supported", "not_supported"), verdict["reason"]
+    assert not verdict.is_invalid, verdict.reason
     confirmed = [record for record in folder.records if record.stage == "confirm"]
     assert len(confirmed) == 2 * len(space.seeds.confirm)
     assert all(trainer.score.test in record.scores for record in confirmed)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from tune_bn.analysis.bundles import verify_bundle
-from tune_bn.analysis.verdict import INVALID, verify_study
+from tune_bn.analysis.verdict import verdict_on_study
 from tune_bn.errors import TuneBNError
 from tune_bn.process import exit_status, open_standard_streams
 from tune_bn.records.bundle import is_bundle
@@ -24,12 +24,12 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         path = Path(arguments[0])
-        verdict = verify_bundle(path) if is_bundle(path) else verify_study(path)
+        verdict = verify_bundle(path) if is_bundle(path) else verdict_on_study(path)
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(verdict, indent=2, ensure_ascii=False))
-    return int(verdict["verdict"] == INVALID)
+    print(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
+    return int(verdict.is_invalid)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ from tune_bn.records.plan import Plan
 from tune_bn.records.provenance import POOL
 from tune_bn.records.record import BASELINE, CONFIRM, DIVERGED, FAILED, PRUNED, Record
 from tune_bn.records.score import accuracy
+from tune_bn.records.verdict import Candidate, known
+from tune_bn.records.verdict_details import Divergence
 
 FIXED_SPLIT = "the split into training and validation images, which is the same for every run"
 SEEDED_SPLIT = "the split into training and validation images (drawn anew by each seed)"
 
 
-def covers(plan: Plan, records: Sequence[Record], arms: Sequence[Mapping[str, Any]], *, with_images: bool) -> str:
+def covers(plan: Plan, records: Sequence[Record], arms: Sequence[Candidate], *, with_images: bool) -> str:
     """What the verdict is about: which factors of variability it captures, and which not.
 
     In the words of the NeurIPS paper checklist, which asks that "the factors of variability that the error bars are
@@ -71,7 +73,7 @@ def tuning(plan: Plan, records: Sequence[Record]) -> str:
     return f"The baseline is at its stated setting, not tuned{against}."
 
 
-def divergence(plan: Plan, records: Sequence[Record], arm: Mapping[str, Any]) -> dict[str, Any] | None:
+def divergence(plan: Plan, records: Sequence[Record], arm: Candidate) -> Divergence | None:
     """How often a candidate may diverge for all that is known, and how rare a divergence would undo its gain.
 
     ``upper`` is the one-sided Clopper and Pearson (Biometrika 26, 1934) bound of the rate at 1 − alpha, of all whole
@@ -79,36 +81,39 @@ def divergence(plan: Plan, records: Sequence[Record], arm: Mapping[str, Any]) ->
     r·(mean − score of a diverged run) = effect − null: at that rate the mean gain would be no more than was claimed.
 
     Args:
-        arm: of a valid verdict: with ``arm``, ``effect``, ``mean``.
+        arm: of a valid verdict.
 
     Returns:
-        ``runs``, ``diverged``, ``upper`` and ``undoing`` (None where the score declares none for a diverged run, or
-        there is no gain); None where there is no whole run.
+        None where there is no whole run; its ``undoing`` is None where the score declares none for a diverged run, or
+        there is no gain.
     """
-    runs = whole_runs(records, arm["arm"], arm["config"])
+    runs = whole_runs(records, arm.arm, arm.config)
     if not runs:
         return None
     bad = sum(record.status == DIVERGED for record in runs)
-    score, gain = plan.score, arm["effect"] - claim_by(plan).null
+    score, gain = plan.score, known(arm.effect) - claim_by(plan).null
     upper = 1.0 if bad == len(runs) else float(special.betaincinv(bad + 1, len(runs) - bad, 1 - plan.alpha))
-    drop = None if score.diverged is None else score.objective(arm["mean"]) - score.objective(score.diverged)
+    drop = None if score.diverged is None else score.objective(known(arm.mean)) - score.objective(score.diverged)
     undoing = gain / drop if drop is not None and drop > gain > 0 else None
-    return {"runs": len(runs), "diverged": bad, "upper": upper, "undoing": undoing}
+    return Divergence(runs=len(runs), diverged=bad, upper=upper, undoing=undoing)
 
 
-def divergence_words(plan: Plan, arms: Sequence[Mapping[str, Any]]) -> str:
+def divergence_words(plan: Plan, arms: Sequence[Candidate]) -> str:
     """Of the candidates that are supported, the one of which least is known; empty where no divergence matters."""
-    told = [arm for arm in arms if arm["supported"] and arm["divergence"] and arm["divergence"]["undoing"] is not None]
+    told = [
+        (found.upper - found.undoing, arm.arm, found)
+        for arm in arms
+        if arm.supported and (found := arm.divergence) is not None and found.undoing is not None
+    ]
     if not told:
         return ""
-    arm = max(told, key=lambda arm: float(arm["divergence"]["upper"] - arm["divergence"]["undoing"]))
-    found = arm["divergence"]
-    if found["undoing"] > found["upper"]:
+    over, name, found = max(told, key=lambda one: one[0])
+    if over < 0:
         return ""
     return (
-        f" Rare divergence is not captured: {found['diverged']} of {found['runs']} whole runs of {arm['arm']} "
-        f"diverged, which leaves a rate up to {100 * found['upper']:.2g} % open at {100 * (1 - plan.alpha):g} %, "
-        f"and one of {100 * found['undoing']:.2g} % would undo what is claimed."
+        f" Rare divergence is not captured: {found.diverged} of {found.runs} whole runs of {name} "
+        f"diverged, which leaves a rate up to {100 * found.upper:.2g} % open at {100 * (1 - plan.alpha):g} %, "
+        f"and one of {100 * known(found.undoing):.2g} % would undo what is claimed."
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tune_bn.analysis.claims import claim_in
-from tune_bn.analysis.verdict import INVALID, VERDICT_FILE, verify_study
+from tune_bn.analysis.verdict import verdict_on_study
 from tune_bn.records.bundle import unpacked
 from tune_bn.records.plan import PLAN_FILE
+from tune_bn.records.verdict import VERDICT_FILE, BundleClaim, Verdict, known
 
 REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 
@@ -23,7 +24,7 @@ RULE = (
 of the claim's own interval (within the margin, for equivalence), they fail to with probability ≤ α."""
 
 
-def verify_bundle(path: Path) -> dict[str, Any]:
+def verify_bundle(path: Path) -> Verdict:
     """The verdict on the study in a bundle, computed anew from its plan and records.
 
     ``bundle`` says what the bundle's own verdict was; where it differs, that is a remark, and what is computed counts.
@@ -32,22 +33,19 @@ def verify_bundle(path: Path) -> dict[str, Any]:
         StudyError: the bundle cannot be trusted, in one line.
     """
     with unpacked(path) as folder:
-        verdict = verify_study(folder)
+        verdict = verdict_on_study(folder)
         stated = _stated(folder / VERDICT_FILE)
         data = _stated(folder / PLAN_FILE).get("data")
-    verdict["bundle"] = {
-        "file": path.name,
-        "headline": stated.get("headline"),
-        "plan_sha256": stated.get("plan_sha256"),
-        "data": data,
-    }
-    for key in ("verdict", "headline", "plan_sha256"):
-        if stated.get(key) != verdict[key]:
-            verdict["remarks"].append(
-                f"the bundle's own verdict has {key} {str(stated.get(key))[:100]!r}, and its plan and records give "
-                f"{str(verdict[key])[:100]!r}, which counts"
-            )
-    return verdict
+    differing = [
+        f"the bundle's own verdict has {key} {str(stated.get(key))[:100]!r}, and its plan and records give "
+        f"{str(getattr(verdict, key))[:100]!r}, which counts"
+        for key in ("verdict", "headline", "plan_sha256")
+        if stated.get(key) != getattr(verdict, key)
+    ]
+    claim = BundleClaim(
+        file=path.name, headline=stated.get("headline"), plan_sha256=stated.get("plan_sha256"), data=data
+    )
+    return replace(verdict, bundle=claim, remarks=(*verdict.remarks, *differing))
 
 
 def _stated(path: Path) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def _stated(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def replication(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def replication(before: Verdict, after: Verdict) -> dict[str, Any]:
     """Whether a new verdict replicates an earlier one, by :data:`RULE`.
 
     Args:
@@ -69,20 +67,20 @@ def replication(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
         ``outcome``, the least good of all candidates; ``rule``; ``candidates``, each with ``outcome``, the claim's own
         ``effect`` and ``interval`` and the new ones, and ``smaller``: supported anew, though below the interval.
     """
-    new = {arm["arm"]: arm for arm in after["candidates"]}
+    new = {arm.arm: arm for arm in after.candidates}
     margin = claim_in(before).ceiling
-    found = []
-    for arm in before["candidates"]:
-        if not arm["supported"]:
+    found: list[dict[str, Any]] = []
+    for arm in before.candidates:
+        if not arm.supported:
             continue
-        again = new[arm["arm"]]
-        own, interval = arm["ci_adjusted"], again["ci"]
+        again = new[arm.arm]
+        own, interval = known(arm.ci_adjusted), again.ci
         low, high = interval or (None, None)
         below = high is not None and own[0] is not None and high < own[0]
         outside = margin is not None and ((low is not None and low > margin) or (high is not None and high < -margin))
-        if after["verdict"] == INVALID:
+        if after.is_invalid:
             outcome = INCONCLUSIVE
-        elif again["supported"]:
+        elif again.supported:
             outcome = REPLICATED
         elif below if margin is None else outside:
             outcome = NOT_REPLICATED
@@ -90,12 +88,12 @@ def replication(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
             outcome = INCONCLUSIVE
         found.append(
             {
-                "arm": arm["arm"],
+                "arm": arm.arm,
                 "outcome": outcome,
-                "effect": arm["effect"],
-                "interval": own,
-                "new_effect": again["effect"],
-                "new_interval": interval,
+                "effect": arm.effect,
+                "interval": list(own),
+                "new_effect": again.effect,
+                "new_interval": None if interval is None else list(interval),
                 "smaller": bool(outcome == REPLICATED and below),
             }
         )

@@ -15,12 +15,11 @@ the scores are seen, as the loss, or the difference, that would not matter; chos
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tune_bn.errors import ConfigError
 from tune_bn.records.plan import EQUIVALENT, KINDS, NONINFERIOR, SUPERIOR
+from tune_bn.records.verdict import AnyVerdict, Compared
 
 BETTER, WORSE, UNDECIDED, NOT_TESTED = "supported", "worse", "undecided", "not_tested"
 """What becomes of one comparison; the last where its differences have no spread, so that no test can judge them."""
@@ -82,28 +81,30 @@ def claim_of(kind: str | None = None, margin: float | None = None) -> Claim:
     return Claim(kind, float(margin))
 
 
-def claim_in(verdict: Mapping[str, Any]) -> Claim:
+def claim_in(verdict: AnyVerdict) -> Claim:
     """The claim of a verdict; one that says nothing of its kind is plain."""
-    return Claim(verdict.get("kind") or SUPERIOR, float(verdict.get("margin") or 0.0))
+    return Claim(verdict.kind or SUPERIOR, float(verdict.margin or 0.0))
 
 
 OUTCOMES = {BETTER: "supported", WORSE: "worse", UNDECIDED: "not supported", NOT_TESTED: "not tested"}
 """The same for people; undecided is what no test has shown."""
 
 
-def outcome_of(arm: Mapping[str, Any]) -> str:
-    """What became of one comparison, by name: a clear loss is more than a gain that was not shown."""
-    if arm.get("not_tested"):
-        return NOT_TESTED
-    return BETTER if arm["supported"] else WORSE if arm.get("worse") else UNDECIDED
+def outcome_by(*, supported: bool, worse: bool) -> str:
+    """What became of one comparison that was tested: a clear loss is more than a gain that was not shown."""
+    return BETTER if supported else WORSE if worse else UNDECIDED
 
 
-def outcome(verdict: Mapping[str, Any]) -> str:
+def outcome_of(arm: Compared) -> str:
+    """What became of one comparison, by name; verdicts of before the key do not state it."""
+    return NOT_TESTED if arm.not_tested else outcome_by(supported=arm.supported, worse=arm.worse)
+
+
+def outcome(verdict: AnyVerdict) -> str:
     """``supported``, ``mixed`` (supported, and worse elsewhere), ``worse``, ``not_supported`` or ``invalid``."""
-    word = str(verdict["verdict"])
-    if not verdict.get("worse") and not (verdict.get("pooled") or {}).get("worse"):
-        return word
-    return MIXED if word == BETTER else WORSE
+    if not verdict.worse and not (verdict.average is not None and verdict.average.worse):
+        return verdict.verdict
+    return MIXED if verdict.verdict == BETTER else WORSE
 
 
 def agreeing(bound: float, *, rejected: bool, null: float = 0.0) -> float:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tune_bn.analysis.claims import NOT_TESTED, PLAIN, Claim, agreeing, outcome_of
+from tune_bn.analysis.claims import NOT_TESTED, PLAIN, Claim, agreeing, outcome_by
 from tune_bn.analysis.max_t import LEAST, step_down
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
 from tune_bn.analysis.t_result import TResult, tail
 from tune_bn.errors import ConfigError
 from tune_bn.records.plan import CORRECTIONS, HOLM, MAX_T, NONE
+from tune_bn.records.verdict import Finding
 
 Bounds = Callable[[float], tuple[float | None, float | None]]
 """From a level to the lower and the upper one-sided bound of the effect; None where an end is open."""
@@ -211,49 +211,38 @@ def _by_max_t(comparisons: Sequence[Comparison], alpha: float) -> list[tuple[Arr
     return found
 
 
-def family_fields(
-    comparisons: Mapping[str, Comparison], *, alpha: float, correction: str = HOLM
-) -> dict[str, dict[str, Any]]:
-    """What a verdict states of each comparison of a family, as JSON can hold it; null is an end that is open.
+def findings_of(comparisons: Mapping[str, Comparison], *, alpha: float, correction: str = HOLM) -> dict[str, Finding]:
+    """What a verdict states of each comparison of a family, by name.
 
-    Returns:
-        By name: ``ci_low`` and ``ci``, the bounds at ``alpha`` (``ci`` is two-sided at 1 − 2·alpha, and ``ci_low`` its
-        lower end), and ``p_value``, ``p_two_sided`` and ``p_worse``, all three not adjusted; ``p_adjusted``,
-        ``supported``, ``p_worse_adjusted`` and ``worse`` after Holm's procedure; ``ci_adjusted``, the interval that
-        says what ``supported`` and ``worse`` say, and the one-sided levels of its ends, ``adjusted_levels``; and
-        ``simultaneous_low``, the lower bound that holds for the whole family at once. All of them null, and
-        ``supported`` and ``worse`` false, for one that is not tested.
+    ``ci_low`` and ``ci`` are the bounds at ``alpha`` (``ci`` is two-sided at 1 − 2·alpha, ``ci_low`` its lower end);
+    ``p_value``, ``p_two_sided`` and ``p_worse`` are not adjusted; ``p_adjusted``, ``supported``, ``p_worse_adjusted``
+    and ``worse`` come after the correction; ``ci_adjusted`` is the interval that says what ``supported`` and ``worse``
+    say, and ``adjusted_levels`` are the one-sided levels of its ends.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Finding] = {}
     for name, judged in judge_family(comparisons, alpha=alpha, correction=correction).items():
         one = comparisons[name]
         if not one.tested:
-            found[name] = {**dict.fromkeys(FIELDS), "supported": False, "worse": False, "outcome": NOT_TESTED}
+            found[name] = Finding(outcome=NOT_TESTED)
             continue
-        ci = list(map(_finite, one.bounds(alpha)))
-        found[name] = {
-            "ci_low": ci[0],
-            "ci": ci,
-            "p_value": one.p_value,
-            "p_two_sided": one.p_value_two_sided,
-            "p_worse": one.p_value_less,
-            "p_adjusted": judged.p_adjusted,
-            "supported": judged.supported,
-            "p_worse_adjusted": judged.p_adjusted_less,
-            "worse": judged.worse,
-            "ci_adjusted": list(map(_finite, judged.interval)),
-            "adjusted_levels": list(judged.levels),
-            "simultaneous_low": _finite(judged.simultaneous),
-        }
-        found[name]["outcome"] = outcome_of(found[name])
+        low, high = map(_finite, one.bounds(alpha))
+        adjusted_low, adjusted_high = map(_finite, judged.interval)
+        found[name] = Finding(
+            ci_low=low,
+            ci=(low, high),
+            p_value=one.p_value,
+            p_two_sided=one.p_value_two_sided,
+            p_worse=one.p_value_less,
+            p_adjusted=judged.p_adjusted,
+            supported=judged.supported,
+            p_worse_adjusted=judged.p_adjusted_less,
+            worse=judged.worse,
+            ci_adjusted=(adjusted_low, adjusted_high),
+            adjusted_levels=judged.levels,
+            simultaneous_low=_finite(judged.simultaneous),
+            outcome=outcome_by(supported=judged.supported, worse=judged.worse),
+        )
     return found
-
-
-FIELDS = (
-    *("ci_low", "ci", "p_value", "p_two_sided", "p_worse", "p_adjusted", "p_worse_adjusted"),
-    *("ci_adjusted", "adjusted_levels", "simultaneous_low"),
-)
-"""Keys of :func:`family_fields` that are null where nothing could be judged; ``supported`` and ``worse`` are false."""
 
 
 def _within(

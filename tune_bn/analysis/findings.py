@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from tune_bn.analysis.characteristics import median_unbiased
 from tune_bn.analysis.claims import Claim
-from tune_bn.analysis.family import FIELDS, Comparison, comparison, untested
+from tune_bn.analysis.family import Comparison, comparison, untested
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.plan import claim_by, design_of
 from tune_bn.analysis.pooled import pooled
 from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.analysis.rounding import Array, difference_error
-from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import Decision, Outcome, repeated_comparison
+from tune_bn.analysis.sensitivity import other_tests
+from tune_bn.analysis.sequential import Outcome, repeated_comparison
 from tune_bn.analysis.untested import plain_effect
 from tune_bn.analysis.validity import Evidence
 from tune_bn.errors import ConfigError
 from tune_bn.records.plan import EQUIVALENT, Plan, PlannedCandidate
+from tune_bn.records.verdict import Average, Candidate
+from tune_bn.records.verdict_details import Decision
 
 
-def average_over_settings(plan: Plan, scores: Mapping[str, Mapping[int, float]], *, imputed: bool) -> dict[str, Any]:
+def average_over_settings(plan: Plan, scores: Mapping[str, Mapping[int, float]], *, imputed: bool) -> Average:
     """The average over the settings of a plan that claims it.
 
     Raises:
@@ -43,9 +44,9 @@ def average_over_settings(plan: Plan, scores: Mapping[str, Mapping[int, float]],
 
 
 def compared(
-    plan: Plan, arm: PlannedCandidate, scores: Mapping[str, Mapping[int, float]], held: Standing
-) -> tuple[Comparison, dict[str, Any]]:
-    """What the pairs of a candidate say, as a member of its family, and what does not depend on the other candidates.
+    plan: Plan, arm: PlannedCandidate, row: Candidate, scores: Mapping[str, Mapping[int, float]], held: Standing
+) -> tuple[Comparison, Candidate]:
+    """What the pairs of a candidate say, as a member of its family, and its row with what is known without the others.
 
     Raises:
         PairsError: its differences cannot be judged.
@@ -57,46 +58,50 @@ def compared(
         np.array([score.objective(scores[name][seed]) for seed in plan.seeds[:n]]) for name in (arm.arm, arm.opponent)
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
-    found: dict[str, Any] = {
-        "n": n,
-        "effect": result.effect,
-        **({"difference": score.objective(result.effect)} if plan.states_score else {}),
-        "std_difference": result.std,
-        "t": result.t,
-        "d_z": result.d_z,
-        "correlation": result.correlation,
-        "minimum_detectable_effect": _detectable(plan, result.std, claim),
-        "sensitivity": sensitivity_analysis(
-            candidate - baseline, alpha=alpha, error=difference_error(candidate, baseline), claim=claim
-        ),
-        "effect_adjusted": None,
-        "decision": None,
-        "looks": [],
-        "not_tested": None,
-    }
+    error = difference_error(candidate, baseline)
+    row = replace(
+        row,
+        n=n,
+        effect=result.effect,
+        difference=score.objective(result.effect) if plan.states_score else None,
+        std_difference=result.std,
+        t=result.t,
+        d_z=result.d_z,
+        correlation=result.correlation,
+        minimum_detectable_effect=_detectable(plan, result.std, claim),
+        sensitivity=other_tests(candidate - baseline, alpha=alpha, error=error, claim=claim),
+    )
     if outcome is None or plan.design is None:
-        return comparison(result, claim, candidate - baseline), found
-    found["effect_adjusted"] = _after_looks(plan, result, outcome, claim)
-    return repeated_comparison(result, plan.design["looks"], outcome.last.p_value, claim), found | _path(outcome)
+        return comparison(result, claim, candidate - baseline), row
+    row = replace(_up_to(outcome, row), effect_adjusted=_after_looks(plan, result, outcome, claim))
+    return repeated_comparison(result, plan.design["looks"], outcome.last.p_value, claim), row
 
 
-def _path(outcome: Outcome) -> dict[str, Any]:
-    """What each look said of a candidate, and what the last one decided."""
-    looks = [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks]
-    return {"decision": str(outcome.last.decision), "looks": looks}
+def _up_to(outcome: Outcome, row: Candidate) -> Candidate:
+    """With what each look said of a candidate, and what the last one decided."""
+    return replace(row, decision=str(outcome.last.decision), looks=outcome.looks)
 
 
-def without_test(plan: Plan, arm: PlannedCandidate, evidence: Evidence, why: str) -> tuple[Comparison, dict[str, Any]]:
+def without_test(
+    plan: Plan, arm: PlannedCandidate, row: Candidate, evidence: Evidence, why: str
+) -> tuple[Comparison, Candidate]:
     """A candidate of which there is no test: all its pairs are there, since no look can have ended it."""
     score, seeds, held = plan.score, plan.seeds, evidence.standing
     candidate, baseline = (
         np.array([score.objective(evidence.scores[name][seed]) for seed in seeds]) for name in (arm.arm, arm.opponent)
     )
     effect = plain_effect(candidate, baseline)
-    known: dict[str, Any] = {"n": len(seeds), "effect": effect, "std_difference": 0.0, "not_tested": why}
-    known |= {"difference": score.objective(effect)} if plan.states_score else {}
-    known |= _path(held.outcomes[arm.arm]) if held is not None and held.outcomes else {}
-    return untested(claim_by(plan), candidate - baseline), {**UNKNOWN, **known}
+    row = replace(
+        row,
+        n=len(seeds),
+        effect=effect,
+        difference=score.objective(effect) if plan.states_score else None,
+        std_difference=0.0,
+        not_tested=why,
+    )
+    if held is not None and held.outcomes:
+        row = _up_to(held.outcomes[arm.arm], row)
+    return untested(claim_by(plan), candidate - baseline), row
 
 
 def _after_looks(plan: Plan, result: PairedResult, outcome: Outcome, claim: Claim) -> float | None:
@@ -118,19 +123,3 @@ def _detectable(plan: Plan, std: float, claim: Claim) -> float | None:
     except ConfigError:
         return None
     return claim.null + above
-
-
-UNKNOWN: Mapping[str, Any] = {
-    **dict.fromkeys(("n", "effect", "std_difference", "t", "d_z", "correlation")),
-    **dict.fromkeys(("minimum_detectable_effect", "sensitivity", "decision", "effect_adjusted")),
-    "looks": [],
-    **dict.fromkeys(FIELDS),
-    "supported": False,
-    "worse": False,
-    "outcome": None,
-    "not_tested": None,
-    "over_images": None,
-    "shrinkage": None,
-    "divergence": None,
-}
-"""What is said of a candidate of an invalid verdict."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from tune_bn.errors import ConfigError
+from tune_bn.records.verdict import SUPPORTED, AnyVerdict, Verdict
 
 PASSED, INVALID_VERDICT, NOT_MET = 0, 1, 3
 """Exit statuses; 2 is bad input, 130 interrupted."""
-SUPPORTED = "supported"
 REQUIREMENTS = (SUPPORTED,)
 
 
@@ -24,7 +21,7 @@ def required(requirement: str | None) -> str | None:
     return requirement
 
 
-def unmet(verdict: Mapping[str, Any], requirement: str | None) -> list[str]:
+def unmet(verdict: AnyVerdict, requirement: str | None) -> list[str]:
     """Why a valid verdict does not meet the requirement, one sentence each; empty where it does, or none was made.
 
     ``supported``: some comparison is. A loss in another setting of the same claim is no plain success, and does not
@@ -33,18 +30,18 @@ def unmet(verdict: Mapping[str, Any], requirement: str | None) -> list[str]:
     if required(requirement) is None:
         return []
     reasons = []
-    if verdict["verdict"] != SUPPORTED:
-        reasons.append(f"the verdict is {verdict['verdict']}")
-    if len(verdict.get("baselines") or ()) > 1:
+    if not verdict.is_supported:
+        reasons.append(f"the verdict is {verdict.verdict}")
+    if isinstance(verdict, Verdict) and len(verdict.baselines) > 1:
         reasons += [
-            f"{arm['arm']} is significantly worse than {arm['against']}"
-            for arm in verdict["candidates"]
-            if arm.get("worse") and not arm["supported"]
+            f"{arm.arm} is significantly worse than {arm.against}"
+            for arm in verdict.candidates
+            if arm.worse and not arm.supported
         ]
     return reasons
 
 
-def exit_status(verdict: Mapping[str, Any], requirement: str | None = None) -> int:
+def exit_status(verdict: AnyVerdict, requirement: str | None = None) -> int:
     """0 for a verdict (that meets the requirement, where there is one), 1 for an invalid one, 3 where it does not.
 
     Args:
@@ -55,6 +52,6 @@ def exit_status(verdict: Mapping[str, Any], requirement: str | None = None) -> i
         ConfigError: the requirement is not known.
     """
     reasons = unmet(verdict, requirement)
-    if verdict["verdict"] == "invalid":
+    if verdict.is_invalid:
         return INVALID_VERDICT
     return NOT_MET if reasons else PASSED

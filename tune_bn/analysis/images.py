@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +31,10 @@ from tune_bn.records.per_image import read_bits
 from tune_bn.records.plan import Plan
 from tune_bn.records.record import COMPLETED, CONFIRM, Record
 from tune_bn.records.score import LARGEST
+from tune_bn.records.verdict import Candidate, known
+from tune_bn.records.verdict_details import Described, OverImages, TwoWay
 
 Bits = NDArray[np.int8]
-
-
-@dataclass(frozen=True)
-class TwoWay:
-    """Outcome of :func:`two_way_interval`, in percentage points."""
-
-    effect: float
-    """Mean difference over all seeds and images."""
-    low: float
-    high: float
-    df: float
-    seeds: int
-    images: int
-    sd_seeds: float
-    """σ_a: how much the effect itself differs between seeds, on all images that there could be."""
-    sd_images: float
-    """σ_b: how much it differs between images, over all seeds that there could be."""
-    sd_rest: float
-    """σ_e: of a single image under a single seed."""
-    share_images: float
-    """Share of the variance of the mean that the drawing of the test images has; the test over seeds leaves it out."""
 
 
 def two_way_interval(candidate: Bits, baseline: Bits, *, level: float) -> TwoWay | None:
@@ -122,12 +102,12 @@ OUTCOMES = ("loss", "brier", "calibration_error", "worst_class")
 
 
 def over_images(
-    folder: Path, plan: Plan, records: Sequence[Record], verdict: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+    folder: Path, plan: Plan, records: Sequence[Record], candidates: Sequence[Candidate]
+) -> tuple[dict[str, OverImages], list[str]]:
     """For each candidate of a valid verdict the interval over seeds × images; and what asks to be said.
 
     Returns:
-        By candidate the fields of :class:`TwoWay` with ``confidence``, or nothing where a run's images are not known;
+        By candidate the interval with its confidence, or nothing where a run's images are not known;
         and remarks, one sentence each, on files that are missing or were changed.
     """
     runs = {
@@ -149,10 +129,10 @@ def over_images(
         if score is not None and abs(score - 100 * record.test["right"] / record.test["images"]) > 1e-6:
             remarks.append(f"the images of {record.key} give another score than its record")
             del bits[place]
-    found: dict[str, Any] = {}
-    for arm in tested(verdict["candidates"]):
-        seeds = plan.seeds[: arm["n"]]
-        places = [[(name, seed) for seed in seeds] for name in (arm["arm"], arm["against"])]
+    found: dict[str, OverImages] = {}
+    for arm in tested(candidates):
+        seeds = plan.seeds[: arm.n]
+        places = [[(name, seed) for seed in seeds] for name in (arm.arm, known(arm.against))]
         if not all(place in bits for side in places for place in side):
             continue
         sizes = {bits[place].size for side in places for place in side}
@@ -160,7 +140,7 @@ def over_images(
             one, two = (np.stack([bits[place] for place in side]) for side in places)
             interval = two_way_interval(one, two, level=plan.alpha)
             if interval is not None:
-                found[arm["arm"]] = asdict(interval) | {"confidence": 1 - 2 * plan.alpha}
+                found[arm.arm] = OverImages(**vars(interval), confidence=1 - 2 * plan.alpha)
     if len(remarks) > 2:
         remarks = [remarks[0], f"{len(remarks) - 1} more files of test images are like this"]
     return found, remarks
@@ -172,14 +152,14 @@ def _number_in(test: object, name: str) -> float | None:
     return float(value) if type(value) in (int, float) and -LARGEST <= value <= LARGEST else None
 
 
-def other_outcomes(plan: Plan, records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+def other_outcomes(plan: Plan, records: Sequence[Record]) -> dict[str, dict[str, Described]]:
     """By arm the mean and standard deviation over seeds of what is described beside the score, where it is known."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Described]] = {}
     for arm in plan.arms:
         runs = [r for r in records if r.stage == CONFIRM and r.arm == arm.arm and r.status == COMPLETED]
         for name in OUTCOMES:
             values = [value for r in runs if (value := _number_in(r.test, name)) is not None]
             if len(values) == len(runs) > 1:
-                numbers = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "n": len(values)}
+                numbers = Described(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
                 found.setdefault(arm.arm, {})[name] = numbers
     return found

@@ -16,15 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from tune_bn.analysis.claims import Claim
-from tune_bn.analysis.family import comparison, family_fields
+from tune_bn.analysis.family import comparison, findings_of
 from tune_bn.analysis.paired import paired_t_test
 from tune_bn.analysis.rounding import Array
 from tune_bn.analysis.sensitivity import wilcoxon_signed_rank
+from tune_bn.records.verdict import Average
+from tune_bn.records.verdict_details import RanksOfSettings
 
 FEWEST_RANKED = 5
 """Settings below which no signed-rank test can reach 0.05: its least p is 1/2ᵏ."""
@@ -37,21 +38,14 @@ def pooled(
     *,
     alpha: float,
     no_loss: bool = False,
-) -> dict[str, Any]:
-    """The average over settings, as JSON can hold it.
+) -> Average:
+    """The average over settings.
 
     Args:
         candidate, baseline: by setting, the objectives on the same n ≥ 2 seeds in the same order, shape (n,).
         claim: about the average.
         alpha: level of the one-sided test.
         no_loss: whether no loss may be shown, as where scores were put in against a gain.
-
-    Returns:
-        The keys of :func:`tune_bn.analysis.family.family_fields` for the average, ``n``, ``effect``,
-        ``std_difference``, ``t``; ``settings``, their number; ``between``, the standard deviation τ of the true effects
-        over settings; ``least`` and ``most``, the settings with the lowest and highest effect with it;
-        ``over_settings``, ``statistic``, ``n`` and ``p_value`` of the signed-rank test, or None with fewer than
-        five settings that differ from the null.
 
     Raises:
         PairsError: the averages cannot be judged.
@@ -63,22 +57,22 @@ def pooled(
     one = comparison(result, claim, ours_by_seed - theirs_by_seed)
     if no_loss:
         one = replace(one, p_value_less=1.0, no_loss=True)
-    judged = family_fields({"pooled": one}, alpha=alpha)["pooled"]
+    judged = findings_of({"pooled": one}, alpha=alpha)["pooled"]
     differences = ours - theirs
     effects = differences.mean(axis=1)
     order = np.argsort(effects, kind="stable")
-    return {
-        "n": ours.shape[1],
-        "settings": len(names),
-        "effect": result.effect,
-        "std_difference": result.std,
-        "t": result.t,
-        "between": between(differences),
-        "least": [names[order[0]], float(effects[order[0]])],
-        "most": [names[order[-1]], float(effects[order[-1]])],
-        "over_settings": _over_settings(effects - claim.null) if claim.ceiling is None else None,
-        **judged,
-    }
+    return Average(
+        **vars(judged),
+        n=ours.shape[1],
+        settings=len(names),
+        effect=result.effect,
+        std_difference=result.std,
+        t=result.t,
+        between=between(differences),
+        least=(names[order[0]], float(effects[order[0]])),
+        most=(names[order[-1]], float(effects[order[-1]])),
+        over_settings=_over_settings(effects - claim.null) if claim.ceiling is None else None,
+    )
 
 
 def between(differences: Array) -> float:
@@ -94,8 +88,8 @@ def between(differences: Array) -> float:
     return float(np.sqrt(max(0.0, float(np.var(by_setting, ddof=1)) - noise / n)))
 
 
-def _over_settings(effects: Array) -> dict[str, Any] | None:
+def _over_settings(effects: Array) -> RanksOfSettings | None:
     if np.count_nonzero(effects) < FEWEST_RANKED:
         return None
     found = wilcoxon_signed_rank(effects)
-    return {"statistic": found.statistic, "n": found.n, "p_value": found.p_value}
+    return RanksOfSettings(found.statistic, found.n, found.p_value)

@@ -7,40 +7,35 @@ are corrected for it as for any member of their family. Where that is all arms, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tune_bn.analysis.claims import PLAIN, Claim, outcome_of
-from tune_bn.analysis.family import FIELDS, Comparison, comparison, family_fields, untested
+from tune_bn.analysis.claims import PLAIN, Claim, outcome_by
+from tune_bn.analysis.family import Comparison, comparison, findings_of, untested
 from tune_bn.analysis.one_sample import corrected_resampled_t_test, threshold_t_test
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.pairing import doubt_of
 from tune_bn.analysis.rounding import difference_error, mean_of, score_error, std_of
-from tune_bn.analysis.sensitivity import sensitivity_analysis
-from tune_bn.analysis.sequential import Design, decide, repeated_comparison
+from tune_bn.analysis.sensitivity import other_tests
+from tune_bn.analysis.sequential import Design, Outcome, decide, repeated_comparison
 from tune_bn.analysis.t_result import PairsError, PairsProblem, TResult
 from tune_bn.analysis.unpaired import hodges_lehmann, rank_sum_test, welch_from_summaries, welch_t_test
 from tune_bn.records.plan import HOLM
+from tune_bn.records.score_verdict import TableCandidate
+from tune_bn.records.verdict_details import OtherTests, RankSum, RankTests, Shift, Welch
 
 Array = NDArray[np.float64]
 Arms = Mapping[str, Array]
 LeftOut = Mapping[str, str]
 """Arms that have no test whatever their scores, and why."""
 
-__all__ = ["NOTHING", "add_doubts", "against_threshold", "over_folds", "over_looks", "over_pairs", "without_pairs"]
+__all__ = ["against_threshold", "over_folds", "over_looks", "over_pairs", "with_doubts", "without_pairs"]
 
-NOTHING: Mapping[str, Any] = {
-    **dict.fromkeys(("effect", "difference", "std_difference", *FIELDS)),
-    **dict.fromkeys(("d_z", "correlation", "sensitivity", "welch", "doubt")),
-    "supported": False,
-    "worse": False,
-    "outcome": None,
-    "not_tested": None,
-}
-"""What is said of an arm of an invalid verdict; in a valid one ``not_tested`` is why an arm has no test."""
+Found = dict[str, TableCandidate]
+"""By arm what is known of it but its scores, which are for the caller to add."""
 
 
 class Problems(Exception):
@@ -76,20 +71,20 @@ def _as_one_family(
     arms: Arms,
     judge: Any,
     member: Callable[..., Comparison],
-    known: Callable[..., dict[str, Any]],
+    known: Callable[..., TableCandidate],
     *,
     alpha: float,
     left_out: LeftOut,
     correction: str = HOLM,
     aside: Callable[[str], Comparison] = lambda _: untested(),
-) -> dict[str, dict[str, Any]]:
+) -> Found:
     """For each arm its place in the family, and what is known of it by itself.
 
     Args:
         arms: of the family, in its order.
         judge: from the name and the gains of an arm to the parts that the next two are called with.
         member: the name and those parts as a comparison.
-        known: further fields.
+        known: the name and those parts as what is known of the arm beside its place in the family.
         alpha: family-wise level.
         left_out: arms that are not tested.
         correction: for several arms.
@@ -97,8 +92,16 @@ def _as_one_family(
     """
     found, why = _each(arms, judge, left_out)
     compared = {name: member(name, *found[name]) if name in found else aside(name) for name in arms}
-    judged = family_fields(compared, alpha=alpha, correction=correction)
-    return {name: judged[name] | (known(*found[name]) if name in found else {"not_tested": why[name]}) for name in arms}
+    judged = findings_of(compared, alpha=alpha, correction=correction)
+    rows = {
+        name: known(name, *found[name]) if name in found else replace(_unknown(name), not_tested=why[name])
+        for name in arms
+    }
+    return {name: replace(row, **vars(judged[name])) for name, row in rows.items()}
+
+
+def _unknown(name: str) -> TableCandidate:
+    return TableCandidate(arm=name, scores={})
 
 
 def over_pairs(
@@ -109,7 +112,7 @@ def over_pairs(
     claim: Claim = PLAIN,
     correction: str = HOLM,
     left_out: LeftOut | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> Found:
     """Paired t-test.
 
     Args:
@@ -120,9 +123,6 @@ def over_pairs(
         correction: for several arms.
         left_out: arms that have no test whatever their scores, and why.
 
-    Returns:
-        For each arm what is known of it, as :data:`NOTHING` names it.
-
     Raises:
         Problems: differences that cannot be judged.
     """
@@ -130,13 +130,13 @@ def over_pairs(
     def one(_: str, values: Array) -> tuple[Any, ...]:
         result = paired_t_test(values, baseline, alpha=alpha)
         error = difference_error(values, baseline)
-        return result, sensitivity_analysis(values - baseline, alpha=alpha, error=error, claim=claim)
+        return result, other_tests(values - baseline, alpha=alpha, error=error, claim=claim)
 
     def member(name: str, result: PairedResult, _: Any) -> Comparison:
         return comparison(result, claim, arms[name] - baseline)
 
-    def known(result: PairedResult, also: Any) -> dict[str, Any]:
-        return _of_pairs(result) | {"sensitivity": also}
+    def known(name: str, result: PairedResult, also: OtherTests) -> TableCandidate:
+        return replace(_of_pairs(name, result), sensitivity=also)
 
     return _as_one_family(
         arms,
@@ -150,17 +150,18 @@ def over_pairs(
     )
 
 
-def _of_pairs(result: PairedResult) -> dict[str, Any]:
-    return {
-        "effect": result.effect,
-        "std_difference": result.std,
-        "d_z": result.d_z,
-        "correlation": result.correlation,
-    }
+def _of_pairs(name: str, result: PairedResult) -> TableCandidate:
+    return replace(
+        _unknown(name),
+        effect=result.effect,
+        std_difference=result.std,
+        d_z=result.d_z,
+        correlation=result.correlation,
+    )
 
 
-def add_doubts(
-    found: Mapping[str, dict[str, Any]],
+def with_doubts(
+    found: Mapping[str, TableCandidate],
     arms: Arms,
     baseline: Array,
     *,
@@ -169,29 +170,35 @@ def add_doubts(
     paired_by: str,
     rows: Sequence[int] | None = None,
     claim: Claim = PLAIN,
-) -> None:
-    """Add what speaks against the pairs of each arm, with Welch's test; in grave doubt a gain has to hold by it too.
+) -> Found:
+    """With what speaks against the pairs of each arm, and Welch's test; in grave doubt a gain has to hold by it too.
 
     Args:
-        found: what a paired test knows of each arm; the keys ``welch`` and ``doubt`` are added.
+        found: what a paired test knows of each arm.
         arms, baseline: gains, in the order of the pairs.
         alpha: family-wise level.
         against, paired_by: names, for the words.
         rows: the pairs in the order of the file, where all arms have the same.
+        claim: what is to be shown of each.
     """
     welch = _welch(arms, baseline, alpha, claim)
-    for name, answer in found.items():
-        if answer.get("not_tested"):
+    told = {}
+    for name, row in found.items():
+        told[name] = row
+        if row.not_tested:
             continue
         doubt = doubt_of(arms[name], baseline, name=name, against=against, paired_by=paired_by, rows=rows)
-        answer |= {"welch": welch.get(name), "doubt": None if doubt is None else doubt.text}
+        other = welch.get(name)
+        told[name] = row = replace(row, welch=other, doubt=None if doubt is None else doubt.text)
         if doubt is not None and doubt.is_grave:
-            other = welch.get(name) or {"supported": False, "worse": False}
-            answer |= {key: answer[key] and other[key] for key in ("supported", "worse")}
-            answer["outcome"] = outcome_of(answer)
+            supported = row.supported and other is not None and other.supported
+            worse = row.worse and other is not None and other.worse
+            outcome = outcome_by(supported=supported, worse=worse)
+            told[name] = replace(row, supported=supported, worse=worse, outcome=outcome)
+    return told
 
 
-def _welch(arms: Arms, baseline: Array, alpha: float, claim: Claim) -> dict[str, dict[str, Any]]:
+def _welch(arms: Arms, baseline: Array, alpha: float, claim: Claim) -> dict[str, Welch]:
     """Welch's test of every arm for which it can be made, adjusted as the paired test is."""
     results: dict[str, TResult] = {}
     for name, values in arms.items():
@@ -200,12 +207,12 @@ def _welch(arms: Arms, baseline: Array, alpha: float, claim: Claim) -> dict[str,
         except PairsError as error:
             if not error.without_spread:
                 return {}
-    judged = family_fields(
+    judged = findings_of(
         {name: comparison(results[name], claim) if name in results else untested() for name in arms}, alpha=alpha
     )
+    stated = [item.name for item in fields(Welch) if item.name != "df"]
     return {
-        name: {"df": result.df}
-        | {key: judged[name][key] for key in ("p_value", "p_adjusted", "p_two_sided", "ci", "supported", "worse")}
+        name: Welch(df=result.df, **{key: getattr(judged[name], key) for key in stated})
         for name, result in results.items()
     }
 
@@ -226,7 +233,7 @@ def _welch_of_one(values: Array, baseline: Array, alpha: float) -> TResult:
 
 def over_folds(
     arms: Arms, baseline: Array, *, folds: int, alpha: float, claim: Claim = PLAIN, left_out: LeftOut | None = None
-) -> dict[str, dict[str, Any]]:
+) -> Found:
     """Corrected resampled t-test over the folds of one or several cross-validations of ``folds`` folds each.
 
     Raises:
@@ -241,21 +248,22 @@ def over_folds(
     def member(_: str, result: TResult, plain: PairedResult) -> Comparison:
         return comparison(result, claim)
 
-    def known(result: Any, plain: PairedResult) -> dict[str, Any]:
-        return {
-            "effect": result.effect,
-            "std_difference": result.std,
-            "correlation": plain.correlation,
-            "uncorrected_p_value": plain.p_value,
-            "test_to_train": result.test_to_train,
-        }
+    def known(name: str, result: Any, plain: PairedResult) -> TableCandidate:
+        return replace(
+            _unknown(name),
+            effect=result.effect,
+            std_difference=result.std,
+            correlation=plain.correlation,
+            uncorrected_p_value=plain.p_value,
+            test_to_train=result.test_to_train,
+        )
 
     return _as_one_family(arms, one, member, known, alpha=alpha, left_out=left_out or {})
 
 
 def without_pairs(
     arms: Arms, baseline: Array, *, alpha: float, claim: Claim = PLAIN, left_out: LeftOut | None = None
-) -> dict[str, dict[str, Any]]:
+) -> Found:
     """Welch's t-test, with the rank-sum test and Hodges and Lehmann's shift beside it.
 
     Raises:
@@ -272,17 +280,13 @@ def without_pairs(
     def member(_: str, result: TResult, *others: Any) -> Comparison:
         return comparison(result, claim)
 
-    def known(result: TResult, ranks: Any, shift: Any) -> dict[str, Any]:
-        return {
-            "effect": result.effect,
-            "df": result.df,
-            "sensitivity": {"rank_sum": asdict(ranks), "hodges_lehmann": asdict(shift)},
-        }
+    def known(name: str, result: TResult, ranks: RankSum, shift: Shift) -> TableCandidate:
+        return replace(_unknown(name), effect=result.effect, df=result.df, sensitivity=RankTests(ranks, shift))
 
     return _as_one_family(arms, one, member, known, alpha=alpha, left_out=left_out or {})
 
 
-def _rank_sum(values: Array, baseline: Array, claim: Claim) -> Any:
+def _rank_sum(values: Array, baseline: Array, claim: Claim) -> RankSum:
     if claim.is_plain:
         return rank_sum_test(values, baseline)
     above = rank_sum_test(values - claim.null, baseline)
@@ -294,7 +298,7 @@ def _rank_sum(values: Array, baseline: Array, claim: Claim) -> Any:
 
 def against_threshold(
     arms: Arms, threshold: float, *, alpha: float, claim: Claim = PLAIN, left_out: LeftOut | None = None
-) -> dict[str, dict[str, Any]]:
+) -> Found:
     """One-sample t-test against a number that is known.
 
     Raises:
@@ -305,20 +309,20 @@ def against_threshold(
         above = values - threshold
         (error,) = score_error(values)
         result = threshold_t_test(values, threshold, alpha=alpha)
-        return result, sensitivity_analysis(above, alpha=alpha, error=error, claim=claim)
+        return result, other_tests(above, alpha=alpha, error=error, claim=claim)
 
     def member(_: str, result: TResult, also: Any) -> Comparison:
         return comparison(result, claim)
 
-    def known(result: Any, also: Any) -> dict[str, Any]:
-        return {"effect": result.effect, "d_z": result.effect / result.std, "sensitivity": also}
+    def known(name: str, result: Any, also: OtherTests) -> TableCandidate:
+        return replace(_unknown(name), effect=result.effect, d_z=result.effect / result.std, sensitivity=also)
 
     return _as_one_family(arms, one, member, known, alpha=alpha, left_out=left_out or {})
 
 
 def over_looks(
     arms: Arms, baseline: Array, rule: Design, *, claim: Claim = PLAIN, left_out: LeftOut | None = None
-) -> dict[str, dict[str, Any]]:
+) -> Found:
     """Group-sequential paired t-test: p-values and bounds that hold at all looks together.
 
     Pairs after the look that ended an arm are not used.
@@ -342,11 +346,8 @@ def over_looks(
     def member(_: str, result: PairedResult, outcome: Any) -> Comparison:
         return repeated_comparison(result, rule.looks, outcome.last.p_value, claim)
 
-    def known(result: PairedResult, outcome: Any) -> dict[str, Any]:
-        return _of_pairs(result) | {
-            "n": result.n,
-            "decision": str(outcome.last.decision),
-            "looks": [asdict(look) | {"decision": str(look.decision)} for look in outcome.looks],
-        }
+    def known(name: str, result: PairedResult, outcome: Outcome) -> TableCandidate:
+        of_pairs = _of_pairs(name, result)
+        return replace(of_pairs, n=result.n, decision=str(outcome.last.decision), looks=outcome.looks)
 
     return _as_one_family(arms, one, member, known, alpha=rule.alpha, left_out=aside)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -21,23 +22,23 @@ from tune_bn.analysis.family import check_correction
 from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_rows import common_order, doorman_findings, named_baseline, natural_order, usable_scores
 from tune_bn.analysis.score_tests import (
-    NOTHING,
     Problems,
-    add_doubts,
     against_threshold,
     over_folds,
     over_looks,
     over_pairs,
+    with_doubts,
     without_pairs,
 )
 from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence, strongest
 from tune_bn.analysis.sequential import design
 from tune_bn.analysis.untested import plain_effect, untested_remarks
-from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError, listed
 from tune_bn.records.log import VERDICT_SCHEMA_VERSION
 from tune_bn.records.plan import HOLM
+from tune_bn.records.score_verdict import ScoreVerdict, TableArm, TableCandidate
+from tune_bn.records.verdict import INVALID, NOT_SUPPORTED, SUPPORTED, known
 
 SCORES_NOTE = (
     "The scores are judged as they stand. Whether the arms were chosen on the same seeds, or runs were left out, "
@@ -102,17 +103,47 @@ def judge_scores(
         correction: for several arms; ``max_t`` where they are paired (:mod:`tune_bn.analysis.max_t`).
 
     Returns:
-        A dict that JSON can hold, with the keys of :func:`tune_bn.analysis.verdict.judge` that have a meaning here.
+        A dict that JSON can hold, with the keys of :class:`tune_bn.records.score_verdict.ScoreVerdict`.
         ``effect`` and every bound are gains: positive is better under either goal; ``difference`` is the mean of the
-        arm minus that of the baseline. P-values and intervals are those of
-        :func:`tune_bn.analysis.family.family_fields`, under its names. ``remarks`` holds what is no broken rule and has
-        to be known. It does not depend on the order of the rows, but for the order of the candidates, which is
-        that of their first rows.
+        arm minus that of the baseline. ``remarks`` holds what is no broken rule and has to be known. It does not
+        depend on the order of the rows, but for the order of the candidates, which is that of their first rows.
 
     Raises:
         ConfigError: an argument is out of range or does not go with another, or ``baseline`` is no arm of the table.
         ScoresError: the table has no other arm, or does not say its baseline or its goal.
     """
+    return verdict_on_scores(
+        scores,
+        baseline=baseline,
+        alpha=alpha,
+        goal=goal,
+        unpaired=unpaired,
+        threshold=threshold,
+        folds=folds,
+        looks=looks,
+        accept=accept,
+        kind=kind,
+        margin=margin,
+        correction=correction,
+    ).to_json()
+
+
+def verdict_on_scores(
+    scores: Scores,
+    *,
+    baseline: str | None = None,
+    alpha: float = 0.05,
+    goal: str | None = None,
+    unpaired: bool = False,
+    threshold: float | None = None,
+    folds: int | None = None,
+    looks: Sequence[int] | None = None,
+    accept: Sequence[str] = (),
+    kind: str | None = None,
+    margin: float | None = None,
+    correction: str = HOLM,
+) -> ScoreVerdict:
+    """What :func:`judge_scores` gives, typed; the arguments are the same."""
     if not 0 < alpha < 0.5:
         # From there on an arm that is worse could be called better.
         raise ConfigError("alpha", alpha, "a number between 0 and 0.5")
@@ -153,7 +184,7 @@ def judge_scores(
     )
     problems += refused
     sign = 1.0 if goal == MAX else -1.0
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, TableCandidate] = {}
     if not problems:
         values = {arm: sign * np.array(list(usable[arm].values())) for arm in everyone}
         others = {arm: values[arm] for arm in arms}
@@ -171,67 +202,68 @@ def judge_scores(
                 found = over_pairs(others, values[baseline], alpha=alpha, correction=correction, **asked)
             if baseline is not None and paired:
                 names: Any = {"against": baseline, "paired_by": scores.paired_by, "claim": claim}
-                add_doubts(found, others, values[baseline], alpha=alpha, rows=common_order(scores, pairs), **names)
-            for name, answer in found.items():
-                if answer.get("not_tested"):
+                rows = common_order(scores, pairs)
+                found = with_doubts(found, others, values[baseline], alpha=alpha, rows=rows, **names)
+            for name, row in found.items():
+                if row.not_tested:
                     reference: Any = sign * threshold if threshold is not None else values[str(baseline)]
-                    answer["effect"] = plain_effect(values[name], reference)
+                    found[name] = replace(row, effect=plain_effect(values[name], reference))
         except Problems as error:
             problems += [f"{listed([name])}: {problem}" for name, problem in error.problems]
     compared = {arm: _arm(arm, usable[arm]) for arm in everyone}
-    candidates = []
-    for arm in arms:
-        about: dict[str, Any] = dict(compared[arm])
-        about |= NOTHING if problems else {**NOTHING, **found[arm], "difference": sign * found[arm]["effect"]}
-        if mode == LOOKS and not problems:
-            # Of the pairs that were judged, as the gain is.
-            judged = dict(list(usable[arm].items())[: about["n"]])
-            about |= {key: value for key, value in _arm(arm, judged).items() if key != "scores"}
-        candidates.append(about)
-    verdict: dict[str, Any] = {
-        "schema_version": VERDICT_SCHEMA_VERSION,
-        "source": scores.source,
-        "verdict": INVALID,
-        "headline": INVALID,
-        "reason": "",
-        "problems": problems,
-        "remarks": [*scores.remarks, *remarks, *([] if problems else _remarks(scores, mode, compared, paired))],
-        "metric": scores.metric,
-        "goal": goal,
-        "goal_from": "name" if stated is None else "stated",
-        "mode": mode,
-        "test": _TESTS[mode],
-        "alpha": alpha,
-        "correction": correction,
-        "kind": claim.kind,
-        "margin": claim.margin,
-        "n": len(pairs) if paired else None,
-        "paired_by": scores.paired_by,
-        "pairs": pairs,
-        "threshold": threshold,
-        "folds": folds,
-        "looks": None if looks is None else list(looks),
-        "baseline": None if baseline is None else compared[baseline],
-        "candidates": candidates,
-        "worse": [arm["arm"] for arm in candidates if arm["worse"]],
-        "ci_confidence": 1 - 2 * alpha,
-        "selection": SCORES_NOTE + _NOTES[mode],
-    }
     if problems:
-        verdict["reason"] = problem_words(problems)
-        return verdict
-    verdict["verdict"] = SUPPORTED if any(arm["supported"] for arm in verdict["candidates"]) else NOT_SUPPORTED
-    verdict["headline"] = headline(verdict["verdict"], candidates, "arms", claim)
-    verdict["reason"] = sentence(verdict)
-    told = strongest(verdict)["arm"]
-    verdict["remarks"] += untested_remarks(verdict, [listed([arm["arm"]]) for arm in candidates])
-    verdict["remarks"] += [
-        f"{arm['doubt']}; without the pairs Welch's t-test gives {listed([arm['arm']])} p = "
-        f"{arm['welch']['p_value']:.2g}"
+        candidates = [TableCandidate(**vars(compared[arm])) for arm in arms]
+    else:
+        candidates = [_candidate(found[arm], compared[arm], sign) for arm in arms]
+    verdict = ScoreVerdict(
+        schema_version=VERDICT_SCHEMA_VERSION,
+        source=scores.source,
+        verdict=INVALID,
+        headline=INVALID,
+        problems=tuple(problems),
+        remarks=(*scores.remarks, *remarks, *([] if problems else _remarks(scores, mode, compared, paired))),
+        metric=scores.metric,
+        goal=goal,
+        goal_from="name" if stated is None else "stated",
+        mode=mode,
+        test=_TESTS[mode],
+        alpha=alpha,
+        correction=correction,
+        kind=claim.kind,
+        margin=claim.margin,
+        n=len(pairs) if paired else None,
+        paired_by=scores.paired_by,
+        pairs=tuple(pairs),
+        threshold=threshold,
+        folds=folds,
+        looks=None if looks is None else tuple(looks),
+        baseline=None if baseline is None else compared[baseline],
+        candidates=tuple(candidates),
+        worse=tuple(arm.arm for arm in candidates if arm.worse),
+        ci_confidence=1 - 2 * alpha,
+        selection=SCORES_NOTE + _NOTES[mode],
+    )
+    if problems:
+        return replace(verdict, reason=problem_words(problems))
+    word = SUPPORTED if any(arm.supported for arm in candidates) else NOT_SUPPORTED
+    verdict = replace(verdict, verdict=word, headline=headline(word, candidates, "arms", claim))
+    told = strongest(verdict).arm
+    doubted = [
+        f"{arm.doubt}; without the pairs Welch's t-test gives {listed([arm.arm])} p = {arm.welch.p_value:.2g}"
         for arm in candidates
-        if arm["doubt"] and arm["welch"] and arm["arm"] != told
+        if arm.doubt and arm.welch and arm.arm != told
     ]
-    return verdict
+    not_tested = untested_remarks(verdict, [listed([arm.arm]) for arm in candidates])
+    return replace(verdict, reason=sentence(verdict), remarks=(*verdict.remarks, *not_tested, *doubted))
+
+
+def _candidate(found: TableCandidate, arm: TableArm, sign: float) -> TableCandidate:
+    """What was found of an arm, with its scores; where it ended at a look, their mean is that of the pairs up to it."""
+    n = arm.n if found.n is None else found.n
+    judged = arm if n == arm.n else _arm(arm.arm, dict(list(arm.scores.items())[:n]))
+    return replace(
+        found, n=n, scores=arm.scores, mean=judged.mean, std=judged.std, difference=sign * known(found.effect)
+    )
 
 
 _MOMENT = re.compile(
@@ -250,12 +282,12 @@ def _mode(unpaired: bool, threshold: float | None, folds: int | None, looks: Seq
     return chosen[0] if chosen else PAIRED
 
 
-def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], paired: bool) -> list[str]:
+def _remarks(scores: Scores, mode: str, arms: Mapping[str, TableArm], paired: bool) -> list[str]:
     """What is no broken rule and yet has to be known."""
     said = []
     alike: dict[tuple[float, ...], list[str]] = {}
     for name, arm in arms.items():
-        alike.setdefault(tuple(arm["scores"].values()), []).append(name)
+        alike.setdefault(tuple(arm.scores.values()), []).append(name)
     for names in alike.values():
         if paired and len(names) > 1:
             said.append(f"{listed(names)} have the same scores in every pair")
@@ -271,7 +303,7 @@ def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], p
             "independent runs, so the test rejects too often; it takes one score of each run"
         )
     if mode == UNPAIRED and scores.paired_by and len(arms) > 1:
-        sets = [set(arm["scores"]) for arm in arms.values()]
+        sets = [set(arm.scores) for arm in arms.values()]
         if all(one == sets[0] for one in sets):
             said.append(
                 f"every arm has the same {listed([scores.paired_by])}s; where equal ones belong together, the paired "
@@ -280,17 +312,17 @@ def _remarks(scores: Scores, mode: str, arms: Mapping[str, Mapping[str, Any]], p
     return said
 
 
-def _arm(name: str, scores: Mapping[str, float]) -> dict[str, Any]:
+def _arm(name: str, scores: Mapping[str, float]) -> TableArm:
     values = list(scores.values())
     with np.errstate(over="ignore", invalid="ignore"):
-        return {
-            "arm": name,
-            "n": len(values),
-            "scores": dict(scores),
-            "mean": _finite(np.mean(values)) if values else None,
+        return TableArm(
+            arm=name,
+            n=len(values),
+            scores=dict(scores),
+            mean=_finite(np.mean(values)) if values else None,
             # Equal numbers have a mean that is off by a rounding, and with it a spread.
-            "std": _finite(np.std(values, ddof=1) if np.ptp(values) else 0.0) if len(values) > 1 else None,
-        }
+            std=_finite(np.std(values, ddof=1) if np.ptp(values) else 0.0) if len(values) > 1 else None,
+        )
 
 
 def _finite(value: SupportsFloat) -> float | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,8 @@ from tune_bn.analysis.paired import check_finite, check_not_too_small
 from tune_bn.analysis.ranks import mean_ranks
 from tune_bn.analysis.rounding import Array, levels, scale_of, score_error, vanishes, varies
 from tune_bn.analysis.t_result import PairsError, PairsProblem, t_result
+from tune_bn.records.reading import as_json
+from tune_bn.records.verdict_details import OtherTests, SignedRank, SignFlip
 
 EXACT_UP_TO = 32
 """Pairs up to which every assignment of signs is counted."""
@@ -35,32 +36,6 @@ FLIPS = 99_999
 RESAMPLES = 9_999
 STREAM = 20_221_023
 """Seed of the raw bits."""
-
-
-@dataclass(frozen=True)
-class SignedRank:
-    """Outcome of :func:`wilcoxon_signed_rank`."""
-
-    statistic: float
-    """W⁺, the sum of the ranks of the positive differences."""
-    n: int
-    """Differences that are not zero."""
-    zeros: int
-    """Differences that are zero, and were dropped."""
-    ties: int
-    """Differences that share their rank with another."""
-    exact: bool
-    p_value: float
-
-
-@dataclass(frozen=True)
-class SignFlip:
-    """Outcome of :func:`sign_flip_test`."""
-
-    flips: int
-    """Assignments of signs that the p-value counts: all 2ⁿ, or those that were drawn."""
-    exact: bool
-    p_value: float
 
 
 def wilcoxon_signed_rank(differences: ArrayLike, *, error: ArrayLike | None = None) -> SignedRank:
@@ -193,7 +168,15 @@ def bootstrap_interval(
 def sensitivity_analysis(
     differences: ArrayLike, *, alpha: float = 0.05, error: ArrayLike | None = None, claim: Claim = PLAIN
 ) -> dict[str, Any]:
-    """All of this module for one candidate, as a dict that JSON can hold; equal for equal input.
+    """:func:`other_tests` as a dict that JSON can hold; null is an end that a method leaves open."""
+    found: dict[str, Any] = as_json(other_tests(differences, alpha=alpha, error=error, claim=claim))
+    return found
+
+
+def other_tests(
+    differences: ArrayLike, *, alpha: float = 0.05, error: ArrayLike | None = None, claim: Claim = PLAIN
+) -> OtherTests:
+    """All of this module for one candidate; equal for equal input.
 
     Args:
         differences: candidate − baseline of the same pair, shape (n,).
@@ -202,20 +185,17 @@ def sensitivity_analysis(
         error: how far rounding may have moved each difference, shape (n,).
         claim: both tests are of d − null; for equivalence the one of the two sides with the larger p.
 
-    Returns:
-        ``wilcoxon`` and ``sign_flip`` with the fields of :class:`SignedRank` and :class:`SignFlip`; ``t_interval`` and
-        ``bootstrap_interval`` as ``[low, high]``, where null is an end that the method leaves open; ``confidence``.
-
     Raises:
         PairsError: fewer than two differences, not finite, all zero, or all the same.
     """
-    return {
-        "wilcoxon": asdict(_of_claim(wilcoxon_signed_rank, differences, error, claim)),
-        "sign_flip": asdict(_of_claim(sign_flip_test, differences, error, claim)),
-        "t_interval": [_finite(end) for end in t_interval(differences, alpha=2 * alpha, error=error)],
-        "bootstrap_interval": list(bootstrap_interval(differences, alpha=2 * alpha, error=error)),
-        "confidence": 1 - 2 * alpha,
-    }
+    low, high = t_interval(differences, alpha=2 * alpha, error=error)
+    return OtherTests(
+        wilcoxon=_of_claim(wilcoxon_signed_rank, differences, error, claim),
+        sign_flip=_of_claim(sign_flip_test, differences, error, claim),
+        t_interval=(_finite(low), _finite(high)),
+        bootstrap_interval=bootstrap_interval(differences, alpha=2 * alpha, error=error),
+        confidence=1 - 2 * alpha,
+    )
 
 
 def _of_claim(test: Callable[..., Any], differences: ArrayLike, error: ArrayLike | None, claim: Claim) -> Any:

@@ -40,7 +40,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,19 +50,11 @@ from tune_bn.analysis.family import Comparison, p_above
 from tune_bn.analysis.paired import Array, PairedResult, PairsError, PairsProblem, holm, paired_t_test
 from tune_bn.analysis.spending import FIRST_LOOK, SMALLEST, check_looks, nominal_levels, repeated_p, spent, t_at
 from tune_bn.errors import ConfigError
+from tune_bn.records.verdict_details import Decision as Decision
+from tune_bn.records.verdict_details import Look
 
 DEFAULT_LOOKS = (3, 5, 8, 11, 15)
 DEFAULT_FUTILITY = 0.05
-
-
-class Decision(StrEnum):
-    """What a candidate is told at a look."""
-
-    CONTINUE = "continue"
-    EFFICACY = "efficacy"
-    FUTILITY = "futility"
-    LAST_LOOK = "last_look"
-    """The last look has passed and nothing was shown."""
 
 
 @dataclass(frozen=True)
@@ -86,32 +77,6 @@ class Design:
     """Boundaries of efficacy as t statistics."""
     futility_t: tuple[float, ...] | None
     """Bounds of futility as t statistics at all looks but the last."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one look at one candidate gave. Scores in percent give percentage points."""
-
-    n: int
-    """Pairs."""
-    effect: float
-    """Mean of the differences candidate − baseline."""
-    std: float
-    """Standard deviation of the differences (ddof = 1)."""
-    t: float | None
-    """The paired t statistic; None where the differences are all the same, and then the look decides nothing."""
-    nominal_p: float
-    """P(T ≥ t) as in a fixed test on these pairs; not evidence by itself. 1 where t is None."""
-    efficacy: float
-    """Boundary of efficacy at this look, for a single candidate."""
-    futility: float | None
-    """Bound of futility at this look."""
-    p_value: float
-    """Repeated p-value, valid at all looks together, not adjusted for the number of candidates; 1 where t is None."""
-    ci_low: float | None
-    """One-sided lower confidence bound of the mean difference at level 1 − alpha, valid at all looks together, not
-    adjusted for the number of candidates; None where t is."""
-    decision: Decision
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ validation scores are compared, since search and selection never read the test d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
 
 from tune_bn.records.plan import PlannedCandidate
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, SEARCH, SELECT, Record
 from tune_bn.records.score import Score
+from tune_bn.records.verdict_details import Shrinkage, StageMean
 
 
-def shrinkage(candidate: PlannedCandidate, records: Sequence[Record], score: Score) -> dict[str, Any] | None:
+def shrinkage(candidate: PlannedCandidate, records: Sequence[Record], score: Score) -> Shrinkage | None:
     """The candidate's validation score in each stage beside its baseline's, and what the gain lost on fresh seeds.
 
     The gain of every stage is taken against the baseline of the confirmation, whose seeds nothing was chosen on.
@@ -26,15 +26,12 @@ def shrinkage(candidate: PlannedCandidate, records: Sequence[Record], score: Sco
         score: what they are scored by.
 
     Returns:
-        ``search``, ``select`` (None without a selection), ``confirm`` and ``baseline``, each with ``mean`` and
-        ``n`` (seeds); ``searched_gain``, ``selected_gain`` and ``confirmed_gain``, positive where it is better; and
-        ``luck`` = searched − confirmed gain. None where the candidate was not searched in the setting in which it is
-        confirmed.
+        None where the candidate was not searched in the setting in which it is confirmed.
     """
     metric = score.validation
     trained = [record for record in records if record.status == COMPLETED and metric in record.scores]
 
-    def of(stage: str, arm: str) -> dict[str, Any] | None:
+    def of(stage: str, arm: str) -> StageMean | None:
         return _summary(
             record.scores[metric]
             for record in trained
@@ -47,24 +44,23 @@ def shrinkage(candidate: PlannedCandidate, records: Sequence[Record], score: Sco
     if search is None or confirm is None or baseline is None:
         return None
     select = of(SELECT, CANDIDATE)
-    gains = [None if stage is None else _gain(score, stage, baseline) for stage in (search, select, confirm)]
-    return {
-        "metric": metric,
-        "search": search,
-        "select": select,
-        "confirm": confirm,
-        "baseline": baseline,
-        "searched_gain": gains[0],
-        "selected_gain": gains[1],
-        "confirmed_gain": gains[2],
-        "luck": _gain(score, search, confirm),
-    }
+    return Shrinkage(
+        metric=metric,
+        search=search,
+        select=select,
+        confirm=confirm,
+        baseline=baseline,
+        searched_gain=_gain(score, search, baseline),
+        selected_gain=None if select is None else _gain(score, select, baseline),
+        confirmed_gain=_gain(score, confirm, baseline),
+        luck=_gain(score, search, confirm),
+    )
 
 
-def _gain(score: Score, stage: Mapping[str, Any], over: Mapping[str, Any]) -> float:
-    return score.objective(stage["mean"]) - score.objective(over["mean"])
+def _gain(score: Score, stage: StageMean, over: StageMean) -> float:
+    return score.objective(stage.mean) - score.objective(over.mean)
 
 
-def _summary(values: Iterable[float]) -> dict[str, Any] | None:
+def _summary(values: Iterable[float]) -> StageMean | None:
     found = list(values)
-    return {"mean": fmean(found), "n": len(found)} if found else None
+    return StageMean(fmean(found), len(found)) if found else None

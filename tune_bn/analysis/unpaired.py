@@ -16,6 +16,7 @@ from scipy import special
 from tune_bn.analysis.paired import check_finite, check_not_too_small
 from tune_bn.analysis.rounding import Array, levels, mean_of, score_error, std_of, vanishes, varies
 from tune_bn.analysis.t_result import PairsError, PairsProblem, TResult, t_result
+from tune_bn.records.verdict_details import RankSum, Shift
 
 EXACT_UP_TO = 50
 """Scores of both arms together up to which every assignment to the arms is counted."""
@@ -29,37 +30,6 @@ class WelchResult(TResult):
     """Scores of the first arm."""
     m: int
     """Scores of the second arm."""
-
-
-@dataclass(frozen=True)
-class RankSum:
-    """Outcome of :func:`rank_sum_test`."""
-
-    statistic: float
-    """U, the pairs (one of each arm) in which the first is higher; a tie counts ½."""
-    ties: int
-    """Scores that share their rank with another."""
-    exact: bool
-    p_value: float
-    """One-sided, for a first arm that is higher."""
-    p_value_less: float
-    """One-sided, for a first arm that is lower."""
-
-
-@dataclass(frozen=True)
-class Shift:
-    """Outcome of :func:`hodges_lehmann`."""
-
-    estimate: float
-    """Median of the differences of all pairs, one score of each arm."""
-    low: float | None
-    """One-sided lower bound of the shift at 1 − alpha; None where so few scores bound nothing."""
-    high: float | None
-    """One-sided upper bound at 1 − alpha."""
-    ties: int
-    """Scores that share their rank with another. With ties the confidence is approximate, mostly higher."""
-    exact: bool
-    """Whether the bounds are from the exact distribution of U, not its normal approximation."""
 
 
 def welch_t_test(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05) -> WelchResult:

@@ -6,12 +6,16 @@ Such an arm has no p-value. It stays in its family (:func:`tune_bn.analysis.fami
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from tune_bn.analysis.rounding import Array, difference_error, mean_of, vanishes
+from tune_bn.records.plan import ALL
+from tune_bn.records.verdict import AnyVerdict, Compared
+
+One = TypeVar("One", bound=Compared)
 
 
 def plain_effect(values: Array, reference: Array | float) -> float:
@@ -23,27 +27,27 @@ def plain_effect(values: Array, reference: Array | float) -> float:
     return 0.0 if vanishes(differences, error) else mean_of(differences)
 
 
-def tested(arms: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def tested(arms: Iterable[One]) -> list[One]:
     """The arms that a test has judged."""
-    return [arm for arm in arms if not arm.get("not_tested")]
+    return [arm for arm in arms if not arm.not_tested]
 
 
-def untested_words(arms: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def untested_words(arms: Sequence[Compared], names: Sequence[str]) -> str:
     """Names the arms that have no test; empty where every one has."""
-    found = [name for name, arm in zip(names, arms, strict=True) if arm.get("not_tested")]
+    found = [name for name, arm in zip(names, arms, strict=True) if arm.not_tested]
     return f" Not tested, for want of spread: {', '.join(found)}." if found else ""
 
 
-def untested_remarks(verdict: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def untested_remarks(verdict: AnyVerdict, names: Sequence[str]) -> list[str]:
     """Why each such arm has no test."""
-    arms = verdict["candidates"]
+    arms = verdict.candidates
     corrected = f"the others are corrected for all {len(arms)} all the same"
-    if verdict.get("holds") == "all":
+    if verdict.together == ALL:
         corrected = "so the claim is not shown in all"
-    elif verdict.get("pooled") is not None:
+    elif verdict.average is not None:
         corrected = "the average over settings holds it all the same"
     return [
-        f"{name} is not tested: {arm['not_tested']}; {corrected}"
+        f"{name} is not tested: {arm.not_tested}; {corrected}"
         for name, arm in zip(names, arms, strict=True)
-        if arm.get("not_tested")
+        if arm.not_tested
     ]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tune_bn.analysis.about import covers, divergence, tail_remarks
-from tune_bn.analysis.family import Comparison, family_fields
-from tune_bn.analysis.findings import UNKNOWN, average_over_settings, compared, without_test
+from tune_bn.analysis.family import Comparison, findings_of
+from tune_bn.analysis.findings import average_over_settings, compared, without_test
 from tune_bn.analysis.images import other_outcomes, over_images
 from tune_bn.analysis.paired import PairsError
 from tune_bn.analysis.plan import claim_by, plan_from, plan_problem, read_plan
@@ -26,12 +26,20 @@ from tune_bn.records.bundle import CODE_DIFF
 from tune_bn.records.files import write_json
 from tune_bn.records.ledger import ledger_words
 from tune_bn.records.log import VERDICT_SCHEMA_VERSION, RecordLog
-from tune_bn.records.plan import ALL, PLAN_FILE, POOLED, Plan, PlannedArm
+from tune_bn.records.plan import ALL, ANY, PLAN_FILE, POOLED, Plan, PlannedArm
 from tune_bn.records.record import BASELINE, Record
 from tune_bn.records.seal import seal_words
+from tune_bn.records.verdict import (
+    INVALID,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    VERDICT_FILE,
+    Average,
+    Candidate,
+    StudyArm,
+    Verdict,
+)
 
-SUPPORTED, NOT_SUPPORTED, INVALID = "supported", "not_supported", "invalid"
-VERDICT_FILE = "verdict.json"
 RECORDS_FILE = "records.jsonl"
 
 SELECTION_NOTE = (
@@ -56,10 +64,11 @@ def judge(plan: Plan | Mapping[str, Any], records: Sequence[Record]) -> dict[str
             the gain shrank.
 
     Returns:
-        A dict that JSON can hold, equal for equal input. ``effect`` and every bound are gains, positive where it is
+        A dict that JSON can hold, equal for equal input, with the keys of
+        :class:`tune_bn.records.verdict.Verdict`. ``effect`` and every bound are gains, positive where it is
         better under either goal; scores and means are as they were recorded, and under a plan that states its score
         ``score`` repeats it and ``difference`` is the mean of the candidate minus that of the baseline. ``std`` has
-        ddof = 1. Each candidate has the keys of :func:`tune_bn.analysis.family.family_fields`: ``ci`` belongs to the
+        ddof = 1. Each candidate has the keys of :func:`tune_bn.analysis.family.findings_of`: ``ci`` belongs to the
         one-sided test at alpha, so it is two-sided at ``ci_confidence`` = 1 − 2·alpha, ``ci_adjusted`` to the decision.
         ``worse`` names the candidates that are significantly worse than their baseline, and ``headline`` counts them:
         where there are any, *supported* alone would be read as a plain success. ``minimum_detectable_effect`` is the
@@ -68,11 +77,17 @@ def judge(plan: Plan | Mapping[str, Any], records: Sequence[Record]) -> dict[str
         supported nor worse, and counts in the correction of the others. Where that is every candidate, the study is
         invalid.
     """
+    return verdict_on(plan, records).to_json()
+
+
+def verdict_on(plan: Plan | Mapping[str, Any], records: Sequence[Record]) -> Verdict:
+    """What :func:`judge` gives, typed."""
     try:
         plan = plan if isinstance(plan, Plan) else plan_from(plan)
     except RecordError as error:
-        return _verdict(None, None, Evidence(scores={}), (f"the plan is not acceptable: {error}",), {})
+        return _invalid(_unread(None), [f"the plan is not acceptable: {error}"])
     evidence = gather(plan, records)
+    verdict = _stated(plan, evidence)
     problems = list(evidence.problems)
     changed = plan_problem(plan)
     if changed is not None:
@@ -83,47 +98,41 @@ def judge(plan: Plan | Mapping[str, Any], records: Sequence[Record]) -> dict[str
     held = evidence.standing
     if not problems and held is not None and held.problem is not None:
         problems.append(held.problem)
-    findings: dict[str, dict[str, Any]] = {}
+    if problems or held is None:
+        return _invalid(verdict, problems)
+    rows = {arm.arm: arm for arm in verdict.candidates}
     comparisons: dict[str, Comparison] = {}
-    if not problems and held is not None:
-        unjudged: dict[str, PairsError] = {}
-        for planned in plan.candidates:
-            try:
-                one, findings[planned.arm] = compared(plan, planned, evidence.scores, held)
-                if {planned.arm, planned.opponent} & set(evidence.imputed):
-                    # What was put in against a gain must not make a loss.
-                    one = replace(one, p_value_less=1.0, no_loss=True)
-                comparisons[planned.arm] = one
-            except PairsError as error:
-                unjudged[planned.arm] = error
-        if not comparisons or not all(error.without_spread for error in unjudged.values()):
-            problems += [f"{name}: {error}" for name, error in unjudged.items()]
-    average: dict[str, Any] | None = None
+    unjudged: dict[str, PairsError] = {}
+    for planned in plan.candidates:
+        try:
+            one, rows[planned.arm] = compared(plan, planned, rows[planned.arm], evidence.scores, held)
+            if {planned.arm, planned.opponent} & set(evidence.imputed):
+                # What was put in against a gain must not make a loss.
+                one = replace(one, p_value_less=1.0, no_loss=True)
+            comparisons[planned.arm] = one
+        except PairsError as error:
+            unjudged[planned.arm] = error
+    if not comparisons or not all(error.without_spread for error in unjudged.values()):
+        problems += [f"{name}: {error}" for name, error in unjudged.items()]
+    average: Average | None = None
     if not problems and plan.holds == POOLED:
         try:
             average = average_over_settings(plan, evidence.scores, imputed=bool(evidence.imputed))
         except PairsError as error:
             problems.append(f"the average over settings: {error}")
-    if not problems:
-        for planned in plan.candidates:
-            if planned.arm in unjudged:
-                found = without_test(plan, planned, evidence, str(unjudged[planned.arm]))
-                comparisons[planned.arm], findings[planned.arm] = found
-        judged = family_fields(comparisons, alpha=plan.alpha, correction=plan.correction)
-        for planned in plan.candidates:
-            beside = {"over_images": None, "shrinkage": shrinkage(planned, records, plan.score)}
-            findings[planned.arm] |= judged[planned.arm] | beside
-    verdict = _verdict(plan.study, plan, evidence, problems, {} if problems else findings, average)
-    if not problems:
-        for arm in verdict["candidates"]:
-            arm["divergence"] = divergence(plan, records, arm)
-        verdict["covers"] = covers(plan, records, verdict["candidates"], with_images=False)
-        verdict["remarks"] += untested_remarks(verdict, [arm.arm for arm in plan.candidates])
-        verdict["remarks"] += tail_remarks(plan, records)
-        known = ledger_words(plan.earlier_claims, plan.alpha, plan.alpha_spending)
-        verdict["remarks"] += [] if known is None else [known]
-        verdict["other_outcomes"] = other_outcomes(plan, records)
-    return verdict
+    if problems:
+        return _invalid(verdict, problems)
+    for planned in plan.candidates:
+        if planned.arm in unjudged:
+            why = str(unjudged[planned.arm])
+            comparisons[planned.arm], row = without_test(plan, planned, rows[planned.arm], evidence, why)
+            rows[planned.arm] = row
+    judged = findings_of(comparisons, alpha=plan.alpha, correction=plan.correction)
+    for planned in plan.candidates:
+        row = replace(rows[planned.arm], **vars(judged[planned.arm]))
+        luck = shrinkage(planned, records, plan.score)
+        rows[planned.arm] = replace(row, shrinkage=luck, divergence=divergence(plan, records, row))
+    return _valid(plan, records, verdict, [rows[planned.arm] for planned in plan.candidates], average)
 
 
 def _the_baseline(name: str) -> str:
@@ -135,9 +144,17 @@ def verify_study(folder: Path) -> dict[str, Any]:
 
     A plan or a record that was edited or cannot be read makes an invalid verdict.
 
+    Returns:
+        What :func:`judge` does.
+
     Raises:
         StudyError: there is no plan or there are no records, so there is nothing to verify.
     """
+    return verdict_on_study(folder).to_json()
+
+
+def verdict_on_study(folder: Path) -> Verdict:
+    """What :func:`verify_study` gives, typed."""
     log = folder / RECORDS_FILE
     for path in (folder / PLAN_FILE, log):
         if not path.is_file():
@@ -145,16 +162,16 @@ def verify_study(folder: Path) -> dict[str, Any]:
     try:
         plan = read_plan(folder / PLAN_FILE)
     except RecordError as error:
-        return _verdict(folder.name, None, Evidence(scores={}), (_without_folder(error, folder),), {})
+        return _invalid(_unread(folder.name), [_without_folder(error, folder)])
     try:
         records = RecordLog(log).read()
     except RecordError as error:
-        return _verdict(plan.study, plan, Evidence(scores={}), (_without_folder(error, folder),), {})
-    verdict = judge(plan, records)
-    if verdict["verdict"] != INVALID:
-        _add_images(verdict, folder, plan, records)
-        verdict["remarks"] += _diff_remarks(folder, plan)
-    return verdict
+        return _invalid(_stated(plan, Evidence(scores={})), [_without_folder(error, folder)])
+    verdict = verdict_on(plan, records)
+    if verdict.is_invalid:
+        return verdict
+    verdict = _with_images(verdict, folder, plan, records)
+    return replace(verdict, remarks=(*verdict.remarks, *_diff_remarks(folder, plan)))
 
 
 def _diff_remarks(folder: Path, plan: Plan) -> list[str]:
@@ -170,27 +187,36 @@ def _diff_remarks(folder: Path, plan: Plan) -> list[str]:
     return []
 
 
-def _add_images(verdict: dict[str, Any], folder: Path, plan: Plan, records: Sequence[Record]) -> None:
-    """Beside a valid verdict: the interval over test images, from files that only a folder has."""
-    intervals, remarks = over_images(folder, plan, records, verdict)
-    verdict["remarks"] += remarks
-    for arm in verdict["candidates"]:
-        arm["over_images"] = intervals.get(arm["arm"])
-    verdict["seal"] = seal_words(folder, folder / PLAN_FILE)
-    verdict["covers"] = covers(
-        plan, records, verdict["candidates"], with_images=len(intervals) == len(tested(verdict["candidates"]))
+def _with_images(verdict: Verdict, folder: Path, plan: Plan, records: Sequence[Record]) -> Verdict:
+    """A valid verdict with the interval over test images, from files that only a folder has."""
+    intervals, remarks = over_images(folder, plan, records, verdict.candidates)
+    candidates = tuple(replace(arm, over_images=intervals.get(arm.arm)) for arm in verdict.candidates)
+    return replace(
+        verdict,
+        remarks=(*verdict.remarks, *remarks),
+        candidates=candidates,
+        seal=seal_words(folder, folder / PLAN_FILE),
+        covers=covers(plan, records, candidates, with_images=len(intervals) == len(tested(candidates))),
     )
 
 
 def write_verdict(folder: Path) -> dict[str, Any]:
-    """Verify the study in ``folder`` and write its ``verdict.json``, whole or not at all. Returns the verdict.
+    """Verify the study in ``folder`` and write its ``verdict.json``, whole or not at all.
+
+    Returns:
+        What :func:`verify_study` does.
 
     Raises:
         StudyError: there is nothing to verify, or the verdict cannot be written.
     """
-    verdict = verify_study(folder)
+    return renew_verdict(folder).to_json()
+
+
+def renew_verdict(folder: Path) -> Verdict:
+    """What :func:`write_verdict` gives, typed."""
+    verdict = verdict_on_study(folder)
     try:
-        write_json(folder / VERDICT_FILE, verdict)
+        write_json(folder / VERDICT_FILE, verdict.to_json())
     except OSError as error:
         raise StudyError(
             f"{folder / VERDICT_FILE}: cannot be written ({error.strerror}); accepted: a folder that can, or "
@@ -204,73 +230,90 @@ def _without_folder(error: RecordError, folder: Path) -> str:
     return str(error).replace(f"{folder}/", "")
 
 
-def _verdict(
-    study: str | None,
-    plan: Plan | None,
-    evidence: Evidence,
-    problems: Sequence[str],
-    findings: Mapping[str, Mapping[str, Any]],
-    average: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Put the verdict together; ``findings`` is empty exactly where there are problems.
+def _unread(study: str | None) -> Verdict:
+    """Where there is no plan that states anything."""
+    return Verdict(
+        schema_version=VERDICT_SCHEMA_VERSION,
+        study=study,
+        verdict=INVALID,
+        n=0,
+        selection=SELECTION_NOTE,
+        other_outcomes={},
+    )
+
+
+def _stated(plan: Plan, evidence: Evidence) -> Verdict:
+    """What plan and evidence state, before anything is judged."""
+    imputed = None if plan.failed is None else {arm: list(seeds) for arm, seeds in evidence.imputed.items()}
+    return Verdict(
+        schema_version=2 if plan.states_score else VERDICT_SCHEMA_VERSION,
+        study=plan.study,
+        verdict=INVALID,
+        **{key: getattr(plan, key) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
+        score=plan.score if plan.states_score else None,
+        **asdict(claim_by(plan)),
+        holds=plan.holds or ANY,
+        ci_confidence=1 - 2 * plan.alpha,
+        n=len(plan.seeds),
+        seeds=plan.seeds,
+        plan_sha256=plan.plan_sha256,
+        space_sha256=plan.space_sha256,
+        baselines=tuple(StudyArm(**_row(arm, evidence)) for arm in plan.every_baseline),
+        candidates=tuple(Candidate(**_row(arm, evidence), against=arm.opponent) for arm in plan.candidates),
+        diverged=evidence.diverged,
+        retried=evidence.retried,
+        imputed=imputed,
+        remarks=evidence.remarks,
+        selection=SELECTION_NOTE,
+        other_outcomes={},
+    )
+
+
+def _invalid(verdict: Verdict, problems: Sequence[str]) -> Verdict:
+    """Where rules are broken."""
+    more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
+    return replace(verdict, headline=INVALID, problems=tuple(problems), reason=f"{problems[0]}{more}.")
+
+
+def _valid(
+    plan: Plan,
+    records: Sequence[Record],
+    verdict: Verdict,
+    candidates: Sequence[Candidate],
+    average: Average | None,
+) -> Verdict:
+    """Where none is, from what was found of each candidate.
 
     Args:
         average: over settings, where the claim is about it.
     """
-    states_score, holds = plan is not None and plan.states_score, None if plan is None else plan.holds
-    unknown = {**UNKNOWN, **({"difference": None} if states_score else {})}
-    baselines = [] if plan is None else [_arm(arm, evidence) for arm in plan.every_baseline]
-    imputed: dict[str, Any] = {}
-    if plan is not None and plan.failed is not None:
-        imputed["imputed"] = {arm: list(seeds) for arm, seeds in evidence.imputed.items()}
-    verdict: dict[str, Any] = {
-        "schema_version": 2 if states_score else VERDICT_SCHEMA_VERSION,
-        "study": study,
-        "verdict": INVALID,
-        "headline": INVALID,
-        "reason": "",
-        "problems": list(problems),
-        **{key: getattr(plan, key, None) for key in ("metric", "test", "alpha", "correction", "stopping", "design")},
-        **({"score": dict(sorted(plan.score.to_json().items()))} if plan is not None and plan.states_score else {}),
-        **({} if plan is None else asdict(claim_by(plan)) | {"holds": plan.holds or "any"}),
-        "ci_confidence": None if plan is None else 1 - 2 * plan.alpha,
-        "n": 0 if plan is None else len(plan.seeds),
-        "seeds": [] if plan is None else list(plan.seeds),
-        "plan_sha256": None if plan is None else plan.plan_sha256,
-        "space_sha256": None if plan is None else plan.space_sha256,
-        "baseline": baselines[0] if baselines else None,
-        "baselines": baselines,
-        "candidates": [
-            _arm(arm, evidence) | {"against": arm.opponent} | dict(findings.get(arm.arm, unknown))
-            for arm in (() if plan is None else plan.candidates)
-        ],
-        **({"pooled": None if average is None else dict(average)} if holds == POOLED else {}),
-        "worse": [name for name, found in findings.items() if found["worse"]],
-        "diverged": list(evidence.diverged),
-        "retried": list(evidence.retried),
-        **imputed,
-        "remarks": list(evidence.remarks),
-        "selection": SELECTION_NOTE,
-        "covers": None,
-        "other_outcomes": {},
-        "seal": None,
-    }
-    if problems or plan is None:
-        more = f" ({len(problems) - 1} more in `problems`)" if len(problems) > 1 else ""
-        verdict["reason"] = f"{problems[0]}{more}."
-    else:
-        enough = all if holds == ALL else any
-        supported = enough(arm["supported"] for arm in ([average] if average else verdict["candidates"]))
-        verdict["verdict"] = SUPPORTED if supported else NOT_SUPPORTED
-        verdict["reason"] = verdict_sentence(verdict)
-        kind = kind_of_comparisons(verdict)
-        verdict["headline"] = headline(
-            verdict["verdict"], verdict["candidates"], kind, claim_by(plan), holds == ALL, average
-        )
-    return verdict
+    enough = all if plan.holds == ALL else any
+    supported = enough(arm.supported for arm in ([average] if average else candidates))
+    verdict = replace(
+        verdict,
+        verdict=SUPPORTED if supported else NOT_SUPPORTED,
+        candidates=tuple(candidates),
+        pooled=average,
+        worse=tuple(arm.arm for arm in candidates if arm.worse),
+        covers=covers(plan, records, candidates, with_images=False),
+        other_outcomes=other_outcomes(plan, records),
+    )
+    kind = kind_of_comparisons(verdict)
+    ledger = ledger_words(plan.earlier_claims, plan.alpha, plan.alpha_spending)
+    return replace(
+        verdict,
+        headline=headline(verdict.verdict, candidates, kind, claim_by(plan), plan.holds == ALL, average),
+        reason=verdict_sentence(verdict),
+        remarks=(
+            *verdict.remarks,
+            *untested_remarks(verdict, [arm.arm for arm in candidates]),
+            *tail_remarks(plan, records),
+            *([] if ledger is None else [ledger]),
+        ),
+    )
 
 
-def _arm(arm: PlannedArm, evidence: Evidence) -> dict[str, Any]:
+def _row(arm: PlannedArm, evidence: Evidence) -> dict[str, Any]:
     scores = evidence.scores.get(arm.arm, {})
     values = list(scores.values())
     return {

@@ -9,11 +9,13 @@ from typing import Any
 from tune_bn.analysis.characteristics import detectable
 from tune_bn.analysis.claims import PLAIN, WORSE, Claim, claim_in, outcome
 from tune_bn.analysis.power import minimum_detectable_effect, std_of_differences
-from tune_bn.analysis.sequential import Design
+from tune_bn.analysis.sequential import Decision, Design
 from tune_bn.analysis.untested import tested, untested_words
 from tune_bn.errors import ConfigError
-from tune_bn.records.plan import EQUIVALENT, NONINFERIOR
-from tune_bn.records.score import Score, accuracy, score_from
+from tune_bn.records.plan import ANY, EQUIVALENT, FIXED, MAX_T, NONINFERIOR
+from tune_bn.records.score import Score, accuracy
+from tune_bn.records.verdict import AnyVerdict, Average, Compared, Finding, Verdict, known
+from tune_bn.records.verdict_details import OverImages
 
 
 def symbol(key: str) -> str:
@@ -111,15 +113,15 @@ def interval_words(ends: Sequence[float | None], decimals: int = 2) -> str:
     return " to ".join("–" if end is None else signed_words(end, decimals) for end in ends)
 
 
-def score_of_verdict(verdict: Mapping[str, Any]) -> Score:
+def score_of_verdict(verdict: AnyVerdict) -> Score:
     """What the runs of a verdict are scored by; verdicts from before there were others are about accuracy."""
-    stated = verdict.get("score")
-    return accuracy(verdict.get("metric") or "test_accuracy") if stated is None else score_from(stated)
+    return verdict.stated_score or accuracy(verdict.metric or "test_accuracy")
 
 
-def decimals_of_verdict(verdict: Mapping[str, Any]) -> int:
+def decimals_of_verdict(verdict: AnyVerdict) -> int:
     """Decimals of its scores and differences, all alike: as many as the baseline's mean takes."""
-    mean = (verdict.get("baseline") or {}).get("mean")
+    baseline = verdict.first_baseline
+    mean = None if baseline is None else baseline.mean
     return score_of_verdict(verdict).decimals_of(0.0 if mean is None else mean)
 
 
@@ -128,27 +130,27 @@ def with_unit(words: str, unit: str) -> str:
     return f"{words} {unit}" if unit else words
 
 
-def images_words(found: Mapping[str, Any], score: Score) -> str:
+def images_words(found: OverImages, score: Score) -> str:
     """The interval over seeds × test images in words."""
-    ends = interval_words((found["low"], found["high"]), score.decimals_of(found["effect"]))
+    ends = interval_words((found.low, found.high), score.decimals_of(found.effect))
     return (
-        f"{100 * found['confidence']:g} % interval over {found['seeds']} seeds × {found['images']:,} test images "
+        f"{100 * found.confidence:g} % interval over {found.seeds} seeds × {found.images:,} test images "
         f"{with_unit(ends, score.difference_unit)}; the drawing of the images is "
-        f"{100 * found['share_images']:.0f} % of its variance"
+        f"{100 * found.share_images:.0f} % of its variance"
     )
 
 
-def kind_of_comparisons(verdict: Mapping[str, Any]) -> str:
+def kind_of_comparisons(verdict: Verdict) -> str:
     """What the comparisons of a verdict are: ``candidates`` of one baseline, ``settings`` of one candidate, or both."""
-    baselines = len(verdict["baselines"])
+    baselines = len(verdict.baselines)
     if baselines == 1:
         return "candidates"
-    return "settings" if baselines == len(verdict["candidates"]) else "comparisons"
+    return "settings" if baselines == len(verdict.candidates) else "comparisons"
 
 
-def correction_words(verdict: Mapping[str, Any]) -> str:
+def correction_words(verdict: AnyVerdict) -> str:
     """The name of the correction for several comparisons: ``Holm`` or ``max-t``."""
-    return "max-t" if verdict.get("correction") == "max_t" else "Holm"
+    return "max-t" if verdict.correction == MAX_T else "Holm"
 
 
 def claim_words(claim: Claim) -> str:
@@ -158,11 +160,11 @@ def claim_words(claim: Claim) -> str:
 
 def headline(
     verdict: str,
-    arms: Sequence[Mapping[str, Any]],
+    arms: Sequence[Compared],
     kind: str,
     claim: Claim = PLAIN,
     together: bool = False,
-    average: Mapping[str, Any] | None = None,
+    average: Average | None = None,
 ) -> str:
     """The verdict in a few words that cannot be taken for a plain success where an arm is worse than its baseline.
 
@@ -172,15 +174,15 @@ def headline(
 
     Args:
         verdict: ``supported`` or ``not_supported``.
-        arms: each with ``supported`` and ``worse``.
+        arms: all of them.
         kind: what the arms are, in the plural.
         claim: of all of them.
         together: whether the claim is that every one of them holds.
-        average: what the claim is about instead, with ``supported`` and ``worse``.
+        average: what the claim is about instead.
     """
-    better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    better, worse = sum(arm.supported for arm in arms), sum(arm.worse for arm in arms)
     if average is not None:
-        loss = ", worse on average" if average["worse"] else ""
+        loss = ", worse on average" if average.worse else ""
         loss += f", worse in {worse} of them" if worse else ""
         return (
             f"{verdict} on average over {len(arms)} {kind}{'' if claim.is_plain else f': {claim_words(claim)}'}{loss}"
@@ -200,53 +202,53 @@ def headline(
     return f"{counted} of {len(arms)} {kind}{what}, worse in {worse}"
 
 
-def spoken(verdict: Mapping[str, Any]) -> str:
+def spoken(verdict: AnyVerdict) -> str:
     """The headline of a verdict as it is said: ``worse, by 34.60 percentage points (-35.10 to -34.02)``.
 
     Where no arm is worse it is the headline itself.
     """
-    said = str(verdict.get("headline") or verdict["verdict"])
-    arms = verdict.get("candidates", ())
-    if outcome(verdict) != WORSE or verdict.get("holds", "any") != "any":
+    said, arms = verdict.headline or verdict.verdict, verdict.candidates
+    if outcome(verdict) != WORSE or verdict.together not in (None, ANY):
         return said
     if len(arms) > 1:
-        if claim_in(verdict).is_plain and len(verdict["worse"]) == len(arms):
+        if claim_in(verdict).is_plain and len(verdict.worse) == len(arms):
             _, _, kind = said.partition(",")[0].partition(f"of {len(arms)} ")
             return f"worse in every one of {len(arms)} {kind}"
         return said.replace("not_supported in any", "supported in none")
     (arm,) = arms
     # What was claimed is said too, where it is more than a gain.
     start = "worse," if claim_in(verdict).is_plain else said
-    if arm.get("effect") is None:
+    if arm.effect is None:
         return start.rstrip(",")
-    ends, score, decimals = arm.get("ci"), score_of_verdict(verdict), decimals_of_verdict(verdict)
-    within = f" ({interval_words(ends, decimals)})" if ends and None not in ends else ""
-    size = with_unit(signed_words(arm["effect"], decimals)[1:], score.difference_unit_words)
+    score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
+    within = f" ({interval_words(arm.ci, decimals)})" if arm.ci and None not in arm.ci else ""
+    size = with_unit(signed_words(arm.effect, decimals)[1:], score.difference_unit_words)
     return f"{start} by {size}{within}"
 
 
-def claim_sentence(claim: Claim, arm: Mapping[str, Any], *, metric: str, against: str, effect: str, margin: str) -> str:
+def claim_sentence(claim: Claim, arm: Finding, *, metric: str, against: str, effect: str, margin: str) -> str:
     """What is shown of an arm under a claim that is not plain, as the rest of a sentence after its name.
 
     Args:
-        arm: with ``supported`` and ``worse``.
+        claim: what is claimed.
+        arm: what was found of it.
         metric, against: names.
         effect: the effect with its sign and unit.
         margin: the margin with its unit.
     """
-    loss = ", though it is worse" if arm["worse"] and arm["supported"] else ", and is worse" if arm["worse"] else ""
+    loss = ", though it is worse" if arm.worse and arm.supported else ", and is worse" if arm.worse else ""
     if claim.kind == NONINFERIOR:
-        shown = "is noninferior" if arm["supported"] else "is not shown to be noninferior"
+        shown = "is noninferior" if arm.supported else "is not shown to be noninferior"
         return f"{shown} to {against} in {metric}, by a margin of {margin}{loss}: {effect}"
     if claim.kind == EQUIVALENT:
-        shown = "is equivalent" if arm["supported"] else "is not shown to be equivalent"
+        shown = "is equivalent" if arm.supported else "is not shown to be equivalent"
         return f"{shown} to {against} in {metric}, within ±{margin}{loss}: {effect}"
-    shown = "is better" if arm["supported"] else "is not shown to be better"
+    shown = "is better" if arm.supported else "is not shown to be better"
     return f"{shown} than {against} in {metric} by more than {margin}{loss}: {effect}"
 
 
 def harm_sentence(
-    arms: Sequence[Mapping[str, Any]],
+    arms: Sequence[Compared],
     names: Sequence[str],
     kind: str,
     effect_words: Callable[[float], str],
@@ -255,41 +257,37 @@ def harm_sentence(
     """Names every arm that is worse, and every one that is better; empty where none is worse, or there is but one arm.
 
     Args:
-        arms: each with ``effect``, ``supported``, ``worse``.
+        arms: all of a valid verdict.
         names: of the arms, as the table beside it has them.
         kind: what the arms are, in the plural.
         effect_words: an effect with its sign and unit.
         claim: of all of them.
     """
-
-    def listed(key: str) -> str:
-        return ", ".join(
-            f"{name} ({effect_words(arm['effect'])})" for name, arm in zip(names, arms, strict=True) if arm[key]
-        )
-
-    better, worse = (sum(bool(arm[key]) for arm in arms) for key in ("supported", "worse"))
+    told = [f"{name} ({effect_words(known(arm.effect))})" for name, arm in zip(names, arms, strict=True)]
+    better = [words for words, arm in zip(told, arms, strict=True) if arm.supported]
+    worse = [words for words, arm in zip(told, arms, strict=True) if arm.worse]
     if not worse or len(arms) == 1:
         return ""
-    named = f": {listed('supported')}" if better else ""
-    rest = sum(not arm["supported"] and not arm["worse"] for arm in tested(arms))
+    named = f": {', '.join(better)}" if better else ""
+    rest = sum(not arm.supported and not arm.worse for arm in tested(arms))
     undecided = f"; undecided in {rest}" if rest else ""
     shown = "Better" if claim.is_plain else f"Supported ({claim_words(claim)})"
     return (
-        f"{shown} in {better} of {len(arms)} {kind}{named}; worse in {worse}: {listed('worse')}, by the mirrored test "
-        f"with the same correction{undecided}. "
+        f"{shown} in {len(better)} of {len(arms)} {kind}{named}; worse in {len(worse)}: {', '.join(worse)}, by the "
+        f"mirrored test with the same correction{undecided}. "
     )
 
 
-def comparison_sentence(verdict: Mapping[str, Any]) -> str:
+def comparison_sentence(verdict: Verdict) -> str:
     """The outcome for the strongest candidate of a valid verdict, with its numbers, as one sentence.
 
     Where a candidate is worse than its baseline another sentence stands before it, with every one that is.
     """
-    candidates, alpha, stated = verdict["candidates"], verdict["alpha"], claim_in(verdict)
-    best = min(tested(candidates), key=lambda arm: (arm["p_adjusted"], -arm["effect"]))
-    baseline = next(arm for arm in verdict["baselines"] if arm["arm"] == best["against"])
-    metric, effect, n = metric_words(verdict["metric"]), best["effect"], best["n"]
-    against = config_words(baseline["config"])
+    candidates, alpha, stated = verdict.candidates, known(verdict.alpha), claim_in(verdict)
+    best = min(tested(candidates), key=lambda arm: (known(arm.p_adjusted), -known(arm.effect)))
+    baseline = next(arm for arm in verdict.baselines if arm.arm == best.against)
+    metric, effect, n = metric_words(known(verdict.metric)), known(best.effect), known(best.n)
+    against = config_words(baseline.config)
     score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
     size = with_unit(f"{abs(effect):.{decimals}f}", score.difference_unit_words)
     up, down = f"raises {metric} by {size} over {against}", f"lowers {metric} by {size} below {against}"
@@ -298,30 +296,30 @@ def comparison_sentence(verdict: Mapping[str, Any]) -> str:
         margin = with_unit(number_words(stated.margin), score.difference_unit_words)
         told = f"{gain}{way_words(score)}"
         claim = claim_sentence(stated, best, metric=metric, against=against, effect=told, margin=margin)
-    elif best["supported"]:
+    elif best.supported:
         claim = up if score.higher_is_better else down
-    elif best["worse"]:
+    elif best.worse:
         claim = down if score.higher_is_better else up
     else:
         gain = with_unit(f"{effect:+.{decimals}f}", score.difference_unit_words)
         claim = f"shows no significant gain in {metric} over {against}: {gain}{way_words(score)}"
     # A baseline that other candidates go on with has more runs than the pairs that this effect is the mean of.
-    pairs = list(best["scores"])[:n]
-    scores = " against ".join(_spread_over(arm["scores"], pairs, decimals) for arm in (best, baseline))
-    ended = {"efficacy": ", ended for efficacy", "futility": ", ended for futility"}.get(best["decision"], "")
-    seeds = f"n = {n} seeds" if n == verdict["n"] else f"n = {n} of {verdict['n']} planned seeds{ended}"
-    test = "one-sided paired t-test" if verdict["stopping"] == "fixed" else "one-sided group-sequential paired t-test"
+    pairs = list(best.scores)[:n]
+    scores = " against ".join(_spread_over(arm.scores, pairs, decimals) for arm in (best, baseline))
+    ended = f", ended for {best.decision}" if best.decision in (Decision.EFFICACY, Decision.FUTILITY) else ""
+    seeds = f"n = {n} seeds" if n == verdict.n else f"n = {n} of {verdict.n} planned seeds{ended}"
+    test = "one-sided paired t-test" if verdict.stopping == FIXED else "one-sided group-sequential paired t-test"
     p_value = p_value_words(best, alpha, kind_of_comparisons(verdict), candidates, decimals, correction_words(verdict))
-    if best.get("effect_adjusted") is not None:
-        adjusted = effect_words(best["effect_adjusted"], score, decimals)
+    if best.effect_adjusted is not None:
+        adjusted = effect_words(best.effect_adjusted, score, decimals)
         p_value += f", adjusted for the looks {adjusted} (median-unbiased)"
-    diverged = len(verdict["diverged"])
+    diverged = len(verdict.diverged)
     note = f"; {diverged} diverged run{'s' if diverged > 1 else ''} scored by the plan's rule" if diverged else ""
     kind = kind_of_comparisons(verdict)
-    names = [arm["against"].partition(".")[2] if kind == "settings" else arm["arm"] for arm in candidates]
+    names = [known(arm.against).partition(".")[2] if kind == "settings" else arm.arm for arm in candidates]
     harm = harm_sentence(candidates, names, kind, lambda value: effect_words(value, score, decimals), stated)
     sentence = (
-        f"{config_words(best['config'])} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
+        f"{config_words(best.config)} {claim} ({with_unit(scores, score.unit)}, {seeds}, {test} {p_value}{note})."
     )
     sentence = f"{harm}The strongest: {sentence}" if harm else sentence
     return sentence + untested_words(candidates, names)
@@ -338,34 +336,35 @@ def way_words(score: Score) -> str:
 
 
 def p_value_words(
-    best: Mapping[str, Any],
+    best: Compared,
     alpha: float,
     kind: str,
-    arms: Sequence[Mapping[str, Any]],
+    arms: Sequence[Compared],
     decimals: int = 2,
     step: str = "Holm",
 ) -> str:
     """The p-values of the strongest arm, one- and two-sided, and the interval that belongs to the decision on it.
 
     Args:
-        best: with the keys of :func:`tune_bn.analysis.family.family_fields`.
+        best: of the arms that were tested.
         alpha: level of the one-sided test.
         kind: what the arms are, in the plural.
         arms: all of the family.
         decimals: of the ends of the interval.
         step: name of the correction.
     """
-    loss = f", for a loss p = {p_words(best['p_worse_adjusted'], alpha)}" if best["worse"] else ""
+    p_value, two_sided = known(best.p_value), known(best.p_two_sided)
+    loss = f", for a loss p = {p_words(known(best.p_worse_adjusted), alpha)}" if best.worse else ""
     if len(arms) == 1:
         return (
-            f"p = {p_words(best['p_value'], alpha)}{loss}, two-sided p = {best['p_two_sided']:.2g}, "
-            f"{100 * (1 - 2 * alpha):g} % interval {interval_words(best['ci'], decimals)}"
+            f"p = {p_words(p_value, alpha)}{loss}, two-sided p = {two_sided:.2g}, "
+            f"{100 * (1 - 2 * alpha):g} % interval {interval_words(known(best.ci), decimals)}"
         )
-    supported = sum(bool(arm["supported"]) for arm in arms)
+    supported = sum(arm.supported for arm in arms)
     return (
-        f"p = {best['p_value']:.2g}, two-sided {best['p_two_sided']:.2g}, adjusted for {len(arms)} {kind} "
-        f"p = {p_words(best['p_adjusted'], alpha)}{loss}, interval at its {step} step "
-        f"{interval_words(best['ci_adjusted'], decimals)}; {supported} of {len(arms)} supported"
+        f"p = {p_value:.2g}, two-sided {two_sided:.2g}, adjusted for {len(arms)} {kind} "
+        f"p = {p_words(known(best.p_adjusted), alpha)}{loss}, interval at its {step} step "
+        f"{interval_words(known(best.ci_adjusted), decimals)}; {supported} of {len(arms)} supported"
     )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +32,7 @@ from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_
 
 if TYPE_CHECKING:
     from tune_bn.observers.console.observer import ConsoleObserver
+    from tune_bn.records.verdict import AnyVerdict, Verdict
 
 app = typer.Typer(
     cls=InOrder,
@@ -91,7 +92,7 @@ def _required(requirement: str | None) -> str | None:
     return required(requirement)
 
 
-def exit_by(verdict: Mapping[str, Any], require: str | None = None) -> None:
+def exit_by(verdict: AnyVerdict, require: str | None = None) -> None:
     """End as :func:`tune_bn.analysis.gate.exit_status` says: 1 for an invalid verdict, 3 for one that falls short."""
     from tune_bn.analysis.gate import exit_status
 
@@ -137,7 +138,7 @@ def carry_out(
     going_on: StudyFolder | None = None,
     console: ConsoleObserver | None = None,
     **stages: Any,
-) -> tuple[StudyFolder, dict[str, Any]]:
+) -> tuple[StudyFolder, Verdict]:
     """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
     from tune_bn.extras import require
 
@@ -263,7 +264,7 @@ def raised_words(folder: Path) -> list[str]:
     return raised_limits(read_driver_state(study), space.budget, space.resources)
 
 
-def finished(folder: StudyFolder) -> dict[str, Any] | None:
+def finished(folder: StudyFolder) -> Verdict | None:
     """The verdict of a study that has nothing left to run, which is said; None where it goes on."""
     from tune_bn.study.done import final_verdict
 
@@ -283,55 +284,55 @@ def require_budget(folder: StudyFolder, space: Any) -> None:
         raise StudyError(f"{folder.name}: {reason}; accepted: more, as in {search_command(folder.path, *options)}")
 
 
-def say_verdict(verdict: dict[str, Any]) -> None:
+def say_verdict(verdict: Verdict) -> None:
     """What a verdict says, in words."""
     from tune_bn.analysis.wording import spoken
     from tune_bn.cli.score_text import arms_table
 
     say(f"verdict: {spoken(verdict)}")
-    say(verdict["reason"])
+    say(verdict.reason)
     for line in about(verdict):
         say(line)
-    for remark in verdict["remarks"]:
+    for remark in verdict.remarks:
         say(f"note:    {remark}.")
-    judged = [arm for arm in verdict.get("candidates", ()) if arm.get("effect") is not None]
+    judged = [arm for arm in verdict.candidates if arm.effect is not None]
     if len(judged) > 1:
-        say("\n".join(["", *arms_table(verdict, verdict["baselines"]), ""]))
+        say("\n".join(["", *arms_table(verdict, verdict.baselines), ""]))
 
 
-def print_verdict(folder: StudyFolder, verdict: dict[str, Any]) -> None:
+def print_verdict(folder: StudyFolder, verdict: Verdict) -> None:
     """What a verdict says, where its report is, and what may be done next."""
     say_verdict(verdict)
     say(f"report:  {shown(folder.page_file)}")
     for line in next_steps(folder, verdict):
         say(f"next:    {line}")
-    if verdict["verdict"] == "invalid":
+    if verdict.is_invalid:
         raise typer.Exit(1)
 
 
-def about(verdict: dict[str, Any]) -> Iterator[str]:
+def about(verdict: Verdict) -> Iterator[str]:
     """What a valid verdict is about, and what it is over test images too."""
     from tune_bn.analysis.wording import images_words, score_of_verdict
 
-    for arm in verdict.get("candidates", ()):
-        if arm.get("over_images"):
-            yield f"images:  {arm['arm']}: {images_words(arm['over_images'], score_of_verdict(verdict))}"
-    if verdict.get("seal"):
-        yield f"seal:    {verdict['seal']}"
-    if verdict.get("covers"):
-        yield f"about:   {verdict['covers']}"
+    for arm in verdict.candidates:
+        if arm.over_images is not None:
+            yield f"images:  {arm.arm}: {images_words(arm.over_images, score_of_verdict(verdict))}"
+    if verdict.seal:
+        yield f"seal:    {verdict.seal}"
+    if verdict.covers:
+        yield f"about:   {verdict.covers}"
 
 
-def next_steps(folder: StudyFolder, verdict: dict[str, Any]) -> list[str]:
+def next_steps(folder: StudyFolder, verdict: Verdict) -> list[str]:
     """What may be done with a verdict: in a few words, and as a line to be typed."""
-    if verdict["verdict"] == "invalid":
+    if verdict.is_invalid:
         return [f"what the driver said: {study_command('logs', folder.path)}"]
     ui = shlex.join(["tune_bn", "ui", *in_output(folder.path)])
     steps = [f"the curves of every run, in MLflow: {ui}"]
     if folder.diagnostics.is_dir():
         steps.insert(0, f"inside the BN layers: {study_command('inspect', folder.path)}")
-    seeds = [int(seed) for seed in verdict.get("seeds", ())]
-    if seeds and verdict["verdict"] != "supported" and not verdict.get("worse"):
+    seeds = verdict.seeds
+    if seeds and not verdict.is_supported and not verdict.worse:
         fresh = f"seeds.confirm={{from: {max(seeds) + 1}, to: {max(seeds) + 2 * len(seeds)}}}"
         words = ["tune_bn", "search", "--space", shown(folder.space_file), "--warm-start", folder.name]
         line = shlex.join([*words, "--set", fresh, *in_output(folder.path)])

@@ -71,10 +71,10 @@ def carry_out_as_job(
         typer.echo(f"the study goes on; {follow} follows it, {end} ends it", err=True)
         status = 130
     if status == 0 and require is not None:
-        from tune_bn.analysis.verdict import verify_study
+        from tune_bn.analysis.verdict import verdict_on_study
 
         # The job itself ends well: Ray would count any other status as its failure.
-        exit_by(verify_study(folder.path), require)
+        exit_by(verdict_on_study(folder.path), require)
     raise typer.Exit(status)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,7 @@ from tune_bn.errors import ConfigError, StudyError
 from tune_bn.records.commands import study_command
 
 if TYPE_CHECKING:
+    from tune_bn.records.verdict import Verdict
     from tune_bn.space.space import Space
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle.zip, as `tune_bn bundle` wrote it.")]
@@ -128,23 +129,24 @@ def gate(
     """
     from tune_bn.analysis.bundles import verify_bundle
     from tune_bn.analysis.gate import exit_status, unmet
-    from tune_bn.analysis.verdict import verify_study
+    from tune_bn.analysis.verdict import verdict_on_study
     from tune_bn.records.bundle import is_bundle
+    from tune_bn.records.verdict import json_of
 
-    verdict = verify_bundle(Path(study)) if is_bundle(study) else verify_study(existing_study(study, output).path)
+    verdict = verify_bundle(Path(study)) if is_bundle(study) else verdict_on_study(existing_study(study, output).path)
     status = exit_status(verdict, require)
     answer = {
         "passed": status == 0,
         "status": status,
         "required": require,
-        "reasons": verdict["problems"] or unmet(verdict, require),
-        **{
-            key: verdict[key] for key in ("study", "verdict", "headline", "reason", "kind", "margin", "worse", "covers")
-        },
-        "plan_sha256": verdict["plan_sha256"],
+        "reasons": verdict.problems or unmet(verdict, require),
+        **json_of(
+            verdict,
+            ("study", "verdict", "headline", "reason", "kind", "margin", "worse", "covers", "plan_sha256"),
+        ),
         "candidates": [
-            {key: arm[key] for key in ("arm", "against", "outcome", "effect", "p_adjusted", "ci_adjusted", "n")}
-            for arm in verdict["candidates"]
+            json_of(arm, ("arm", "against", "outcome", "effect", "p_adjusted", "ci_adjusted", "n"))
+            for arm in verdict.candidates
         ],
     }
     say(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -175,6 +177,7 @@ def replicate(
     """
     from tune_bn.analysis.bundles import replication, verify_bundle
     from tune_bn.analysis.plan import read_plan
+    from tune_bn.records.verdict import known
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
 
     before = verify_bundle(path)
@@ -190,10 +193,10 @@ def replicate(
     place = output if study is None else output / study
     folder, after = carry_out(opening, space, str(path), address, place, studies_dir=output)
     found = replication(before, after)
-    other_data = read_plan(folder.plan_file).data != before["bundle"]["data"]
+    other_data = read_plan(folder.plan_file).data != known(before.bundle).data
     found["other_data"] = other_data
     if as_json:
-        say(json.dumps(found | {"study": folder.name, "verdict": after["verdict"]}, indent=2, ensure_ascii=False))
+        say(json.dumps(found | {"study": folder.name, "verdict": after.verdict}, indent=2, ensure_ascii=False))
     else:
         print_verdict(folder, after)
         from tune_bn.analysis.wording import (
@@ -216,8 +219,8 @@ def replicate(
         say(f"rule: {found['rule']}")
         if other_data:
             say("note: the data differ from those of the claim, so this says whether it holds on other data")
-    if after["verdict"] == "invalid" or found["outcome"] != "replicated":
-        raise typer.Exit(1 if after["verdict"] == "invalid" else 3)
+    if after.is_invalid or found["outcome"] != "replicated":
+        raise typer.Exit(1 if after.is_invalid else 3)
 
 
 def _seeds(text: str) -> list[int]:
@@ -237,22 +240,19 @@ _PLACES = ("data.root=", "resources.", "tracking.")
 """What may be otherwise here without being another claim."""
 
 
-def _space_of(
-    path: Path, before: dict[str, Any], seeds: list[int], overrides: list[str], *, trust: bool = False
-) -> Space:
+def _space_of(path: Path, before: Verdict, seeds: list[int], overrides: list[str], *, trust: bool = False) -> Space:
     """The space of a study that tests the supported arms of a bundle again, and nothing else."""
-    from tune_bn.analysis.gate import SUPPORTED
     from tune_bn.analysis.plan import read_plan
     from tune_bn.records.bundle import unpacked
     from tune_bn.space.file import parse_yaml
     from tune_bn.space.loading import parse_space, with_override
 
-    if before["verdict"] != SUPPORTED:
-        raise StudyError(f"{path}: its verdict is {before['verdict']}; accepted: a bundle whose claim is supported")
+    if not before.is_supported:
+        raise StudyError(f"{path}: its verdict is {before.verdict}; accepted: a bundle whose claim is supported")
     with unpacked(path) as folder:
         plan, content = read_plan(folder / "plan.json"), parse_yaml(folder / "space.yaml")
-    if len(before["baselines"]) > 1:
-        raise StudyError(f"{path}: its claim has {len(before['baselines'])} settings; accepted: one with one setting")
+    if len(before.baselines) > 1:
+        raise StudyError(f"{path}: its claim has {len(before.baselines)} settings; accepted: one with one setting")
     used = {*plan.seeds}.union(*plan.used_seeds.values())
     again = sorted(used.intersection(seeds))
     if again:
@@ -260,7 +260,7 @@ def _space_of(
         raise ConfigError(
             "--seeds", again[0], f"seeds that the claim has not used, such as {first}-{first + len(seeds) - 1}"
         )
-    networks = [content.get("model") or {}, *(arm["config"] for arm in [before["baseline"], *before["candidates"]])]
+    networks = [content.get("model") or {}, *(arm.config for arm in (*before.baselines, *before.candidates))]
     own = [str(one["arch"]) for one in networks if ":" in str(one.get("arch", ""))]
     named = [str(content["trainer"])] if content.get("trainer") else own
     if named and not trust:
@@ -270,7 +270,7 @@ def _space_of(
             "read that code"
         )
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
-    arms = {arm["arm"]: arm["config"] for arm in before["candidates"] if arm["supported"]}
+    arms = {arm.arm: arm.config for arm in before.candidates if arm.supported}
     claim = {**content.get("claim", {}), "baseline": plan.baseline.config, "arms": arms, "across": {}}
     # The level is that at which the claim was tested, whichever of how many it was.
     claim |= {"stopping": "fixed", "looks": None, "alpha": plan.alpha, "alpha_spending": "none"}

@@ -25,6 +25,7 @@ from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
 from tune_bn.records.score import Score, read_score
+from tune_bn.records.verdict import verdict_from
 from tune_bn.runners.ask.ledger import ASKED_FILE
 from tune_bn.space.space import Space
 from tune_bn.study.driver import BROKEN, LOST, WORKING, DriverState, checked_driver_state
@@ -145,9 +146,9 @@ def _best(space: Space, records: Sequence[Record], score: Score, *, baseline: bo
 def _verdict(folder: StudyFolder) -> tuple[str | None, str | None]:
     """The verdict, and its headline as people are told it."""
     try:
-        found = json.loads(read_bytes(folder.verdict_file))
-        return str(found["verdict"]), spoken(found)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found = verdict_from(json.loads(read_bytes(folder.verdict_file)))
+        return found.verdict, spoken(found)
+    except (OSError, ValueError, RecursionError):
         return None, None
 
 

@@ -28,6 +28,8 @@ from tune_bn.errors import ConfigError, StudyError
 
 if TYPE_CHECKING:
     from tune_bn.analysis.columns import Columns, Scores
+    from tune_bn.records.score_verdict import ScoreVerdict
+    from tune_bn.records.verdict import Verdict
 
 _TABLE, _MLFLOW, _TEST = "A table of scores", "Runs in MLflow", "The test, for a table or for runs in MLflow"
 
@@ -276,12 +278,12 @@ def _verify_study(study: str, output: Path, as_json: bool, require: str | None) 
     if is_bundle(study):
         _verify_bundle(Path(study), as_json, require)
         return
-    from tune_bn.analysis.verdict import write_verdict
+    from tune_bn.analysis.verdict import renew_verdict
 
     folder = existing_study(study, output)
-    verdict = write_verdict(folder.path)
+    verdict = renew_verdict(folder.path)
     if as_json:
-        _say(verdict, as_json)
+        _say_json(verdict)
     else:
         print_verdict(folder, verdict)
     exit_by(verdict, require)
@@ -292,14 +294,21 @@ def _verify_bundle(path: Path, as_json: bool, require: str | None) -> None:
 
     verdict = verify_bundle(path)
     if as_json:
-        _say(verdict, as_json)
+        _say_json(verdict)
     else:
         say_verdict(verdict)
     exit_by(verdict, require)
 
 
-def _say(verdict: Mapping[str, Any], as_json: bool) -> None:
-    say(json.dumps(verdict, indent=2, ensure_ascii=False) if as_json else verdict_text(verdict))
+def _say_json(verdict: Verdict | ScoreVerdict) -> None:
+    say(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
+
+
+def _say(verdict: ScoreVerdict, as_json: bool) -> None:
+    if as_json:
+        _say_json(verdict)
+    else:
+        say(verdict_text(verdict))
 
 
 def _columns(
@@ -336,10 +345,10 @@ def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_j
     exit_by(verdict, require)
 
 
-def _judged(scores: Scores, options: Mapping[str, Any]) -> dict[str, Any]:
-    from tune_bn.analysis.scores import judge_scores
+def _judged(scores: Scores, options: Mapping[str, Any]) -> ScoreVerdict:
+    from tune_bn.analysis.scores import verdict_on_scores
 
-    return judge_scores(scores, **options)
+    return verdict_on_scores(scores, **options)
 
 
 def _verify_runs(

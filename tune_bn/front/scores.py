@@ -72,7 +72,7 @@ def verify_scores(
         ConfigError: an argument is out of range or does not go with another.
     """
     from tune_bn.analysis.columns import Columns
-    from tune_bn.analysis.scores import judge_scores
+    from tune_bn.analysis.scores import verdict_on_scores
 
     columns = Columns(
         arm=_names(arm),
@@ -85,7 +85,7 @@ def verify_scores(
     )
     try:
         scores = _scores(table, columns)
-        verdict = judge_scores(
+        verdict = verdict_on_scores(
             scores,
             baseline=None if baseline is None else str(baseline),
             alpha=alpha,
@@ -101,7 +101,7 @@ def verify_scores(
         )
     except ScoresError as error:
         raise ScoresError(_as_arguments(str(error))) from None
-    return Verdict(verdict)
+    return Verdict(verdict.to_json())
 
 
 def _scores(table: Any, columns: Any) -> Any:

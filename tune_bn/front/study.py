@@ -121,9 +121,9 @@ class Study:
         """
         if not all((self.path / name).is_file() for name in (_PLAN, _RECORDS)):
             return None
-        from tune_bn.analysis.verdict import verify_study
+        from tune_bn.analysis.verdict import verdict_on_study
 
-        return Verdict(verify_study(self.path))
+        return Verdict(verdict_on_study(self.path).to_json())
 
     def ask(self, *, lease: float = 3600.0, worker: str = "", wait: bool = False, again: bool = False) -> Asked:
         """The next run of a study with ``trainer.ask``, for a loop of your own to train.

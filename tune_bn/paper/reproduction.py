@@ -7,7 +7,7 @@ BASE and the asked cells are its arms, confirmed on the same seeds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tune_bn.paper.tables import (
     t_interval,
 )
 from tune_bn.records.files import write_text
+from tune_bn.records.verdict import StudyArm, Verdict
 from tune_bn.space.file import parse_yaml
 from tune_bn.space.loading import parse_space, source_words, with_override
 from tune_bn.space.locate import shipped_spaces
@@ -282,39 +283,40 @@ def deviation_words(column: Column) -> str:
     return words if dataset == "cifar10" else words + unknown
 
 
-def compare(column: Column, verdict: Mapping[str, Any]) -> list[Comparison]:
+def compare(column: Column, verdict: Verdict) -> list[Comparison]:
     """The column's cells, then its BASE, beside what the study found.
 
     Args:
         column: what was asked.
-        verdict: of the study, as :func:`tune_bn.analysis.verdict.judge` gives it; an invalid one too.
+        verdict: of the study; an invalid one too.
     """
-    arms = [verdict["baseline"], *verdict["candidates"]] if verdict["baseline"] else []
-    found = {arm["arm"]: arm for arm in arms}
+    found: dict[str, StudyArm] = {arm.arm: arm for arm in (*verdict.baselines[:1], *verdict.candidates)}
     rows = []
     for cell in (*column.cells, base_of(column.cells[0])):
-        ours = found.get(arm_name(cell), {"scores": {}, "mean": None, "std": None})
-        rows.append(Comparison(cell, len(ours["scores"]), ours["mean"], ours["std"]))
+        ours = found.get(arm_name(cell))
+        rows.append(
+            Comparison(cell, 0, None, None) if ours is None else Comparison(cell, len(ours.scores), ours.mean, ours.std)
+        )
     return rows
 
 
-def as_row(column: Column, verdict: Mapping[str, Any]) -> dict[str, Any]:
+def as_row(column: Column, verdict: Verdict) -> dict[str, Any]:
     """The comparison of a column as plain values; the help of the verb describes them."""
     return {
         "table": column.cells[0].table,
         "column": column.name,
-        "study": verdict["study"],
-        "verdict": verdict["verdict"],
-        "headline": verdict["headline"],
-        "reason": verdict["reason"],
+        "study": verdict.study,
+        "verdict": verdict.verdict,
+        "headline": verdict.headline,
+        "reason": verdict.reason,
         "seeds": column.space.seeds.confirm,
         "deviations": list(column.deviations),
-        "diverged": verdict["diverged"],
+        "diverged": list(verdict.diverged),
         "cells": [row.as_row() for row in compare(column, verdict)],
     }
 
 
-def write_comparison(folder: Path, column: Column, verdict: Mapping[str, Any]) -> Path:
+def write_comparison(folder: Path, column: Column, verdict: Verdict) -> Path:
     """Write ``paper.md`` into the study's folder, whole or not at all."""
     path = folder / COMPARISON_FILE
     rows = compare(column, verdict)
@@ -347,9 +349,9 @@ def heading(column: Column) -> str:
     return ", ".join([title, *filter(None, [group_words(cell)]), f"learning rate {cell.lr:g}"])
 
 
-def diverged_words(verdict: Mapping[str, Any]) -> list[str]:
+def diverged_words(verdict: Verdict) -> list[str]:
     """Which runs count as chance, where any does."""
-    return [f"Diverged, scored as chance: {', '.join(verdict['diverged'])}."] if verdict["diverged"] else []
+    return [f"Diverged, scored as chance: {', '.join(verdict.diverged)}."] if verdict.diverged else []
 
 
 def ours_words(row: Comparison) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -25,6 +25,7 @@ from tune_bn.paper.reproduction import (
     overlap_words,
 )
 from tune_bn.paper.tables import ALPHA, LAYOUT, READINGS, SEEDS, Cell, above_base, base_of, cells, group_words, welch
+from tune_bn.records.verdict import Verdict
 
 MARK = "†"
 _WIDEST_TEXT, _NARROWEST_TABLE = 100, 72
@@ -117,7 +118,7 @@ def announcement(column: Column) -> str:
     return f"{wrapped(runs)}\n{wrapped(deviation_words(column))}"
 
 
-def comparison_text(column: Column, verdict: Mapping[str, Any]) -> str:
+def comparison_text(column: Column, verdict: Verdict) -> str:
     """Ours beside the published values of a column."""
     table = new_table([_HEADINGS[LAYOUT[column.cells[0].table].by], "published", "ours", "difference", "overlap"])
     for row in compare(column, verdict):
@@ -129,7 +130,7 @@ def comparison_text(column: Column, verdict: Mapping[str, Any]) -> str:
             overlap_words(row),
         )
     runs = f"{len(column.space.seeds.confirm)} seeds; published: {len(SEEDS)}"
-    lines = [f"{heading(column)} (study {verdict['study']}; {runs})", deviation_words(column), *diverged_words(verdict)]
+    lines = [f"{heading(column)} (study {verdict.study}; {runs})", deviation_words(column), *diverged_words(verdict)]
     return "\n".join([*map(wrapped, lines), "", rendered(table)])
 
 

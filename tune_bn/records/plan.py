@@ -34,8 +34,9 @@ CORRECTIONS = (HOLM, MAX_T)
 NONE = "none"
 """Where all comparisons have to hold together, each is tested at alpha (intersection–union); losses keep Holm's."""
 
-ALL, POOLED = "all", "pooled"
-"""Of ``holds``: the claim is that every comparison holds, or their average; without the key, that some does."""
+ANY, ALL, POOLED = "any", "all", "pooled"
+"""Of ``holds``: the claim is that every comparison holds, or their average; without the key, that some does, which a
+verdict calls ``any``."""
 
 WORST = "worst"
 """Of ``failed``: a run that failed for good has the score that is worst for the claim; without the key the verdict is

@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -150,6 +151,8 @@ def as_json(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, tuple):
         return [as_json(item) for item in value]
+    if isinstance(value, StrEnum):
+        return str(value)
     if isinstance(value, Mapping) and any(map(_is_made, value.values())):
         return {key: as_json(item) for key, item in value.items()}
     return fields_as_json(value) if is_dataclass(value) else value
@@ -228,7 +231,7 @@ def _reader(hint: Any) -> Read:
         if type(value) not in allowed or (type(value) is float and not math.isfinite(value)):
             raise Refused(place, value, accepted)
         if nested and type(value) is dict:
-            kind = max(nested, key=lambda one: len(_readers(one).keys() & value.keys()))
+            kind = max(nested, key=lambda one: len(_readers(cast(Hashable, one)).keys() & value.keys()))
             return from_json(typing.cast("type[Any]", kind), value, place=place)
         if values is not None and type(value) is dict:
             return {key: values(one, f"{place}.{key}") for key, one in value.items()}

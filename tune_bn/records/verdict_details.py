@@ -18,18 +18,20 @@ Ends = tuple[float | None, float | None]
 
 
 class Decision(StrEnum):
-    """What a look says of a candidate."""
+    """What a candidate is told at a look."""
 
     CONTINUE = "continue"
     EFFICACY = "efficacy"
     FUTILITY = "futility"
     LAST_LOOK = "last_look"
+    """The last look has passed and nothing was shown."""
 
 
 def _decision(value: object) -> Decision:
-    if value not in tuple(Decision):
+    found = next((one for one in Decision if one == value), None)
+    if found is None:
         raise ConfigError("decision", value, " or ".join(Decision))
-    return Decision(value)
+    return found
 
 
 @dataclass(frozen=True)

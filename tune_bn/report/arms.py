@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tune_bn.analysis.wording import score_of_verdict
+from tune_bn.records.plan import GROUP_SEQUENTIAL
 from tune_bn.records.record import BASELINE
-
-Verdict = Mapping[str, Any]
-Arm = Mapping[str, Any]
-
-
-def baselines_of(verdict: Verdict) -> list[Arm]:
-    """Every baseline, one for each setting of the claim; none where the plan could not be read."""
-    several = verdict.get("baselines")
-    if several:
-        return list(several)
-    return [verdict["baseline"]] if verdict.get("baseline") else []
+from tune_bn.records.verdict import Arm, Candidate, StudyArm, Verdict, known
+from tune_bn.records.verdict_details import Ends
 
 
-def baseline_of(verdict: Verdict, candidate: Arm) -> Arm:
+def baseline_of(verdict: Verdict, candidate: Candidate) -> StudyArm:
     """The baseline that a candidate is compared with."""
-    baselines = baselines_of(verdict)
-    return next((arm for arm in baselines if arm["arm"] == candidate.get("against")), baselines[0])
+    return next((arm for arm in verdict.baselines if arm.arm == candidate.against), verdict.baselines[0])
 
 
 def setting_of(baseline: str) -> str:
@@ -39,18 +27,18 @@ def name_without(arm: str, setting: str) -> str:
     return arm.removesuffix(f".{setting}") if setting else arm
 
 
-def shared_seeds(baseline: Arm, candidate: Arm) -> list[str]:
+def shared_seeds(baseline: Arm, candidate: Candidate) -> list[str]:
     """Seeds for which both arms have a score, in the planned order, up to the look that ended the candidate."""
-    return [seed for seed in baseline["scores"] if seed in candidate["scores"]][: candidate.get("n")]
+    return [seed for seed in baseline.scores if seed in candidate.scores][: candidate.n]
 
 
-def pairs_of(baseline: Arm, candidate: Arm) -> NDArray[np.float64]:
+def pairs_of(baseline: Arm, candidate: Candidate) -> NDArray[np.float64]:
     """Scores of the baseline and of the candidate on the same seeds; shape (n, 2)."""
     seeds = shared_seeds(baseline, candidate)
-    return np.array([[baseline["scores"][seed], candidate["scores"][seed]] for seed in seeds]).reshape(-1, 2)
+    return np.array([[baseline.scores[seed], candidate.scores[seed]] for seed in seeds]).reshape(-1, 2)
 
 
-def gains_of(verdict: Verdict, candidate: Arm) -> NDArray[np.float64]:
+def gains_of(verdict: Verdict, candidate: Candidate) -> NDArray[np.float64]:
     """Paired gains over the baseline, positive where the candidate is better; shape (n,)."""
     before, after = pairs_of(baseline_of(verdict, candidate), candidate).T
     return np.asarray(after - before if score_of_verdict(verdict).higher_is_better else before - after)
@@ -63,16 +51,16 @@ def gain_label(verdict: Verdict) -> str:
     return f"{words}, {score.difference_unit_words}" if score.difference_unit_words else words
 
 
-def paired_candidates(verdict: Verdict) -> list[Arm]:
+def paired_candidates(verdict: Verdict) -> list[Candidate]:
     """The candidates that share a seed with their baseline."""
-    if not baselines_of(verdict):
+    if not verdict.baselines:
         return []
-    return [arm for arm in verdict["candidates"] if shared_seeds(baseline_of(verdict, arm), arm)]
+    return [arm for arm in verdict.candidates if shared_seeds(baseline_of(verdict, arm), arm)]
 
 
 def is_sequential(verdict: Verdict) -> bool:
     """Whether the confirmation could stop at a look before its last seed."""
-    return verdict.get("stopping") == "group_sequential"
+    return verdict.stopping == GROUP_SEQUENTIAL
 
 
 def confidence_of(verdict: Verdict) -> float:
@@ -80,24 +68,21 @@ def confidence_of(verdict: Verdict) -> float:
 
     Verdicts from before the key have intervals at 1 − alpha.
     """
-    stated = verdict.get("ci_confidence")
-    return float(1 - verdict["alpha"] if stated is None else stated)
+    stated = verdict.ci_confidence
+    return 1 - known(verdict.alpha) if stated is None else stated
 
 
 def states_losses(verdict: Verdict) -> bool:
     """Whether the verdict says which arms are worse; older ones do not."""
-    return "ci_confidence" in verdict
+    return verdict.ci_confidence is not None
 
 
-def deciding_interval(verdict: Verdict, arm: Arm) -> list[float | None]:
+def deciding_interval(arm: Candidate) -> Ends:
     """The interval that says what was decided on an arm: adjusted where several share the claim.
 
     Where the verdict has none, the one-sided bound, with an open upper end.
     """
-    adjusted = arm.get("ci_adjusted")
-    if adjusted:
-        return list(adjusted)
-    return [arm.get("ci_low"), None]
+    return arm.ci_adjusted or (arm.ci_low, None)
 
 
 def percent_words(level: float) -> str:

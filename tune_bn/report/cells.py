@@ -7,6 +7,7 @@ from typing import Any
 
 from tune_bn.analysis.wording import interval_words, signed_words, spread_words, value_words
 from tune_bn.records.score import PERCENT, Score
+from tune_bn.records.verdict import Arm
 
 NONE = "–"
 
@@ -28,13 +29,13 @@ def gain(value: float | None, decimals: int = 2) -> str:
     return NONE if value is None else signed_words(value, decimals)
 
 
-def mean_cell(arm: Mapping[str, Any], decimals: int = 2) -> str:
+def mean_cell(arm: Arm, decimals: int = 2) -> str:
     """Mean ± standard deviation of an arm, as far as they are known."""
-    if arm["mean"] is None:
+    if arm.mean is None:
         return NONE
-    if arm["std"] is None:
-        return f"{arm['mean']:.{decimals}f}"
-    return spread_words(arm["mean"], arm["std"], decimals)
+    if arm.std is None:
+        return f"{arm.mean:.{decimals}f}"
+    return spread_words(arm.mean, arm.std, decimals)
 
 
 def heading_with(words: str, unit: str) -> str:

@@ -14,9 +14,9 @@ from tune_bn.report.study import StudyFiles
 def looks(study: StudyFiles) -> Iterator[Block]:
     """The boundaries of a group-sequential confirmation and what each look decided."""
     verdict = study.verdict
-    if verdict is None or not verdict.get("design"):
+    if verdict is None or not verdict.design:
         return
-    design = verdict["design"]
+    design = verdict.design
     yield Heading("Looks")
     futility = design.get("futility_t") or []
     rows = [
@@ -64,15 +64,15 @@ def looks(study: StudyFiles) -> Iterator[Block]:
         ],
         [
             [
-                arm["arm"],
-                str(look["n"]),
-                number(look["effect"], f"+.{decimals_of_verdict(verdict)}f"),
-                number(look["t"], ".2f"),
-                number(look["nominal_p"], ".2g"),
-                number(look["p_value"], ".2g"),
-                DECISIONS[look["decision"]],
+                arm.arm,
+                str(look.n),
+                number(look.effect, f"+.{decimals_of_verdict(verdict)}f"),
+                number(look.t, ".2f"),
+                number(look.nominal_p, ".2g"),
+                number(look.p_value, ".2g"),
+                DECISIONS[look.decision],
             ]
-            for arm in verdict["candidates"]
-            for look in arm.get("looks", [])
+            for arm in verdict.candidates
+            for look in arm.looks
         ],
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tune_bn.analysis.wording import decimals_of_verdict, metric_words, score_of_verdict
-from tune_bn.report.arms import Arm, Verdict, baseline_of, baselines_of
+from tune_bn.records.verdict import Candidate, StudyArm, Verdict, known
+from tune_bn.report.arms import baseline_of
 from tune_bn.report.blocks import Block, Heading, Picture, paragraph, table
 from tune_bn.report.cells import in_unit, number
 from tune_bn.report.figures.canvas import FEW_ARMS
@@ -21,7 +22,7 @@ def pairs(study: StudyFiles) -> Iterator[Block]:
     figure = None if study.verdict is None else paired(study.verdict)
     if study.verdict is None or figure is None:
         return
-    if len(study.verdict["candidates"]) <= FEW_ARMS:
+    if len(study.verdict.candidates) <= FEW_ARMS:
         caption = (
             "Confirmation. Left: each line is one seed under both arms, the thick one their mean. Right: the paired "
             f"differences, their mean, and {interval_words_of(study.verdict)} (an arrow where it goes on beyond the "
@@ -61,32 +62,32 @@ def effects(study: StudyFiles) -> Iterator[Block]:
 def scores(study: StudyFiles) -> Iterator[Block]:
     """What the test was given."""
     verdict = study.verdict
-    if verdict is None or not baselines_of(verdict):
+    if verdict is None or not verdict.baselines:
         return
     yield Heading("Scores by seed")
     score = score_of_verdict(verdict)
-    words = f"{metric_words(verdict['metric']).capitalize()}{in_unit(score)}"
+    words = f"{metric_words(known(verdict.metric)).capitalize()}{in_unit(score)}"
     if score.difference_unit:
         words += f"; differences in {score.difference_unit_words}"
     yield paragraph(words + ("." if score.higher_is_better else "; lower is better, and so is a negative difference."))
-    for baseline in baselines_of(verdict):
-        candidates = [arm for arm in verdict["candidates"] if baseline_of(verdict, arm) is baseline]
+    for baseline in verdict.baselines:
+        candidates = [arm for arm in verdict.candidates if baseline_of(verdict, arm) is baseline]
         # More would not fit on paper.
         for start in range(0, len(candidates), ARMS_OF_A_TABLE):
             yield _scores(verdict, baseline, candidates[start : start + ARMS_OF_A_TABLE])
 
 
-def _scores(verdict: Verdict, baseline: Arm, candidates: Sequence[Arm]) -> Block:
-    header, digits = ["seed", baseline["arm"]], decimals_of_verdict(verdict)
+def _scores(verdict: Verdict, baseline: StudyArm, candidates: Sequence[Candidate]) -> Block:
+    header, digits = ["seed", baseline.arm], decimals_of_verdict(verdict)
     for arm in candidates:
-        header += [arm["arm"], "difference"]
+        header += [arm.arm, "difference"]
     rows = []
-    for seed in map(str, verdict["seeds"]):
-        before = baseline["scores"].get(seed)
+    for seed in map(str, verdict.seeds):
+        before = baseline.scores.get(seed)
         row = [seed, number(before, f".{digits}f")]
         for arm in candidates:
-            after = arm["scores"].get(seed)
-            difference = None if None in (before, after) else after - before
+            after = arm.scores.get(seed)
+            difference = None if before is None or after is None else after - before
             row += [number(after, f".{digits}f"), number(difference, f"+.{digits}f")]
         rows.append(row)
-    return table(f"Scores of {baseline['arm']} and {', '.join(arm['arm'] for arm in candidates)}", header, rows)
+    return table(f"Scores of {baseline.arm} and {', '.join(arm.arm for arm in candidates)}", header, rows)

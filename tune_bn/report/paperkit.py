@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from tune_bn import __version__
 from tune_bn.analysis.plan import claim_by, read_plan
-from tune_bn.analysis.verdict import INVALID, verify_study
+from tune_bn.analysis.verdict import verdict_on_study
 from tune_bn.analysis.wording import (
     config_keys,
     correction_words,
@@ -34,11 +34,11 @@ from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
 from tune_bn.records.plan import EQUIVALENT, NONINFERIOR, PLAN_FILE, Plan
 from tune_bn.records.record import FAILED, STAGES, Record, ranges
+from tune_bn.records.verdict import Candidate, Verdict, known
 from tune_bn.report.figures.effects import forest
 from tune_bn.report.figures.pairs import paired
 from tune_bn.report.paper_text import PAPER, REFERENCES
 
-Verdict = Mapping[str, Any]
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -70,9 +70,9 @@ def write_paperkit(study: Path, out: Path) -> list[Path]:
     Raises:
         StudyError: the verdict is invalid or missing, or the folder cannot be used.
     """
-    verdict = verify_study(study)
-    if verdict["verdict"] == INVALID:
-        raise StudyError(f"{study.name}: its verdict is invalid ({verdict['problems'][0]}); accepted: a valid one")
+    verdict = verdict_on_study(study)
+    if verdict.is_invalid:
+        raise StudyError(f"{study.name}: its verdict is invalid ({verdict.problems[0]}); accepted: a valid one")
     plan, records = read_plan(study / PLAN_FILE), RecordLog(study / "records.jsonl").read()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def _interval(ends: Sequence[float | None] | None, decimals: int) -> str:
 def numbers_tex(verdict: Verdict) -> str:
     """A macro for each number, with the key of the verdict that it comes from."""
     lines = [
-        f"% Numbers of the study {verdict['study']}, plan {verdict['plan_sha256']}; tune_bn {__version__}.",
+        f"% Numbers of the study {verdict.study}, plan {verdict.plan_sha256}; tune_bn {__version__}.",
         "% Each macro is followed by its source, a key of verdict.json.",
     ]
 
@@ -145,42 +145,41 @@ def numbers_tex(verdict: Verdict) -> str:
         lines.append(f"\\newcommand{{\\tbn{name}}}{{{value}}} % {source}")
 
     digits = decimals_of_verdict(verdict)
-    macro("Study", tex(str(verdict["study"])), "study")
-    macro("Verdict", tex(verdict["headline"].replace("_", " ")), "headline")
-    macro("Seeds", str(verdict["n"]), "n")
-    macro("Alpha", f"{verdict['alpha']:g}", "alpha")
-    macro("Confidence", f"{100 * verdict['ci_confidence']:g}\\%", "ci_confidence")
-    macro("Margin", number_words(verdict["margin"]), "margin")
-    macro("Candidates", str(len(verdict["candidates"])), "candidates")
-    if (average := verdict.get("pooled")) is not None:
-        for key in ("effect", "between"):
-            macro(f"Pooled{key.title()}", signed_words(average[key], digits), f"pooled.{key}")
-        macro("PooledCi", _interval(average["ci"], digits), "pooled.ci")
-        macro("PooledPValue", _p(average["p_value"]), "pooled.p_value")
-    for index, arm in enumerate(verdict["baselines"]):
-        name = "Base" + ("" if len(verdict["baselines"]) == 1 else letters(index))
-        macro(f"{name}Mean", f"{arm['mean']:.{digits}f}", f"baselines[{index}].mean")
-        macro(f"{name}Std", f"{arm['std']:.{digits}f}", f"baselines[{index}].std")
-    for index, arm in enumerate(verdict["candidates"]):
+    macro("Study", tex(str(verdict.study)), "study")
+    macro("Verdict", tex(known(verdict.headline).replace("_", " ")), "headline")
+    macro("Seeds", str(verdict.n), "n")
+    macro("Alpha", f"{verdict.alpha:g}", "alpha")
+    macro("Confidence", f"{100 * known(verdict.ci_confidence):g}\\%", "ci_confidence")
+    macro("Margin", number_words(known(verdict.margin)), "margin")
+    macro("Candidates", str(len(verdict.candidates)), "candidates")
+    if (average := verdict.pooled) is not None:
+        for key, number in (("effect", average.effect), ("between", average.between)):
+            macro(f"Pooled{key.title()}", signed_words(number, digits), f"pooled.{key}")
+        macro("PooledCi", _interval(average.ci, digits), "pooled.ci")
+        macro("PooledPValue", _p(average.p_value), "pooled.p_value")
+    for index, arm in enumerate(verdict.baselines):
+        name = "Base" + ("" if len(verdict.baselines) == 1 else letters(index))
+        macro(f"{name}Mean", f"{arm.mean:.{digits}f}", f"baselines[{index}].mean")
+        macro(f"{name}Std", f"{arm.std:.{digits}f}", f"baselines[{index}].std")
+    for index, arm in enumerate(verdict.candidates):
         name, source = f"Arm{letters(index)}", f"candidates[{index}]"
-        macro(name, tex(arm["arm"]), f"{source}.arm")
+        macro(name, tex(arm.arm), f"{source}.arm")
         for key, value in (
-            ("mean", f"{arm['mean']:.{digits}f}"),
-            ("std", f"{arm['std']:.{digits}f}"),
-            ("n", str(arm["n"])),
-            ("effect", signed_words(arm["effect"], digits)),
-            ("ci", _interval(arm["ci"], digits)),
-            ("ci_adjusted", _interval(arm["ci_adjusted"], digits)),
-            ("p_value", _p(arm["p_value"])),
-            ("p_adjusted", _p(arm["p_adjusted"])),
-            ("p_two_sided", _p(arm["p_two_sided"])),
-            ("d_z", "--" if arm["d_z"] is None else f"{arm['d_z']:.2f}"),
-            ("outcome", tex(arm["outcome"].replace("_", " "))),
+            ("mean", f"{arm.mean:.{digits}f}"),
+            ("std", f"{arm.std:.{digits}f}"),
+            ("n", str(arm.n)),
+            ("effect", signed_words(known(arm.effect), digits)),
+            ("ci", _interval(arm.ci, digits)),
+            ("ci_adjusted", _interval(arm.ci_adjusted, digits)),
+            ("p_value", _p(arm.p_value)),
+            ("p_adjusted", _p(arm.p_adjusted)),
+            ("p_two_sided", _p(arm.p_two_sided)),
+            ("d_z", "--" if arm.d_z is None else f"{arm.d_z:.2f}"),
+            ("outcome", tex(known(arm.outcome).replace("_", " "))),
         ):
             macro(name + key.title().replace("_", ""), value, f"{source}.{key}")
-        if arm.get("over_images"):
-            found = arm["over_images"]
-            macro(f"{name}OverImages", _interval([found["low"], found["high"]], digits), f"{source}.over_images")
+        if (found := arm.over_images) is not None:
+            macro(f"{name}OverImages", _interval((found.low, found.high), digits), f"{source}.over_images")
     return "\n".join(lines) + "\n"
 
 
@@ -191,18 +190,18 @@ def _in_brackets(words: str, unit: str) -> str:
 
 def table_tex(verdict: Verdict) -> str:
     """The arms as a booktabs table; bold where the claim holds."""
-    arms = [*verdict["baselines"], *verdict["candidates"]]
-    keys = config_keys([arm["config"] for arm in arms])
-    several = len(verdict["candidates"]) > 1
+    arms = [*verdict.baselines, *verdict.candidates]
+    keys = config_keys([arm.config for arm in arms])
+    several = len(verdict.candidates) > 1
     interval = (
         f"interval at {correction_words(verdict)} step"
         if several
-        else f"{100 * verdict['ci_confidence']:g}\\% interval"
+        else f"{100 * known(verdict.ci_confidence):g}\\% interval"
     )
     head = ["arm", *(tex("γ" if key == "gamma" else key) for key in keys)]
     score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
     way = "" if score.higher_is_better else ", + is lower"
-    head += [_in_brackets(metric_words(verdict["metric"]), score.unit), "$n$"]
+    head += [_in_brackets(metric_words(known(verdict.metric)), score.unit), "$n$"]
     head += [_in_brackets("effect", f"{score.difference_unit}{way}".removeprefix(", ")), interval]
     head += [f"$p$ ({correction_words(verdict)})" if several else "$p$"]
     lines = [
@@ -213,27 +212,27 @@ def table_tex(verdict: Verdict) -> str:
         "\\midrule",
     ]
     for arm in arms:
-        cells = [tex(arm["arm"])]
-        cells += [tex(value_words(arm["config"][key])) if key in arm["config"] else "--" for key in keys]
-        spread = f" $\\pm$ {arm['std']:.{digits}f}"
-        shown = f"{arm['mean']:.{digits}f}"
-        if "effect" in arm:
-            shown = f"\\textbf{{{shown}}}" if arm["supported"] else shown
+        cells = [tex(arm.arm)]
+        cells += [tex(value_words(arm.config[key])) if key in arm.config else "--" for key in keys]
+        spread = f" $\\pm$ {arm.std:.{digits}f}"
+        shown = f"{arm.mean:.{digits}f}"
+        if isinstance(arm, Candidate):
+            shown = f"\\textbf{{{shown}}}" if arm.supported else shown
             cells += [
                 shown + spread,
-                str(arm["n"]),
-                f"${signed_words(arm['effect'], digits)}$",
-                _interval(arm["ci_adjusted"], digits),
+                str(arm.n),
+                f"${signed_words(known(arm.effect), digits)}$",
+                _interval(arm.ci_adjusted, digits),
             ]
-            cells += [_p(arm["p_adjusted"])]
+            cells += [_p(arm.p_adjusted)]
         else:
-            cells += [shown + spread, str(len(arm["scores"])), "", "", ""]
+            cells += [shown + spread, str(len(arm.scores)), "", "", ""]
         lines.append(" & ".join(cells) + r" \\")
-    if average := verdict.get("pooled"):
-        shown = f"${signed_words(average['effect'], digits)}$"
-        shown = f"\\textbf{{{shown}}}" if average["supported"] else shown
-        cells = ["average", *[""] * (len(keys) + 1), str(average["n"]), shown, _interval(average["ci"], digits)]
-        lines += ["\\midrule", " & ".join([*cells, _p(average["p_value"])]) + r" \\"]
+    if average := verdict.pooled:
+        shown = f"${signed_words(average.effect, digits)}$"
+        shown = f"\\textbf{{{shown}}}" if average.supported else shown
+        cells = ["average", *[""] * (len(keys) + 1), str(average.n), shown, _interval(average.ci, digits)]
+        lines += ["\\midrule", " & ".join([*cells, _p(average.p_value)]) + r" \\"]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
@@ -276,9 +275,9 @@ def method_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> lis
         f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. "
         f"{_diverged_words(plan)}"
     )
-    parts.append(f"Result. {verdict['reason']}")
-    if verdict.get("covers"):
-        parts.append(f"Sources of variation. {verdict['covers']}")
+    parts.append(f"Result. {verdict.reason}")
+    if verdict.covers:
+        parts.append(f"Sources of variation. {verdict.covers}")
     return parts
 
 
@@ -309,21 +308,19 @@ def checklist_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> 
     done = [record for record in records if record.status != FAILED]
     hours = {stage: sum(r.duration_seconds for r in records if r.stage == stage) / 3600 for stage in STAGES}
     devices = sorted({str(record.environment.get("device_model") or record.device) for record in done})
-    retried = len(verdict["retried"])
+    retried = len(verdict.retried)
     digits = decimals_of_verdict(verdict)
-    spread = ", ".join(
-        f"{arm['arm']} {arm['std']:.{digits}f}" for arm in [*verdict["baselines"], *verdict["candidates"]]
-    )
+    spread = ", ".join(f"{arm.arm} {arm.std:.{digits}f}" for arm in [*verdict.baselines, *verdict.candidates])
     unit = f" ({words})" if (words := plan.score.difference_unit_words) else ""
     versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan.versions.items()))
     runs = {stage: sum(r.stage == stage for r in records) for stage in STAGES}
     answers = [
-        ("Claims", f"{verdict['headline']}: {verdict['reason']}"),
+        ("Claims", f"{verdict.headline}: {verdict.reason}"),
         ("Experimental setting", f"Plan {plan.plan_sha256}; commit {plan.commit or 'not known'}; {versions}."),
         (
             "Statistical significance",
-            f"{verdict['test']} at α = {verdict['alpha']:g}, correction {verdict['correction']}; error bars are "
-            f"standard deviations over seeds{unit}: {spread}. {verdict.get('covers') or ''}",
+            f"{verdict.test} at α = {verdict.alpha:g}, correction {verdict.correction}; error bars are "
+            f"standard deviations over seeds{unit}: {spread}. {verdict.covers or ''}",
         ),
         (
             "Compute resources",
@@ -335,19 +332,19 @@ def checklist_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> 
         ),
         (
             "Failures",
-            f"{len(records) - len(done)} failed runs, {len(verdict['diverged'])} diverged, {retried} retried.",
+            f"{len(records) - len(done)} failed runs, {len(verdict.diverged)} diverged, {retried} retried.",
         ),
         (
             "Data",
             "; ".join(f"{key}: {_short(value)}" for key, value in (plan.data or {}).items()) or "not recorded",
         ),
-        ("Limitations", " ".join(f"{remark}." for remark in verdict["remarks"]) or "No remarks of the verdict."),
+        ("Limitations", " ".join(f"{remark}." for remark in verdict.remarks) or "No remarks of the verdict."),
         (
             "For you to answer",
             "Licences of data and code, societal impact, and whether the claim holds beyond these data.",
         ),
     ]
-    head = f"# Checklist of {verdict['study']}\n\nAnswered from the records by tune_bn {__version__}.\n"
+    head = f"# Checklist of {verdict.study}\n\nAnswered from the records by tune_bn {__version__}.\n"
     return head + "".join(f"\n## {title}\n\n{answer.strip()}\n" for title, answer in answers)
 
 

@@ -27,7 +27,6 @@ from tune_bn.records.record import (
     ranges,
 )
 from tune_bn.records.score import BEST, PERCENT, Score
-from tune_bn.report.arms import baselines_of
 from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
 from tune_bn.report.cells import NONE, config_cells, distinct, heading_with, number
 from tune_bn.report.early_order import early_order_figure
@@ -160,7 +159,7 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
     """Search, selection and confirmation of the same configurations side by side, so that the winner's luck shows."""
     # Who was dropped by the race has fewer seeds.
     selected = sorted(study.trials[SELECT], key=lambda trial: (-len(trial.runs), -_objective(study, trial)))
-    candidates = [] if study.verdict is None or not baselines_of(study.verdict) else shrunken(study.verdict)
+    candidates = [] if study.verdict is None or not study.verdict.baselines else shrunken(study.verdict)
     if not selected and not candidates:
         return
     unit_words = (
@@ -181,10 +180,9 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
     unit = study.score.difference_unit
     points = ", in percentage points (pp)" if unit == "pp" else f", in {unit}" if unit else ""
     rows = []
-    for arm in candidates:
-        found = arm["shrinkage"]
-        gains = (found["searched_gain"], found["selected_gain"], found["confirmed_gain"], found["luck"])
-        rows.append([arm["arm"], *(number(gain, f"+.{digits}f") for gain in gains)])
+    for arm, found in candidates:
+        gains = (found.searched_gain, found.selected_gain, found.confirmed_gain, found.luck)
+        rows.append([arm.arm, *(number(gain, f"+.{digits}f") for gain in gains)])
     yield table(
         "Gains by stage",
         [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tune_bn.analysis.claims import Claim, claim_in, outcome
-from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, SUPPORTED
 from tune_bn.analysis.wording import (
     claim_words,
     config_words,
@@ -18,13 +17,11 @@ from tune_bn.analysis.wording import (
     with_unit,
 )
 from tune_bn.records.commands import line_in_report
-from tune_bn.records.plan import EQUIVALENT, NONINFERIOR, SUPERIOR
+from tune_bn.records.plan import ANY, EQUIVALENT, NONINFERIOR, SUPERIOR
 from tune_bn.records.record import BASELINE, CONFIRM, FAILED
+from tune_bn.records.verdict import INVALID, NOT_SUPPORTED, SUPPORTED, Candidate, Verdict, known
 from tune_bn.report.arms import (
-    Arm,
-    Verdict,
     baseline_of,
-    baselines_of,
     confidence_of,
     is_sequential,
     name_without,
@@ -51,15 +48,15 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         )
     else:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
-        told = verdict.get("worse") or not claim_in(verdict).is_plain or verdict.get("holds", "any") != "any"
-        said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict["verdict"]]
-        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict["reason"])
-        problems = verdict.get("problems", [])
+        told = verdict.worse or not claim_in(verdict).is_plain or verdict.holds not in (None, ANY)
+        said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict.verdict]
+        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict.reason)
+        problems = verdict.problems
         if len(problems) > 1:
             yield Bullets(tuple(spans(str(problem)) for problem in problems))
-        if verdict.get("covers"):
-            yield paragraph(Strong("What it is about:"), f" {verdict['covers']}")
-        for remark in verdict.get("remarks", []):
+        if verdict.covers:
+            yield paragraph(Strong("What it is about:"), f" {verdict.covers}")
+        for remark in verdict.remarks:
             yield paragraph(Strong("Note:"), *spans(f" {remark}."))
     for problem in study.problems:
         yield paragraph(Strong("Damaged file:"), f" {problem}")
@@ -78,24 +75,25 @@ def _progress(study: StudyFiles) -> str:
 def result(study: StudyFiles) -> Iterator[Block]:
     """The paper's table, and the comparison of each candidate with its baseline."""
     verdict = study.verdict
-    if verdict is None or not baselines_of(verdict):
+    if verdict is None or not verdict.baselines:
         return
     yield Heading("Result")
-    if len(baselines_of(verdict)) > 1:
+    if len(verdict.baselines) > 1:
         yield from _by_setting(verdict)
-    arms = [*baselines_of(verdict), *verdict["candidates"]]
-    several, step = len(verdict["candidates"]) > 1, correction_words(verdict)
+    # A baseline is an arm of which nothing was compared.
+    arms = [*(Candidate(**vars(arm)) for arm in verdict.baselines), *verdict.candidates]
+    several, step = len(verdict.candidates) > 1, correction_words(verdict)
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
     score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
     unit = score.difference_unit
-    bound = [] if losses else [heading_with(f"{percent_words(1 - verdict['alpha'])} lower bound", unit)]
+    bound = [] if losses else [heading_with(f"{percent_words(1 - known(verdict.alpha))} lower bound", unit)]
     repeated = "repeated " if is_sequential(verdict) else ""
     alone_head = [heading_with(f"{percent_words(confidence_of(verdict))} interval", unit), f"{repeated}p"]
     # What decides stands right after the score, where a narrow screen shows it.
     header = [
         "arm",
-        heading_with(metric_words(verdict["metric"]), score.unit),
+        heading_with(metric_words(known(verdict.metric)), score.unit),
         heading_with("effect", unit),
         *([heading_with(f"interval at its {step} step", unit)] if several and losses else []),
         *([f"p, adjusted ({step})"] if several else []),
@@ -112,26 +110,26 @@ def result(study: StudyFiles) -> Iterator[Block]:
     ]
     rows = []
     for arm in arms:
-        alone = [interval(arm.get("ci"), digits), number(arm.get("p_value"), ".2g")]
+        alone = [interval(arm.ci, digits), number(arm.p_value, ".2g")]
         cells = [
             mean_cell(arm, digits),
-            gain(arm.get("effect"), digits),
-            *([interval(arm.get("ci_adjusted"), digits)] if several and losses else []),
-            *([number(arm.get("p_adjusted"), ".2g")] if several else []),
+            gain(arm.effect, digits),
+            *([interval(arm.ci_adjusted, digits)] if several and losses else []),
+            *([number(arm.p_adjusted, ".2g")] if several else []),
             *([] if several else alone),
             *([finding(arm, claim_in(verdict))] if losses else []),
-            str(arm.get("n") or len(arm["scores"])),
-            config_words(arm["config"]) or NONE,
-            *([number(arm.get("p_worse_adjusted"), ".2g")] if several and losses else []),
-            *([gain(arm.get("ci_low"), digits)] if bound else []),
+            str(arm.n or len(arm.scores)),
+            config_words(arm.config) or NONE,
+            *([number(arm.p_worse_adjusted, ".2g")] if several and losses else []),
+            *([gain(arm.ci_low, digits)] if bound else []),
             *(alone if several else []),
-            *([number(arm.get("p_two_sided"), ".2g"), number(arm.get("p_worse"), ".2g")] if losses else []),
-            number(arm.get("d_z"), ".2f"),
-            number(arm.get("correlation"), ".2f"),
+            *([number(arm.p_two_sided, ".2g"), number(arm.p_worse, ".2g")] if losses else []),
+            number(arm.d_z, ".2f"),
+            number(arm.correlation, ".2f"),
         ]
         # As in the paper's tables, bold is what differs significantly from the baseline.
-        shown: list[Span] = [Strong(cell) if arm.get("supported") or arm.get("worse") else cell for cell in cells]
-        rows.append([arm["arm"], *shown])
+        shown: list[Span] = [Strong(cell) if arm.supported or arm.worse else cell for cell in cells]
+        rows.append([arm.arm, *shown])
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
     yield from _beside(verdict)
@@ -147,7 +145,7 @@ _OUTCOMES = {
 
 def _beside(verdict: Verdict) -> Iterator[Block]:
     """What the seed test leaves out: test images as a source of variation, and outcomes beside the claimed score."""
-    judged = [arm for arm in verdict["candidates"] if arm.get("over_images")]
+    judged = [(arm.arm, arm.over_images) for arm in verdict.candidates if arm.over_images is not None]
     unit, digits = score_of_verdict(verdict).difference_unit, decimals_of_verdict(verdict)
     if judged:
         yield paragraph(
@@ -166,17 +164,17 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
             ],
             [
                 [
-                    arm["arm"],
-                    gain(found["effect"], digits),
-                    interval([found["low"], found["high"]], digits),
-                    str(found["seeds"]),
-                    f"{found['images']:,}",
-                    f"{100 * found['share_images']:.0f} %",
+                    arm,
+                    gain(found.effect, digits),
+                    interval((found.low, found.high), digits),
+                    str(found.seeds),
+                    f"{found.images:,}",
+                    f"{100 * found.share_images:.0f} %",
                 ]
-                for arm, found in ((arm, arm["over_images"]) for arm in judged)
+                for arm, found in judged
             ],
         )
-    others = verdict.get("other_outcomes") or {}
+    others = verdict.other_outcomes or {}
     names = [name for name in _OUTCOMES if any(name in found for found in others.values())]
     if names:
         yield paragraph(
@@ -190,9 +188,7 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
                 [
                     arm,
                     *(
-                        f"{found[name]['mean']:{_OUTCOMES[name][1]}} ± {found[name]['std']:.2g}"
-                        if name in found
-                        else NONE
+                        f"{found[name].mean:{_OUTCOMES[name][1]}} ± {found[name].std:.2g}" if name in found else NONE
                         for name in names
                     ),
                 ]
@@ -204,15 +200,15 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
 _SHOWN = {SUPERIOR: "better", NONINFERIOR: "noninferior", EQUIVALENT: "equivalent"}
 
 
-def finding(arm: Arm, claim: Claim) -> str:
+def finding(arm: Candidate, claim: Claim) -> str:
     """``better`` (or what is claimed), ``worse``, ``undecided`` or ``not tested``; a dash for a baseline."""
-    if arm.get("not_tested"):
+    if arm.not_tested:
         return "not tested"
-    if arm.get("p_value") is None:
+    if arm.p_value is None:
         return NONE
-    if arm["supported"] and arm.get("worse"):
+    if arm.supported and arm.worse:
         return f"{_SHOWN[claim.kind]}, but worse"
-    return _SHOWN[claim.kind] if arm["supported"] else "worse" if arm.get("worse") else "undecided"
+    return _SHOWN[claim.kind] if arm.supported else "worse" if arm.worse else "undecided"
 
 
 def _legend(verdict: Verdict) -> str:
@@ -233,17 +229,17 @@ def _legend(verdict: Verdict) -> str:
         f"{unit}{way}{plain}; "
     )
     end = (
-        f"; α = {verdict['alpha']:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
+        f"; α = {verdict.alpha:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
         "of the two arms over the seeds; bold: significantly "
     )
     if not states_losses(verdict):
         return f"{start}lower bound: one-sided; interval: two-sided; {p_value}{end}better than the baseline."
     intervals = (
         "interval: two-sided, the one that belongs to the one-sided test at α: its lower end is the one-sided "
-        f"{percent_words(1 - verdict['alpha'])} bound, above 0 where p < α, and its upper end is below 0 where p of a "
-        "loss is"
+        f"{percent_words(1 - known(verdict.alpha))} bound, above 0 where p < α, and its upper end is below 0 where p "
+        "of a loss is"
     )
-    if len(verdict["candidates"]) > 1:
+    if len(verdict.candidates) > 1:
         intervals += (
             f", both before any correction for several candidates; interval at its {correction_words(verdict)} step: "
             "at the levels at which the correction decided on this arm, so that it excludes 0 where the arm is found "
@@ -272,19 +268,19 @@ def _legend(verdict: Verdict) -> str:
 
 def _by_setting(verdict: Verdict) -> Iterator[Block]:
     score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
-    settings = {arm["arm"]: setting_of(arm["arm"]) for arm in baselines_of(verdict)}
+    settings = {arm.arm: setting_of(arm.arm) for arm in verdict.baselines}
     cells: dict[str, dict[str, Span]] = {BASELINE: {}}
-    for arm in baselines_of(verdict):
-        cells[BASELINE][settings[arm["arm"]]] = mean_cell(arm, digits)
-    for arm in verdict["candidates"]:
-        setting = settings[baseline_of(verdict, arm)["arm"]]
+    for arm in verdict.baselines:
+        cells[BASELINE][settings[arm.arm]] = mean_cell(arm, digits)
+    for arm in verdict.candidates:
+        setting = settings[baseline_of(verdict, arm).arm]
         text = mean_cell(arm, digits)
-        text += " (worse)" if arm.get("worse") else ""
-        marked = arm["supported"] or arm.get("worse")
-        cells.setdefault(name_without(arm["arm"], setting), {})[setting] = Strong(text) if marked else text
+        text += " (worse)" if arm.worse else ""
+        marked = arm.supported or arm.worse
+        cells.setdefault(name_without(arm.arm, setting), {})[setting] = Strong(text) if marked else text
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
-        f"{metric_words(verdict['metric']).capitalize()}{in_unit(score)} by setting, mean ± standard deviation over "
-        "seeds; bold: significantly better than the baseline of the same setting, or worse where it says so."
+        f"{metric_words(known(verdict.metric)).capitalize()}{in_unit(score)} by setting, mean ± standard deviation "
+        "over seeds; bold: significantly better than the baseline of the same setting, or worse where it says so."
     )
     yield table("Result by setting", ["arm", *settings.values()], rows)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tune_bn.analysis.wording import decimals_of_verdict, score_of_verdict
-from tune_bn.report.arms import Arm, Verdict, baselines_of, is_sequential, percent_words
+from tune_bn.records.verdict import Candidate, Verdict
+from tune_bn.records.verdict_details import OtherTests
+from tune_bn.report.arms import is_sequential, percent_words
 from tune_bn.report.blocks import Block, Heading, Mono, Span, paragraph, table
 from tune_bn.report.cells import heading_with, interval, number
 from tune_bn.report.study import StudyFiles
@@ -14,16 +16,16 @@ from tune_bn.report.study import StudyFiles
 def sensitivity(study: StudyFiles) -> Iterator[Block]:
     """Other tests of the same differences, the gain that could have been seen, and runs that went wrong."""
     verdict = study.verdict
-    if verdict is None or not baselines_of(verdict):
+    if verdict is None or not verdict.baselines:
         return
-    judged = [arm for arm in verdict["candidates"] if arm.get("sensitivity")]
+    judged = [(arm, arm.sensitivity) for arm in verdict.candidates if arm.sensitivity is not None]
     events = list(_events(verdict))
     if not judged and not events:
         return
     yield Heading("Does the verdict hang on the test?")
     if judged:
-        header = _sensitivity_header(verdict, judged[0]["sensitivity"]["confidence"])
-        yield table("Other tests and intervals", header, [_sensitivity_row(verdict, arm) for arm in judged])
+        header = _sensitivity_header(verdict, judged[0][1].confidence)
+        yield table("Other tests and intervals", header, [_sensitivity_row(verdict, *one) for one in judged])
         yield paragraph(_sensitivity_words(verdict))
     yield from events
 
@@ -42,23 +44,23 @@ def _sensitivity_header(verdict: Verdict, confidence: float) -> list[str]:
     ]
 
 
-def _sensitivity_row(verdict: Verdict, arm: Arm) -> list[str]:
-    other, digits = arm["sensitivity"], decimals_of_verdict(verdict)
+def _sensitivity_row(verdict: Verdict, arm: Candidate, other: OtherTests) -> list[str]:
+    digits = decimals_of_verdict(verdict)
     return [
-        arm["arm"],
-        number(arm["p_value"], ".2g"),
-        number(other["wilcoxon"]["p_value"], ".2g"),
-        number(other["sign_flip"]["p_value"], ".2g"),
-        interval(other["t_interval"], digits),
-        interval(other["bootstrap_interval"], digits),
-        number(arm.get("std_difference"), f".{digits}f"),
-        number(arm.get("minimum_detectable_effect"), f".{digits}f"),
+        arm.arm,
+        number(arm.p_value, ".2g"),
+        number(other.wilcoxon.p_value, ".2g"),
+        number(other.sign_flip.p_value, ".2g"),
+        interval(other.t_interval, digits),
+        interval(other.bootstrap_interval, digits),
+        number(arm.std_difference, f".{digits}f"),
+        number(arm.minimum_detectable_effect, f".{digits}f"),
     ]
 
 
 def _sensitivity_words(verdict: Verdict) -> str:
-    m = len(verdict["candidates"])
-    level = f"α = {verdict['alpha']:g}" + (f" / {m}, the first step of Holm's procedure" if m > 1 else "")
+    m = len(verdict.candidates)
+    level = f"α = {verdict.alpha:g}" + (f" / {m}, the first step of Holm's procedure" if m > 1 else "")
     fixed = (
         " All but the first column treat the number of pairs as fixed, which it was not; they are no evidence, only a "
         "look from another side."
@@ -76,8 +78,8 @@ def _sensitivity_words(verdict: Verdict) -> str:
 
 def _events(verdict: Verdict) -> Iterator[Block]:
     for what, runs in (
-        ("Diverged, scored by the plan's rule: ", verdict["diverged"]),
-        ("Retried: ", verdict["retried"]),
+        ("Diverged, scored by the plan's rule: ", verdict.diverged),
+        ("Retried: ", verdict.retried),
     ):
         if runs:
             spans: list[Span] = [what]

@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 
 from tune_bn.analysis.early_order import EARLY_ORDER_FILE, Look, read_looks
 from tune_bn.analysis.plan import read_plan
-from tune_bn.analysis.verdict import INVALID, NOT_SUPPORTED, RECORDS_FILE, SUPPORTED, VERDICT_FILE
+from tune_bn.analysis.verdict import RECORDS_FILE
 from tune_bn.errors import RecordError, SpecError, StudyError
 from tune_bn.records.curves import CurveLog, Point
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics
 from tune_bn.records.files import read_bytes
 from tune_bn.records.log import RecordLog
 from tune_bn.records.plan import PLAN_FILE, Plan
+from tune_bn.records.reading import Refused
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, STAGES, Record
-from tune_bn.records.score import Score, accuracy, read_score, score_problem
+from tune_bn.records.score import Score, accuracy, read_score
+from tune_bn.records.verdict import VERDICT_FILE, Verdict, verdict_from
 from tune_bn.space.file import parse_yaml
 
 SPACE_FILE = "space.yaml"
@@ -40,7 +42,7 @@ class StudyFiles:
     space: Mapping[str, Any]
     records: Sequence[Record]
     plan: Plan | None
-    verdict: Mapping[str, Any] | None
+    verdict: Verdict | None
     curves: Mapping[str, Curve]
     diagnostics: Mapping[str, Diagnostics] = field(default_factory=dict)
     """By arm of the plan, in its order."""
@@ -65,7 +67,8 @@ class StudyFiles:
         """The planned metric, or what it will be called."""
         if self.plan is not None:
             return self.plan.metric
-        return str((self.verdict or {}).get("metric") or self.score.test)
+        stated = None if self.verdict is None else self.verdict.metric
+        return stated or self.score.test
 
     @property
     def baseline_config(self) -> Mapping[str, Any]:
@@ -188,16 +191,12 @@ def _read_space(path: Path) -> Mapping[str, Any]:
     return space if isinstance(space, dict) else {}
 
 
-def _read_verdict(path: Path) -> Mapping[str, Any] | None:
+def _read_verdict(path: Path) -> Verdict | None:
     try:
-        verdict = json.loads(read_bytes(path))
+        return verdict_from(json.loads(read_bytes(path)))
     except FileNotFoundError:
         return None
+    except Refused as error:
+        raise RecordError(f"{path}: {error}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); accepted: the file that `tune_bn verify` writes") from None
-    outcome = verdict.get("verdict") if isinstance(verdict, dict) else None
-    if outcome not in (SUPPORTED, NOT_SUPPORTED, INVALID):
-        raise RecordError(f"{path}: verdict: got {outcome!r}; accepted: {SUPPORTED}, {NOT_SUPPORTED} or {INVALID}")
-    if "score" in verdict and (problem := score_problem(verdict["score"])) is not None:
-        raise RecordError(f"{path}: {problem}")
-    return dict(verdict)

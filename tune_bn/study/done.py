@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.plan import read_plan
-from tune_bn.analysis.verdict import INVALID, verify_study
+from tune_bn.analysis.verdict import verdict_on_study
 from tune_bn.errors import RecordError, StudyError
 from tune_bn.records.plan import Plan, PlannedArm
 from tune_bn.records.record import CONFIRM, FAILED, Record, run_key
+from tune_bn.records.verdict import Verdict
 from tune_bn.study.folder import StudyFolder
 
 
@@ -38,7 +38,7 @@ def done_records(records: Sequence[Record]) -> dict[str, Record]:
     return {record.key: record for record in records if record.status != FAILED}
 
 
-def final_verdict(folder: StudyFolder) -> dict[str, Any] | None:
+def final_verdict(folder: StudyFolder) -> Verdict | None:
     """The verdict of a study that has nothing left to run; None where a resume has something to do, or to say.
 
     It is computed anew from plan and records, so that what was changed since is not called finished.
@@ -46,11 +46,11 @@ def final_verdict(folder: StudyFolder) -> dict[str, Any] | None:
     if not folder.verdict_file.exists():
         return None
     try:
-        verdict = verify_study(folder.path)
+        verdict = verdict_on_study(folder.path)
         plan, done = read_plan(folder.plan_file), done_records(folder.records.read())
     except (StudyError, RecordError):
         return None
-    if verdict["verdict"] == INVALID:
+    if verdict.is_invalid:
         return None
     due = (run_key(CONFIRM, arm.arm, arm.trial, seed) for arm, seed in confirmation_due(plan, done))
     return verdict if all(key in done for key in due) else None

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tune_bn.analysis.claims import OUTCOMES, outcome_of
@@ -17,6 +17,7 @@ from tune_bn.analysis.columns import Scores
 from tune_bn.errors import ConfigError, ScoresError, TrackingError, TuneBNError, listed
 from tune_bn.observers.mlflow.compat import FILE_STORE_VARIABLE, apply, client_settings, hush
 from tune_bn.observers.mlflow.uri import check_tracking_uri, for_mlflow, shown, sqlite_path, sqlite_uri
+from tune_bn.records.score_verdict import ScoreVerdict, TableArm, TableCandidate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -143,7 +144,7 @@ class RunTable:
             remarks=tuple(remarks),
         )
 
-    def write(self, verdict: Mapping[str, Any]) -> int:
+    def write(self, verdict: ScoreVerdict) -> int:
         """Write the verdict to the experiment and to every run that it judges; returns how many runs.
 
         Tags of an earlier verdict are replaced, and taken from runs that are not judged any more.
@@ -153,22 +154,23 @@ class RunTable:
         """
         from mlflow.entities import RunTag
 
-        baseline = verdict["baseline"]
+        baseline = verdict.baseline
         shared = {
-            "verdict": verdict["verdict"],
-            "metric": verdict["metric"],
-            "goal": verdict["goal"],
-            "alpha": f"{verdict['alpha']:g}",
-            "against": f"{verdict['threshold']:g}" if baseline is None else baseline["arm"],
+            "verdict": verdict.verdict,
+            "metric": str(verdict.metric),
+            "goal": verdict.goal,
+            "alpha": f"{verdict.alpha:g}",
+            "against": f"{verdict.threshold:g}" if baseline is None else baseline.arm,
         }
         tags: dict[str, dict[str, str]] = {}
-        for arm in [*([] if baseline is None else [baseline]), *verdict["candidates"]]:
-            own = {**shared, "arm": arm["arm"], "n": str(arm["n"])}
-            if arm is baseline:
-                own |= {"role": "baseline"}
-            else:
+        arms: list[TableArm | TableCandidate] = [*([] if baseline is None else [baseline]), *verdict.candidates]
+        for arm in arms:
+            own = {**shared, "arm": arm.arm, "n": str(arm.n)}
+            if isinstance(arm, TableCandidate):
                 own |= {"role": "candidate", **_outcome(arm)}
-            for run_id in self._judged[arm["arm"]]:
+            else:
+                own |= {"role": "baseline"}
+            for run_id in self._judged[arm.arm]:
                 tags[run_id] = own
         for run in self._runs:
             run_id, now = run.info.run_id, tags.get(run.info.run_id, {})
@@ -177,7 +179,7 @@ class RunTable:
                     self._client.delete_tag(run_id, f"{PREFIX}{name}")
             if now:
                 self._client.log_batch(run_id, tags=[RunTag(f"{PREFIX}{name}", text) for name, text in now.items()])
-        for name, text in {**shared, "reason": verdict["reason"][:_MOST_IN_A_TAG]}.items():
+        for name, text in {**shared, "reason": verdict.reason[:_MOST_IN_A_TAG]}.items():
             self._client.set_experiment_tag(self._experiment.experiment_id, f"{PREFIX}{name}", text)
         return len(tags)
 
@@ -233,12 +235,12 @@ class RunTable:
             raise ConfigError("metric", metric, f"a metric of {self._experiment.name} ({listed(names, limit=12)})")
 
 
-def _outcome(arm: Mapping[str, Any]) -> dict[str, str]:
-    if arm["effect"] is None:
+def _outcome(arm: TableCandidate) -> dict[str, str]:
+    if arm.effect is None:
         return {"outcome": "invalid"}
     outcome = OUTCOMES[outcome_of(arm)]
-    numbers = {name: f"{arm[name]:.6g}" for name in ("effect", "p_value", "p_adjusted") if arm[name] is not None}
-    return {"outcome": outcome, **numbers}
+    numbers = {"effect": arm.effect, "p_value": arm.p_value, "p_adjusted": arm.p_adjusted}
+    return {"outcome": outcome, **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None}}
 
 
 def _key(name: str, option: str) -> tuple[str, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -91,9 +90,11 @@ def _baselines(study: StudyFiles) -> set[str]:
 
 def _finding(study: StudyFiles, arm: str) -> str:
     """``better`` or ``worse`` where the verdict says so."""
-    judged = [] if study.verdict is None else study.verdict["candidates"]
-    found: Mapping[str, Any] = next((one for one in judged if one["arm"] == arm), {})
-    return "better" if found.get("supported") else "worse" if found.get("worse") else ""
+    judged = [] if study.verdict is None else study.verdict.candidates
+    found = next((one for one in judged if one.arm == arm), None)
+    if found is None:
+        return ""
+    return "better" if found.supported else "worse" if found.worse else ""
 
 
 def _stack(runs: Sequence[Curve], metric: str) -> NDArray[np.float64]:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.wording import correction_words, decimals_of_verdict, score_of_verdict
-from tune_bn.report.arms import Arm, Verdict, confidence_of, is_sequential, percent_words, states_losses
+from tune_bn.records.verdict import Candidate, Verdict, known
+from tune_bn.report.arms import confidence_of, is_sequential, percent_words, states_losses
 from tune_bn.report.figures.canvas import BLUE, FARTHEST, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
 
 
@@ -19,7 +20,7 @@ def forest(verdict: Verdict) -> Figure | None:
 
     Returns None where no candidate has an effect, as in an invalid verdict.
     """
-    candidates = [arm for arm in verdict["candidates"] if arm.get("effect") is not None]
+    candidates = [arm for arm in verdict.candidates if arm.effect is not None]
     if not candidates:
         return None
     score, digits = score_of_verdict(verdict), decimals_of_verdict(verdict)
@@ -33,12 +34,12 @@ def forest(verdict: Verdict) -> Figure | None:
     view = _view(candidates, verdict)
     for row, arm in enumerate(candidates):
         _row(axes, row, arm, verdict, view, name_parts=row == 0)
-        weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
-        words = f"{arm['effect']:+.{digits}f}"
+        weight = "bold" if arm.supported or arm.worse else "normal"
+        words = f"{arm.effect:+.{digits}f}"
         axes.text(1.01, row, words, transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
-    if any(arm.get("worse") for arm in candidates) and not candidates[0].get("worse"):
+    if any(arm.worse for arm in candidates) and not candidates[0].worse:
         _marker(axes, [], [], worse=True, label=WORSE)
-    names = [plain(arm["arm"]) + ("\n(not tested)" if arm.get("not_tested") else "") for arm in candidates]
+    names = [plain(arm.arm) + ("\n(not tested)" if arm.not_tested else "") for arm in candidates]
     axes.set_yticks(range(len(candidates)), names)
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     words = "effect: gain over the baseline" + ("" if score.higher_is_better else " (+ is lower)")
@@ -57,7 +58,7 @@ def bars_words(verdict: Verdict) -> str:
     """What the bars are, for the caption."""
     if not states_losses(verdict):
         return "blue: down to its one-sided lower bound, the bound of the test; grey: two-sided interval"
-    if len(verdict["candidates"]) == 1:
+    if len(verdict.candidates) == 1:
         return "blue: the two-sided interval that belongs to the one-sided test"
     return (
         f"grey: interval at the levels of its own {correction_words(verdict)} step, which excludes 0 where the arm is "
@@ -66,32 +67,32 @@ def bars_words(verdict: Verdict) -> str:
     )
 
 
-def _view(candidates: Sequence[Arm], verdict: Verdict) -> tuple[float, float]:
+def _view(candidates: Sequence[Candidate], verdict: Verdict) -> tuple[float, float]:
     """What the picture shows: of each interval as much as :data:`FARTHEST` allows, of any arm whatever lies there."""
     lows, highs = [0.0], [0.0]
     for arm in candidates:
-        effect, std = arm["effect"], arm.get("std_difference")
+        effect, std = known(arm.effect), arm.std_difference
         reach = math.inf if std is None else FARTHEST * std
-        known = [end for ends, *_ in _bars(arm, verdict) for end in ends if end is not None]
-        shown = [min(max(end, effect - reach), effect + reach) for end in known]
-        detectable = arm.get("minimum_detectable_effect")
+        stated = [end for ends, *_ in _bars(arm, verdict) for end in ends if end is not None]
+        shown = [min(max(end, effect - reach), effect + reach) for end in stated]
+        detectable = arm.minimum_detectable_effect
         shown += [effect, *([] if detectable is None else [detectable])]
         lows.append(min(shown))
         highs.append(max(shown))
     return min(lows), max(highs)
 
 
-def _row(axes: Axes, row: int, arm: Arm, verdict: Verdict, view: tuple[float, float], *, name_parts: bool) -> None:
+def _row(
+    axes: Axes, row: int, arm: Candidate, verdict: Verdict, view: tuple[float, float], *, name_parts: bool
+) -> None:
     def label(words: str) -> str | None:
         return words if name_parts else None
 
-    detectable = arm.get("minimum_detectable_effect")
+    effect, detectable = known(arm.effect), arm.minimum_detectable_effect
     for ends, words, colour, width, size in _bars(arm, verdict):
-        _bar(axes, row, arm["effect"], ends, view, colour=colour, width=width, size=size, label=label(words))
-    kind = WORSE if arm.get("worse") else "effect (filled square: supported)"
-    _marker(
-        axes, [arm["effect"]], [row], worse=bool(arm.get("worse")), filled=bool(arm["supported"]), label=label(kind)
-    )
+        _bar(axes, row, effect, ends, view, colour=colour, width=width, size=size, label=label(words))
+    kind = WORSE if arm.worse else "effect (filled square: supported)"
+    _marker(axes, [effect], [row], worse=arm.worse, filled=arm.supported, label=label(kind))
     if detectable is not None:
         axes.plot(
             detectable,
@@ -109,18 +110,18 @@ def _row(axes: Axes, row: int, arm: Arm, verdict: Verdict, view: tuple[float, fl
 Ends = tuple[float | None, float | None]
 
 
-def _bars(arm: Arm, verdict: Verdict) -> list[tuple[Ends, str, str, float, float]]:
+def _bars(arm: Candidate, verdict: Verdict) -> list[tuple[Ends, str, str, float, float]]:
     """The intervals of an arm, the widest first: ends, what it is, colour, line width, size of its ends."""
     found: list[tuple[Ends, str, str, float, float]] = []
     level = percent_words(confidence_of(verdict))
-    interval, adjusted = arm.get("ci"), arm.get("ci_adjusted")
+    interval, adjusted = arm.ci, arm.ci_adjusted
     if not states_losses(verdict):
         if interval:
             found.append(((interval[0], interval[1]), "two-sided interval", GREY, 1.4, 8))
-        if arm.get("ci_low") is not None:
-            found.append(((arm["ci_low"], arm["effect"]), "one-sided lower bound", BLUE, 3.2, 13))
+        if arm.ci_low is not None:
+            found.append(((arm.ci_low, arm.effect), "one-sided lower bound", BLUE, 3.2, 13))
         return found
-    if adjusted and len(verdict["candidates"]) > 1:
+    if adjusted and len(verdict.candidates) > 1:
         found.append(((adjusted[0], adjusted[1]), f"interval at its {correction_words(verdict)} step", GREY, 1.4, 8))
     if interval:
         not_adjusted = ", not adjusted" if found else ""
@@ -140,14 +141,14 @@ def _bar(
     size: float,
     label: str | None,
 ) -> None:
-    """A bar between the ends that are known; one that goes on beyond the view ends in an arrow."""
-    known = [end for end in ends if end is not None]
-    if not known:
+    """A bar between the ends that are closed; one that goes on beyond the view ends in an arrow."""
+    closed = [end for end in ends if end is not None]
+    if not closed:
         return
-    drawn = [min(max(end, view[0]), view[1]) for end in known]
+    drawn = [min(max(end, view[0]), view[1]) for end in closed]
     span = drawn if len(drawn) == 2 else [*drawn, effect]
     axes.plot(span, [row, row], color=colour, linewidth=width, solid_capstyle="butt", label=label, zorder=2)
-    for end, stated in zip(drawn, known, strict=True):
+    for end, stated in zip(drawn, closed, strict=True):
         if stated == effect:
             continue
         marker = "|" if end == stated else "<" if stated < end else ">"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from tune_bn.analysis.wording import number_words
-from tune_bn.report.arms import Verdict
+from tune_bn.records.verdict import Verdict
+from tune_bn.records.verdict_details import Decision, Look
 from tune_bn.report.figures.canvas import (
     BLUE,
     FEW_ARMS,
@@ -40,7 +41,7 @@ def boundaries(verdict: Verdict) -> Figure | None:
 
     Returns None where the confirmation has no looks.
     """
-    design, paths = verdict.get("design"), _paths(verdict)
+    design, paths = verdict.design, _paths(verdict)
     if not design or not paths:
         return None
     figure = new_figure(8.0, 5.0)
@@ -51,16 +52,16 @@ def boundaries(verdict: Verdict) -> Figure | None:
     for x, z, t in zip(looks, efficacy, design["efficacy"], strict=True):
         words = f"t = {number_words(t)}"
         axes.annotate(words, (x, z), xytext=(7, 6), textcoords="offset points", fontsize=8.5, zorder=6, bbox=_BACKING)
-    lowest = _futility(axes, verdict, paths, looks)
+    lowest = _futility(axes, design, looks)
     highest = max(efficacy)
     for index, (name, path) in enumerate(paths.items()):
-        x, z = np.array([look["n"] for look in path], dtype=float), normal_scores([look["nominal_p"] for look in path])
+        x, z = np.array([look.n for look in path], dtype=float), normal_scores([look.nominal_p for look in path])
         # Several candidates stop at the same look; side by side all of them can be seen.
         x += 0.09 * (index - (len(paths) - 1) / 2) * min(1.0, 8 / len(paths))
-        finding = {"efficacy": "better", "futility": "worse"}.get(path[-1]["decision"], "")
+        finding = {Decision.EFFICACY: "better", Decision.FUTILITY: "worse"}.get(path[-1].decision, "")
         style = arm_style(index + 1, len(paths), finding)
         shown = np.clip(z, None, FARTHEST)
-        ended = path[-1]["decision"]
+        ended = path[-1].decision
         axes.plot(
             x,
             shown,
@@ -91,11 +92,11 @@ def boundaries(verdict: Verdict) -> Figure | None:
     return figure
 
 
-DECISIONS: Mapping[str, str] = {
-    "efficacy": "gain shown",
-    "futility": "stopped for futility",
-    "last_look": "not shown at the last look",
-    "continue": "goes on",
+DECISIONS: Mapping[Decision, str] = {
+    Decision.EFFICACY: "gain shown",
+    Decision.FUTILITY: "stopped for futility",
+    Decision.LAST_LOOK: "not shown at the last look",
+    Decision.CONTINUE: "goes on",
 }
 """What a look decided, in words."""
 
@@ -106,9 +107,9 @@ def normal_scores(p_values: Sequence[float]) -> NDArray[np.float64]:
     return np.where(p < 1, -special.ndtri(np.where(p < 1, p, 0.5)), np.nan)
 
 
-def _futility(axes: Axes, verdict: Verdict, paths: Mapping[str, Any], looks: NDArray[np.float64]) -> float:
+def _futility(axes: Axes, design: Mapping[str, Any], looks: NDArray[np.float64]) -> float:
     """Draw the bounds of futility; returns the lowest place that is needed."""
-    bounds = verdict["design"].get("futility_t")
+    bounds = design.get("futility_t")
     if not bounds:
         return 0.0
     places = looks[: len(bounds)]
@@ -133,13 +134,14 @@ def _futility(axes: Axes, verdict: Verdict, paths: Mapping[str, Any], looks: NDA
     return float(min(scores)) - 0.25
 
 
-def _count(axes: Axes, paths: Mapping[str, Any]) -> None:
+def _count(axes: Axes, paths: Mapping[str, Sequence[Look]]) -> None:
     """The legend of many candidates: how many ended how; the table below names them."""
-    ended = [path[-1]["decision"] for path in paths.values()]
-    for decision, colour in (("efficacy", BLUE), ("futility", VERMILION), ("last_look", PALE), ("continue", PALE)):
+    ended = [path[-1].decision for path in paths.values()]
+    colours = {Decision.EFFICACY: BLUE, Decision.FUTILITY: VERMILION, Decision.LAST_LOOK: PALE, Decision.CONTINUE: PALE}
+    for decision, colour in colours.items():
         if count := ended.count(decision):
             axes.plot([], [], color=colour, linewidth=2.0, label=f"{count} candidates: {DECISIONS[decision]}")
 
 
-def _paths(verdict: Verdict) -> dict[str, Sequence[Mapping[str, Any]]]:
-    return {arm["arm"]: arm["looks"] for arm in verdict["candidates"] if arm.get("looks")}
+def _paths(verdict: Verdict) -> dict[str, Sequence[Look]]:
+    return {arm.arm: arm.looks for arm in verdict.candidates if arm.looks}

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tune_bn.analysis.wording import correction_words, decimals_of_verdict, metric_words, score_of_verdict
+from tune_bn.records.verdict import Candidate, StudyArm, Verdict, known
 from tune_bn.report.arms import (
-    Arm,
-    Verdict,
     baseline_of,
     confidence_of,
     deciding_interval,
@@ -48,20 +47,20 @@ def paired(verdict: Verdict) -> Figure | None:
         _slopes(axes, verdict, baseline_of(verdict, arm), arm)
         tidy(axes, grid="y")
     # The panels of one baseline have one scale; those of another setting, which may be bad altogether, their own.
-    against = [baseline_of(verdict, arm)["arm"] for arm in candidates]
+    against = [baseline_of(verdict, arm).arm for arm in candidates]
     for place, axes in enumerate(slopes):
         limits = [other.get_ylim() for other, name in zip(slopes, against, strict=True) if name == against[place]]
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
         axes.tick_params(labelleft=place == 0 or against[place] != against[place - 1])
     unit = score_of_verdict(verdict).unit
-    slopes[0].set_ylabel(metric_words(verdict["metric"]) + (f", {unit}" if unit else ""))
+    slopes[0].set_ylabel(metric_words(known(verdict.metric)) + (f", {unit}" if unit else ""))
     _differences(differences, verdict, candidates)
     differences.set_title(f"mean, {_interval_name(verdict)}", loc="left", fontsize=10)
     tidy(differences, grid="y")
     return figure
 
 
-def _slopes(axes: Axes, verdict: Verdict, baseline: Arm, arm: Arm) -> None:
+def _slopes(axes: Axes, verdict: Verdict, baseline: StudyArm, arm: Candidate) -> None:
     pairs, gains = pairs_of(baseline, arm), gains_of(verdict, arm)
     for (before, after), gain in zip(pairs, gains, strict=True):
         colour, dashes, _ = CHANGES[int(np.sign(gain))]
@@ -78,11 +77,11 @@ def _slopes(axes: Axes, verdict: Verdict, baseline: Arm, arm: Arm) -> None:
     axes.plot([0, 1], pairs.mean(axis=0), color="black", linewidth=2.6, marker="s", markersize=7, zorder=4)
     wins = int((gains > 0).sum())
     axes.set_title(f"better on {wins} of {len(pairs)} seeds", loc="left", fontsize=10)
-    _name_below(axes, [baseline["arm"], arm["arm"]], letters=22)
+    _name_below(axes, [baseline.arm, arm.arm], letters=22)
     axes.set_xlim(-0.35, 1.35)
 
 
-def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> None:
+def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Candidate]) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
     view = _view(verdict, candidates)
     for index, arm in enumerate(candidates):
@@ -96,12 +95,12 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
             )
         mean = values.mean()
         axes.plot([index - 0.25, index + 0.25], [mean, mean], color="black", linewidth=2.6)
-        for end, arrow in _ends(verdict, arm, view):
+        for end, arrow in _ends(arm, view):
             beyond = "v" if end < mean else "^"
             axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
             axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
         axes.annotate(f"{mean:+.{decimals_of_verdict(verdict)}f}", (index + 0.29, mean), va="center", fontweight="bold")
-    _name_below(axes, [arm["arm"] for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
+    _name_below(axes, [arm.arm for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
     axes.set_ylabel(gain_label(verdict))
 
@@ -118,7 +117,7 @@ def interval_words_of(verdict: Verdict) -> str:
     """What the drawn intervals are, for the caption."""
     if not states_losses(verdict):
         return "its one-sided lower confidence bound"
-    if len(verdict["candidates"]) > 1:
+    if len(verdict.candidates) > 1:
         return (
             f"its interval at the levels of its own {correction_words(verdict)} step, which excludes 0 where the arm "
             "is found better or worse"
@@ -128,33 +127,31 @@ def interval_words_of(verdict: Verdict) -> str:
 
 def _interval_name(verdict: Verdict) -> str:
     if not states_losses(verdict):
-        return f"{percent_words(1 - verdict['alpha'])} lower bound"
-    if len(verdict["candidates"]) > 1:
+        return f"{percent_words(1 - known(verdict.alpha))} lower bound"
+    if len(verdict.candidates) > 1:
         return f"interval at its {correction_words(verdict)} step"
     return f"{percent_words(confidence_of(verdict))} interval"
 
 
-def _view(verdict: Verdict, candidates: Sequence[Arm]) -> tuple[float, float]:
+def _view(verdict: Verdict, candidates: Sequence[Candidate]) -> tuple[float, float]:
     """The differences that a panel shows: all of them, and of each interval as much as :data:`FARTHEST` allows."""
     shown = [0.0]
     for arm in candidates:
         before, after = pairs_of(baseline_of(verdict, arm), arm).T
         values = after - before
         mean, reach = float(values.mean()), float(FARTHEST * values.std(ddof=1)) if len(values) > 1 else 0.0
-        ends = [end for end in deciding_interval(verdict, arm) if end is not None]
+        ends = [end for end in deciding_interval(arm) if end is not None]
         shown += [*map(float, values), *(min(max(end, mean - reach), mean + reach) for end in ends)]
     return min(shown), max(shown)
 
 
-def _ends(verdict: Verdict, arm: Arm, view: tuple[float, float]) -> list[tuple[float, bool]]:
+def _ends(arm: Candidate, view: tuple[float, float]) -> list[tuple[float, bool]]:
     """Where the ends of the interval are drawn, each with whether as an arrow, since it lies beyond what is shown."""
     low, high = view
-    return [
-        (min(max(end, low), high), not low <= end <= high) for end in deciding_interval(verdict, arm) if end is not None
-    ]
+    return [(min(max(end, low), high), not low <= end <= high) for end in deciding_interval(arm) if end is not None]
 
 
-def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
+def _many_differences(verdict: Verdict, candidates: Sequence[Candidate]) -> Figure:
     """One row per arm: its paired differences, their mean, and the interval that says what was decided."""
     figure = new_figure(8.0, 1.2 + 0.42 * len(candidates))
     axes = figure.add_subplot()
@@ -170,16 +167,16 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
             )
         mean = values.mean()
         axes.plot([mean, mean], [row - 0.3, row + 0.3], color="black", linewidth=2.6)
-        for end, arrow in _ends(verdict, arm, view):
+        for end, arrow in _ends(arm, view):
             beyond = "<" if end < mean else ">"
             axes.plot([end, mean], [row, row], color="black", linewidth=1.6)
             axes.plot(end, row, color="black", marker=beyond if arrow else "|", markersize=8, markeredgewidth=1.6)
-        weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
+        weight = "bold" if arm.supported or arm.worse else "normal"
         place = axes.get_yaxis_transform()
         axes.text(
             1.01, row, f"{mean:+.{decimals_of_verdict(verdict)}f}", transform=place, va="center", fontweight=weight
         )
-    axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
+    axes.set_yticks(range(len(candidates)), [plain(arm.arm) for arm in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     axes.set_xlabel(gain_label(verdict))
     axes.set_title(f"each seed, mean, {_interval_name(verdict)}; bold: significant", loc="left", fontsize=10)
