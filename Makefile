@@ -22,7 +22,7 @@ help:
 	@echo "make soak         load, many users and fuzz in full, into benchmarks/results (an hour; needs root and PostgreSQL)"
 	@echo "make docs         the pages of docs/ that are written from the code"
 	@echo "make docs-site    a site of the pages of docs/, in build/site"
-	@echo "make test-system  the tests that start real servers (sshd, mlflow server, Slurm)"
+	@echo "make test-system  the tests that need Debian packages: real servers (sshd, PostgreSQL, Slurm), TeX"
 
 install: $(STAMP)
 

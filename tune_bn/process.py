@@ -22,6 +22,9 @@ from typing import Any
 
 SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """For Ray, MLflow and the processes that they start: nobody is told that, and how, they are used."""
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""For torch and the processes that load it: threads that wait for each other sleep. They would spin, hundreds of times
+in a step, and where another process has one of their cores, all of them spin until it is given back."""
 _ERRORS = "backslashreplace"
 """γ and ± are no reason to end with a traceback on a terminal that lacks them."""
 _READER_GONE = (errno.EPIPE, errno.EIO)
@@ -33,6 +36,13 @@ def let_signals_in() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Where it is ignored the system keeps no exit status, and every process that fails seems to have gone well.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def settle_environment() -> None:
+    """State what libraries read from the environment when they are loaded, where the user states nothing."""
+    for name, value in (SILENCE | WAITING).items():
+        os.environ.setdefault(name, value)
+    name_user()
 
 
 def name_user() -> None:

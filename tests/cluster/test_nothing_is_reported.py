@@ -80,14 +80,15 @@ def test_what_is_installed_is_told(name: str) -> None:
 
 def test_a_verb_and_what_it_starts_are_told_unless_the_user_says_otherwise() -> None:
     script = (
-        "import os, sys; from tune_bn import cli\n"
+        "import os, sys; from tune_bn import cli, process\n"
         "try: cli.main(['--version'])\n"
-        "except SystemExit: print({name: os.environ[name] for name in sorted(cli.SILENCE)})"
+        "except SystemExit: print({name: os.environ[name] for name in sorted(process.SILENCE | process.WAITING)})"
     )
-    environment = {name: value for name, value in os.environ.items() if name not in ("DO_NOT_TRACK",)}
+    environment = {name: value for name, value in os.environ.items() if name not in ("DO_NOT_TRACK", "OMP_WAIT_POLICY")}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "", "RAY_USAGE_STATS_ENABLED": "1"}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == (
-        "{'DO_NOT_TRACK': 'true', 'MLFLOW_DISABLE_TELEMETRY': '', 'RAY_USAGE_STATS_ENABLED': '1'}"
+        "{'DO_NOT_TRACK': 'true', 'MLFLOW_DISABLE_TELEMETRY': '', 'OMP_WAIT_POLICY': 'PASSIVE', "
+        "'RAY_USAGE_STATS_ENABLED': '1'}"
     )

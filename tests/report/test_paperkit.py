@@ -126,7 +126,7 @@ def test_text_is_escaped():
     assert [letters(i) for i in (0, 25, 26, 27, 51, 52)] == ["A", "Z", "AA", "AB", "AZ", "BA"]
 
 
-@pytest.mark.long
+@pytest.mark.system
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
 def test_it_compiles(synthetic_study, tmp_path):
     folder = studies(synthetic_study)["several"].write(tmp_path / "study")

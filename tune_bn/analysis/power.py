@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from scipy import special
+
 from tune_bn.errors import ConfigError
 
 MOST_SEEDS = 1_000_000
@@ -109,9 +111,13 @@ def seeds_needed(
 
 
 def _power(noncentrality: float, n: int, level: float) -> float:
+    delta = max(-_LARGEST_NONCENTRALITY, min(noncentrality, _LARGEST_NONCENTRALITY))
+    missed = float(special.nctdtr(n - 1, delta, special.stdtrit(n - 1, 1 - level)))
+    if not math.isnan(missed):
+        return 1 - missed
+    # Where next to nothing is missed, or nearly all. All of scipy.stats takes longer to import than a verdict to reach.
     from scipy import stats
 
-    delta = max(-_LARGEST_NONCENTRALITY, min(noncentrality, _LARGEST_NONCENTRALITY))
     return float(stats.nct.sf(stats.t.isf(level, n - 1), n - 1, delta))
 
 

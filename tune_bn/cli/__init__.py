@@ -17,12 +17,11 @@ from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
 from tune_bn.extras import missing_extra
 from tune_bn.process import (
-    SILENCE,
     exit_status,
     leave_first_process,
     let_signals_in,
-    name_user,
     open_standard_streams,
+    settle_environment,
     without_empty_caches,
 )
 
@@ -76,9 +75,7 @@ def _run(arguments: list[str] | None) -> int:
             f"error: current folder: {error.strerror}; accepted: a folder that is there (cd into it)", file=sys.stderr
         )
         return 2
-    name_user()
-    for name, value in SILENCE.items():
-        os.environ.setdefault(name, value)
+    settle_environment()
     try:
         with without_empty_caches():
             app(args=arguments, prog_name="tune_bn")

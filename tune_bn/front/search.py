@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -66,12 +65,10 @@ def search(
     address = IN_PROCESS if local else address
     require("tune_bn.search", "train", *([] if local else ["ray"]), "mlflow")
 
-    from tune_bn.process import SILENCE, name_user
+    from tune_bn.process import settle_environment
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
 
-    for name, value in SILENCE.items():
-        os.environ.setdefault(name, value)
-    name_user()
+    settle_environment()
     folder_of_all = Path(fspath(output))
     going_on = _to_resume(study, folder_of_all) if resume else None
     loaded, source = _loaded(space, overrides, going_on)

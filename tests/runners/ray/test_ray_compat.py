@@ -129,3 +129,16 @@ def test_workers_load_torch_beforehand_where_all_of_them_train(
 ) -> None:
     monkeypatch.setattr(runner, "usable_cores", lambda: 4)
     assert bool(runner._preloaded(options)) is preloaded
+
+
+def test_threads_of_a_trial_sleep_while_they_wait_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert runner._runtime_environment(RayOptions(address="auto")) == {}, "one thread waits for nobody"
+    asleep = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
+    assert runner._runtime_environment(RayOptions(address="auto", cpu=4)) == asleep
+    code = {"py_modules": [str(tmp_path)]}
+    assert runner._runtime_environment(RayOptions(address="auto", cpu=2, code=[tmp_path])) == code | asleep
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert runner._runtime_environment(RayOptions(address="auto", cpu=2))["env_vars"] == {"OMP_WAIT_POLICY": "ACTIVE"}

@@ -26,7 +26,7 @@ from ray.tune.error import TuneError
 
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
 from tune_bn.machine import cuda_devices, usable_cores
-from tune_bn.process import apart
+from tune_bn.process import WAITING, apart
 from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer
@@ -79,6 +79,14 @@ class RayOptions:
     """Takes a line for the user where a Ray of this machine starts in another way than the environment says."""
 
 
+def _runtime_environment(options: RayOptions) -> dict[str, Any]:
+    """What workers of a running cluster lack; those of this machine have the driver's folder and environment."""
+    environment: dict[str, Any] = {"py_modules": sorted(map(str, options.code))} if options.code else {}
+    if options.cpu > 1:
+        environment["env_vars"] = {name: os.environ.get(name, value) for name, value in WAITING.items()}
+    return environment
+
+
 def connect(options: RayOptions) -> None:
     """Connect to the cluster, or start one on this machine, and check that a trial fits it.
 
@@ -87,7 +95,8 @@ def connect(options: RayOptions) -> None:
             what is used of it.
     """
     compat.require()
-    os.environ.update({key: os.environ.get(key, value) for key, value in compat.TUNE_SETTINGS.items()})
+    settings = {**compat.TUNE_SETTINGS, **WAITING}
+    os.environ.update({key: os.environ.get(key, value) for key, value in settings.items()})
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -105,9 +114,8 @@ def connect(options: RayOptions) -> None:
         arguments["address"] = reachable_address(options.address)
         if on_loopback_alone(arguments["address"]):
             stay_on_loopback()
-        # Workers of this machine look into the folder in which the driver starts; others have no such folder.
-        if options.code:
-            arguments["runtime_env"] = {"py_modules": sorted(map(str, options.code))}
+        if environment := _runtime_environment(options):
+            arguments["runtime_env"] = environment
     if "://" not in (options.address or ""):
         # A client of another machine's Ray brings no folders with it, and its job is not made here.
         arguments["job_config"] = InstalledFirst()

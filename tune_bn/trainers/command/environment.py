@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import tune_bn
+from tune_bn.process import WAITING
 from tune_bn.protocols.trainer import Place
 from tune_bn.script.folder import RUN_VARIABLE
 from tune_bn.trainers.command.placeholders import text_of
@@ -38,6 +39,7 @@ def script_environment(
     if not (home / "tune_bn").exists():
         (home / "tune_bn").unlink(missing_ok=True)
         (home / "tune_bn").symlink_to(Path(tune_bn.__file__).parent)
+    env = {**WAITING, **env}
     env |= {
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
