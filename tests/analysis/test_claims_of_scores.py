@@ -79,7 +79,7 @@ def test_nothing_is_said_of_images_where_the_trainer_knows_none(synthetic_study)
     assert verdict["other_outcomes"] == {}
     assert [arm["over_images"] for arm in verdict["candidates"]] == [None]
     assert "image" not in verdict["covers"]
-    assert not any(line.startswith("images:") for line in about(verdict))
+    assert not any(line.startswith("images:") for line in about(verdict_from(verdict)))
     accuracies = synthetic_study()
     assert "images" in judge(accuracies.plan, accuracies.records)["covers"]
 
@@ -87,7 +87,7 @@ def test_nothing_is_said_of_images_where_the_trainer_knows_none(synthetic_study)
 @pytest.mark.parametrize("score", [SECONDS, replace(LOSS, goal=MAX), replace(LOSS, diverged=9.0)])
 def test_the_paper_kit_speaks_of_the_score(synthetic_study, score) -> None:
     study = loss_of(synthetic_study(), score)
-    verdict = judge(study.plan, study.records)
+    verdict = verdict_from(judge(study.plan, study.records))
     methods = " ".join(method_words(verdict, plan_from(study.plan), study.records))
     told = [
         table_tex(verdict),

@@ -55,6 +55,15 @@ def test_gate_on_an_invalid_study_and_bad_input(study, typed):
     assert err.startswith("error: STUDY: got nothing") or "nothing" in err
 
 
+def test_gate_on_a_plan_that_cannot_be_read(study, typed):
+    (study() / "plan.json").write_text("{")
+    code, out, err = typed("gate", "one")
+    assert (code, err) == (1, "")
+    answer = json.loads(out)
+    assert "plan.json" in answer["reasons"][0]
+    assert (answer["kind"], answer["candidates"]) == (None, [])
+
+
 def test_a_bundle_is_verified_and_passes_the_gate(study, typed, tmp_path):
     study(effect=1.25)
     code, out, _ = typed("bundle", "one", "out.zip")

@@ -155,3 +155,9 @@ def test_a_verdict_reads_well() -> None:
         "<script>"
         not in judged([{**row, "arm": f"<script>{row['arm']}"} for row in ROWS], baseline="<script>b")._repr_html_()
     )
+
+
+def test_a_loss_is_said_as_the_command_line_does_without_a_unit_that_nobody_stated() -> None:
+    verdict = tune_bn.verify_scores(ROWS, baseline="a", goal="max")
+    assert verdict.headline == verdict["headline"] == "not_supported, and worse"
+    assert "percentage" not in f"{verdict} {verdict!r} {verdict._repr_html_()}"

@@ -116,7 +116,7 @@ def test_a_verdict_of_the_version_before_is_printed_with_its_own_levels(harmed, 
     for name, study in (("one", harmed), ("two", synthetic_study(effect=0.7))):
         folder = study.write(tmp_path / name)
         old = as_before(write_verdict(folder))
-        assert confidence_of(old) == 0.95
+        assert confidence_of(verdict_from(old)) == 0.95
         write_json(folder / "verdict.json", old)
         text = to_markdown(contents(load(folder)))
         assert "\n\n**Supported:** " in text

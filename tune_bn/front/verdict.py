@@ -27,10 +27,10 @@ class Verdict(dict[str, Any]):
     def headline(self) -> str:
         """What ``tune_bn verify`` prints behind ``verdict:``."""
         from tune_bn.analysis.wording import spoken
-        from tune_bn.records.score_verdict import score_verdict_from
         from tune_bn.records.verdict import verdict_from
 
-        return spoken(score_verdict_from(self) if "mode" in self else verdict_from(dict(self)))
+        # Nobody states the unit of a table, in which a loss could be said.
+        return str(self["headline"]) if "mode" in self else spoken(verdict_from(dict(self)))
 
     def __str__(self) -> str:
         lines = [f"verdict: {self.headline}", self["reason"], *(f"note:    {line}." for line in self["remarks"])]
