@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from tune_bn.errors import listed
 from tune_bn.protocols.trainer import Place, PreemptedError, Trainer
 from tune_bn.protocols.trainers import BUILTIN
 from tune_bn.script.folder import ATTEMPT_VARIABLE
@@ -26,7 +27,7 @@ from tune_bn.trainers.command.settings import SealedTest
 from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
 from tune_bn.trainers.neighbours import is_accepted, with_other_value, with_other_values
 from tune_bn.trainers.opened_files import copies, files_below, is_own
-from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError
+from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of
 
 
 class Checker:
@@ -38,6 +39,7 @@ class Checker:
         place: where its runs are trained.
         folder: for the runs; emptied before and after.
         say: hears a finding as soon as it is there.
+        log: where the words of a script that failed are kept; None: nowhere.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Checker:
         place: Place,
         folder: Path,
         say: Callable[[Finding], None] = lambda _: None,
+        log: Path | None = None,
     ) -> None:
         if isinstance(trainer, CommandTrainer):
             # Each step can be gone on from, so that a run that is killed has something to go on from.
@@ -58,6 +61,7 @@ class Checker:
         moved = [with_other_values(space, self.base, space.scientific), *arms] if space.search else arms
         self.candidate = next((config for config in moved if is_accepted(space, config)), self.base)
         self.runs = ShortRuns(space, trainer, place, folder.absolute(), self.base)
+        self.runs.log = log
 
     def run(self) -> Checked:
         """All of it."""
@@ -145,19 +149,33 @@ class Checker:
         if again.values != first.values:
             self._found(trap, WRONG, f"the same seed twice gives {_differ(first.values, again.values)}")
             return
+        self._results = results_of(first, again, others.values())
         for stage, other in others.items():
-            if other.values == first.values:
+            if alike(first, other, self._results):
                 seeds = f"{self._seed('search')} and {self._seed(stage)}"
-                self._found(trap, WRONG, f"seeds {seeds} give the same scores: the seed does nothing")
+                why = self._too_coarse(first) or "the seed does nothing"
+                self._found(trap, WRONG, f"seeds {seeds} give the same scores: {why}")
                 return
         self._found(trap, OK, f"one seed twice is equal bit for bit; others differ by up to {self._spread:.3g}")
 
     _spread = 0.0
+    _results: frozenset[str] = frozenset()
+
+    def _too_coarse(self, first: Short) -> str:
+        if not first.coarse:
+            return ""
+        name = self.trainer.score.validation
+        values = listed([f"{value:.6g}" for value in dict.fromkeys(first.values)])
+        return (
+            f"{name} was {values} in all {len(first.values)} steps, too coarse to tell; accepted: a finer metric "
+            "reported beside it, such as the loss, or more validation data"
+        )
 
     def _effects(self, first: Short) -> None:
         """3. A key is not in effect, or is something else."""
         trap = _NAMES["_effects"]
         wrong: list[str] = []
+        coarse = ""
         keys = [*self.space.search] or sorted(
             self.space.scientific & {k for a in self.space.claim.arms.values() for k in a}
         )
@@ -168,9 +186,10 @@ class Checker:
                 continue
             other = self.runs.short(config, self._seed("search"))
             moved.append(other)
-            if other.values == first.values:
+            if alike(first, other, self._results):
                 unasked = first.asked is not None and first.helper and key not in first.asked
                 wrong.append(f"{key} changes nothing" + " and was never asked for" * unasked)
+                coarse = "" if unasked else self._too_coarse(first)
             if other.evaluations != first.evaluations:
                 wrong.append(
                     f"another {key} is evaluated {other.evaluations} times where the baseline is {first.evaluations} "
@@ -179,6 +198,7 @@ class Checker:
                 )
         if isinstance(self.trainer, CommandTrainer):
             wrong += list(self._meanings([first, *moved]))
+        wrong += [coarse] * bool(coarse)
         if wrong:
             self._found(trap, WRONG, "; ".join(wrong))
             return
