@@ -22,6 +22,14 @@ def told(found: Checked, line: str) -> tuple[str, str]:
 def test_a_score_at_chance_accuses_nobody_where_a_loss_stands_beside_it(tmp_path: Path) -> None:
     found = checked(tmp_path, RIGHT.replace("val=value", "val=0.1"))
     assert (told(found, "2")[0], told(found, "3")[0]) == (OK, OK), found.findings
+    assert "others differ in loss" in told(found, "2")[1]
+
+
+def test_a_resume_that_goes_on_otherwise_shows_in_the_loss(tmp_path: Path) -> None:
+    script = RIGHT.replace("val=value", "val=0.1").replace('value = state["value"]', "pass")
+    verdict, words = told(checked(tmp_path, script), "4")
+    assert verdict == WRONG
+    assert "it goes on otherwise: loss " in words
 
 
 def test_a_score_at_chance_alone_is_too_coarse(tmp_path: Path) -> None:
@@ -32,8 +40,8 @@ def test_a_score_at_chance_alone_is_too_coarse(tmp_path: Path) -> None:
         assert "val was 0.1 in all 4 steps, too coarse to tell; accepted: a finer metric reported beside it" in words
 
 
-def short(seed: int, **metrics: float) -> Short:
-    return Short([0.1, 0.1], 0.0, 0.0, rows=[{"val": 0.1, **metrics}] * 2, seed=seed)
+def short(of: int, **metrics: float) -> Short:
+    return Short([0.1, 0.1], 0.0, 0.0, rows=[{"val": 0.1, **metrics}] * 2, seed=of)
 
 
 def test_what_a_script_repeats_and_what_it_times_is_no_result() -> None:
@@ -41,7 +49,7 @@ def test_what_a_script_repeats_and_what_it_times_is_no_result() -> None:
     again = short(101, loss=1.0, rate=0.5, seed=101, seconds=3.2)
     other = short(201, loss=2.0, rate=0.5, seed=201, seconds=3.3)
     names = results_of(first, again, [other])
-    assert names == {"loss"}
+    assert names == ["loss"]
     assert not alike(first, other, names)
     # Only the rate that it was told is another.
     assert alike(first, short(101, loss=1.0, rate=0.7, seed=101, seconds=3.0), names)

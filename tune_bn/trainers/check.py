@@ -147,7 +147,7 @@ class Checker:
             abs(a - b) for other in others.values() for a, b in zip(first.values, other.values, strict=False)
         )
         if again.values != first.values:
-            self._found(trap, WRONG, f"the same seed twice gives {_differ(first.values, again.values)}")
+            self._found(trap, WRONG, f"the same seed twice gives {self._differ(first.told(()), again.told(()))}")
             return
         self._results = results_of(first, again, others.values())
         for stage, other in others.items():
@@ -156,10 +156,11 @@ class Checker:
                 why = self._too_coarse(first) or "the seed does nothing"
                 self._found(trap, WRONG, f"seeds {seeds} give the same scores: {why}")
                 return
-        self._found(trap, OK, f"one seed twice is equal bit for bit; others differ by up to {self._spread:.3g}")
+        by = f"by up to {self._spread:.3g}" if self._spread else f"in {listed(self._results)}"
+        self._found(trap, OK, f"one seed twice is equal bit for bit; others differ {by}")
 
     _spread = 0.0
-    _results: frozenset[str] = frozenset()
+    _results: Sequence[str] = ()
 
     def _too_coarse(self, first: Short) -> str:
         if not first.coarse:
@@ -227,7 +228,7 @@ class Checker:
             return
         told, wrong, through = [], [], []
         total = self.trainer.steps(self.space.run_config(self.base))
-        whole = {self.runs.steps: first.values}
+        whole = {self.runs.steps: first.told(self._results)}
         # Of another trainer nobody knows the processes.
         ways = ("a stop", "SIGTERM", "SIGKILL") if isinstance(self.trainer, CommandTrainer) else ("a stop",)
         for way in ways:
@@ -251,17 +252,17 @@ class Checker:
             # A script that was ahead is compared beyond the step at which it was cut.
             target = max(self.runs.steps, min(total, cut + 2))
             if target not in whole:
-                whole[target] = self.runs.short(self.base, self._seed("search"), target).values
+                whole[target] = self.runs.short(self.base, self._seed("search"), target).told(self._results)
             again = self.runs.start(self.base, self._seed("search"), name, state)
             try:
                 begun = again.steps
                 self.runs.go(again, target)
-                values = self.runs.values(again, target)
+                values = self.runs.told(again, self._results, target)
                 inexact = again.points.inexact if isinstance(again, ScriptRun) else None
             finally:
                 again.close()
             if values != whole[target] or inexact is not None:
-                wrong.append(f"after {way} it goes on otherwise: {inexact or _differ(whole[target], values)}")
+                wrong.append(f"after {way} it goes on otherwise: {inexact or self._differ(whole[target], values)}")
             known = isinstance(again, ScriptRun) and again.goes_on
             place = f"from step {begun}" if begun else "from its checkpoint" if known else "from the beginning"
             told.append(f"after {way} at step {cut} {place}")
@@ -288,14 +289,14 @@ class Checker:
             for step in range(1, self.runs.steps + 1):
                 for run in runs:
                     self.runs.go(run, step)
-            together = [self.runs.values(run) for run in runs]
+            together = [self.runs.told(run, self._results) for run in runs]
         finally:
             for run in runs:
                 run.close()
-        alone = [first.values, self.runs.short(self.candidate, seed).values]
+        alone = [short.told(self._results) for short in (first, self.runs.short(self.candidate, seed))]
         for values, expected in zip(together, alone, strict=True):
             if values != expected:
-                self._found(trap, WRONG, f"started beside another it gives {_differ(expected, values)}")
+                self._found(trap, WRONG, f"started beside another it gives {self._differ(expected, values)}")
                 return
         left = [
             pid
@@ -359,6 +360,14 @@ class Checker:
         else:
             self._found(trap, OK, "another checkpoint gives another score, and none fails")
 
+    def _differ(self, one: Sequence[tuple[float | None, ...]], other: Sequence[tuple[float | None, ...]]) -> str:
+        """Where two curves part."""
+        for step, (these, those) in enumerate(zip(one, other, strict=False), start=1):
+            for name, a, b in zip(("", *self._results), these, those, strict=False):
+                if a != b:
+                    return f"{name} {_number(b)} in place of {_number(a)} at step {step}".lstrip()
+        return f"{len(other)} steps in place of {len(one)}"
+
     # What it costs
 
     def _costs(self, first: Short) -> None:
@@ -399,9 +408,5 @@ _NAMES = {
 }
 
 
-def _differ(one: Sequence[float], other: Sequence[float]) -> str:
-    """Where two curves part."""
-    for step, (a, b) in enumerate(zip(one, other, strict=False), start=1):
-        if a != b:
-            return f"{b:.9g} in place of {a:.9g} at step {step}"
-    return f"{len(other)} steps in place of {len(one)}"
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.9g}"

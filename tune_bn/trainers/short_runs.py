@@ -6,7 +6,7 @@ import io
 import math
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,17 @@ class Short:
     """All metrics of each step."""
     seed: int = 0
 
+    def told(self, names: Sequence[str]) -> list[tuple[float | None, ...]]:
+        """By step, its score and what else is compared."""
+        return _told(self.values, self.rows, names)
+
     @property
     def coarse(self) -> bool:
         """Whether its score took so few values that another run may have the same ones by chance."""
         return len(set(self.values)) <= 2
 
 
-def results_of(first: Short, again: Short, others: Iterable[Short]) -> frozenset[str]:
+def results_of(first: Short, again: Short, others: Iterable[Short]) -> list[str]:
     """Names of metrics that are results of the training: the same for one seed twice, and not for another seed.
 
     So neither a time is one, nor a learning rate that a script repeats as it was told.
@@ -63,12 +67,18 @@ def results_of(first: Short, again: Short, others: Iterable[Short]) -> frozenset
         echo = all(value == first.seed for value in told if value is not None)
         if told == _of(again, name) and any(told != _of(other, name) for other in others) and not echo:
             found.add(name)
-    return frozenset(found)
+    return sorted(found)
 
 
 def alike(one: Short, other: Short, names: Iterable[str] = ()) -> bool:
     """Whether two runs have the same scores, and the same of all these metrics."""
-    return one.values == other.values and all(_of(one, name) == _of(other, name) for name in names)
+    return one.told([*names]) == other.told([*names])
+
+
+def _told(
+    values: Sequence[float], rows: Sequence[Mapping[str, float]], names: Sequence[str]
+) -> list[tuple[float | None, ...]]:
+    return [(value, *(row.get(name) for name in names)) for value, row in zip(values, rows, strict=True)]
 
 
 def _of(short: Short, name: str) -> list[float | None]:
@@ -135,6 +145,11 @@ class ShortRuns:
         found = [point[name] for point in run.curve][: steps or self.steps]
         # A number that is none is not equal to itself.
         return [value if math.isfinite(value) else math.inf for value in found]
+
+    def told(self, run: Run, names: Sequence[str], steps: int | None = None) -> list[tuple[float | None, ...]]:
+        """By step so far, its score and what else is compared."""
+        values = self.values(run, steps)
+        return _told(values, [point.metrics for point in run.curve][: len(values)], names)
 
     def kept(self, run: Run) -> Any:
         """What it would go on from in another process: written and read, as a worker does."""
