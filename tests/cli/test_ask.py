@@ -66,6 +66,10 @@ def test_a_study_is_begun_asked_and_told(space: Path) -> None:
         (("tell", "mine", "x", "val=1"), "RUN: got 'x'; accepted: a run that was handed out"),
         (("tell", "mine", "search-candidate-t00000-s101", "val"), "NAME=VALUE: got 'val'"),
         (("tell", "mine", "search-candidate-t00000-s101", "val=high"), "NAME=VALUE: got 'val=high'"),
+        (("tell", "mine", "search-candidate-t00000-s101", "val=1_0"), "NAME=VALUE: got 'val=1_0'"),
+        (("tell", "mine", "search-candidate-t00000-s101", "val=٣"), "NAME=VALUE: got 'val=٣'"),
+        (("tell", "mine", "search-candidate-t00000-s101", "val=1", "val=2"), "NAME=VALUE: got val twice"),
+        (("tell", "mine", "search-candidate-t00000-s101", "--curve", "twice"), "--curve: twice:1: got val twice"),
         (("tell", "mine", "search-candidate-t00000-s101", "--curve", "none"), "--curve: none cannot be read"),
         (("tell", "mine", "search-candidate-t00000-s101", "--curve", "space.yaml"), "--curve: space.yaml:1: no JSON"),
         (("tell", "mine", "search-candidate-t00000-s101", "val=1", "--renew"), "--renew: got it beside scores"),
@@ -73,6 +77,7 @@ def test_a_study_is_begun_asked_and_told(space: Path) -> None:
 )
 def test_what_is_wrong_is_one_line(words: tuple[str, ...], message: str, space: Path) -> None:
     typed("ask", "mine", "--space", "space.yaml")
+    Path("twice").write_text('{"step": 1, "val": 3, "val": 4}\n')
     with pytest.raises(TuneBNError) as error:
         typed(*words)
     assert message in str(error.value)

@@ -217,8 +217,15 @@ def test_divergence_and_curves(tmp_path: Path) -> None:
     other = ask(folder)
     rows = [{"step": 1, "val": 10.0, "loss": 2.0}, {"step": 2, "val": 30.0, "loss": 1.0}]
     tell(folder, other.run or "", curve=rows)
+    # Both seeds of a trial, so that it becomes records, with a loss and then a score that were not finite.
+    last, loss = ask(folder), {"loss": math.inf}
+    tell(folder, last.run or "", curve=[{"step": 1, "val": 10.0} | loss, {"step": 2, "val": math.nan} | loss])
+    assert tell(folder, last.run or "", {"val": math.nan}).again
+    tell(folder, ask(folder).run or "", {"val": 30.0, "loss": -math.inf})
     records = {record.key: record for record in folder.records.read()}
-    assert records[asked.run or ""].status == "diverged"
+    assert records[asked.run or ""].status == records[last.run or ""].status == "diverged"
+    points = folder.curves.read()[last.run or ""]
+    assert [math.isfinite(point["val"]) for point in points] == [True, False]
     assert records[other.run or ""].scores == {"val": 30.0}
     assert [point.step for point in folder.curves.read()[other.run or ""]] == [1, 2]
 
@@ -234,6 +241,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"curve": [{"step": 1, "loss": 1.0}]}, "step 1: no val"),
     ({"curve": [{"step": 1, "val": 1.0, "held_out": 1.0}]}, "step 1: got held_out"),
     ({"curve": [{"step": n, "val": 1.0} for n in range(1, 6)]}, "got 5 rows; accepted: at most 4"),
+    (
+        {"curve": [{"step": 1, "val": 200.0}, {"step": 2, "val": 2.0}]},
+        "step 1: val: got 200.0; accepted: a number from",
+    ),
     ({"curve": [{"step": 1, "val": 2.0}], "scores": {"val": 3.0}}, "got 3.0, but its curve says 2.0"),
     ({"scores": {"val": 1.0}, "seconds": -1.0}, "seconds: got -1.0"),
 ]

@@ -60,7 +60,9 @@ TRAPS: dict[str, tuple[str, dict[str, Any], str, str]] = {
 }
 
 
-def checked(folder: Path, script: str, *, test: str = TEST, meaning: dict[str, str] | None = None) -> Checked:
+def checked(
+    folder: Path, script: str, log: Path | None = None, *, test: str = TEST, meaning: dict[str, str] | None = None
+) -> Checked:
     """What the check says of a script."""
     (folder / "data/inner").mkdir(parents=True)
     (folder / "data/outer").mkdir()
@@ -88,7 +90,7 @@ def checked(folder: Path, script: str, *, test: str = TEST, meaning: dict[str, s
     (folder / "space.yaml").write_text(yaml.safe_dump(content))
     space = load_space(folder / "space.yaml")
     # Not in the folder for temporary files, which a script may write to.
-    return Checker(space, trainer_of(space), Place(threads=1), folder / "runs").run()
+    return Checker(space, trainer_of(space), Place(threads=1), folder / "runs", log=log).run()
 
 
 TAPPED = """

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tune_bn.study.folder import StudyFolder
 
 _POLL_SECONDS = 2.0
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="As `tune_bn ask` called it.")]
@@ -125,7 +126,7 @@ def tell(
     told = tell_of(
         folder,
         run,
-        dict(map(_score, scores or [])),
+        _scores(scores or []),
         curve=[] if curve is None else _rows(curve),
         failed=failed,
         seconds=seconds,
@@ -180,16 +181,17 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _score(text: str) -> tuple[str, float]:
-    name, sign, value = text.partition("=")
-    try:
-        return name.strip() if sign and name.strip() else _refuse(text), float(value)
-    except ValueError:
-        return _refuse(text), 0.0
-
-
-def _refuse(text: str) -> str:
-    raise StudyError(f"NAME=VALUE: got {text!r}; accepted: a name and a number, such as val_acc=0.91")
+def _scores(texts: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        # Python's own numbers may have an underscore, or digits of any script.
+        if not (sign and name and _NUMBER.fullmatch(value)):
+            raise StudyError(f"NAME=VALUE: got {text!r}; accepted: a name and a number, such as val_acc=0.91")
+        if name in found:
+            raise StudyError(f"NAME=VALUE: got {name} twice; accepted: each name once")
+        found[name] = float(value)
+    return found
 
 
 def _rows(path: Path) -> list[Any]:
@@ -203,11 +205,24 @@ def _rows(path: Path) -> list[Any]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            rows.append(json.loads(line, object_pairs_hook=_each_once))
+        except _TwiceError as error:
+            raise StudyError(f"--curve: {path}:{number}: got {error} twice; accepted: each name once") from None
+        except (ValueError, RecursionError):
             accepted = 'an object such as {"step": 1, "val_acc": 0.4}'
             raise StudyError(f"--curve: {path}:{number}: no JSON; accepted: {accepted}") from None
     return rows
+
+
+class _TwiceError(ValueError):
+    pass
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError(next(name for name in found if [key for key, _ in pairs].count(name) > 1))
+    return found
 
 
 def _mirror(folder: StudyFolder) -> None:

@@ -38,7 +38,7 @@ def check(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None, output: Ou
     from tune_bn.space.loading import load_space, source_words
     from tune_bn.space.locate import find_space
     from tune_bn.trainers.check import Checker
-    from tune_bn.trainers.checked import forecast_hours, keep
+    from tune_bn.trainers.checked import check_file, forecast_hours, keep
     from tune_bn.trainers.choose import trainer_of
 
     path = find_space(space)
@@ -49,7 +49,9 @@ def check(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None, output: Ou
     place = Place(_device(loaded), threads=max(1, round(loaded.resources.cpu)))
     runs = planned(loaded).runs
     with tempfile.TemporaryDirectory(prefix="tune_bn-check-") as folder:
-        checked = Checker(loaded, trainer, place, Path(folder) / "runs", _tell).run()
+        log = check_file(output, loaded, trainer).with_suffix(".log")
+        log.unlink(missing_ok=True)
+        checked = Checker(loaded, trainer, place, Path(folder) / "runs", _tell, log).run()
     kept = keep(output, loaded, trainer, checked)
     if checked.seconds_per_step == checked.seconds_per_step:
         steps = trainer.steps(loaded.run_config(loaded.baseline))

@@ -150,7 +150,11 @@ class TrainerSection(Section):
     )
     root: str | None = entry(None, doc="folder of the code; null: that of the space file", accepted="null or a path")
     env: dict[str, Plain] = entry({}, doc="environment variables; placeholders work", accepted="a mapping to values")
-    pty: bool = entry(False, doc="let the script believe that it writes to a terminal", accepted="true or false")
+    pty: bool = entry(
+        False,
+        doc="let the script believe that it is at a terminal, of 80 columns and without input",
+        accepted="true or false",
+    )
     timeout: Seconds | None = entry(
         None, doc="longest time that an attempt may take", accepted="null or a time such as 2h, 30 min or 90s"
     )

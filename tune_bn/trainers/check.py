@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from tune_bn.errors import listed
 from tune_bn.protocols.trainer import Place, PreemptedError, Trainer
 from tune_bn.protocols.trainers import BUILTIN
 from tune_bn.script.folder import ATTEMPT_VARIABLE
@@ -26,7 +27,7 @@ from tune_bn.trainers.command.settings import SealedTest
 from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
 from tune_bn.trainers.neighbours import is_accepted, with_other_value, with_other_values
 from tune_bn.trainers.opened_files import copies, files_below, is_own
-from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError
+from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of
 
 
 class Checker:
@@ -38,6 +39,7 @@ class Checker:
         place: where its runs are trained.
         folder: for the runs; emptied before and after.
         say: hears a finding as soon as it is there.
+        log: where the words of a script that failed are kept; None: nowhere.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Checker:
         place: Place,
         folder: Path,
         say: Callable[[Finding], None] = lambda _: None,
+        log: Path | None = None,
     ) -> None:
         if isinstance(trainer, CommandTrainer):
             # Each step can be gone on from, so that a run that is killed has something to go on from.
@@ -58,6 +61,7 @@ class Checker:
         moved = [with_other_values(space, self.base, space.scientific), *arms] if space.search else arms
         self.candidate = next((config for config in moved if is_accepted(space, config)), self.base)
         self.runs = ShortRuns(space, trainer, place, folder.absolute(), self.base)
+        self.runs.log = log
 
     def run(self) -> Checked:
         """All of it."""
@@ -143,21 +147,36 @@ class Checker:
             abs(a - b) for other in others.values() for a, b in zip(first.values, other.values, strict=False)
         )
         if again.values != first.values:
-            self._found(trap, WRONG, f"the same seed twice gives {_differ(first.values, again.values)}")
+            self._found(trap, WRONG, f"the same seed twice gives {self._differ(first.told(()), again.told(()))}")
             return
+        self._results = results_of(first, again, others.values())
         for stage, other in others.items():
-            if other.values == first.values:
+            if alike(first, other, self._results):
                 seeds = f"{self._seed('search')} and {self._seed(stage)}"
-                self._found(trap, WRONG, f"seeds {seeds} give the same scores: the seed does nothing")
+                why = self._too_coarse(first) or "the seed does nothing"
+                self._found(trap, WRONG, f"seeds {seeds} give the same scores: {why}")
                 return
-        self._found(trap, OK, f"one seed twice is equal bit for bit; others differ by up to {self._spread:.3g}")
+        by = f"by up to {self._spread:.3g}" if self._spread else f"in {listed(self._results)}"
+        self._found(trap, OK, f"one seed twice is equal bit for bit; others differ {by}")
 
     _spread = 0.0
+    _results: Sequence[str] = ()
+
+    def _too_coarse(self, first: Short) -> str:
+        if not first.coarse:
+            return ""
+        name = self.trainer.score.validation
+        values = listed([f"{value:.6g}" for value in dict.fromkeys(first.values)])
+        return (
+            f"{name} was {values} in all {len(first.values)} steps, too coarse to tell; accepted: a finer metric "
+            "reported beside it, such as the loss, or more validation data"
+        )
 
     def _effects(self, first: Short) -> None:
         """3. A key is not in effect, or is something else."""
         trap = _NAMES["_effects"]
         wrong: list[str] = []
+        coarse = ""
         keys = [*self.space.search] or sorted(
             self.space.scientific & {k for a in self.space.claim.arms.values() for k in a}
         )
@@ -168,9 +187,10 @@ class Checker:
                 continue
             other = self.runs.short(config, self._seed("search"))
             moved.append(other)
-            if other.values == first.values:
+            if alike(first, other, self._results):
                 unasked = first.asked is not None and first.helper and key not in first.asked
                 wrong.append(f"{key} changes nothing" + " and was never asked for" * unasked)
+                coarse = "" if unasked else self._too_coarse(first)
             if other.evaluations != first.evaluations:
                 wrong.append(
                     f"another {key} is evaluated {other.evaluations} times where the baseline is {first.evaluations} "
@@ -179,6 +199,7 @@ class Checker:
                 )
         if isinstance(self.trainer, CommandTrainer):
             wrong += list(self._meanings([first, *moved]))
+        wrong += [coarse] * bool(coarse)
         if wrong:
             self._found(trap, WRONG, "; ".join(wrong))
             return
@@ -207,7 +228,7 @@ class Checker:
             return
         told, wrong, through = [], [], []
         total = self.trainer.steps(self.space.run_config(self.base))
-        whole = {self.runs.steps: first.values}
+        whole = {self.runs.steps: first.told(self._results)}
         # Of another trainer nobody knows the processes.
         ways = ("a stop", "SIGTERM", "SIGKILL") if isinstance(self.trainer, CommandTrainer) else ("a stop",)
         for way in ways:
@@ -231,17 +252,17 @@ class Checker:
             # A script that was ahead is compared beyond the step at which it was cut.
             target = max(self.runs.steps, min(total, cut + 2))
             if target not in whole:
-                whole[target] = self.runs.short(self.base, self._seed("search"), target).values
+                whole[target] = self.runs.short(self.base, self._seed("search"), target).told(self._results)
             again = self.runs.start(self.base, self._seed("search"), name, state)
             try:
                 begun = again.steps
                 self.runs.go(again, target)
-                values = self.runs.values(again, target)
+                values = self.runs.told(again, self._results, target)
                 inexact = again.points.inexact if isinstance(again, ScriptRun) else None
             finally:
                 again.close()
             if values != whole[target] or inexact is not None:
-                wrong.append(f"after {way} it goes on otherwise: {inexact or _differ(whole[target], values)}")
+                wrong.append(f"after {way} it goes on otherwise: {inexact or self._differ(whole[target], values)}")
             known = isinstance(again, ScriptRun) and again.goes_on
             place = f"from step {begun}" if begun else "from its checkpoint" if known else "from the beginning"
             told.append(f"after {way} at step {cut} {place}")
@@ -268,14 +289,14 @@ class Checker:
             for step in range(1, self.runs.steps + 1):
                 for run in runs:
                     self.runs.go(run, step)
-            together = [self.runs.values(run) for run in runs]
+            together = [self.runs.told(run, self._results) for run in runs]
         finally:
             for run in runs:
                 run.close()
-        alone = [first.values, self.runs.short(self.candidate, seed).values]
+        alone = [short.told(self._results) for short in (first, self.runs.short(self.candidate, seed))]
         for values, expected in zip(together, alone, strict=True):
             if values != expected:
-                self._found(trap, WRONG, f"started beside another it gives {_differ(expected, values)}")
+                self._found(trap, WRONG, f"started beside another it gives {self._differ(expected, values)}")
                 return
         left = [
             pid
@@ -339,6 +360,14 @@ class Checker:
         else:
             self._found(trap, OK, "another checkpoint gives another score, and none fails")
 
+    def _differ(self, one: Sequence[tuple[float | None, ...]], other: Sequence[tuple[float | None, ...]]) -> str:
+        """Where two curves part."""
+        for step, (these, those) in enumerate(zip(one, other, strict=False), start=1):
+            for name, a, b in zip(("", *self._results), these, those, strict=False):
+                if a != b:
+                    return f"{name} {_number(b)} in place of {_number(a)} at step {step}".lstrip()
+        return f"{len(other)} steps in place of {len(one)}"
+
     # What it costs
 
     def _costs(self, first: Short) -> None:
@@ -379,9 +408,5 @@ _NAMES = {
 }
 
 
-def _differ(one: Sequence[float], other: Sequence[float]) -> str:
-    """Where two curves part."""
-    for step, (a, b) in enumerate(zip(one, other, strict=False), start=1):
-        if a != b:
-            return f"{b:.9g} in place of {a:.9g} at step {step}"
-    return f"{len(other)} steps in place of {len(one)}"
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.9g}"

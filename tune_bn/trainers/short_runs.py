@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,47 @@ class Short:
     helper: bool = True
     evaluations: int | None = None
     """How often the script has reported its score; None: its trainer evaluates once a step."""
+    rows: list[Mapping[str, float]] = field(default_factory=list)
+    """All metrics of each step."""
+    seed: int = 0
+
+    def told(self, names: Sequence[str]) -> list[tuple[float | None, ...]]:
+        """By step, its score and what else is compared."""
+        return _told(self.values, self.rows, names)
+
+    @property
+    def coarse(self) -> bool:
+        """Whether its score took so few values that another run may have the same ones by chance."""
+        return len(set(self.values)) <= 2
+
+
+def results_of(first: Short, again: Short, others: Iterable[Short]) -> list[str]:
+    """Names of metrics that are results of the training: the same for one seed twice, and not for another seed.
+
+    So neither a time is one, nor a learning rate that a script repeats as it was told.
+    """
+    found: set[str] = set()
+    for name in set[str]().union(*first.rows):
+        told = _of(first, name)
+        echo = all(value == first.seed for value in told if value is not None)
+        if told == _of(again, name) and any(told != _of(other, name) for other in others) and not echo:
+            found.add(name)
+    return sorted(found)
+
+
+def alike(one: Short, other: Short, names: Iterable[str] = ()) -> bool:
+    """Whether two runs have the same scores, and the same of all these metrics."""
+    return one.told([*names]) == other.told([*names])
+
+
+def _told(
+    values: Sequence[float], rows: Sequence[Mapping[str, float]], names: Sequence[str]
+) -> list[tuple[float | None, ...]]:
+    return [(value, *(row.get(name) for name in names)) for value, row in zip(values, rows, strict=True)]
+
+
+def _of(short: Short, name: str) -> list[float | None]:
+    return [row.get(name) for row in short.rows]
 
 
 class ShortRuns:
@@ -58,6 +100,8 @@ class ShortRuns:
         self.space, self.trainer, self.folder = space, trainer, folder
         self.session: Session = trainer.without_test().open(place)
         self.steps = min(STEPS, trainer.steps(space.run_config(config)))
+        self.log: Path | None = None
+        """Where the words of a script that failed are kept: its folder is gone when the check ends."""
         self._count = 0
 
     def start(self, config: Mapping[str, Any], seed: int, name: str, state: Any = None, hold: int | None = None) -> Run:
@@ -83,7 +127,17 @@ class ShortRuns:
         except (StuckError, PreemptedError):
             raise
         except Exception as error:
-            raise StuckError(first_line(error)) from error
+            raise StuckError(self._with_log(first_line(error), run)) from error
+
+    def _with_log(self, words: str, run: Run) -> str:
+        if self.log is None or not isinstance(run, ScriptRun):
+            return words
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run.files.log, self.log)
+        except OSError:
+            return words
+        return words.replace(str(run.files.log), str(self.log))
 
     def values(self, run: Run, steps: int | None = None) -> list[float]:
         """Its validation scores so far; of the built-in loop its losses, of which no two are equal by chance."""
@@ -91,6 +145,11 @@ class ShortRuns:
         found = [point[name] for point in run.curve][: steps or self.steps]
         # A number that is none is not equal to itself.
         return [value if math.isfinite(value) else math.inf for value in found]
+
+    def told(self, run: Run, names: Sequence[str], steps: int | None = None) -> list[tuple[float | None, ...]]:
+        """By step so far, its score and what else is compared."""
+        values = self.values(run, steps)
+        return _told(values, [point.metrics for point in run.curve][: len(values)], names)
 
     def kept(self, run: Run) -> Any:
         """What it would go on from in another process: written and read, as a worker does."""
@@ -122,7 +181,8 @@ class ShortRuns:
             values = self.values(run, steps)
         finally:
             run.close()
-        return self._seen(Short(values, first, rest), run, name)
+        rows = [dict(point.metrics) for point in run.curve][:steps]
+        return self._seen(Short(values, first, rest, rows=rows, seed=seed), run, name)
 
     def _seen(self, short: Short, run: Run, name: str) -> Short:
         if isinstance(run, ScriptRun):
@@ -133,5 +193,6 @@ class ShortRuns:
             short.evaluations = run.points.evaluations(len(short.values))
         for file in (self.folder / f"{name}.opened").glob("*"):
             for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-                (short.writes if line.startswith("w ") else short.reads).add(line[2:])
+                if not line.startswith("h "):
+                    (short.writes if line.startswith("w ") else short.reads).add(line[2:])
         return short

@@ -30,6 +30,9 @@ def checked_curve(rows: Sequence[Mapping[str, float]], score: Score, steps: int)
             raise StudyError(f"curve: step {number}: got {score.test}; accepted: {accepted}")
         if not math.isfinite(metrics[score.validation]) and number < len(rows):
             raise StudyError(f"curve: step {number}: {score.validation} is not finite; accepted: it as the last row")
+        value = metrics[score.validation]
+        if math.isfinite(value) and not score.holds(value):
+            raise StudyError(f"curve: step {number}: {score.validation}: got {value}; accepted: {score.range_words}")
         points.append(Point(number, {name: float(value) for name, value in metrics.items()}))
     if len(points) > steps:
         raise StudyError(f"curve: got {len(points)} rows; accepted: at most {steps}, the steps of a run")

@@ -6,6 +6,7 @@ and is passed over as long as its lease holds.
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -89,7 +90,10 @@ def result_of(run: Out, trainer: Trainer) -> RunResult:
     """What was told of a run, as a runner gives it."""
     assert run.told is not None
     told = run.told
-    curve = tuple(Point(step, dict(metrics)) for step, metrics in told["curve"])
+    curve = tuple(
+        Point(step, {name: math.nan if value is None else value for name, value in metrics.items()})
+        for step, metrics in told["curve"]
+    )
     return RunResult(
         seed=run.seed,
         status=told["status"],
@@ -133,7 +137,11 @@ def told_of(
     """
     place = worker or socket.gethostname()
     about = {"seconds": seconds, "device": device, "environment": {"worker": place}}
-    points = [(point.step, dict(point.metrics)) for point in curve]
+    # JSON has no NaN.
+    points = [
+        (point.step, {name: value if math.isfinite(value) else None for name, value in point.metrics.items()})
+        for point in curve
+    ]
     if failed is not None:
         kept = {"status": FAILED, "reason": failed, "steps": len(points), "scores": {}, "curve": points}
         return about | kept

@@ -25,9 +25,10 @@ def _begin() -> None:
             writes = bool(flags & (os.O_WRONLY | os.O_RDWR)) if isinstance(flags, int) else False
             writes = writes or (isinstance(mode, str) and any(letter in mode for letter in "wax+"))
             place = os.path.realpath(os.fsdecode(path))
-            if (place, writes) not in seen:
-                seen.add((place, writes))
-                line = ("w " if writes else "r ") + place + "\n"
+            kind = "w " if writes else "h " if _hashes(sys._getframe(1)) else "r "
+            line = kind + place + "\n"
+            if line not in seen:
+                seen.add(line)
                 name = os.path.join(folder, str(os.getpid()))
                 out = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
                 os.write(out, os.fsencode(line))
@@ -38,6 +39,15 @@ def _begin() -> None:
             busy.clear()
 
     sys.addaudithook(hook)
+
+
+def _hashes(frame) -> bool:  # type: ignore[no-untyped-def]
+    """Whether a file is opened for its checksum alone: torchvision's CIFAR and others do so with all of their files,
+    test images too, whichever part of them is asked for."""
+    code = frame.f_code
+    return code.co_name == "calculate_md5" and code.co_filename.replace(os.sep, "/").endswith(
+        "torchvision/datasets/utils.py"
+    )
 
 
 def _make_way() -> None:

@@ -130,11 +130,18 @@ class RunFolder:
             path.unlink(missing_ok=True)  # a link would lead out of the copy
             path.write_text(text, encoding="utf-8")
 
-    def checkpoint(self, *, best: bool = False) -> GoOn | None:
-        """The newest checkpoint that is whole and this run's own; the one before where it is not."""
+    def checkpoint(self, *, best: bool = False, told: int | None = None) -> GoOn | None:
+        """The newest checkpoint that is whole and this run's own; the one before where it is not.
+
+        Args:
+            best: the best one, by the validation score.
+            told: the step that was told of last. The helper saves before it tells: a script that is killed in between
+                leaves a checkpoint whose step nobody has heard of, and would never hear of.
+        """
         if self.settings.checkpoint is None:
             saves = Checkpoints(self.path / CHECKPOINT, self.run).whole()
-            found = [save for save in saves if save["best"]] if best else saves
+            found = [save for save in saves if save["best"] or not best]
+            found = [save for save in found if told is None or save["done"] <= told]
             return GoOn(self.path / CHECKPOINT / found[0]["name"], found[0]["done"], True) if found else None
         began = min((attempt["at"] for attempt in self.attempts), default=time.time())
         files = []

@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+import termios
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,9 @@ COURTESY = 0.5
 LONGEST_LINE = 1 << 14
 """Of what is printed; what comes after is not looked at for metrics."""
 _TICK = 0.05
+_SIZE = (24, 80)
+_ENDS = 1024
+"""An end of input is read once."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PDEATHSIG, _SUBREAPER = 1, 36
 
@@ -122,6 +126,15 @@ def _reap() -> None:
         if pid == 0:
             return
         _ended.append((pid, status))
+
+
+def _furnish(output: int, inner: int) -> None:
+    """Give a terminal a size, and end its input: who reads from it hears that there is none, as from /dev/null."""
+    settings = termios.tcgetattr(inner)
+    settings[3] &= ~termios.ECHO
+    termios.tcsetattr(inner, termios.TCSANOW, settings)
+    termios.tcsetwinsize(inner, _SIZE)
+    os.write(output, b"\x04" * _ENDS)
 
 
 class Log:
@@ -218,6 +231,7 @@ class Keeper:
     def _start(self) -> tuple[int, int]:
         if self.order["pty"]:
             output, inner = pty.openpty()
+            _furnish(output, inner)
         else:
             output, inner = os.pipe()
         failed_out, failed_in = os.pipe()
@@ -234,7 +248,8 @@ class Keeper:
                     signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, [])
                 null = os.open(os.devnull, os.O_RDONLY)
-                os.dup2(null, 0)
+                # Many ask for the size of their standard input, as `stty size` does.
+                os.dup2(inner if self.order["pty"] else null, 0)
                 os.dup2(inner, 1)
                 os.dup2(inner, 2)
                 os.set_inheritable(failed_in, False)

@@ -9,6 +9,10 @@ from tune_bn.records.score import Score
 from tune_bn.trainers.command.rows import Row, RowError
 
 
+class GapError(RowError):
+    """An attempt went on beyond what was told of."""
+
+
 class Points:
     """The curve of a run, over its attempts.
 
@@ -30,20 +34,31 @@ class Points:
         self.final: dict[str, float] = {}
         self.stopped_early = False
         self.rows = 0
+        self.told = 0
+        """The step that was told of last, by a row with the score or without it."""
         self._before: dict[int, float] = {}
         self._pending: dict[int, dict[str, float]] = {}
         self._last = 0
         self._stride = 1
+        self._unsure = 0
         self._seen: dict[int, float] = {}
 
     def next_attempt(self, start: int | None) -> None:
         """Another attempt goes on after ``start`` steps; None: only the script knows after how many."""
         self._before = {point.step: point.metrics[self.score.validation] for point in self.points}
+        # A checkpoint of the script's own may be of a step that it was killed before telling of.
+        self._unsure = len(self.points) if start is None else 0
         if start is not None:
             del self.points[start:]
+            self.told = start
         self._pending, self._seen = {}, {}
         self._last = 0
         self.final, self.stopped_early = {}, False
+
+    @property
+    def idle(self) -> bool:
+        """Whether the present attempt has told of no step."""
+        return self._last == 0
 
     def evaluations(self, steps: int) -> int:
         """At how many of the first ``steps`` steps of the present attempt the score was reported."""
@@ -80,7 +95,7 @@ class Points:
                 f"step {row.step} was reported; accepted: at most {last}, as trainer.steps: {self.steps} says"
             )
         self._last = done
-        done = min(done, self.steps)
+        done = self.told = min(done, self.steps)
         value = row.metrics.get(self.score.validation)
         if value is None:
             self._pending.setdefault(done, {}).update(row.metrics)
@@ -108,8 +123,8 @@ class Points:
         if done <= len(self.points):
             # The script has gone on from an earlier step than the last one that was known.
             del self.points[done - 1 :]
-        elif self._before and len(self._seen) == 1 and done - len(self.points) > self._stride:
-            raise RowError(f"it went on at step {done}, but the steps after {len(self.points)} are missing")
+        elif self._unsure and len(self.points) <= self._unsure and done - len(self.points) > self._stride:
+            raise GapError(f"it went on at step {done}, but the steps after {len(self.points)} are missing")
         name = self.score.validation
         while len(self.points) < done - 1:
             step = len(self.points) + 1

@@ -19,7 +19,7 @@ from tune_bn.trainers.command import outcome
 from tune_bn.trainers.command.attempt import Attempt, begin
 from tune_bn.trainers.command.code import FrozenCode
 from tune_bn.trainers.command.folder import GoOn, RunFolder
-from tune_bn.trainers.command.points import Points
+from tune_bn.trainers.command.points import GapError, Points
 from tune_bn.trainers.command.process import End, Process
 from tune_bn.trainers.command.rows import HelperRows, RowError
 from tune_bn.trainers.command.seal import SealedRun, TestError
@@ -81,7 +81,8 @@ class ScriptRun:
 
     def _launch(self) -> None:
         files, settings = self.files, self.settings
-        self._replay()
+        if not (files.path / FRESH).exists():
+            self._replay()
         going_on = self._checkpoint()
         self.goes_on = going_on is not None
         """Whether it goes on from a checkpoint."""
@@ -148,7 +149,7 @@ class ScriptRun:
             return None
         if self.settings.checkpoint is not None and not self.settings.resume:
             return None  # nothing tells the script to go on from it
-        return self.files.checkpoint()
+        return self.files.checkpoint(told=self.points.told)
 
     def _rows_of(self, number: int, since: float) -> Rows:
         tap = tap_on_files(self.settings.metrics)
@@ -218,6 +219,8 @@ class ScriptRun:
                 new = self._take(self._rows, last=found is not None)
             except RowError as error:
                 self._attempt.end("a wrong row")
+                if isinstance(error, GapError):
+                    raise self._begin_again(str(error)) from None
                 raise RunError(f"{error} (log: {self.files.log})") from None
             self._watch_inexact()
             if self.points.diverged and found is None:
@@ -246,11 +249,16 @@ class ScriptRun:
         assert self.settings.confirm_resume == EXACT
         assert self._attempt is not None
         self._attempt.end("inexact")
-        # Half of one run and half of another is neither, so this seed begins again; nobody has failed.
-        (self.files.path / FRESH).touch()
+        # Half of one run and half of another is neither, so this seed begins again.
+        begins_again = self._begin_again(f"the run did not go on as it was: {self.points.inexact}")
         for number in range(1, self._number + 1):
             self.files.metrics(number).unlink(missing_ok=True)
-        raise PreemptedError(f"the run did not go on as it was: {self.points.inexact}")
+        raise begins_again
+
+    def _begin_again(self, why: str) -> PreemptedError:
+        """The next attempt begins at the beginning: from this checkpoint each would come to the same. Nobody failed."""
+        (self.files.path / FRESH).touch()
+        return PreemptedError(why)
 
     def _watch_lingering(self) -> None:
         if self._last_step_at is None or self.settings.timeout is not None:
@@ -280,6 +288,8 @@ class ScriptRun:
         if found.status == outcome.STOPPED:
             raise PreemptedError(found.reason)
         if found.status == outcome.FAILED:
+            if end.status == 0 and self.goes_on and self.points.idle:
+                raise self._begin_again(found.reason)
             raise RunError(found.reason)
         self._completed()
 
