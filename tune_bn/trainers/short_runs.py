@@ -181,7 +181,7 @@ class ShortRuns:
             values = self.values(run, steps)
         finally:
             run.close()
-        rows = [dict(point.metrics) for point in run.curve][:steps]
+        rows = [point.metrics for point in run.curve][:steps]
         return self._seen(Short(values, first, rest, rows=rows, seed=seed), run, name)
 
     def _seen(self, short: Short, run: Run, name: str) -> Short:

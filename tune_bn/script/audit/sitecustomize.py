@@ -45,9 +45,8 @@ def _hashes(frame) -> bool:  # type: ignore[no-untyped-def]
     """Whether a file is opened for its checksum alone: torchvision's CIFAR and others do so with all of their files,
     test images too, whichever part of them is asked for."""
     code = frame.f_code
-    return code.co_name == "calculate_md5" and code.co_filename.replace(os.sep, "/").endswith(
-        "torchvision/datasets/utils.py"
-    )
+    place = str(code.co_filename).replace(os.sep, "/")
+    return bool(code.co_name == "calculate_md5") and place.endswith("torchvision/datasets/utils.py")
 
 
 def _make_way() -> None:
