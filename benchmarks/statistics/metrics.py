@@ -34,7 +34,7 @@ from benchmarks.results import RESULTS, markdown, save, stamp
 Array = NDArray[np.float64]
 METRICS = {"best": "test_accuracy_best", "final": "test_accuracy_final"}
 RESAMPLES = 4000
-FEWEST = 3
+FEWEST_CONFIGURATIONS = 3
 """Configurations with two seeds or more, below which a stratum says nothing."""
 
 
@@ -110,7 +110,7 @@ def strata(table: str, frame: pd.DataFrame, seed: int = 1) -> list[dict[str, Any
         is_good = [place in upper for place in zip(mine["gamma"], mine["c"], strict=True)]
         good = mine[np.array(is_good, dtype=bool)]
         for part, frame_of in (("upper half", good), ("all", mine)):
-            if len(frame_of.groupby(["gamma", "c"])) >= FEWEST:
+            if len(frame_of.groupby(["gamma", "c"])) >= FEWEST_CONFIGURATIONS:
                 rng = np.random.default_rng([seed, int(epochs), round(1e4 * lr)])
                 rows.append({"table": table, "epochs": epochs, "lr": lr, "part": part} | compared(frame_of, rng))
     return rows
@@ -157,7 +157,9 @@ def main() -> None:
             commits |= {name: sorted({commit for part in parts for commit in part[1]})} if found else {}
             rows += found
     if not rows:
-        raise SystemExit(f"{given.tables}: no table with {FEWEST} configurations of two seeds; accepted: one or more")
+        raise SystemExit(
+            f"{given.tables}: no table with {FEWEST_CONFIGURATIONS} configurations of two seeds; accepted: one or more"
+        )
     title = (
         "**Variance of the paired differences by metric.** Percentage points squared; intervals by the bootstrap over "
         "configurations. The tables' runs are of commit "

@@ -15,9 +15,9 @@ from scipy import stats
 
 from tune_bn.analysis.early_order import (
     ALPHA,
-    FEWEST,
+    FEWEST_TRIALS,
     LEAST_TAU,
-    MOST,
+    MOST_TRIALS,
     Look,
     discordant,
     look,
@@ -96,7 +96,7 @@ def test_more_trials_fewer_discordant_pairs_and_a_laxer_level_say_more() -> None
     bounds = [tau_lower_bound(((1,) * (9 - m) + (m,),), 0, 0.05) for m in range(1, 9)]
     assert bounds == sorted(bounds, reverse=True)
     # The largest look of two arms is no trouble for floats.
-    assert 0.9 < tau_lower_bound(distinct(MOST, MOST), 60, ALPHA / 30) < 1
+    assert 0.9 < tau_lower_bound(distinct(MOST_TRIALS, MOST_TRIALS), 60, ALPHA / 30) < 1
 
 
 NORMAL = [((sizes), tau, False) for sizes in [(8,), (12,), (18,), (8, 8)] for tau in (0.0, 0.3, 0.5, 0.7)]
@@ -161,7 +161,7 @@ def settles(trials: int, at: int, last: int = 10) -> list[dict[int, float]]:
 
 @pytest.mark.parametrize("at", [1, 4, 9])
 def test_stopping_is_safe_from_where_the_order_settles(at: int) -> None:
-    found = look(1, {"candidate": settles(FEWEST, at)}, range(1, 10), 10)
+    found = look(1, {"candidate": settles(FEWEST_TRIALS, at)}, range(1, 10), 10)
     assert found.safe_from == at
     assert [round(one.tau, 6) for one in found.epochs] == [-1.0] * (at - 1) + [1.0] * (10 - at)
     assert found.at_safe is not None
@@ -214,7 +214,7 @@ def test_sizes_of_looks_grow_to_the_last_trial_and_no_further() -> None:
     assert sizes_of_looks(8, 5) == [5]
     assert sizes_of_looks(8, 8) == [8]
     assert sizes_of_looks(24, 24) == [24]
-    assert sizes_of_looks(8, 10_000)[-1] < MOST * 1.5
+    assert sizes_of_looks(8, 10_000)[-1] < MOST_TRIALS * 1.5
     assert sizes_of_looks(100, 10_000) == [100]
 
 
@@ -223,7 +223,7 @@ def test_a_safe_epoch_is_wrongly_found_in_no_more_studies_than_alpha() -> None:
     """Trials whose order says too little at the last epoch in question: over all looks of a study."""
     generator, wrong, studies = np.random.default_rng(0), 0, 400
     rho = np.sin(np.pi * (LEAST_TAU - 0.01) / 2)
-    sizes = sizes_of_looks(FEWEST, 48)
+    sizes = sizes_of_looks(FEWEST_TRIALS, 48)
     for _ in range(studies):
         early = generator.standard_normal(24)
         final = rho * early + np.sqrt(1 - rho**2) * generator.standard_normal(24)

@@ -18,7 +18,7 @@ from tune_bn.errors import ConfigError, RecordError
 from tune_bn.records.files import write_json
 from tune_bn.records.score import (
     BEST,
-    LARGEST,
+    LARGEST_RECORDED,
     LAST,
     MAX,
     MIN,
@@ -181,7 +181,7 @@ def test_a_goal_that_was_turned_after_sealing_is_noticed(synthetic_study) -> Non
 def test_what_of_a_curve_is_its_score(at, values, objectives) -> None:
     score = replace(LOSS, at=at)
     assert score.objectives(values) == objectives
-    assert score.objectives(values, diverged=True) == [*objectives[:-1], -LARGEST]
+    assert score.objectives(values, diverged=True) == [*objectives[:-1], -LARGEST_RECORDED]
     assert replace(score, diverged=7.0).objectives(values, diverged=True)[-1] == -7.0
     turned = replace(score, goal=MAX).objectives([-value for value in values])
     assert turned == objectives

@@ -12,7 +12,7 @@ import pytest
 from scipy import special, stats
 
 from tune_bn.analysis.paired import paired_t_statistics
-from tune_bn.analysis.ranks import MOST, kendall_tau, mean_ranks
+from tune_bn.analysis.ranks import MOST_RANKED, kendall_tau, mean_ranks
 
 
 def drawn(rng: np.random.Generator, n: int, kind: str) -> np.ndarray:
@@ -31,7 +31,7 @@ def test_ranks_and_tau(kind: str, n: int) -> None:
 
 
 def test_tau_of_many_scores() -> None:
-    first = np.arange(MOST + 1.0)
+    first = np.arange(MOST_RANKED + 1.0)
     assert kendall_tau(first, first[::-1].copy()) == -1
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from tune_bn.analysis.spending import LARGEST, SMALLEST, nominal_levels, repeated_p, spent, t_at
+from tune_bn.analysis.spending import LARGEST_LEVEL, SMALLEST_LEVEL, nominal_levels, repeated_p, spent, t_at
 from tune_bn.errors import ConfigError
 
 LOOKS = (3, 5, 8, 11, 15)
@@ -79,7 +79,7 @@ def test_the_spending_is_that_of_lan_and_demets():
 @pytest.mark.parametrize("looks", [LOOKS, (3, 4, 5, 6), (10, 200)])
 def test_boundaries_of_a_lower_level_lie_higher(looks):
     """What the repeated p-value rests on: who crosses at one level has crossed at every higher one."""
-    nominal = [nominal_levels(looks, alpha) for alpha in np.geomspace(SMALLEST, LARGEST, 12)]
+    nominal = [nominal_levels(looks, alpha) for alpha in np.geomspace(SMALLEST_LEVEL, LARGEST_LEVEL, 12)]
     assert (np.diff(nominal, axis=0) > 0).all()
 
 
@@ -116,7 +116,7 @@ def test_one_look_is_the_fixed_test(p):
 
 
 def test_extreme_statistics_keep_their_place():
-    assert repeated_p(LOOKS, [0.0] * 5).tolist() == pytest.approx([SMALLEST] * 5)
+    assert repeated_p(LOOKS, [0.0] * 5).tolist() == pytest.approx([SMALLEST_LEVEL] * 5)
     assert repeated_p(LOOKS, [1.0] * 5).tolist() == [1.0] * 5
     assert repeated_p(LOOKS, np.ones((4, 0))).shape == (4, 0)
 

@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from tune_bn.report.figures.importance import CONTROL, FEWEST, REPEATS, importance_figure, importances
+from tune_bn.report.figures.importance import CONTROL, FEWEST_TRIALS, REPEATS, importance_figure, importances
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.process import importance
 from tune_bn.report.study import load
@@ -88,12 +88,12 @@ def test_the_same_records_give_the_same_shares(synthetic_study, loaded):
     assert importances(study) == importances(study)
 
 
-@pytest.mark.parametrize("trials", [FEWEST - 3, FEWEST])
+@pytest.mark.parametrize("trials", [FEWEST_TRIALS - 3, FEWEST_TRIALS])
 def test_a_few_trials_give_a_sentence_instead(synthetic_study, loaded, trials):
     study = loaded(synthetic_study(trials=trials))
     assert importances(study) == []
     text = to_markdown(list(importance(study)))
-    assert f"takes {FEWEST} or more comparable trials" in text
+    assert f"takes {FEWEST_TRIALS} or more comparable trials" in text
     assert "![" not in text
 
 

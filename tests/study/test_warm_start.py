@@ -27,7 +27,7 @@ from tune_bn.records.record import (
 from tune_bn.space.loading import parse_space, with_override
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
-from tune_bn.study.warm_start import MOST, warm_started
+from tune_bn.study.warm_start import MOST_STARTS, warm_started
 
 CONTENT: dict[str, Any] = {
     "name": "small",
@@ -212,7 +212,7 @@ def test_several_studies_follow_each_other(searched: Writer, tmp_path: Path) -> 
     )
     assert [point["gamma"] for point in points_of(warm)] == [0.3, 0.2, 0.4, 0.1, 0.02, 0.33]
     assert [line.split(", best")[0].removeprefix("warm start: ") for line in lines] == [
-        f"{MOST} start points from small-1",
+        f"{MOST_STARTS} start points from small-1",
         "1 start point from small-2",
         "0 start points from small-2",
     ]

@@ -74,7 +74,7 @@ def test_what_is_in_no_checkout_or_too_large_is_left_out(
     (tmp_path / "alone.py").write_text("x = 1\n")
     assert code_changes([tmp_path / "alone.py"]) == b""
     (checkout / "net.py").write_text("width = 16\n")
-    monkeypatch.setattr(changes, "LARGEST", 10)
+    monkeypatch.setattr(changes, "MOST_DIFF_BYTES", 10)
     assert code_changes([checkout / "net.py"]).startswith(b"# the changes are larger than 10 bytes")
     monkeypatch.setenv("PATH", "")
     assert code_changes([checkout / "net.py"]) == b""

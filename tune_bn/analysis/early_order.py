@@ -49,11 +49,11 @@ LEAST_TAU = 0.5
 """Three of four pairs in their final order."""
 ALPHA = 0.05
 """Chance at most, over all looks, to call an epoch safe whose τ is below :data:`LEAST_TAU`."""
-FEWEST = 16
+FEWEST_TRIALS = 16
 """Trials of an arm that are awaited before the first look; the better half of fewer could not be sure enough."""
 GROWTH = 1.5
 """Each look has so many times the trials of the one before it."""
-MOST = 60
+MOST_TRIALS = 60
 """Trials of an arm at the last look: where so many say that it is not safe, it never is."""
 
 Curve = Mapping[int, float]
@@ -177,9 +177,9 @@ def _agrees(at: AtEpoch) -> bool:
 
 
 def sizes_of_looks(first: int, most: int) -> list[int]:
-    """Trials of an arm at each look; the last one when all ``most`` have ended, or with :data:`MOST`."""
+    """Trials of an arm at each look; the last one when all ``most`` have ended, or with :data:`MOST_TRIALS`."""
     sizes = [min(first, most)]
-    while sizes[-1] < min(most, MOST):
+    while sizes[-1] < min(most, MOST_TRIALS):
         sizes.append(min(math.ceil(GROWTH * sizes[-1]), most))
     return sizes
 

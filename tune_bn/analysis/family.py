@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tune_bn.analysis.claims import NOT_TESTED, PLAIN, Claim, agreeing, outcome_by
-from tune_bn.analysis.max_t import LEAST, step_down
+from tune_bn.analysis.max_t import FEWEST_SEEDS, step_down
 from tune_bn.analysis.paired import holm
 from tune_bn.analysis.rounding import Array
 from tune_bn.analysis.t_result import TResult, tail
@@ -105,8 +105,8 @@ def check_correction(correction: str, claim: Claim, *, seeds: int, fixed: bool =
     """Raises :class:`ConfigError` where the correction is not known, or does not go with the claim."""
     if correction not in CORRECTIONS:
         raise ConfigError("correction", correction, " | ".join(CORRECTIONS))
-    if correction == MAX_T and (not fixed or claim.ceiling is not None or seeds < LEAST):
-        why = f"max_t goes with {LEAST} or more pairs, no looks, and no claim of equivalence"
+    if correction == MAX_T and (not fixed or claim.ceiling is not None or seeds < FEWEST_SEEDS):
+        why = f"max_t goes with {FEWEST_SEEDS} or more pairs, no looks, and no claim of equivalence"
         raise ConfigError("correction", correction, f"{HOLM}; {why}")
 
 

@@ -30,7 +30,7 @@ from tune_bn.errors import RecordError
 from tune_bn.records.per_image import read_bits
 from tune_bn.records.plan import Plan
 from tune_bn.records.record import COMPLETED, CONFIRM, Record
-from tune_bn.records.score import LARGEST
+from tune_bn.records.score import LARGEST_RECORDED
 from tune_bn.records.verdict import Candidate, known
 from tune_bn.records.verdict_details import Described, OverImages, TwoWay
 
@@ -149,7 +149,7 @@ def over_images(
 def _number_in(test: object, name: str) -> float | None:
     """A number of which sums and squares are numbers still; None where a record states another, or nothing."""
     value: Any = test.get(name) if isinstance(test, Mapping) else None
-    return float(value) if type(value) in (int, float) and -LARGEST <= value <= LARGEST else None
+    return float(value) if type(value) in (int, float) and -LARGEST_RECORDED <= value <= LARGEST_RECORDED else None
 
 
 def other_outcomes(plan: Plan, records: Sequence[Record]) -> dict[str, dict[str, Described]]:

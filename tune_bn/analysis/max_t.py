@@ -23,7 +23,7 @@ from tune_bn.analysis.sensitivity import FLIPS, flip_signs
 
 EXACT_UP_TO = 16
 """Seeds up to which all 2ⁿ flips are counted."""
-LEAST = 5
+FEWEST_SEEDS = 5
 """Seeds from which on a p-value can reach 0.05."""
 
 

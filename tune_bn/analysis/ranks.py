@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MOST = 2_000
+MOST_RANKED = 2_000
 """Scores whose pairs are compared one by one; of more, scipy counts faster than it loads."""
 
 
@@ -28,7 +28,7 @@ def kendall_tau(first: Array, second: Array) -> float:
 
     Source: Kendall, The Treatment of Ties in Ranking Problems, Biometrika 33, 1945.
     """
-    if first.size > MOST:
+    if first.size > MOST_RANKED:
         from scipy import stats
 
         return float(stats.kendalltau(first, second).statistic)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tune_bn.analysis.characteristics import Course, Stage, course
 from tune_bn.analysis.power import seeds_needed, t_test_power
 from tune_bn.analysis.sequential import DEFAULT_FUTILITY, Design, design
-from tune_bn.analysis.spending import FIRST_LOOK, LARGEST, MOST_PAIRS
+from tune_bn.analysis.spending import FIRST_LOOK, LARGEST_LEVEL, MOST_PAIRS
 
 LOOKS = (3, 5, 8)
 """Numbers of looks that are tried. Each look is a moment at which runs wait for each other, and more than eight save
@@ -87,7 +87,7 @@ def options(
     if needed is None:
         return []
     found = [fixed_option(d_z, needed, alpha=alpha, candidates=candidates)]
-    if alpha > LARGEST:
+    if alpha > LARGEST_LEVEL:
         return found
     for number in LOOKS:
 

@@ -12,7 +12,7 @@ from tune_bn.errors import ConfigError, ScoresError, listed
 
 MOST_UNPAIRED = 5_000
 """Runs of an arm without pairs, where all differences between two arms are looked at together."""
-LEAST = 3
+FEWEST_PAIRS = 3
 """Runs of an arm. Two leave one degree of freedom: no distribution-free test of them goes below 1/4."""
 
 
@@ -59,7 +59,7 @@ def usable_scores(
     by, problems = scores.paired_by or "row", []
     if paired and len(pairs) < 2:
         problems.append(f"the table has fewer than two pairs ({by} {listed(pairs)})")
-    elif paired and len(pairs) < LEAST:
+    elif paired and len(pairs) < FEWEST_PAIRS:
         problems.append(
             f"two pairs are no evidence: with {by} {listed(pairs)} alone no test free of assumptions on the "
             "distribution can go below p = 1/2^2 = 0.25; accepted: three pairs or more"
@@ -80,7 +80,7 @@ def usable_scores(
         odd = [pair for pair in own if not all(map(math.isfinite, got.get(pair, ())))]
         if odd:
             problems.append(f"{name} has a score that is not finite for {by} {listed(odd)}")
-        if not paired and len(got) < LEAST:
+        if not paired and len(got) < FEWEST_PAIRS:
             runs = "run" if len(got) == 1 else "runs"
             problems.append(f"{name} has {len(got)} {runs}, too few for a test; accepted: three or more")
         if not paired and len(got) > MOST_UNPAIRED:

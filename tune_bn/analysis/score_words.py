@@ -17,7 +17,7 @@ from tune_bn.records.verdict import Arm, known
 
 PAIRED, UNPAIRED, THRESHOLD, FOLDS, LOOKS = "paired", "unpaired", "threshold", "folds", "looks"
 
-FEW = 5
+FEWEST_RANKED = 5
 """Pairs from which on the tests that assume no distribution can reach 0.05."""
 
 TEST_WORDS: Mapping[str, str] = {
@@ -153,8 +153,8 @@ def _few(verdict: ScoreVerdict) -> str:
     """What few pairs cannot show."""
     if verdict.mode not in (PAIRED, THRESHOLD):
         return ""
-    n = min((known(arm.n) for arm in verdict.candidates), default=FEW)
-    if n >= FEW:
+    n = min((known(arm.n) for arm in verdict.candidates), default=FEWEST_RANKED)
+    if n >= FEWEST_RANKED:
         return ""
     what = "runs" if verdict.mode == THRESHOLD else "pairs"
     return (

@@ -48,7 +48,7 @@ from scipy import special
 from tune_bn.analysis.claims import NO_LOOKS, PLAIN, Claim, agreeing
 from tune_bn.analysis.family import Comparison, p_above
 from tune_bn.analysis.paired import Array, PairedResult, PairsError, PairsProblem, holm, paired_t_test
-from tune_bn.analysis.spending import FIRST_LOOK, SMALLEST, check_looks, nominal_levels, repeated_p, spent, t_at
+from tune_bn.analysis.spending import FIRST_LOOK, SMALLEST_LEVEL, check_looks, nominal_levels, repeated_p, spent, t_at
 from tune_bn.errors import ConfigError
 from tune_bn.records.verdict_details import Decision as Decision
 from tune_bn.records.verdict_details import Look
@@ -241,7 +241,7 @@ def repeated_bounds(
     The lower is ≥ ``null`` exactly where ``p_value``, the repeated one, is ≤ level; the upper ≤ 0 where
     ``p_value_less`` is. None at levels that are too small for a boundary.
     """
-    if level < SMALLEST:
+    if level < SMALLEST_LEVEL:
         return None, None
     reach = design(looks, level, futility=None).efficacy[list(looks).index(result.n)] * result.se
     return (

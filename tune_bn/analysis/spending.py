@@ -26,12 +26,12 @@ from scipy import special
 from tune_bn.analysis.t_chain import Array, Function, farthest, unit_rule, unstopped_before
 from tune_bn.errors import ConfigError
 
-LARGEST = 0.3
+LARGEST_LEVEL = 0.3
 """Above z_{1−α/2} = 1, which is α = 0.317, no increment of α* shrinks where α grows, so who crosses a boundary at one
 level crosses it at every higher one. Levels above this one spend their excess at the last look alone."""
-SMALLEST = 5e-9
+SMALLEST_LEVEL = 5e-9
 """Levels below it are not told apart. Half of the least level of a plan, because a two-sided interval spends a half."""
-MOST_LOOKS, FIRST_LOOK, MOST_PAIRS, WIDEST = 20, 3, 10_000, 20
+MOST_LOOKS, FIRST_LOOK, MOST_PAIRS, WIDEST_RATIO = 20, 3, 10_000, 20
 
 _LEVELS = 16
 
@@ -51,21 +51,21 @@ def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
         integers
         and 1 <= len(found) <= MOST_LOOKS
         and all(earlier < later for earlier, later in pairwise(found))
-        and FIRST_LOOK <= found[0] <= found[-1] <= min(MOST_PAIRS, WIDEST * found[0])
+        and FIRST_LOOK <= found[0] <= found[-1] <= min(MOST_PAIRS, WIDEST_RATIO * found[0])
     ):
         raise ConfigError(
             "looks",
             looks,
             f"1 to {MOST_LOOKS} increasing integers, the first ≥ {FIRST_LOOK}, the last ≤ {MOST_PAIRS} and at most "
-            f"{WIDEST} times the first",
+            f"{WIDEST_RATIO} times the first",
         )
     return found
 
 
 def check_level(alpha: float) -> float:
     """``alpha`` itself. Raises :class:`ConfigError` where it is no level that can be spent."""
-    if not SMALLEST <= alpha <= LARGEST:
-        raise ConfigError("alpha", alpha, f"a number in [{SMALLEST:g}, {LARGEST:g}]")
+    if not SMALLEST_LEVEL <= alpha <= LARGEST_LEVEL:
+        raise ConfigError("alpha", alpha, f"a number in [{SMALLEST_LEVEL:g}, {LARGEST_LEVEL:g}]")
     return alpha
 
 
@@ -103,7 +103,7 @@ def repeated_p(looks: Sequence[int], nominal: ArrayLike) -> Array:
             decides nothing.
 
     Returns:
-        Shape (..., k); not below :data:`SMALLEST`.
+        Shape (..., k); not below :data:`SMALLEST_LEVEL`.
 
     Raises:
         ConfigError: ``looks`` is not acceptable.
@@ -124,7 +124,7 @@ def _curves(looks: tuple[int, ...]) -> list[Function]:
     """For each look the function from the nominal p-value to the level whose boundary lies there."""
     from scipy.interpolate import CubicSpline
 
-    low, high = special.ndtri(SMALLEST / 2), special.ndtri(LARGEST / 2)
+    low, high = special.ndtri(SMALLEST_LEVEL / 2), special.ndtri(LARGEST_LEVEL / 2)
     levels = 2 * special.ndtr(high - (high - low) * np.linspace(1, 0, _LEVELS) ** 1.5)
     chains = [_chain(looks, float(level)) for level in levels]
     nominal = np.array([chain[0] for chain in chains])
@@ -133,7 +133,9 @@ def _curves(looks: tuple[int, ...]) -> list[Function]:
     p = np.linspace(nominal[-1, -1], 1, 65)
     rest = CubicSpline(p, unstopped(t_at(p, [looks[-1]]) / math.sqrt(looks[-1] - 1))).antiderivative()
     interim = curves[-1]
-    curves[-1] = lambda nominal: np.where(nominal <= p[0], interim(nominal), np.minimum(LARGEST + rest(nominal), 1))
+    curves[-1] = lambda nominal: np.where(
+        nominal <= p[0], interim(nominal), np.minimum(LARGEST_LEVEL + rest(nominal), 1)
+    )
     return curves
 
 

@@ -37,7 +37,7 @@ ALSO = (
     *(CODE_DIFF, "code.tar.gz", "code.json"),
 )
 FOLDERS = (FOLDER, "diagnostics", "plots")
-LARGEST = 2**30
+MOST_UNPACKED_BYTES = 2**30
 """Bytes of all members together: a bundle that says more is none of ours."""
 MOST_MEMBERS = 50_000
 _WHEN = (1980, 1, 1, 0, 0, 0)
@@ -68,9 +68,9 @@ def write_bundle(study: Path, out: Path, extra: Mapping[str, bytes], *, weights:
                 members[f"{folder}/{path.name}"] = path
     try:
         total = sum(path.stat().st_size for path in members.values())
-        if total > LARGEST:
+        if total > MOST_UNPACKED_BYTES:
             raise StudyError(
-                f"{out}: its members would have {total:,} bytes; accepted: {LARGEST:,}"
+                f"{out}: its members would have {total:,} bytes; accepted: {MOST_UNPACKED_BYTES:,}"
                 + (", as without --weights" if weights else "")
             )
         contents = {name: path.read_bytes() for name, path in members.items()} | dict(extra)
@@ -159,8 +159,8 @@ def _names_problem(infos: list[zipfile.ZipInfo]) -> str | None:
     if len(infos) > MOST_MEMBERS:
         return f"it has {len(infos):,} members (at most {MOST_MEMBERS:,})"
     total = sum(info.file_size for info in infos)
-    if total > LARGEST:
-        return f"it would unpack to {total:,} bytes (at most {LARGEST:,})"
+    if total > MOST_UNPACKED_BYTES:
+        return f"it would unpack to {total:,} bytes (at most {MOST_UNPACKED_BYTES:,})"
     seen: set[str] = set()
     for info in infos:
         name, parts = info.filename, PurePosixPath(info.filename).parts

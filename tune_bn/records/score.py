@@ -26,7 +26,7 @@ GOALS = (MAX, MIN)
 BEST, LAST = "best", "last"
 MEAN_LAST = re.compile(r"mean_last\(([1-9][0-9]{0,5})\)")
 """``mean_last(k)``: the mean of the last k steps."""
-LARGEST = 1e150
+LARGEST_RECORDED = 1e150
 """No score lies beyond it: differences of scores and their squares must be numbers still."""
 SCORE_FILE = "score.json"
 
@@ -71,8 +71,11 @@ class Score:
             raise ConfigError("goal", self.goal, " | ".join(GOALS))
         if self.at not in (BEST, LAST) and not MEAN_LAST.fullmatch(self.at):
             raise ConfigError("at", self.at, "best | last | mean_last(K)")
-        ends = [-LARGEST if self.low is None else self.low, LARGEST if self.high is None else self.high]
-        if not -LARGEST <= ends[0] < ends[1] <= LARGEST:
+        ends = [
+            -LARGEST_RECORDED if self.low is None else self.low,
+            LARGEST_RECORDED if self.high is None else self.high,
+        ]
+        if not -LARGEST_RECORDED <= ends[0] < ends[1] <= LARGEST_RECORDED:
             raise ConfigError("range", [self.low, self.high], "two numbers that increase; null: without an end")
         if self.diverged is not None and not self.holds(self.diverged):
             raise ConfigError("diverged", self.diverged, f"{self.range_words}, or null")
@@ -89,14 +92,14 @@ class Score:
     @property
     def worst(self) -> float:
         """The objective of a run that diverged; below all others where it has no score."""
-        return -LARGEST if self.diverged is None else self.objective(self.diverged)
+        return -LARGEST_RECORDED if self.diverged is None else self.objective(self.diverged)
 
     def holds(self, value: Any) -> bool:
         """Whether a value is a number within the range."""
         return (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and -LARGEST <= value <= LARGEST
+            and -LARGEST_RECORDED <= value <= LARGEST_RECORDED
             and (self.low is None or value >= self.low)
             and (self.high is None or value <= self.high)
         )

@@ -20,7 +20,7 @@ from tune_bn.records.files import read_bytes, writing
 REQUEST, REPLY = "seal.tsq", "seal.tsr"
 _SHA256 = bytes.fromhex("300d06096086480165030402010500")
 """AlgorithmIdentifier of SHA-256 in DER."""
-LARGEST = 2**20
+MOST_REPLY_BYTES = 2**20
 
 
 def _der(tag: int, content: bytes) -> bytes:
@@ -56,7 +56,7 @@ def take_reply(study: Path, plan: Path, reply: Path, authority: Path) -> datetim
         said = [line for line in (made.stderr + made.stdout).splitlines() if line.strip()]
         why = next((line for line in said if "error" in line.lower()), said[0] if said else "no reason given")
         raise StudyError(f"{reply}: openssl does not accept it ({why.strip()[:200]}); accepted: a reply for {plan}")
-    data = read_bytes(reply, LARGEST)
+    data = read_bytes(reply, MOST_REPLY_BYTES)
     stated = stamped(data, plan.read_bytes())
     if stated is None:
         raise StudyError(f"{reply}: holds no time for {plan}; accepted: the authority's reply to {REQUEST}")
@@ -87,7 +87,7 @@ def stamped(reply: bytes, plan: bytes) -> datetime | None:
 def seal_words(study: Path, plan: Path) -> str | None:
     """What a seal beside a plan proves, in a sentence; None where there is none."""
     try:
-        reply, content = read_bytes(study / REPLY, LARGEST), read_bytes(plan)
+        reply, content = read_bytes(study / REPLY, MOST_REPLY_BYTES), read_bytes(plan)
     except OSError:
         return None
     when = stamped(reply, content)

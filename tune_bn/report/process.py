@@ -34,9 +34,9 @@ from tune_bn.report.figures.canvas import FEW_ARMS
 from tune_bn.report.figures.curves import curves
 from tune_bn.report.figures.importance import (
     CONTROL,
-    FEWEST,
+    FEWEST_TRIALS,
     FULL_LENGTH,
-    MOST,
+    MOST_TRIALS,
     REPEATS,
     importance_figure,
     importances,
@@ -128,8 +128,8 @@ def importance(study: StudyFiles) -> Iterator[Block]:
     yield Heading(f"What mattered {found[0].score} of the search" if early else "What mattered in the search")
     if not found:
         yield paragraph(
-            f"Not drawn: the importance of a key takes {FEWEST} or more comparable trials of the search with different "
-            "scores and configurations."
+            f"Not drawn: the importance of a key takes {FEWEST_TRIALS} or more comparable trials of the search with "
+            "different scores and configurations."
         )
         return
     chosen = ""
@@ -143,7 +143,11 @@ def importance(study: StudyFiles) -> Iterator[Block]:
             " Asked of the trials that ran to their end; those that the scheduler stopped are left out, and with them "
             "bad regions."
         )
-    sample = f" Of more trials a sample of {MOST} is asked." if any(one.trials == MOST for one in found) else ""
+    sample = (
+        f" Of more trials a sample of {MOST_TRIALS} is asked."
+        if any(one.trials == MOST_TRIALS for one in found)
+        else ""
+    )
     yield Picture(
         "importance.png",
         "Importance of the searched keys",

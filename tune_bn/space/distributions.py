@@ -18,7 +18,7 @@ KINDS = (
 CASES = "cases"
 
 
-LARGEST = 2.0**53
+LARGEST_BOUND = 2.0**53
 """Bounds lie within ±2⁵³, where a float still holds every integer."""
 
 
@@ -47,7 +47,7 @@ def parse_distribution(place: str, spec: Any) -> Range | Choice:
     # Not "low >= high": NaN fails every comparison.
     if not low < high or (log and low <= 0):
         raise ConfigError(place, body, accepted)
-    if low < -LARGEST or high > LARGEST:
+    if low < -LARGEST_BOUND or high > LARGEST_BOUND:
         raise ConfigError(place, body, f"{accepted}, within ±2^53")
     return Range(low, high, log, integer) if integer else Range(float(low), float(high), log)
 

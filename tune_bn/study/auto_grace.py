@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from statistics import fmean
 
-from tune_bn.analysis.early_order import FEWEST, Curve, Look, look, sizes_of_looks, words
+from tune_bn.analysis.early_order import FEWEST_TRIALS, Curve, Look, look, sizes_of_looks, words
 from tune_bn.protocols.runner import Point, RunResult, SchedulerConfig
 from tune_bn.records.files import write_json
 from tune_bn.records.record import BASELINE, CANDIDATE, DIVERGED, FAILED, PRUNED, SEARCH, Record
@@ -45,7 +45,7 @@ def objective_by_epoch(runs: Sequence[tuple[str, Sequence[Point]]], score: Score
 
 def first_trials(space: Space, arm: str) -> int:
     """Trials of an arm that run to their end before the first look."""
-    return min(max(FEWEST, len(space.start_points(arm))), space.trials_of(arm))
+    return min(max(FEWEST_TRIALS, len(space.start_points(arm))), space.trials_of(arm))
 
 
 class AutoGrace:

@@ -17,7 +17,7 @@ from tune_bn.space.search import Point, owner
 from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 
-MOST = 5
+MOST_STARTS = 5
 """Configurations that one study gives at most: its best region is wanted, not its whole history. With the seven of the
 paper's grid they fill the 12 trials that the default budget leaves each arm where nuisance keys are searched."""
 
@@ -90,7 +90,7 @@ def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tup
     by_selection = outside = repeated = 0
     dropped: dict[str, None] = {}
     for trial in finished:
-        if len(taken) == MOST:
+        if len(taken) == MOST_STARTS:
             break
         values = _values(other, trial.config)
         point = {key: values[key] for key in space.search}
@@ -116,7 +116,7 @@ def _taken_over(space: Space, study: StudyFolder, known: Sequence[Point]) -> tup
         for count, words in (
             (outside, "outside the ranges of this space"),
             (repeated, "equal to a point before them"),
-            (beyond, f"beyond the best {MOST}"),
+            (beyond, f"beyond the best {MOST_STARTS}"),
             (unfinished, "stopped early, failed or diverged"),
         )
         if count

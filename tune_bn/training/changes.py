@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tune_bn.training.versions import PACKAGE
 
-LARGEST = 4 * 2**20
+MOST_DIFF_BYTES = 4 * 2**20
 """Bytes of a diff that is kept."""
 
 
@@ -37,7 +37,11 @@ def code_changes(code: Sequence[Path] = ()) -> bytes:
         with suppress(OSError, subprocess.SubprocessError):
             parts.append(_changes(root, paths))
     found = b"".join(parts)
-    return found if len(found) <= LARGEST else b"# the changes are larger than %d bytes and were left out\n" % LARGEST
+    return (
+        found
+        if len(found) <= MOST_DIFF_BYTES
+        else b"# the changes are larger than %d bytes and were left out\n" % MOST_DIFF_BYTES
+    )
 
 
 def _is_ours(root: Path) -> bool:

@@ -25,9 +25,9 @@ from tune_bn.records.record import CANDIDATE, COMPLETED, PRUNED, SEARCH
 from tune_bn.report.figures.canvas import BLUE, VERMILION, legend_below, new_figure, plain, tidy
 from tune_bn.report.study import StudyFiles, Trial
 
-FEWEST = 8
+FEWEST_TRIALS = 8
 """Trials below which a forest of regression trees says nothing."""
-MOST = 1000
+MOST_TRIALS = 1000
 """Trials beyond which a sample of them is asked, evenly over the search: the time grows with them."""
 REPEATS = 5
 TREES = 32
@@ -53,8 +53,8 @@ class Importance:
 def importances(study: StudyFiles) -> list[Importance]:
     """For trials of full length and, where some were stopped early, for all trials at equal epochs.
 
-    Of more than :data:`MOST` trials a sample is asked. Left out is what has fewer than
-    :data:`FEWEST`, and where all scores or all configurations are the same.
+    Of more than :data:`MOST_TRIALS` trials a sample is asked. Left out is what has fewer than
+    :data:`FEWEST_TRIALS`, and where all scores or all configurations are the same.
     Equal for equal input: forests and control come from fixed generators.
     """
     trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
@@ -111,10 +111,10 @@ def _at_equal_epochs(study: StudyFiles, trials: Sequence[Trial]) -> tuple[int, l
 
 
 def _importance(study: StudyFiles, score: str, trials: Sequence[tuple[Trial, float]]) -> Importance | None:
-    if len(trials) > MOST:
-        trials = [trials[index] for index in np.linspace(0, len(trials) - 1, MOST).round().astype(int)]
+    if len(trials) > MOST_TRIALS:
+        trials = [trials[index] for index in np.linspace(0, len(trials) - 1, MOST_TRIALS).round().astype(int)]
     values = np.array([value for _, value in trials])
-    if values.size < FEWEST or np.ptp(values) == 0:
+    if values.size < FEWEST_TRIALS or np.ptp(values) == 0:
         return None
     configs = [trial.config for trial, _ in trials]
     keys = [key for key in config_keys(configs) if all(key in config for config in configs)]
