@@ -10,7 +10,7 @@ from tune_bn.analysis import judge
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.figures.curves import curves
 from tune_bn.report.figures.effects import forest
-from tune_bn.report.figures.landscape import landscape
+from tune_bn.report.figures.landscape import landscape, landscape_words
 from tune_bn.report.figures.looks import FARTHEST, boundaries, normal_scores
 from tune_bn.report.figures.luck import shrinkage_figure
 from tune_bn.report.figures.pairs import paired
@@ -96,6 +96,14 @@ def test_with_fewer_searched_keys_the_landscape_has_one_axis(synthetic_study, lo
     assert [text.get_text() for text in strip.get_yticklabels()] == ["pruned, no score", "diverged, no score"]
     stopped = [r for r in study.records if r.stage == "search" and r.status in ("pruned", "diverged")]
     assert sum(len(item.get_offsets()) for item in strip.collections) == len(stopped)
+
+
+def test_the_words_below_a_landscape_are_about_what_is_in_it(synthetic_study, loaded):
+    two, one = synthetic_study(), synthetic_study(searched=("gamma",))
+    assert landscape_words(loaded(two)).endswith("is not comparable, so it has no colour.")
+    assert landscape_words(loaded(one)).endswith("is not comparable, so it lies in the strip below.")
+    whole = [r for r in two.records if r.stage != "search" or r.status == "completed"]
+    assert landscape_words(loaded(two.with_records(whole))) == "Search: each point is one trial."
 
 
 def test_other_searched_keys_leave_the_landscape_over_gamma_and_c(synthetic_study, loaded):

@@ -340,7 +340,7 @@ def test_the_console_says_it_in_a_line_of_its_own(tmp_path: Path) -> None:
     study.search()
     lines = [line for line in out.getvalue().splitlines() if line.startswith("stopping")]
     assert len(lines) == 1
-    assert "stopping  early stopping is safe from epoch 6 of 20 here: τ = 1.00" in lines[0]
+    assert "stopping  early stopping is safe from epoch 6 of 20 here: " in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_a_space_that_states_its_grace_has_neither_section_nor_file(tmp_path: Pa
     study.search()
     write_report(study.folder.path)
     assert not study.folder.early_order.exists()
-    assert "early stopping was safe" not in study.folder.report_file.read_text()
+    assert "## Early stopping" not in study.folder.report_file.read_text()
 
 
 def lines_of(text: str) -> Sequence[str]:

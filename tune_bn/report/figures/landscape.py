@@ -58,6 +58,16 @@ def landscape(study: StudyFiles) -> Figure | None:
     return figure
 
 
+def landscape_words(study: StudyFiles) -> str:
+    """What is to be said below the picture, of what it shows."""
+    scored = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE and trial.score is not None]
+    words = "Search: each point is one trial."
+    if not any(trial.status in _STOPPED for trial in scored):
+        return words
+    shown = "it has no colour" if len(_axes_keys(scored)) == 2 else "it lies in the strip below"
+    return f"{words} The score of a trial that was stopped early is not comparable, so {shown}."
+
+
 def _axes_keys(trials: Sequence[Trial]) -> list[str]:
     """γ and c where they were searched, of a γ by stage or depth its two ends; else one other number; else none."""
 
