@@ -138,7 +138,7 @@ def test_a_minus_is_no_hyphen_and_a_percent_sign_begins_no_line():
 
 def test_text_is_escaped():
     assert tex("50 % of γ_1 & {x} ~ #1 \\ $") == (
-        r"50 \% of $\gamma$\_1 \& \{x\} \textasciitilde{} \#1 \textbackslash{} \$"
+        r"50~\% of $\gamma$\_1 \& \{x\} \textasciitilde{} \#1 \textbackslash{} \$"
     )
     assert [letters(i) for i in (0, 25, 26, 27, 51, 52)] == ["A", "Z", "AA", "AB", "AZ", "BA"]
 

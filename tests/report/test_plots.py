@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -58,6 +59,15 @@ def test_of_many_candidates_the_legend_names_one(synthetic_study, loaded):
     assert [name for name in named if name.startswith("candidate")] == ["candidate, by its number"]
 
 
+def test_the_numbers_of_many_candidates_can_be_read(synthetic_study, loaded):
+    figure = landscape(loaded(synthetic_study(candidates=14, trials=60)))
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert set(boxes) == {str(place) for place in range(1, 15)}
+    assert [(a, b) for a, b in combinations(boxes, 2) if boxes[a].overlaps(boxes[b])] == []
+
+
 def test_pruned_trials_are_hollow_and_completed_ones_coloured_by_accuracy(synthetic_study, loaded):
     study = synthetic_study()
     figure = landscape(loaded(study))
@@ -98,12 +108,22 @@ def test_with_fewer_searched_keys_the_landscape_has_one_axis(synthetic_study, lo
     assert sum(len(item.get_offsets()) for item in strip.collections) == len(stopped)
 
 
-def test_the_words_below_a_landscape_are_about_what_is_in_it(synthetic_study, loaded):
-    two, one = synthetic_study(), synthetic_study(searched=("gamma",))
-    assert landscape_words(loaded(two)).endswith("is not comparable, so it has no colour.")
-    assert landscape_words(loaded(one)).endswith("is not comparable, so it lies in the strip below.")
-    whole = [r for r in two.records if r.stage != "search" or r.status == "completed"]
-    assert landscape_words(loaded(two.with_records(whole))) == "Search: each point is one trial."
+NOT_COMPARABLE = " The score of a trial that was stopped early is not comparable, so"
+
+
+@pytest.mark.parametrize(
+    ("keys", "stopped", "words"),
+    [
+        (("gamma", "c"), True, f"{NOT_COMPARABLE} it has no colour."),
+        (("gamma",), True, f"{NOT_COMPARABLE} it lies in the strip below."),
+        (("gamma", "c"), False, ""),
+        (("gamma",), False, ""),
+    ],
+)
+def test_the_words_below_a_landscape_are_about_what_is_in_it(synthetic_study, loaded, keys, stopped, words):
+    study = synthetic_study(searched=keys)
+    kept = [r for r in study.records if stopped or r.stage != "search" or r.status == "completed"]
+    assert landscape_words(loaded(study.with_records(kept))) == f"Search: each point is one trial.{words}"
 
 
 def test_other_searched_keys_leave_the_landscape_over_gamma_and_c(synthetic_study, loaded):

@@ -39,8 +39,9 @@ def paired(verdict: Verdict) -> Figure | None:
         return None
     if len(candidates) > FEW_ARMS:
         return _many_differences(verdict, candidates)
-    # The panel of differences has room for its title, however few its candidates.
-    beside = max(2.6, 0.8 + 1.1 * len(candidates))
+    # The panel of differences has room for its title, however few its candidates, and beside each for its number.
+    longest = max(len(_mean_words(verdict, arm)) for arm in candidates)
+    beside = max(2.6, 0.8 + max(1.1, 0.16 * longest) * len(candidates))
     figure = new_figure(1.3 + beside + 2.6 * len(candidates), 4.6)
     ratios = [2.6] * len(candidates) + [beside]
     *slopes, differences = figure.subplots(1, len(candidates) + 1, width_ratios=ratios)
@@ -100,10 +101,14 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Arm]) -> Non
             beyond = "v" if end < mean else "^"
             axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
             axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
-        axes.annotate(f"{mean:+.{decimals_of_verdict(verdict)}f}", (index + 0.29, mean), va="center", fontweight="bold")
+        axes.annotate(_mean_words(verdict, arm), (index + 0.29, mean), va="center", fontweight="bold")
     _name_below(axes, [arm["arm"] for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
     axes.set_ylabel(gain_label(verdict))
+
+
+def _mean_words(verdict: Verdict, arm: Arm) -> str:
+    return f"{gains_of(verdict, arm).mean():+.{decimals_of_verdict(verdict)}f}"
 
 
 def _name_below(axes: Axes, names: Sequence[str], *, letters: int) -> None:
@@ -138,8 +143,8 @@ def _view(verdict: Verdict, candidates: Sequence[Arm]) -> tuple[float, float]:
     """The differences that a panel shows: all of them, and of each interval as much as :data:`FARTHEST` allows."""
     shown = [0.0]
     for arm in candidates:
-        before, after = pairs_of(baseline_of(verdict, arm), arm).T
-        values = after - before
+        # As they are drawn: of a loss the lower score is the gain.
+        values = gains_of(verdict, arm)
         mean, reach = float(values.mean()), float(FARTHEST * values.std(ddof=1)) if len(values) > 1 else 0.0
         ends = [end for end in deciding_interval(verdict, arm) if end is not None]
         shown += [*map(float, values), *(min(max(end, mean - reach), mean + reach) for end in ends)]
@@ -176,9 +181,7 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Arm]) -> Figure:
             axes.plot(end, row, color="black", marker=beyond if arrow else "|", markersize=8, markeredgewidth=1.6)
         weight = "bold" if arm["supported"] or arm.get("worse") else "normal"
         place = axes.get_yaxis_transform()
-        axes.text(
-            1.01, row, f"{mean:+.{decimals_of_verdict(verdict)}f}", transform=place, va="center", fontweight=weight
-        )
+        axes.text(1.01, row, _mean_words(verdict, arm), transform=place, va="center", fontweight=weight)
     axes.set_yticks(range(len(candidates)), [plain(arm["arm"]) for arm in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     axes.set_xlabel(gain_label(verdict))
