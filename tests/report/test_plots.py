@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from tune_bn.analysis import judge
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.figures.curves import curves
 from tune_bn.report.figures.effects import forest
-from tune_bn.report.figures.landscape import landscape, landscape_words
+from tune_bn.report.figures.landscape import landscape
 from tune_bn.report.figures.looks import FARTHEST, boundaries, normal_scores
 from tune_bn.report.figures.luck import shrinkage_figure
 from tune_bn.report.figures.pairs import paired
@@ -59,15 +58,6 @@ def test_of_many_candidates_the_legend_names_one(synthetic_study, loaded):
     assert [name for name in named if name.startswith("candidate")] == ["candidate, by its number"]
 
 
-def test_the_numbers_of_many_candidates_can_be_read(synthetic_study, loaded):
-    figure = landscape(loaded(synthetic_study(candidates=14, trials=60)))
-    figure.canvas.draw()
-    axes = figure.axes[0]
-    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
-    assert set(boxes) == {str(place) for place in range(1, 15)}
-    assert [(a, b) for a, b in combinations(boxes, 2) if boxes[a].overlaps(boxes[b])] == []
-
-
 def test_pruned_trials_are_hollow_and_completed_ones_coloured_by_accuracy(synthetic_study, loaded):
     study = synthetic_study()
     figure = landscape(loaded(study))
@@ -108,24 +98,6 @@ def test_with_fewer_searched_keys_the_landscape_has_one_axis(synthetic_study, lo
     assert sum(len(item.get_offsets()) for item in strip.collections) == len(stopped)
 
 
-NOT_COMPARABLE = " The score of a trial that was stopped early is not comparable, so"
-
-
-@pytest.mark.parametrize(
-    ("keys", "stopped", "words"),
-    [
-        (("gamma", "c"), True, f"{NOT_COMPARABLE} it has no colour."),
-        (("gamma",), True, f"{NOT_COMPARABLE} it lies in the strip below."),
-        (("gamma", "c"), False, ""),
-        (("gamma",), False, ""),
-    ],
-)
-def test_the_words_below_a_landscape_are_about_what_is_in_it(synthetic_study, loaded, keys, stopped, words):
-    study = synthetic_study(searched=keys)
-    kept = [r for r in study.records if stopped or r.stage != "search" or r.status == "completed"]
-    assert landscape_words(loaded(study.with_records(kept))) == f"Search: each point is one trial.{words}"
-
-
 def test_other_searched_keys_leave_the_landscape_over_gamma_and_c(synthetic_study, loaded):
     study = synthetic_study(searched=("gamma", "c", "lr", "momentum"))
     axes = landscape(loaded(study)).axes[0]
@@ -159,6 +131,23 @@ def test_every_pair_is_a_line(synthetic_study, candidates):
         assert all(low <= value <= high for pair in seeds for value in pair)
     labels = [text.get_text() for text in differences.texts]
     assert labels == [f"{arm['effect']:+.2f}" for arm in verdict["candidates"]]
+
+
+def test_a_run_that_diverged_flattens_no_other_candidate(synthetic_study):
+    study = synthetic_study(candidates=2)
+    records = [
+        replace(r, status="diverged", scores={**r.scores, "test_accuracy": 10.0})
+        if (r.stage, r.arm, r.seed) == ("confirm", "candidate-2", 3)
+        else r
+        for r in study.records
+    ]
+    first, second, _ = paired(judge(study.plan, records)).axes
+    low, high = first.get_ylim()
+    assert low > 90
+    assert second.get_ylim()[0] < 10
+    assert all(low <= value <= high for line in first.lines for value in line.get_ydata())
+    # Each of the two scales is written beside its panel.
+    assert second.yaxis.get_tick_params()["labelleft"]
 
 
 def test_many_arms_have_a_row_each_instead_of_a_panel(synthetic_study):

@@ -29,6 +29,10 @@ CHANGES = {1: (BLUE, "-", "o"), 0: (GREY, ":", "D"), -1: (VERMILION, "--", "v")}
 """Colour, dashes and marker of a seed on which the candidate is better, equal, worse."""
 
 
+FLATTENING = 4.0
+"""How many times as far as those of another candidate scores may lie apart to be drawn on the same scale."""
+
+
 def paired(verdict: Verdict) -> Figure | None:
     """Each seed's score under a candidate and its baseline, and the paired differences with mean and interval.
 
@@ -49,17 +53,29 @@ def paired(verdict: Verdict) -> Figure | None:
         _slopes(axes, verdict, baseline_of(verdict, arm), arm)
         tidy(axes, grid="y")
     # The panels of one baseline have one scale; those of another setting, which may be bad altogether, their own.
-    against = [baseline_of(verdict, arm)["arm"] for arm in candidates]
-    for place, axes in enumerate(slopes):
-        limits = [other.get_ylim() for other, name in zip(slopes, against, strict=True) if name == against[place]]
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes.tick_params(labelleft=place == 0 or against[place] != against[place - 1])
+    scales = _scales([baseline_of(verdict, arm)["arm"] for arm in candidates], [axes.get_ylim() for axes in slopes])
+    for place, (axes, limits) in enumerate(zip(slopes, scales, strict=True)):
+        axes.set_ylim(*limits)
+        axes.tick_params(labelleft=place == 0 or limits != scales[place - 1])
     unit = score_of_verdict(verdict).unit
     slopes[0].set_ylabel(metric_words(verdict["metric"]) + (f", {unit}" if unit else ""))
     _differences(differences, verdict, candidates)
     differences.set_title(f"mean, {_interval_name(verdict)}", loc="left", fontsize=10)
     tidy(differences, grid="y")
     return figure
+
+
+def _scales(baselines: Sequence[str], limits: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The scale of each panel: one for those of a baseline, but for a candidate one of whose runs diverged its own."""
+    found = []
+    for own_baseline, own in zip(baselines, limits, strict=True):
+        beside = [one for name, one in zip(baselines, limits, strict=True) if name == own_baseline]
+        widest = FLATTENING * min(high - low for low, high in beside)
+        if own[1] - own[0] <= widest:
+            alike = [(low, high) for low, high in beside if high - low <= widest]
+            own = min(low for low, _ in alike), max(high for _, high in alike)
+        found.append(own)
+    return found
 
 
 def _slopes(axes: Axes, verdict: Verdict, baseline: Arm, arm: Arm) -> None:
