@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tune_bn.analysis.plan import design_of
 from tune_bn.analysis.wording import detectable_words
-from tune_bn.observers.console.progress import Progress, Running, standing
+from tune_bn.observers.console.progress import Progress, standing
 from tune_bn.observers.console.view import duration_words, heartbeat_line, live_view, run_line
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Point, Task
@@ -132,7 +132,7 @@ class ConsoleObserver(Observer):
 
     def task_started(self, task: Task) -> None:
         with self._lock:
-            self._progress.running[task.key] = Running(task)
+            self._progress.start(task)
 
     def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         with self._lock:
