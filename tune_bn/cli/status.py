@@ -163,7 +163,8 @@ def _planned_candidates(folder: StudyFolder, score: Score) -> list[dict[str, Any
     for arm in plan.candidates:
         chosen = arm.selection or {}
         mean, n = chosen.get(f"{score.validation}_mean"), chosen.get("n")
-        words = "" if mean is None else f"{score.value_words(mean)} on validation, n = {n} selection seeds"
+        seeds = f"n = {n} selection seed{'' if n == 1 else 's'}"
+        words = "" if mean is None else f"{score.value_words(mean)} on validation, {seeds}"
         found.append({"arm": arm.arm, "config": dict(arm.config), "words": words})
     return found
 
