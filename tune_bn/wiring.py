@@ -178,7 +178,7 @@ def run_study(
             observer.study_started(study.info, study.recorder.records)
             observer.artifacts_changed(folder.artifacts())
             stages(study)
-            console.note("report  verdict, pages and pictures …")
+            console.concluding("report  verdict, pages and pictures …")
             verdict = conclude(folder)
             observer.artifacts_changed(folder.artifacts())
             if space.tracking.log_models != "none":

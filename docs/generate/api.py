@@ -41,7 +41,17 @@ def cli_page() -> str:
 
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="tune_bn")
-    return typer.cli.get_docs_for_click(obj=command, ctx=context, name="tune_bn", title="Command line").rstrip() + "\n"
+    page = typer.cli.get_docs_for_click(obj=command, ctx=context, name="tune_bn", title="Command line").rstrip() + "\n"
+    return _with_whole_summaries(page, command)
+
+
+def _with_whole_summaries(page: str, group: Any) -> str:
+    """A list of verbs is cut off where a terminal would end; a page has room."""
+    for name, command in getattr(group, "commands", {}).items():
+        whole = " ".join((command.help or "").split("\n\n")[0].split())
+        page = page.replace(f"* `{name}`: {command.get_short_help_str()}\n", f"* `{name}`: {whole}\n")
+        page = _with_whole_summaries(page, command)
+    return page
 
 
 def public_names(module: ModuleType) -> list[str]:

@@ -237,13 +237,26 @@ def test_a_safe_epoch_is_wrongly_found_in_no_more_studies_than_alpha() -> None:
 
 def test_the_words_say_the_epoch_the_correlation_and_what_follows() -> None:
     safe = words(look(1, {"candidate": settles(20, 4)}, range(1, 10), 10))
-    assert safe.startswith("early stopping is safe from epoch 4 of 10 here: τ = 1.00")
+    assert safe.startswith("early stopping is safe from epoch 4 of 10 here: from there on ")
+    assert "(τ = 1.00, surely ≥ " in safe
     assert "97.5 % confidence, 20 candidate trials" in safe
     unsafe = look(2, {"candidate": settles(10, 10), "baseline": settles(4, 10)}, range(1, 10), 10)
-    assert "not safe here: at epoch 9 of 10 still τ = -1.00" in words(unsafe, next_at=15)
+    line = words(unsafe, next_at=15)
+    assert "not safe here: at epoch 9 of 10 the order of the better half of the trials still differs from" in line
+    assert "(τ = -1.00, surely ≥ -1.00, needed: 0.5" in line
     assert "10 candidate and 4 baseline trials" in words(unsafe)
     assert words(unsafe, next_at=15).endswith("all go on to their end; next look at 15 trials")
     assert words(unsafe).endswith("nothing is stopped")
+
+
+def test_too_few_trials_are_said_to_be_too_few_and_not_out_of_order() -> None:
+    few = look(1, {"candidate": settles(4, 2)}, range(1, 5), 5)
+    assert few.safe_from is None
+    assert few.epochs[-1].tau == 1.0
+    line = words(few)
+    assert line.startswith("early stopping is not known to be safe here: at epoch 4 of 5 the order of the better half")
+    assert "agrees with their final one (τ = 1.00), but of so few that only τ ≥ -0." in line
+    assert "differs" not in line
 
 
 def test_the_file_gives_back_the_looks(tmp_path: Path) -> None:

@@ -55,6 +55,17 @@ def validate(*options: str) -> str:
     return result.output
 
 
+def test_an_image_that_is_none_does_not_hide_those_that_are_cut_off(workplace: Path) -> None:
+    damage(workplace)
+    (workplace / "images/train/cat/6.png").write_text("no image")
+    result = CliRunner().invoke(app, ["validate", "--space", "tiny.yaml", "--data"])
+    told = str(result.exception)
+    assert "cat/6.png: not an image that Pillow can identify" in told
+    assert "and 2 more: " in told
+    assert "dog/6.png: unreadable" in told
+    assert "dog/8.png: unreadable" in told
+
+
 @pytest.mark.long
 def test_validate_reads_the_images_where_it_is_asked_to(workplace: Path) -> None:
     (workplace / "images/train/cat/@eaDir/0.png").mkdir(parents=True)
@@ -62,11 +73,14 @@ def test_validate_reads_the_images_where_it_is_asked_to(workplace: Path) -> None
     text = validate("--data")
     assert "           passed over, as they are no images of the data: 1 file in 1 folder (@eaDir 1)\n" in text
     assert "data  40/40 images decoded\n" in text
+    assert "not tried  the whole course of a run; whether Ray starts\n" in text
     assert text.endswith("images     all 40 can be read\n           none occurs in two splits or in two classes\n")
     (workplace / "images/test/dog/3.png").write_bytes((workplace / "images/train/dog/3.png").read_bytes())
     assert "1 test image is a training image too: " in validate("--data")
     damage(workplace)
-    assert "images  " not in validate()
+    text = validate()
+    assert "images  " not in text
+    assert "whether every image can be read (--data)" in text
     with pytest.raises(DataError, match=r"dog/6.png: unreadable .*; and 1 more: .*dog/8.png: unreadable"):
         validate("--data")
 

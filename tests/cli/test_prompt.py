@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,3 +60,19 @@ def test_a_space_that_was_nearly_named_is_proposed(given: str, meant: str) -> No
         SpecError, match=rf"--space: got '{given}', which is not found; accepted: {meant} \(did you mean it"
     ):
         find_space(given)
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("verb", [*(name for names in PANELS.values() for name in names), "head start"])
+def test_help_fits_the_terminal_and_a_flag_takes_no_value(
+    typed: Any, monkeypatch: pytest.MonkeyPatch, verb: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(width))
+    _, out, _ = typed(*verb.split(), "--help")
+    assert "<bool>" not in out
+    prose = re.split(r"\n ╭|\n╭", out)[0].splitlines()
+    for line, after in pairwise(line.strip() for line in prose):
+        # A line that ends before the next word would not have fitted was broken by hand.
+        if line and after and not line.startswith("Usage"):
+            assert len(line) + 1 + len(after.split()[0]) > width - 2, (line, after)

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,9 @@ from rich.text import Text
 
 from tests.study.local_studies import CONTENT
 from tests.study.scripted_runner import scripted_study
+from tune_bn.analysis.wording import config_words
 from tune_bn.cli.status import describe_study, table
+from tune_bn.cli.watch import still
 from tune_bn.records.files import write_json
 from tune_bn.space.loading import parse_space
 from tune_bn.study.driver import BROKEN, LOST, STOPPED, DriverState
@@ -37,7 +40,7 @@ def test_a_study_that_was_stopped_and_one_that_runs(tmp_path: Path, synthetic_st
     folder.verdict_file.write_text('{"verdict": "supported"}')
     assert describe_study(folder)["state"] == "finished"
     assert describe_study(folder)["verdict"] == "supported"
-    assert f"{best:.2f} %" in table([describe_study(folder)], tmp_path)
+    assert "candidate: γ = " in table([describe_study(folder)], tmp_path)
 
 
 def test_the_best_is_the_best_candidate(tmp_path: Path) -> None:
@@ -51,6 +54,27 @@ def test_the_best_is_the_best_candidate(tmp_path: Path) -> None:
     assert row["best_baseline"] == {"config": {"gamma": 1.0, "c": 1.0}, "val_accuracy": 99.0, "words": "99.00 %"}
     assert "best candidate on validation: 93.00 % with " in table([row], tmp_path)
     assert "(baseline: 99.00 %)" in table([row], tmp_path)
+
+
+@pytest.mark.parametrize("arms", [1, 3, 14])
+def test_once_a_plan_is_locked_its_candidates_are_shown_and_not_who_led_the_search(
+    tmp_path: Path, synthetic_study: Callable[..., Any], arms: int
+) -> None:
+    study = synthetic_study(n=5, candidates=arms, trials=60 if arms > 3 else 24)
+    folder = StudyFolder(study.write(tmp_path / "one"))
+    row = describe_study(folder)
+    planned = json.loads(folder.plan_file.read_text())["candidates"]
+    assert [(one["arm"], one["config"]) for one in row["candidates"]] == [(a["arm"], a["config"]) for a in planned]
+    shown = " ".join(table([row], tmp_path).split())
+    assert "best candidate" not in shown
+    assert config_words(planned[0]["config"]) in shown
+    assert ("; and 11 more" in shown) == (arms == 14)
+    screen = still(folder, 200)
+    assert f"\n{'chosen' if arms == 1 else 'arms':<8} " in screen
+    assert config_words(planned[0]["config"]) in screen
+    assert "best  " not in screen
+    folder.plan_file.write_text("{")
+    assert "best candidate on validation: " in table([describe_study(folder)], tmp_path)
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
@@ -67,7 +91,7 @@ def test_a_stopped_study_can_be_read_in_a_narrow_terminal(
     head, numbers, best, why = (" ".join(line.split()) for line in lines)
     assert head == "study state search select confirm device-h cost left"
     assert numbers.startswith("one stopped 23/24 9/9 10/30 ")
-    assert best.startswith("best candidate on validation: ")
+    assert best.startswith("candidate: γ = ")
     assert why == f"stopped: {reason}"
 
 

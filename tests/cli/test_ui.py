@@ -32,7 +32,7 @@ class Executed(Exception):
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "PYTHONWARNINGS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNE_BN_HEAD_STATE", str(tmp_path / "head"))
     monkeypatch.setattr(neighbours, "other_heads", list)
@@ -43,7 +43,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(os, "execv", execute)
     (tmp_path / "studies").mkdir()
     yield tmp_path
-    os.environ.pop("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", None)
+    for name in ("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "PYTHONWARNINGS"):
+        os.environ.pop(name, None)
 
 
 def ui(*arguments: str) -> Result:

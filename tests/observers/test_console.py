@@ -48,6 +48,15 @@ def test_time_left_counts_pruned_runs_and_not_the_durations(pipe: Screen) -> Non
     assert pipe.lines[-1].endswith("[4/724, 3:00:00 left]")
 
 
+def test_the_start_of_workers_is_not_counted_for_every_run_that_is_left(pipe: Screen) -> None:
+    pipe.observer.stage_started("search", 11, 0)
+    pipe.clock.now += 40
+    pipe.observer.task_started(task(3))
+    pipe.clock.now += 6
+    pipe.observer.run_recorded(scored(3, 90.0), ())
+    assert pipe.lines[-1].endswith("[1/11, best 90.00 %, 1:00 left]")
+
+
 def test_the_last_run_has_no_time_left(pipe: Screen) -> None:
     pipe.observer.stage_started("search", 1, 0)
     pipe.clock.now += 60

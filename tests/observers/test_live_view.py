@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from typing import Literal
 
 import pytest
+from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.text import Text
 
 from tests.observers.screens import HIDE_CURSOR, SHOW_CURSOR, Screen, confirmed, point, run, scored, task
 from tune_bn.analysis.plan import plan_from
+from tune_bn.observers.console.progress import Progress
+from tune_bn.observers.console.view import live_view
 
 
 def test_the_end_of_a_stage_stands_above_the_plan(terminal: Screen, synthetic_study) -> None:
@@ -20,6 +26,42 @@ def test_the_end_of_a_stage_stands_above_the_plan(terminal: Screen, synthetic_st
     text = Text.from_ansi(terminal.file.getvalue()).plain
     assert text.count("select  1/1 runs") == 1
     assert text.index("select  1/1 runs") < text.index(" locked: candidate-1")
+
+
+def test_what_is_told_after_the_last_run_stands_below_its_stage(terminal: Screen) -> None:
+    terminal.observer.stage_started("search", 1, 0)
+    terminal.observer.note("told while a run is at work")
+    terminal.observer.run_recorded(scored(3, 96.0), ())
+    terminal.observer.early_order_seen("nothing is stopped")
+    terminal.observer.stage_started("confirm", 4, 0)
+    terminal.observer.run_recorded(confirmed("baseline", 1, 96.0), ())
+    terminal.clock.now += 5
+    # A look may end a confirmation before all that was planned has run.
+    terminal.observer.concluding("report  verdict, pages and pictures …")
+    assert not isinstance(sys.stdout, FileProxy)
+    terminal.clock.now += 60
+    terminal.observer.study_finished("FINISHED", {})
+    text = Text.from_ansi(terminal.file.getvalue().replace("\r", "")).plain
+    places = [
+        text.rindex(words)
+        for words in ("told while", "search  1/1 runs in", "stopping  nothing", "confirm  1/4 runs in 0:05", "report  ")
+    ]
+    assert places == sorted(places)
+    assert text.count("confirm  1/4 runs in") == 1
+
+
+@pytest.mark.parametrize("colours", ["standard", "256", "truecolor"])
+def test_a_full_bar_does_not_look_like_an_empty_one(colours: Literal["standard", "256", "truecolor"]) -> None:
+    def first_colour(done: int) -> str:
+        progress = Progress(lambda: 0.0)
+        progress.begin_stage("search", 4, done)
+        console = Console(file=io.StringIO(), force_terminal=True, color_system=colours, width=100)
+        console.print(live_view(progress))
+        drawn = console.file.getvalue()
+        return drawn[: drawn.index("━")].rpartition("\x1b[")[2]
+
+    assert first_colour(4) == first_colour(2)
+    assert first_colour(4) != first_colour(0)
 
 
 def test_decoding_is_live_on_a_terminal_and_leaves_nothing(terminal: Screen) -> None:
@@ -44,7 +86,7 @@ def test_the_live_view_shows_stage_best_and_running_tasks(terminal: Screen) -> N
     head, best, running = terminal.last_frame()[:3]
     # One run in 10 seconds, 17 to go, 20 seconds on the way.
     assert head.startswith("digits-1  search  ")
-    assert head.endswith("  7/24 runs  0:30 elapsed, 2:30 left")
+    assert head.endswith("  7/24 runs  0:30 elapsed, 2:30 left in search")
     assert best == "best so far  97.33 %  gamma=0.03 c=10  (trial 3)"
     assert running.split("  ") == ["", "trial 7 seed 101, 102", "gamma=0.2 c=100", "epoch 2/40", "val 65.00 %"]
 

@@ -18,7 +18,7 @@ from tests.records.synthetic_layers import diagnostics, layer
 from tune_bn.records.diagnostics import Diagnostics, Gradient, Tails, Values, read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.report import write_report
-from tune_bn.report.figures.layers import COLUMNS, layer_figure, layer_figures, overview, shown_name
+from tune_bn.report.figures.layers import COLUMNS, columns_explained, layer_figure, layer_figures, overview, shown_name
 from tune_bn.report.layers_page import write_files
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.study import load
@@ -220,3 +220,16 @@ def test_one_network_as_files(tmp_path: Path) -> None:
     with Image.open(paths[2]) as picture:
         assert picture.size[0] > 1000
     assert json.loads(paths[0].read_text())["layers"][4]["gamma"]["initial"] == 0.1
+
+
+def test_columns_are_explained_where_they_stand_and_nowhere_else() -> None:
+    trained = columns_explained(["γ₀", "γ", "drift %", "|x̂|>3 %", "max|y|", "ratio"])
+    assert "β" not in trained
+    assert "∂x:" not in trained
+    assert "ratio: norm of ∂L/∂x" in trained
+    first = columns_explained(["γ₀", "|x̂|>3 %", "∂x γ=1", "∂x", "ratio"])
+    assert "drift" not in first
+    assert "∂x: norm of ∂L/∂x at the first step, with γ = 1 and with the initial γ; ratio: the second by" in first
+    every = columns_explained(COLUMNS)
+    assert every.count("ratio: ") == 1
+    assert "β: " in every

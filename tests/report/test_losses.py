@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.analysis.synthetic_claims import in_settings
+from tests.analysis.test_other_goals import LOSS, stating
 from tune_bn.analysis.verdict import judge, write_verdict
 from tune_bn.records.files import write_json
 from tune_bn.records.verdict import verdict_from
@@ -124,3 +127,24 @@ def test_a_verdict_of_the_version_before_is_printed_with_its_own_levels(harmed, 
         assert {"95 % lower bound, pp", "95 % interval, pp"} <= set(row)
         assert not {"finding", "p of a loss", "p, two-sided"} & set(row)
         assert "95 % bootstrap interval, pp" in text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("candidates", [3, 6])
+def test_a_bound_inside_the_picture_of_a_loss_is_no_arrow(synthetic_study, candidates):
+    study = stating(synthetic_study(effect=1.0, candidates=candidates), LOSS, lambda value: (100 - value) / 1e4)
+    verdict = judge(study.plan, study.records)
+    axes = paired(verdict_from(verdict)).axes[-1]
+    several = candidates > 4
+    ends = {round(end, 9) for arm in verdict["candidates"] for end in deciding_interval(verdict, arm)}
+    drawn = {
+        round(float((line.get_xdata() if several else line.get_ydata())[-1]), 9)
+        for line in axes.lines
+        if line.get_marker() in ("|", "_")
+    }
+    assert drawn == ends
+    assert not [line for line in axes.lines if line.get_marker() in ("<", ">", "^", "v")]
+    # Numbers as long as these lie on no other candidate.
+    axes.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not [1 for one, other in pairwise(boxes) if one.overlaps(other)]

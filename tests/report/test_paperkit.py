@@ -119,9 +119,26 @@ def test_what_may_not_be_written_is_refused(synthetic_study, tmp_path):
         write_paperkit(folder, tmp_path / "kit")
 
 
+def test_a_checklist_and_a_paper_say_what_was_done_in_words(kit):
+    folder, out, _ = kit
+    plan = json.loads((folder / "plan.json").read_text())
+    checklist, paper = (out / "checklist.md").read_text(), (out / "paper.tex").read_text()
+    for word in ("paired_t_greater", "not_supported", "group_sequential", "correction holm", "@"):
+        assert word not in checklist
+        assert word not in paper
+    # Of one comparison nothing is corrected.
+    several = len(plan["candidates"]) > 1
+    assert ("Several comparisons are corrected by Holm's" in paper) == (several and plan.get("holds") != "all")
+    assert ("Holm" in checklist.partition("## Statistical")[2].partition("## Compute")[0]) == several
+
+
+def test_a_minus_is_no_hyphen_and_a_percent_sign_begins_no_line():
+    assert tex("-0.04 to +0.46, candidate-1, 1-2, (-1.5 %)") == (r"$-$0.04 to +0.46, candidate-1, 1-2, ($-$1.5~\%)")
+
+
 def test_text_is_escaped():
     assert tex("50 % of γ_1 & {x} ~ #1 \\ $") == (
-        r"50 \% of $\gamma$\_1 \& \{x\} \textasciitilde{} \#1 \textbackslash{} \$"
+        r"50~\% of $\gamma$\_1 \& \{x\} \textasciitilde{} \#1 \textbackslash{} \$"
     )
     assert [letters(i) for i in (0, 25, 26, 27, 51, 52)] == ["A", "Z", "AA", "AB", "AZ", "BA"]
 

@@ -134,6 +134,23 @@ def test_every_pair_is_a_line(synthetic_study, candidates):
     assert labels == [f"{arm['effect']:+.2f}" for arm in verdict["candidates"]]
 
 
+def test_a_run_that_diverged_flattens_no_other_candidate(synthetic_study):
+    study = synthetic_study(candidates=2)
+    records = [
+        replace(r, status="diverged", scores={**r.scores, "test_accuracy": 10.0})
+        if (r.stage, r.arm, r.seed) == ("confirm", "candidate-2", 3)
+        else r
+        for r in study.records
+    ]
+    first, second, _ = paired(verdict_from(judge(study.plan, records))).axes
+    low, high = first.get_ylim()
+    assert low > 90
+    assert second.get_ylim()[0] < 10
+    assert all(low <= value <= high for line in first.lines for value in line.get_ydata())
+    # Each of the two scales is written beside its panel.
+    assert second.yaxis.get_tick_params()["labelleft"]
+
+
 def test_many_arms_have_a_row_each_instead_of_a_panel(synthetic_study):
     study = synthetic_study(candidates=6)
     verdict = judge(study.plan, study.records)

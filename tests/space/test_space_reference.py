@@ -38,6 +38,9 @@ def test_every_key_has_a_row_with_all_its_words() -> None:
         assert len(by_key[key]) == 3, key
         assert all(by_key[key]), key
     assert by_key["train.weight_decay"][0] == "`0.0001`"
+    assert by_key["trainer.steps"][0] == by_key["name"][0] == "(must be given)"
+    assert "Undefined" not in reference()
+    assert "MISSING" not in reference()
     assert by_key["seeds.confirm"][0] == "`{from: 1, to: 15}`"
     assert by_key["tracking.uri"][0] == "`null`"
 

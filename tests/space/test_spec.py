@@ -31,6 +31,10 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     # Unknown keys, at every level.
     ({"trian": {"epochs": 3}}, "trian: no such key", "train (did you mean it?), or one of name, model"),
     ({"zzz": 1}, "zzz: no such key", "one of name, model, data"),
+    # A key without its section.
+    ({"epochs": 3}, "epochs: no such key", "train.epochs (did you mean it?), or one of name, model"),
+    ({"gamma": 0.1}, "gamma: no such key", "model.gamma (did you mean it?), or one of name"),
+    ({"trials": 3}, "trials: no such key", "budget.trials (did you mean it?), or one of name"),
     ({"train": {"epoch": 3}}, "train.epoch: no such key", "train.epochs (did you mean it?), or one of"),
     ({"model": {"gama": 1}}, "model.gama: no such key", "model.gamma (did you mean it?)"),
     ({"data": {"sauce": "digits"}}, "data.sauce: no such key", "data.source (did you mean it?)"),

@@ -340,7 +340,7 @@ def test_the_console_says_it_in_a_line_of_its_own(tmp_path: Path) -> None:
     study.search()
     lines = [line for line in out.getvalue().splitlines() if line.startswith("stopping")]
     assert len(lines) == 1
-    assert "stopping  early stopping is safe from epoch 6 of 20 here: τ = 1.00" in lines[0]
+    assert "stopping  early stopping is safe from epoch 6 of 20 here: " in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_the_report_says_it_with_a_picture(tmp_path: Path, at: int, found: str) 
     text = study.folder.report_file.read_text()
     stopped = sum(status == PRUNED for status, _ in searched(study).values())
     assert f"Early stopping is {found}" in text
-    assert f"{stopped} trials were stopped early" in text
+    assert f"{stopped or 'No'} trials were stopped early" in text
     assert "plots/early_order.png" in text
     assert (study.folder.plots / "early_order.png").stat().st_size > 10_000
 
@@ -377,7 +377,7 @@ def test_a_space_that_states_its_grace_has_neither_section_nor_file(tmp_path: Pa
     study.search()
     write_report(study.folder.path)
     assert not study.folder.early_order.exists()
-    assert "early stopping was safe" not in study.folder.report_file.read_text()
+    assert "## Early stopping" not in study.folder.report_file.read_text()
 
 
 def lines_of(text: str) -> Sequence[str]:
@@ -388,8 +388,6 @@ def test_validate_says_who_runs_to_the_end() -> None:
     search = {"gamma": {"log_uniform": [0.01, 1.0]}, "lr": {"choice": [0.1, 0.01]}}
     digits = {"data": {"source": "digits"}, "model": {"arch": "resnet8"}}
     (line,) = lines_of(describe(space_with(**digits), Path("x")))
-    assert (
-        "asha from the epoch on from which the order of the better half of the first 16 candidate trials agrees" in line
-    )
+    assert "early stopping: by asha, once the first 16 candidate trials, which run to their end, show when" in line
     (line,) = lines_of(describe(space_with(**digits, search=search), Path("x")))
-    assert "the first 16 candidate and 2 baseline trials agrees" in line
+    assert "once the first 16 candidate and 2 baseline trials, which" in line

@@ -267,15 +267,22 @@ def words(look: Look, *, next_at: int | None = None) -> str:
     at = look.at_safe
     if at is not None:
         return (
-            f"early stopping is safe from epoch {at.epoch} of {look.last} here: τ = {at.tau:.2f} between the order of "
-            f"the better half of the trials there and their final one (≥ {at.low:.2f}, {sure})"
+            f"early stopping is safe from epoch {at.epoch} of {look.last} here: from there on the order of the better "
+            f"half of the trials agrees with their final one (τ = {at.tau:.2f}, surely ≥ {at.low:.2f}: {sure})"
         )
     then = "nothing is stopped" if next_at is None else f"all go on to their end; next look at {next_at} trials"
     if not look.epochs:
         return f"early stopping is not known to be safe: no two good trials of an arm ran to different ends; {then}"
     blocking = next(at for at in reversed(look.epochs) if not _agrees(at))
+    where = f"at epoch {blocking.epoch} of {look.last} the order of the better half of the trials"
+    if blocking.tau >= LEAST_TAU:
+        # What is missing is trials.
+        return (
+            f"early stopping is not known to be safe here: {where} agrees with their final one "
+            f"(τ = {blocking.tau:.2f}), but of so few that only τ ≥ {blocking.low:.2f} is sure, and "
+            f"{LEAST_TAU:g} is needed ({sure}); {then}"
+        )
     return (
-        f"early stopping is not safe here: at epoch {blocking.epoch} of {look.last} still τ = {blocking.tau:.2f} "
-        f"between the order of the better half of the trials there and their final one (≥ {blocking.low:.2f}, {sure}; "
-        f"needed: {LEAST_TAU:g}); {then}"
+        f"early stopping is not safe here: {where} still differs from their final one (τ = {blocking.tau:.2f}, surely "
+        f"≥ {blocking.low:.2f}, needed: {LEAST_TAU:g}; {sure}); {then}"
     )

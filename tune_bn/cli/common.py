@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,6 +223,24 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def say_words(text: str, indent: int = 0) -> None:
+    """Print lines of prose: on a terminal broken between words, below their first word, elsewhere as they are.
+
+    A line that holds something to be typed stays whole, so that it can be copied.
+    """
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(
+            line
+            if "`" in line or len(line) <= width
+            else textwrap.fill(
+                line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+            )
+            for line in text.split("\n")
+        )
+    say(text)
+
+
 def sign_of_life(text: str) -> None:
     """Tell a person who waits what is being done; a file or a program would take it for a result or an error."""
     if sys.stderr is not None and sys.stderr.isatty():
@@ -289,12 +309,12 @@ def say_verdict(verdict: Verdict) -> None:
     from tune_bn.analysis.wording import spoken
     from tune_bn.cli.score_text import arms_table
 
-    say(f"verdict: {spoken(verdict)}")
-    say(verdict.reason)
+    say_words(f"verdict: {spoken(verdict)}", 9)
+    say_words(verdict.reason)
     for line in about(verdict):
-        say(line)
+        say_words(line, 9)
     for remark in verdict.remarks:
-        say(f"note:    {remark}.")
+        say_words(f"note:    {remark}.", 9)
     judged = [arm for arm in verdict.candidates if arm.effect is not None]
     if len(judged) > 1:
         say("\n".join(["", *arms_table(verdict, verdict.baselines), ""]))
@@ -332,12 +352,21 @@ def next_steps(folder: StudyFolder, verdict: Verdict) -> list[str]:
     if folder.diagnostics.is_dir():
         steps.insert(0, f"inside the BN layers: {study_command('inspect', folder.path)}")
     seeds = verdict.seeds
-    if seeds and not verdict.is_supported and not verdict.worse:
+    if seeds and not verdict.is_supported and not verdict.worse and _may_hold(verdict):
         fresh = f"seeds.confirm={{from: {max(seeds) + 1}, to: {max(seeds) + 2 * len(seeds)}}}"
         words = ["tune_bn", "search", "--space", shown(folder.space_file), "--warm-start", folder.name]
         line = shlex.join([*words, "--set", fresh, *in_output(folder.path)])
         steps.append(f"a new study from its best, on {2 * len(seeds)} fresh seeds: {line}")
     return steps
+
+
+def _may_hold(verdict: Verdict) -> bool:
+    """Whether a comparison lies where it is claimed to be, so that more seeds of the same may show it."""
+    from tune_bn.analysis.claims import claim_in
+
+    claim = claim_in(verdict)
+    effects = [arm.effect for arm in verdict.candidates if arm.effect is not None]
+    return any(claim.null < effect and (claim.ceiling is None or effect < claim.ceiling) for effect in effects)
 
 
 def study_name(name: str, option: str = "--study") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,15 @@ _PLACES = {name: place for place, name in enumerate(name for names in PANELS.val
 class InOrder(TyperGroup):
     """The verbs as :data:`PANELS` has them; one that is not there comes last."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """See Click."""
+        return _flags_without_value(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See Click."""
+        command = super().get_command(ctx, cmd_name)
+        return None if command is None else _readable(command, ctx)
+
     def list_commands(self, ctx: object) -> list[str]:
         """See Click."""
         commands: dict[str, Any] = dict(self.commands)
@@ -36,6 +46,25 @@ class InOrder(TyperGroup):
                 if name in commands:
                     commands[name].rich_help_panel = panel
         return sorted(self.commands, key=lambda name: (_PLACES.get(name, len(_PLACES)), name))
+
+
+def _readable(command: Any, ctx: Any) -> Any:
+    """A verb whose help fits any width, and in whose help a flag does not look as if it took a value."""
+    if command.help:
+        # A docstring has lines of its own, which a terminal of another width breaks once more.
+        paragraphs = inspect.cleandoc(command.help).split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    _flags_without_value([*command.params, *filter(None, [command.get_help_option(ctx)])])
+    for inner in getattr(command, "commands", {}).values():
+        _readable(inner, ctx)
+    return command
+
+
+def _flags_without_value(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
 
 
 def known_studies(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -25,8 +25,8 @@ from tune_bn.records.record import COMPLETED, PRUNED, Record
 from tune_bn.report.figures.canvas import save
 from tune_bn.report.figures.layers import (
     COLUMNS,
-    COLUMNS_EXPLAINED,
     OVERVIEW_EXPLAINED,
+    columns_explained,
     layer_figure,
     overview,
     picture_of,
@@ -268,9 +268,14 @@ def as_text(found: Sequence[Diagnostics], *, every: bool) -> str:
         blocks.append("--arm NAME shows the layers of one arm")
     else:
         blocks += [_layers(one, every) for one in found]
-        if any(one.layers for one in found):
-            blocks.append(textwrap.fill(COLUMNS_EXPLAINED, WIDTH))
+        columns = dict.fromkeys(column for one in found if one.layers for column in _columns(one))
+        if columns:
+            blocks.append(textwrap.fill(columns_explained(columns), WIDTH))
     return "\n\n".join(blocks)
+
+
+def _columns(found: Diagnostics) -> Sequence[str]:
+    return UNTRAINED if found.epoch == 0 else TRAINED
 
 
 def _layers(found: Diagnostics, every: bool) -> str:
@@ -279,7 +284,7 @@ def _layers(found: Diagnostics, every: bool) -> str:
         return "\n".join([*lines, f"not known: {found.problem}"])
     count = len(found.layers)
     places = range(count) if every or count <= MOST_ROWS else np.linspace(0, count - 1, MOST_ROWS).round().astype(int)
-    columns = UNTRAINED if found.epoch == 0 else TRAINED
+    columns = _columns(found)
     rows = [
         [shown_name(found.layers[place], LETTERS), *(COLUMNS[column](found.layers[place]) for column in columns)]
         for place in places

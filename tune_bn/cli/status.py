@@ -35,6 +35,8 @@ WATCH_SECONDS = 2.0
 
 _ENDED = {WORKING: "died", LOST: "died", BROKEN: "failed"}
 
+_MAX_CANDIDATES = 3
+
 _COLUMNS = ("study", "state", "search", "select", "confirm", "device-h", "cost", "left")
 
 
@@ -49,6 +51,8 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     included. ``cost`` is an estimate from ``resources.price_per_device_hour``; null without it. ``seconds_left`` is an
     estimate too, at most, since runs may be stopped early; null where nothing runs. Times are in UTC.
     ``best`` is the best candidate of the search, ``best_baseline`` the best run of it that is the baseline or tunes it.
+    ``candidates`` are the arms that the plan confirms, which the selection need not have chosen by ``best``; null
+    without a plan.
     """
     row: dict[str, Any] = {"study": folder.name, "folder": str(folder.path), "user": _owner(folder)}
     try:
@@ -80,6 +84,7 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
         "failed": len(records) - len(done),
         "best": best,
         "best_baseline": baseline,
+        "candidates": _planned_candidates(folder, score),
         "hours": round(hours, 4),
         "device_hours": round(device_hours, 4),
         "cost": None if price is None else round(device_hours * price, 4),
@@ -143,6 +148,38 @@ def _best(space: Space, records: Sequence[Record], score: Score, *, baseline: bo
     return {"config": dict(best.config), score.validation: value, "words": score.value_words(value)}
 
 
+def _planned_candidates(folder: StudyFolder, score: Score) -> list[dict[str, Any]] | None:
+    """What the plan confirms: a verdict is about these, whatever led the search."""
+    if not folder.plan_file.exists():
+        return None
+
+    # Only now, since it loads the design of looks.
+    from tune_bn.analysis.plan import read_plan
+
+    try:
+        plan = read_plan(folder.plan_file)
+    except TuneBNError:
+        return None
+    found = []
+    for arm in plan.candidates:
+        chosen = arm.selection or {}
+        mean, n = chosen.get(f"{score.validation}_mean"), chosen.get("n")
+        seeds = f"n = {n} selection seed{'' if n == 1 else 's'}"
+        words = "" if mean is None else f"{score.value_words(mean)} on validation, {seeds}"
+        found.append({"arm": arm.arm, "config": dict(arm.config), "words": words})
+    return found
+
+
+def candidates_words(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """``γ = 0.068, c = 933 (95.89 % on validation, n = 3 selection seeds)``; of several by name, the first ones."""
+    if len(candidates) == 1:
+        (only,) = candidates
+        return config_words(only["config"]) + (f" ({only['words']})" if only["words"] else "")
+    shown = [f"{one['arm']} {config_words(one['config'])}" for one in candidates[:_MAX_CANDIDATES]]
+    more = len(candidates) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
 def _verdict(folder: StudyFolder) -> tuple[str | None, str | None]:
     """The verdict, and its headline as people are told it."""
     try:
@@ -201,7 +238,7 @@ def watch(look: Callable[[], View], output: Path) -> None:
 def _stamp(folder: StudyFolder) -> tuple[Any, ...]:
     """What is another one once a row would be another one."""
     found: list[Any] = [folder.is_locked]
-    for path in (folder.space_file, folder.records.path, folder.driver_file, folder.verdict_file):
+    for path in (folder.space_file, folder.records.path, folder.driver_file, folder.plan_file, folder.verdict_file):
         try:
             status = path.stat()
             found.append((status.st_ino, status.st_size, status.st_mtime_ns))
@@ -249,8 +286,10 @@ def _numbers(row: Mapping[str, Any]) -> list[str]:
 def _words(row: Mapping[str, Any]) -> list[str]:
     if row["state"] == "unreadable":
         return [row["problem"]]
-    best, baseline, found = row["best"], row["best_baseline"], []
-    if best is not None:
+    best, baseline, candidates, found = row["best"], row["best_baseline"], row["candidates"], []
+    if candidates:
+        found.append(f"candidate{'s' if len(candidates) > 1 else ''}: {candidates_words(candidates)}")
+    elif best is not None:
         beside = "" if baseline is None else f" (baseline: {baseline['words']})"
         found.append(f"best candidate on validation: {best['words']} with {config_words(best['config'])}{beside}")
     if row["reason"]:

@@ -32,6 +32,7 @@ from tune_bn.cli.common import (
     resume_line,
     run,
     say,
+    say_words,
     shown,
     sign_of_life,
     study_name,
@@ -79,11 +80,12 @@ def validate(
     loaded = load_space(path, overrides)
     sign_of_life(f"{path}: looking at the data, trying the networks, timing a few steps …")
     with naming(source_words(path, overrides)):
-        lines = [describe(loaded, path, output=output, measure=measure)]
+        images: list[str] = []
         if data:
+            # First: the door stops at what it sees in passing, and here every image that cannot be used is to be named.
             with ConsoleObserver() as console:
-                lines.append(describe_images(loaded, console.decoding))
-        say("\n".join(lines))
+                images.append(describe_images(loaded, console.decoding))
+        say_words("\n".join([describe(loaded, path, output=output, measure=measure, read=data), *images]), 11)
 
 
 @app.command()
@@ -208,7 +210,11 @@ def confirm(
     local: LocalOption = False,
     require: RequireOption = None,
 ) -> None:
-    """Select and confirm with the trials that the search has so far, then verify and report."""
+    """Select and confirm with the trials that the search has so far, then verify and report.
+
+    A study that has its plan confirms on the seeds of the plan and on no others. More seeds are a new study, which
+    begins with the best of this one: search --space SPACE --warm-start STUDY --set 'seeds.confirm={from: 16, to: 45}'.
+    """
     folder = existing_study(study, output)
     if folder.is_locked:
         raise StudyError(

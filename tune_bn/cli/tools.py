@@ -132,6 +132,8 @@ def ui(
     typer.echo(f"MLflow UI of {shown(store)}{source} on {page} (Ctrl-C ends it)", err=True)
     artifacts = (output.absolute() / "mlartifacts").as_uri()
     apply(SERVER)
+    # What its libraries say to its developers is nothing that who looks at runs can act on.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     # The server takes its store from its command line; a client's address would mean something else in it.
     os.environ.pop(VARIABLE, None)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store]

@@ -109,7 +109,9 @@ def _checked(space: Space, remark: Callable[[str], None], single: RunConfig | No
     return door, door.check(remark, single=single)
 
 
-def describe(space: Space, path: Path, *, output: Path | None = None, measure: bool | None = False) -> str:
+def describe(
+    space: Space, path: Path, *, output: Path | None = None, measure: bool | None = False, read: bool = False
+) -> str:
     """The answer of ``tune_bn validate``, in lines.
 
     Args:
@@ -117,6 +119,7 @@ def describe(space: Space, path: Path, *, output: Path | None = None, measure: b
         path: its file.
         output: folder of studies, which may say how long runs take.
         measure: see :func:`tune_bn.cli.cost.cost_of_a_run`.
+        read: whether :func:`describe_images` tries what else is to be known of the data.
 
     Raises:
         DataError, MethodError, TrackingError: see :func:`check_surroundings`.
@@ -145,7 +148,7 @@ def describe(space: Space, path: Path, *, output: Path | None = None, measure: b
         f"in all     at most {plan.runs} runs, {_numbers(*device_hours)} {'GPU' if gpus else 'core'}-hours without "
         "early stopping",
         f"here       {lacking or _here_words(space, plan, cost)}",
-        f"not tried  {'; '.join(_not_tried(space, described.not_tried))}",
+        f"not tried  {'; '.join(_not_tried(space, () if read else described.not_tried))}",
     ]
     return "\n".join(lines)
 
@@ -239,23 +242,25 @@ def _stages(space: Space, plan: Plan) -> list[str]:
     searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
     if scheduler is not None and scheduler.grace is None:
         first = " and ".join(f"{first_trials(space, arm)} {arm}" for arm in searching)
-        stopping = (
-            f"{scheduler.name} from the epoch on from which the order of the better half of the first {first} trials "
-            "agrees with their final one; these run to their end"
-        )
+        stopping = f"by {scheduler.name}, once the first {first} trials, which run to their end, show when it is safe"
     elif scheduler is not None:
         spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)
         within = ", each arm by itself" if len(searching) > 1 else ""
         stopping = (
-            f"{scheduler.name} after {scheduler.grace} epochs{within}; the first {spared} trials run to their end"
+            f"by {scheduler.name} after {scheduler.grace} epochs{within}; the first {spared} trials run to their end"
         )
     candidates = f"{claim.candidates} candidate{'s' if claim.candidates > 1 else ''}"
+    times = f"{_count(plan.trials, 'trial')} × {_count(len(space.seeds.search), 'seed')}"
     return [
-        f"search     {plan.trials} trials × {len(space.seeds.search)} seeds = {plan.search} runs over {searched}; "
-        f"{space.sampler.name}, early stopping {stopping}",
+        f"search     {times} = {plan.search} runs over {searched}, proposed by {space.sampler.name}; "
+        f"early stopping: {stopping}",
         f"select     {plan.select} runs",
         f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {candidates} {against})",
     ]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _range(low: float, high: float) -> str:

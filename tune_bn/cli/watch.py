@@ -17,7 +17,7 @@ from rich.text import Text
 
 from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.wording import config_keys, config_words, symbol
-from tune_bn.cli.status import describe_study, duration_words
+from tune_bn.cli.status import candidates_words, describe_study, duration_words
 from tune_bn.errors import TuneBNError
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
@@ -78,8 +78,10 @@ def _head(row: Mapping[str, Any]) -> Lines:
             filled = min(30, round(30 * done / planned))
             now = f"  {row['running']} at work" if row["running"] and stage == row["stage"] else ""
             lines.append(f"{stage:<8} {'█' * filled}{'░' * (30 - filled)} {done}/{planned}{now}")
-    best, baseline = row["best"], row["best_baseline"]
-    if best is not None:
+    best, baseline, candidates = row["best"], row["best_baseline"], row["candidates"]
+    if candidates:
+        lines.append(f"{'chosen' if len(candidates) == 1 else 'arms':<8} {candidates_words(candidates)}")
+    elif best is not None:
         beside = "" if baseline is None else f"; baseline {baseline['words']}"
         lines.append(f"best     {best['words']} on validation with {config_words(best['config'])}{beside}")
     lines += [f"{row['state']}: {row['reason']}"] if row["reason"] else []

@@ -104,7 +104,7 @@ class Described:
     remarks: Sequence[str] = ()
     """Further lines on a run."""
     not_tried: Sequence[str] = ()
-    """What a search will need of it and :meth:`Door.check` does not try."""
+    """What a search will need of it and :meth:`Door.read` tries, but not :meth:`Door.check`."""
 
 
 @dataclass(frozen=True)

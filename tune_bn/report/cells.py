@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,15 @@ def mean_cell(arm: Arm, decimals: int = 2) -> str:
     if arm.std is None:
         return f"{arm.mean:.{decimals}f}"
     return spread_words(arm.mean, arm.std, decimals)
+
+
+def outcome_cell(mean: float, std: float) -> str:
+    """Mean ± standard deviation of a score of any size, both to the second digit of the spread."""
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        return f"{mean:.4g} ± {std:.2g}"
+    # Rounded first: 0.0996 is 0.10.
+    second_digit = math.floor(math.log10(float(f"{std:.2g}"))) - 1
+    return spread_words(round(mean, -second_digit), round(std, -second_digit), max(0, -second_digit))
 
 
 def heading_with(words: str, unit: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tune_bn.analysis.early_order import LEAST_TAU, Look
 from tune_bn.report.figures.canvas import BLUE, DASHES, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
@@ -42,7 +43,8 @@ def early_order_figure(looks: Sequence[Look]) -> Figure | None:
         words = f"stops from epoch {last.safe_from} on"
         axes.axvspan(last.safe_from, last.last, color=GREEN, alpha=0.15, linewidth=0, label=words, zorder=0)
     axes.set_xlim(min(epochs[0], 1), last.last)
-    axes.set_ylim(min(-0.5, *low) - 0.05, 1.05)
+    axes.set_ylim(min(-0.5, *low, *(at.tau for found in seen for at in found.epochs)) - 0.05, 1.05)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"epoch of {last.last}")
     axes.set_ylabel("rank correlation with the final order, τ")
     tidy(axes)

@@ -9,7 +9,7 @@ from tune_bn.records.diagnostics import Diagnostics, to_json
 from tune_bn.records.files import write_json, write_text
 from tune_bn.report.blocks import Block, Heading, paragraph, table
 from tune_bn.report.figures.canvas import save
-from tune_bn.report.figures.layers import COLUMNS, COLUMNS_EXPLAINED, FIGURE_EXPLAINED, layer_figure
+from tune_bn.report.figures.layers import COLUMNS, FIGURE_EXPLAINED, columns_explained, layer_figure
 from tune_bn.report.markdown import to_markdown
 
 JSON_FILE, PAGE_FILE, PICTURE_FILE = "diagnostics.json", "diagnostics.md", "layers.png"
@@ -35,7 +35,8 @@ def write_files(found: Diagnostics, folder: Path) -> list[Path]:
     blocks: list[Block] = [
         Heading(heading(found), level=1),
         paragraph(
-            f"Activations of {found.images} training images, gradients of {found.gradient_images}. {COLUMNS_EXPLAINED}"
+            f"Activations of {found.images} training images, gradients of {found.gradient_images}. "
+            f"{columns_explained(COLUMNS)}"
         ),
         table("BN layers", list(COLUMNS), rows),
     ]

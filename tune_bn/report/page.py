@@ -65,7 +65,9 @@ pre { overflow-x: auto; padding: .75rem 1rem; background: #f4f4f4; overflow-wrap
 /* On a phone a picture scrolls rather than becoming illegible. */
 @media (max-width: 36rem) { figure img { max-width: none; width: 36rem; } figcaption { position: sticky; left: 0;
   max-width: 100%; } }
-@media screen and (max-width: 36rem) { figcaption::before { content: "Swipe the picture to see all of it. "; } }
+@media screen and (max-width: 36rem) { figure::before { content: "Swipe the picture to see all of it →"; display: block;
+  position: sticky; left: 0; width: max-content; max-width: 100%; margin-bottom: .25rem; font-size: .8rem;
+  color: #444; } }
 @media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .3rem .4rem; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }

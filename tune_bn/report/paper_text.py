@@ -57,6 +57,8 @@ REFERENCES = r"""@inproceedings{davis2022revisiting,
 }
 """
 
+CORRECTION = "@CORRECTION@"
+"""Where :data:`PAPER` says by what several comparisons are corrected."""
 PAPER = r"""% Shows how the parts fit together: pdflatex paper && bibtex paper && pdflatex paper
 \documentclass{article}
 \usepackage[T1]{fontenc}
@@ -69,9 +71,7 @@ PAPER = r"""% Shows how the parts fit together: pdflatex paper && bibtex paper &
 \begin{document}
 \section*{\tbnStudy}
 \tbnVerdict, $\alpha = \tbnAlpha$, $n = \tbnSeeds$ seeds. The method is that of \cite{davis2022revisiting}; the test is
-the paired $t$-test \cite{student1908probable}. Several comparisons are corrected by Holm's procedure
-\cite{holm1979simple} or by step-down max-$t$ \cite{westfall1993resampling}, or hold together
-\cite{berger1982multiparameter}, as the methods say.
+the paired $t$-test \cite{student1908probable}.@CORRECTION@
 
 \begin{table}[h]\centering\small
 \fitted{\input{table}}

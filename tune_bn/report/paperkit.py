@@ -6,6 +6,7 @@ the study states of itself; nothing is claimed that its records do not hold.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +26,7 @@ from tune_bn.analysis.wording import (
     number_words,
     score_of_verdict,
     signed_words,
+    spoken,
     value_words,
     with_unit,
 )
@@ -37,7 +39,7 @@ from tune_bn.records.record import FAILED, STAGES, Record, ranges
 from tune_bn.records.verdict import Candidate, Verdict, known
 from tune_bn.report.figures.effects import forest
 from tune_bn.report.figures.pairs import paired
-from tune_bn.report.paper_text import PAPER, REFERENCES
+from tune_bn.report.paper_text import CORRECTION, PAPER, REFERENCES
 
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -48,6 +50,7 @@ _SPECIAL = {
     "α": r"$\alpha$",
     "±": r"$\pm$",
     "−": "$-$",
+    "\N{NO-BREAK SPACE}": "~",
     "×": r"$\times$",
     "≤": r"$\le$",
     "≥": r"$\ge$",
@@ -59,9 +62,15 @@ _SPECIAL = {
 }
 
 
+# A minus and no hyphen; no line may end between a number and its percent sign.
+_MINUS = re.compile(r"(?<![\w.)])-(?=[\d.])")
+_PERCENT = re.compile(r"(?<=\d) (?=%)")
+
+
 def tex(text: str) -> str:
     """Text as LaTeX prints it. What no font of pdfLaTeX's has is left to its input encoding."""
-    return "".join(_SPECIAL.get(sign, sign) for sign in text)
+    kept = _PERCENT.sub("\N{NO-BREAK SPACE}", _MINUS.sub("−", text))
+    return "".join(_SPECIAL.get(sign, sign) for sign in kept)
 
 
 def write_paperkit(study: Path, out: Path) -> list[Path]:
@@ -86,7 +95,7 @@ def write_paperkit(study: Path, out: Path) -> list[Path]:
             "methods.md": "\n\n".join(methods) + "\n",
             "checklist.md": checklist,
             "references.bib": REFERENCES,
-            "paper.tex": PAPER,
+            "paper.tex": PAPER.replace(CORRECTION, _correction_tex(plan)),
         }
         for name, text in texts.items():
             write_text(out / name, text)
@@ -294,6 +303,24 @@ def _family_words(plan: Plan, m: int) -> str:
     return f"adjusted by {by} for {m} comparisons"
 
 
+def _correction_tex(plan: Plan) -> str:
+    """The same with its source, for the paper; nothing where there is one comparison."""
+    if len(plan.candidates) < 2:
+        return ""
+    if plan.holds == "all":
+        return " Several settings hold together \\cite{berger1982multiparameter}."
+    by = {"max_t": "step-down max-$t$ \\cite{westfall1993resampling}"}
+    holm = "Holm's procedure \\cite{holm1979simple}"
+    return f" Several comparisons are corrected by {by.get(plan.correction, holm)}."
+
+
+def _test_words(plan: Plan, m: int) -> str:
+    looks = "" if plan.design is None else "group-sequential "
+    family = f", {_family_words(plan, m)}" if m > 1 else ""
+    one = "Two one-sided" if claim_by(plan).kind == EQUIVALENT else "One-sided"
+    return f"{one} {looks}paired t-test{'s' if one != 'One-sided' else ''} over seeds at α = {plan.alpha:g}{family}"
+
+
 def _diverged_words(plan: Plan) -> str:
     score = plan.score
     worst = " A run that failed on every try counts as the score that is worst for the claim."
@@ -315,12 +342,12 @@ def checklist_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> 
     versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan.versions.items()))
     runs = {stage: sum(r.stage == stage for r in records) for stage in STAGES}
     answers = [
-        ("Claims", f"{verdict.headline}: {verdict.reason}"),
+        ("Claims", f"{spoken(verdict).replace('_', ' ').capitalize()}. {verdict.reason}"),
         ("Experimental setting", f"Plan {plan.plan_sha256}; commit {plan.commit or 'not known'}; {versions}."),
         (
             "Statistical significance",
-            f"{verdict.test} at α = {verdict.alpha:g}, correction {verdict.correction}; error bars are "
-            f"standard deviations over seeds{unit}: {spread}. {verdict.covers or ''}",
+            f"{_test_words(plan, len(plan.candidates))}; error bars are standard deviations over seeds{unit}: "
+            f"{spread}. {verdict.covers or ''}",
         ),
         (
             "Compute resources",

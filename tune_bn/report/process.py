@@ -41,7 +41,7 @@ from tune_bn.report.figures.importance import (
     importance_figure,
     importances,
 )
-from tune_bn.report.figures.landscape import landscape
+from tune_bn.report.figures.landscape import landscape, landscape_words
 from tune_bn.report.figures.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
 from tune_bn.report.figures.luck import shrinkage_figure, shrunken
 from tune_bn.report.study import StudyFiles, Trial
@@ -74,8 +74,7 @@ def stages(study: StudyFiles) -> Iterator[Block]:
         yield Picture(
             "landscape.png",
             "Landscape of the search",
-            "Search: each point is one trial. The score of a trial that was stopped early is not comparable, so it has "
-            "no colour.",
+            landscape_words(study),
             figure,
         )
 
@@ -84,11 +83,12 @@ def early_order(study: StudyFiles) -> Iterator[Block]:
     """From which epoch on the search could stop trials, where it was to find that itself."""
     if not study.early_order:
         return
-    yield Heading("From which epoch on early stopping was safe")
+    yield Heading("Early stopping")
     last = study.early_order[-1]
     stopped = sum(trial.status == PRUNED for trial in study.trials[SEARCH])
     found = look_words(last)
-    yield paragraph(f"{found[0].upper()}{found[1:]}. {stopped} trials were stopped early.")
+    were = "trial was" if stopped == 1 else "trials were"
+    yield paragraph(f"{found[0].upper()}{found[1:]}. {stopped or 'No'} {were} stopped early.")
     figure = early_order_figure(study.early_order)
     if figure is not None:
         yield Picture(

@@ -31,7 +31,7 @@ from tune_bn.report.arms import (
 )
 from tune_bn.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, spans, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.cells import NONE, gain, heading_with, in_unit, interval, mean_cell, number
+from tune_bn.report.cells import NONE, gain, heading_with, in_unit, interval, mean_cell, number, outcome_cell
 from tune_bn.report.study import StudyFiles
 
 _WORDS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", INVALID: "Invalid"}
@@ -136,10 +136,10 @@ def result(study: StudyFiles) -> Iterator[Block]:
 
 
 _OUTCOMES = {
-    "loss": ("test loss", ".4g"),
-    "brier": ("Brier score", ".4g"),
-    "calibration_error": ("calibration error", ".4g"),
-    "worst_class": ("worst class, %", ".2f"),
+    "loss": "test loss",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+    "worst_class": "worst class, %",
 }
 
 
@@ -183,14 +183,11 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
         )
         yield table(
             "Other outcomes",
-            ["arm", *(_OUTCOMES[name][0] for name in names)],
+            ["arm", *(_OUTCOMES[name] for name in names)],
             [
                 [
                     arm,
-                    *(
-                        f"{found[name].mean:{_OUTCOMES[name][1]}} ± {found[name].std:.2g}" if name in found else NONE
-                        for name in names
-                    ),
+                    *(outcome_cell(found[name].mean, found[name].std) if name in found else NONE for name in names),
                 ]
                 for arm, found in others.items()
             ],

@@ -60,11 +60,24 @@ def error_line(error: ValidationError, source: str, root: type[BaseModel]) -> st
     elif first["type"] in _UNKNOWN_KEY:
         owner: Any = root if len(first["loc"]) == 1 else root.model_fields[str(first["loc"][0])].annotation
         section = place.rpartition(".")[0]
-        accepted = did_you_mean(str(first["loc"][-1]), keys_of(owner), f"{section}." if section else "")
+        key = str(first["loc"][-1])
+        accepted = did_you_mean(key, keys_of(owner), f"{section}." if section else "")
+        if not section and (elsewhere := _sections_with(key, root)):
+            accepted = f"{' or '.join(elsewhere)} (did you mean it?), or {accepted}"
         return f"{source}: {_short(place)}: no such key; accepted: {accepted}{tail}"
     else:
         accepted = _accepted(first["loc"], root)
     return value_line(source, place, value, accepted) + tail
+
+
+def _sections_with(key: str, root: type[BaseModel]) -> list[str]:
+    """A key that was named without its section, as it is written after ``--set``."""
+    sections = {name: section_of(field.annotation) for name, field in root.model_fields.items()}
+    return [
+        f"{name}.{key}"
+        for name, section in sections.items()
+        if (is_dataclass(section) or hasattr(section, "model_fields")) and key in keys_of(section)
+    ]
 
 
 def value_line(source: str, place: str, value: Any, accepted: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+from pydantic_core import PydanticUndefined
+
 from tune_bn.space.file import MAX_BYTES
 from tune_bn.space.messages import accepted_words, section_of
 from tune_bn.space.sections import LARGEST_COUNT
@@ -102,7 +104,7 @@ def _rows() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _default(value: Any) -> str:
-    if value is MISSING:
+    if value is MISSING or value is PydanticUndefined:
         return "(must be given)"
     return f"`{_yaml(value)}`"
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tune_bn.analysis.plan import design_of
 from tune_bn.analysis.wording import detectable_words
-from tune_bn.observers.console.progress import Progress, Running, standing
+from tune_bn.observers.console.progress import Progress, standing
 from tune_bn.observers.console.view import duration_words, heartbeat_line, live_view, run_line
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Point, Task
@@ -107,7 +107,8 @@ class ConsoleObserver(Observer):
 
     def early_order_seen(self, line: str) -> None:
         """One lasting line: it decides what the rest of the search costs."""
-        self._print(f"stopping  {line}")
+        self._end_finished_stage()
+        self._print(f"stopping  {line}", wrap=True)
 
     def plan_locked(self, plan: Plan) -> None:
         """What is going to be claimed and, where that is news, what can be found, in two lasting lines."""
@@ -127,11 +128,11 @@ class ConsoleObserver(Observer):
         seeds, most = len(plan.seeds), max(known, default=None)
         unit = "points" if plan.score.unit == PERCENT else plan.score.unit
         found = detectable_words(seeds, plan.alpha, len(plan.candidates), most, rule, unit)
-        self._print(f"power  {found}" + (", as on the selection seeds" if known else ""))
+        self._print(f"power  {found}" + (", as on the selection seeds" if known else ""), wrap=True)
 
     def task_started(self, task: Task) -> None:
         with self._lock:
-            self._progress.running[task.key] = Running(task)
+            self._progress.start(task)
 
     def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         with self._lock:
@@ -157,8 +158,15 @@ class ConsoleObserver(Observer):
         self.end()
         self.close()
 
+    def concluding(self, line: str) -> None:
+        """Every stage is over, and what comes now takes a while: nothing is at work any more, so the view goes."""
+        self._end_stage()
+        self.close()
+        self._print(line)
+
     def note(self, line: str) -> None:
         """Print one line that is no progress."""
+        self._end_finished_stage()
         self._print(" ".join(line.splitlines()))
 
     def warn(self, message: str) -> None:
@@ -185,6 +193,13 @@ class ConsoleObserver(Observer):
             counts = f"{progress.done}/{progress.planned} runs in {duration_words(progress.stage_elapsed)}"
             line = "  ".join([progress.stage, counts, *standing(progress)])
         self._print(line)
+
+    def _end_finished_stage(self) -> None:
+        """What comes after the last run of a stage is told after it."""
+        with self._lock:
+            finished = self._progress.done >= self._progress.planned
+        if finished:
+            self._end_stage()
 
     def beat(self) -> None:
         """One line about where the stage is, where none was printed for :data:`HEARTBEAT_SECONDS`."""
@@ -214,7 +229,7 @@ class ConsoleObserver(Observer):
             )
             self._write(self._live.start)
 
-    def _print(self, line: str, style: str | None = None) -> None:
+    def _print(self, line: str, style: str | None = None, *, wrap: bool = False) -> None:
         if self._stamped:
             line = f"{utc_now()}  {line}"
         self._last_line = self._clock()
@@ -222,7 +237,8 @@ class ConsoleObserver(Observer):
         encoding = self._console.encoding
         text = Text(line.encode(encoding, "replace").decode(encoding), style=style or "")
         # The lock of the progress must not be held here: the thread of the live view takes both, in the other order.
-        self._write(lambda: self._console.print(text, soft_wrap=True))
+        whole = not (wrap and self._console.is_interactive)
+        self._write(lambda: self._console.print(text, soft_wrap=whole))
 
     def _write(self, action: Callable[[], None]) -> None:
         """Do something to the console; fall silent for good where it is gone (a closed pipe, a lost terminal)."""

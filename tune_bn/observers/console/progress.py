@@ -64,12 +64,20 @@ class Progress:
         self.configurations: dict[str, dict[tuple[str, int | None], Configuration]] = {}
         self._finished = 0
         self._last_finish = clock()
+        self._first_start: float | None = None
 
     def begin_stage(self, stage: str, planned_runs: int, done_runs: int) -> None:
         self.stage, self.planned, self.done = stage, planned_runs, done_runs
         self.stage_started = self._clock()
         self.running.clear()
         self._finished = 0
+        self._first_start = None
+
+    def start(self, task: Task) -> None:
+        """A task is at work."""
+        self.running[task.key] = Running(task)
+        if self._first_start is None and not self._finished:
+            self._first_start = self._clock()
 
     def add(self, record: Record) -> None:
         """Count what a record says about its configuration."""
@@ -123,10 +131,14 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the end of the stage at the pace of its finished runs; None while there is none."""
+        """Time to the end of the stage at the pace of its finished runs; None while there is none.
+
+        What went before the first of them, such as the start of workers, comes once.
+        """
         if not self._finished or self.done >= self.planned:
             return None
-        pace = (self._last_finish - self.stage_started) / self._finished
+        since = self.stage_started if self._first_start is None else self._first_start
+        pace = (self._last_finish - since) / self._finished
         return max(0.0, (self.planned - self.done) * pace - (self._clock() - self._last_finish))
 
     @property

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tune_bn.analysis.wording import config_keys
 from tune_bn.observers.console.progress import Progress, label, standing
 from tune_bn.records.record import CONFIRM, DIVERGED, FAILED, Record
 
@@ -55,18 +56,17 @@ def live_view(progress: Progress) -> RenderableType:
     if progress.decoded is not None:
         done, total = progress.decoded
         bar = _grid(3)
-        bar.add_row(
-            Text("decoding"), ProgressBar(total=total, completed=done, width=24), Text(f"{done}/{total} images")
-        )
+        bar.add_row(Text("decoding"), _bar(done, total), Text(f"{done}/{total} images"))
         return bar
     times = f"{duration_words(progress.elapsed)} elapsed"
     if (left := progress.seconds_left) is not None:
-        times += f", {duration_words(left)} left"
+        # The one is of the study, the other is not.
+        times += f", {duration_words(left)} left in {progress.stage}"
     head = _grid(5)
     head.add_row(
         Text(progress.study, style="bold"),
         Text(progress.stage, style="bold cyan"),
-        ProgressBar(total=max(progress.planned, 1), completed=progress.done, width=24),
+        _bar(progress.done, progress.planned),
         Text(f"{progress.done}/{progress.planned} runs"),
         Text(times, style="dim"),
     )
@@ -98,6 +98,18 @@ def live_view(progress: Progress) -> RenderableType:
     return Group(*parts)
 
 
+def _bar(done: int, total: int) -> ProgressBar:
+    """In colours that every terminal has: of rich's own, 16 colours leave a full bar as grey as an empty one."""
+    return ProgressBar(
+        total=max(total, 1),
+        completed=done,
+        width=24,
+        style="bright_black",
+        complete_style="cyan",
+        finished_style="cyan",
+    )
+
+
 def _grid(columns: int) -> Table:
     grid = Table.grid(padding=(0, 2))
     for _ in range(columns):
@@ -106,7 +118,9 @@ def _grid(columns: int) -> Table:
 
 
 def _config(config: Mapping[str, Any]) -> str:
-    return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in config.items())
+    """As ``--set`` takes it, gamma and c first whichever file it was read from."""
+    values = ((key, config[key]) for key in config_keys([config]))
+    return " ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values)
 
 
 def _shortened(reason: str) -> str:

@@ -58,6 +58,16 @@ def landscape(study: StudyFiles) -> Figure | None:
     return figure
 
 
+def landscape_words(study: StudyFiles) -> str:
+    """What is to be said below the picture, of what it shows."""
+    scored = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE and trial.score is not None]
+    words = "Search: each point is one trial."
+    if not any(trial.status in _STOPPED for trial in scored):
+        return words
+    shown = "it has no colour" if len(_axes_keys(scored)) == 2 else "it lies in the strip below"
+    return f"{words} The score of a trial that was stopped early is not comparable, so {shown}."
+
+
 def _axes_keys(trials: Sequence[Trial]) -> list[str]:
     """γ and c where they were searched, of a γ by stage or depth its two ends; else one other number; else none."""
 
@@ -105,9 +115,10 @@ def _landscape_2d(figure: Figure, axes: Axes, study: StudyFiles, trials: Sequenc
         if some:
             x, y = [trial.config[first] for trial in some], [trial.config[second] for trial in some]
             axes.scatter(x, y, label=status, zorder=2, **_size(len(some), 45), **style)
-    _mark_arms(axes, study, keys)
+    marked = _mark_arms(axes, study, keys)
     for axis, key in (("x", first), ("y", second)):
         _scale(axes, axis, key, study, trials)
+    _number(axes, marked, [(float(trial.config[first]), float(trial.config[second])) for trial in trials])
 
 
 def _landscape_1d(figure: Figure, study: StudyFiles, trials: Sequence[Trial], key: str | None) -> Axes:
@@ -216,7 +227,38 @@ def _size(points: int, usual: float) -> dict[str, Any]:
     return {"s": max(3.0, usual * share), "linewidths": max(0.1, 0.8 * share), "rasterized": points > MANY}
 
 
-def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:
+_AROUND = ((9, 9), (9, -17), (-17, 9), (-17, -17), (13, -4), (-22, -4), (-4, 13), (-4, -21))
+"""Where a number may stand beside its ring, in points; the first of the places that are free."""
+
+
+def _number(axes: Axes, rings: Mapping[int, tuple[float, float]], points: Sequence[tuple[float, float]]) -> None:
+    """Write the numbers of rings where they lie on no other ring or number, and on as few points as may be."""
+    if not rings:
+        return
+    # In points of the page, so that distances are those of the picture; its axes have their final scales.
+    scale = 72 / axes.figure.dpi
+    places = {index: scale * axes.transData.transform(place) for index, place in rings.items()}
+    dots = scale * axes.transData.transform(points)
+    written: list[Any] = []
+    for index, ring in places.items():
+        others = [place for other, place in places.items() if other != index]
+
+        def crowd(offset: tuple[int, int], ring: Any = ring, others: Sequence[Any] = others) -> float:
+            middle = ring + np.array(offset) + 4
+
+            def within(some: Sequence[Any], reach: float) -> int:
+                return sum(float(np.hypot(*(middle - one))) < reach for one in some)
+
+            return 10 * within(written, 13) + 5 * within(others, 14) + within(dots, 7)
+
+        best = min(_AROUND, key=crowd)
+        written.append(ring + np.array(best) + 4)
+        axes.annotate(str(index), rings[index], xytext=best, textcoords="offset points", fontweight="bold", zorder=5)
+
+
+def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> dict[int, tuple[float, float]]:
+    """Draw a baseline and the rings of candidates; where each ring is, by its number."""
+    rings: dict[int, tuple[float, float]] = {}
     arms = _arms(study)
     many = len(arms) > FEW_ARMS + 1
     for index, (name, config) in enumerate(arms):
@@ -230,7 +272,8 @@ def _mark_arms(axes: Axes, study: StudyFiles, keys: Sequence[str]) -> None:
         colour = VERMILION if many else arm_style(index, len(arms) - 1).colour
         label = plain(name) if not many else "candidate, by its number" if index == 1 else None
         axes.scatter(x, y, s=230, facecolors="none", edgecolors=colour, linewidths=2.2, label=label, zorder=4)
-        axes.annotate(str(index), (x, y), xytext=(9, 9), textcoords="offset points", fontweight="bold", zorder=5)
+        rings[index] = x, y
+    return rings
 
 
 def _arms(study: StudyFiles) -> list[tuple[str, Mapping[str, Any]]]:

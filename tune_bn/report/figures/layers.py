@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 import numpy as np
@@ -238,11 +238,33 @@ COLUMNS: Mapping[str, Callable[[Layer], str]] = {
 }
 """Cells of a layer's row by heading."""
 
-COLUMNS_EXPLAINED = (
-    "γ₀: initial γ; γ and β: means over channels; drift: mean |γ − γ₀| relative to γ₀; x̂: normalized by the statistics "
-    "of the batch, before the affine; y: after it, in the same unit; ∂x: norm of ∂L/∂x at the first step, with γ = 1 "
-    "and with the initial γ; ratio: the second by the first."
+_EXPLAINED: tuple[tuple[str, frozenset[str]], ...] = (
+    ("γ₀: initial γ", frozenset({"γ₀"})),
+    ("γ: mean over channels", frozenset({"γ"})),
+    ("β: mean over channels", frozenset({"β"})),
+    ("drift: mean |γ − γ₀| relative to γ₀", frozenset({"drift %"})),
+    (
+        "x̂: normalized by the statistics of the batch, before the affine; y: after it, in the same unit",
+        frozenset({"|x̂|>3 %", "|x̂|>6 %", "max|x̂|", "|y|>3 %", "|y|>6 %", "max|y|"}),
+    ),
+    (
+        "∂x: norm of ∂L/∂x at the first step, with γ = 1 and with the initial γ; ratio: the second by the first",
+        frozenset({"∂x", "∂x γ=1"}),
+    ),
+    ("ratio: norm of ∂L/∂x at the first step, with the initial γ by that with γ = 1", frozenset({"ratio"})),
 )
+
+
+def columns_explained(columns: Collection[str]) -> str:
+    """What the columns of a table of layers are, and nothing that it does not have."""
+    shown = set(columns)
+    words = []
+    for explained, about in _EXPLAINED:
+        if shown & about:
+            words.append(explained)
+            # Where both gradients stand, the ratio is explained with them.
+            shown -= {"ratio"} if "∂x" in about else set()
+    return f"{'; '.join(words)}."
 
 
 def overview(found: Diagnostics) -> dict[str, str]:

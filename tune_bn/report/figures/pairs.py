@@ -28,6 +28,10 @@ CHANGES = {1: (BLUE, "-", "o"), 0: (GREY, ":", "D"), -1: (VERMILION, "--", "v")}
 """Colour, dashes and marker of a seed on which the candidate is better, equal, worse."""
 
 
+FLATTENING = 4.0
+"""How many times as far as those of another candidate scores may lie apart to be drawn on the same scale."""
+
+
 def paired(verdict: Verdict) -> Figure | None:
     """Each seed's score under a candidate and its baseline, and the paired differences with mean and interval.
 
@@ -38,8 +42,9 @@ def paired(verdict: Verdict) -> Figure | None:
         return None
     if len(candidates) > FEW_ARMS:
         return _many_differences(verdict, candidates)
-    # The panel of differences has room for its title, however few its candidates.
-    beside = max(2.6, 0.8 + 1.1 * len(candidates))
+    # The panel of differences has room for its title, however few its candidates, and beside each for its number.
+    longest = max(len(_mean_words(verdict, arm)) for arm in candidates)
+    beside = max(2.6, 0.8 + max(1.1, 0.16 * longest) * len(candidates))
     figure = new_figure(1.3 + beside + 2.6 * len(candidates), 4.6)
     ratios = [2.6] * len(candidates) + [beside]
     *slopes, differences = figure.subplots(1, len(candidates) + 1, width_ratios=ratios)
@@ -47,17 +52,29 @@ def paired(verdict: Verdict) -> Figure | None:
         _slopes(axes, verdict, baseline_of(verdict, arm), arm)
         tidy(axes, grid="y")
     # The panels of one baseline have one scale; those of another setting, which may be bad altogether, their own.
-    against = [baseline_of(verdict, arm).arm for arm in candidates]
-    for place, axes in enumerate(slopes):
-        limits = [other.get_ylim() for other, name in zip(slopes, against, strict=True) if name == against[place]]
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes.tick_params(labelleft=place == 0 or against[place] != against[place - 1])
+    scales = _scales([baseline_of(verdict, arm).arm for arm in candidates], [axes.get_ylim() for axes in slopes])
+    for place, (axes, limits) in enumerate(zip(slopes, scales, strict=True)):
+        axes.set_ylim(*limits)
+        axes.tick_params(labelleft=place == 0 or limits != scales[place - 1])
     unit = score_of_verdict(verdict).unit
     slopes[0].set_ylabel(metric_words(known(verdict.metric)) + (f", {unit}" if unit else ""))
     _differences(differences, verdict, candidates)
     differences.set_title(f"mean, {_interval_name(verdict)}", loc="left", fontsize=10)
     tidy(differences, grid="y")
     return figure
+
+
+def _scales(baselines: Sequence[str], limits: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The scale of each panel: one for those of a baseline, but for a candidate one of whose runs diverged its own."""
+    found = []
+    for own_baseline, own in zip(baselines, limits, strict=True):
+        beside = [one for name, one in zip(baselines, limits, strict=True) if name == own_baseline]
+        widest = FLATTENING * min(high - low for low, high in beside)
+        if own[1] - own[0] <= widest:
+            alike = [(low, high) for low, high in beside if high - low <= widest]
+            own = min(low for low, _ in alike), max(high for _, high in alike)
+        found.append(own)
+    return found
 
 
 def _slopes(axes: Axes, verdict: Verdict, baseline: StudyArm, arm: Candidate) -> None:
@@ -99,10 +116,14 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Candidate]) 
             beyond = "v" if end < mean else "^"
             axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
             axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
-        axes.annotate(f"{mean:+.{decimals_of_verdict(verdict)}f}", (index + 0.29, mean), va="center", fontweight="bold")
+        axes.annotate(_mean_words(verdict, arm), (index + 0.29, mean), va="center", fontweight="bold")
     _name_below(axes, [arm.arm for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
     axes.set_ylabel(gain_label(verdict))
+
+
+def _mean_words(verdict: Verdict, arm: Candidate) -> str:
+    return f"{gains_of(verdict, arm).mean():+.{decimals_of_verdict(verdict)}f}"
 
 
 def _name_below(axes: Axes, names: Sequence[str], *, letters: int) -> None:
@@ -137,8 +158,8 @@ def _view(verdict: Verdict, candidates: Sequence[Candidate]) -> tuple[float, flo
     """The differences that a panel shows: all of them, and of each interval as much as :data:`FARTHEST` allows."""
     shown = [0.0]
     for arm in candidates:
-        before, after = pairs_of(baseline_of(verdict, arm), arm).T
-        values = after - before
+        # As they are drawn: of a loss the lower score is the gain.
+        values = gains_of(verdict, arm)
         mean, reach = float(values.mean()), float(FARTHEST * values.std(ddof=1)) if len(values) > 1 else 0.0
         ends = [end for end in deciding_interval(arm) if end is not None]
         shown += [*map(float, values), *(min(max(end, mean - reach), mean + reach) for end in ends)]
@@ -173,9 +194,7 @@ def _many_differences(verdict: Verdict, candidates: Sequence[Candidate]) -> Figu
             axes.plot(end, row, color="black", marker=beyond if arrow else "|", markersize=8, markeredgewidth=1.6)
         weight = "bold" if arm.supported or arm.worse else "normal"
         place = axes.get_yaxis_transform()
-        axes.text(
-            1.01, row, f"{mean:+.{decimals_of_verdict(verdict)}f}", transform=place, va="center", fontweight=weight
-        )
+        axes.text(1.01, row, _mean_words(verdict, arm), transform=place, va="center", fontweight=weight)
     axes.set_yticks(range(len(candidates)), [plain(arm.arm) for arm in candidates])
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     axes.set_xlabel(gain_label(verdict))
