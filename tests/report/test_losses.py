@@ -136,7 +136,7 @@ def test_a_bound_inside_the_picture_of_a_loss_is_no_arrow(synthetic_study, candi
     verdict = judge(study.plan, study.records)
     axes = paired(verdict_from(verdict)).axes[-1]
     several = candidates > 4
-    ends = {round(end, 9) for arm in verdict["candidates"] for end in deciding_interval(verdict, arm)}
+    ends = {round(end, 9) for arm in verdict_from(verdict).candidates for end in deciding_interval(arm)}
     drawn = {
         round(float((line.get_xdata() if several else line.get_ydata())[-1]), 9)
         for line in axes.lines
