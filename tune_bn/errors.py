@@ -49,6 +49,13 @@ def described(error: BaseException, *, limit: int = 200) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def innermost(error: BaseException) -> str:
+    """The innermost cause in one short line, where libraries wrap it in several layers of prose."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return described(error)
+
+
 def listed(values: Sequence[Any], *, limit: int = 5) -> str:
     """``a, b, c and 27 more``; text is quoted only where it holds more than a name does."""
     words = [

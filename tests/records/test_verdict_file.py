@@ -37,6 +37,24 @@ def test_what_was_written_is_read_and_written_again_byte_for_byte(name: str) -> 
     assert verdict_from(verdict.to_json()) == verdict
 
 
+def test_what_only_some_studies_have_is_read_and_written_again() -> None:
+    """Test images, a bundle, runs that went wrong, a single early end, an arm that no test can judge."""
+    content = json.loads(json.dumps(content_of("gain")))
+    images = dict.fromkeys(("effect", "low", "high", "df"), 0.5) | {"seeds": 15, "images": 897}
+    images |= dict.fromkeys(("sd_seeds", "sd_images", "sd_rest", "share_images", "confidence"), 0.1)
+    content["candidates"][0] |= {"over_images": images, "effect_adjusted": 0.4}
+    described = {"mean": 0.2, "std": 0.01, "n": 15}
+    content |= {"diverged": ["confirm-baseline-s1"], "retried": ["confirm-baseline-s2"], "seal": "stamped"}
+    content |= {"other_outcomes": {"baseline": {"loss": described, "brier": described}}}
+    content["bundle"] = {"file": "out.zip", "headline": ["odd"], "plan_sha256": None, "data": {"classes": 10}}
+    verdict = verdict_from(content)
+    assert as_text(verdict.to_json()) == as_text(content)
+    assert verdict.candidates[0].over_images is not None
+    assert verdict.candidates[0].over_images.images == 897
+    assert verdict.other_outcomes is not None
+    assert verdict.other_outcomes["baseline"]["brier"].n == 15
+
+
 def test_the_verdicts_that_are_kept_have_every_key_that_there_is() -> None:
     """Else the test above would not see one that gets lost."""
     found = [verdict_from(content_of(name)) for name in golden()]

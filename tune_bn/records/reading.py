@@ -93,7 +93,7 @@ def read_as(kind: type[Kind], path: Path, *, what: str, lenient: bool = False, r
     """The file as a dataclass.
 
     Args:
-        kind: the dataclass. Its fields may be text, numbers, booleans, null, objects of any content
+        kind: the dataclass. Its fields may be anything, text, numbers, booleans, null, objects of any content
             (``Mapping[str, Any]``), tuples of one type, other dataclasses, and unions of these.
         path: of the file.
         what: the file in a word or two, for messages.
@@ -221,6 +221,8 @@ def _reader(hint: Any) -> Read:
     if typing.get_origin(hint) is typing.Annotated:
         plain, extra = typing.get_args(hint)
         return _read_by(extra) if isinstance(extra, ReadBy) else _checked(extra, _reader(plain))
+    if hint is Any:
+        return lambda value, place: value
     allowed, accepted = _plain(hint)
     parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     nested = [part for part in parts if is_dataclass(part)]

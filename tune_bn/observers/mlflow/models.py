@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tune_bn.errors import innermost, own_fault
 from tune_bn.records.record import Record
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ class TrainedModel:
 
 ModelOf = Callable[[Record], TrainedModel | None]
 """The network of a run; None: its weights were not kept. May raise whatever reading and building raises."""
+
+
+def model_or_remark(model_of: ModelOf, record: Record, warn: Callable[[str], None]) -> TrainedModel | None:
+    """The network of a run; None, and a line that says so, where it cannot be made."""
+    try:
+        return model_of(record)
+    except Exception as error:
+        # A network of the user's own may object to anything.
+        place = own_fault(error)
+        words = innermost(error) if place is None else f"a fault of tune_bn itself, {place}, {innermost(error)}"
+        warn(f"MLflow: no model of {record.key} ({words})")
+        return None
 
 
 def log_model(

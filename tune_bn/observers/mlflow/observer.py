@@ -19,10 +19,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from tune_bn.errors import described, own_fault
+from tune_bn.errors import innermost, own_fault
 from tune_bn.observers.mlflow.compat import apply, client_settings, hush
 from tune_bn.observers.mlflow.live import LiveRun, Machine, Sample, deliver_live
-from tune_bn.observers.mlflow.models import ModelOf
+from tune_bn.observers.mlflow.models import ModelOf, model_or_remark
 from tune_bn.observers.mlflow.sqlite_writer import POLL_SECONDS, SqliteWriter
 from tune_bn.observers.mlflow.uri import check_tracking_uri, default_tracking_uri, shown, sqlite_path
 from tune_bn.protocols.observer import StudyInfo
@@ -302,15 +302,7 @@ class MlflowObserver:
                 continue
             if time.monotonic() > end:
                 return False
-            try:
-                model = self._model_of(record)
-            except Exception as error:
-                # A network of the user's own may object to anything.
-                place = own_fault(error)
-                words = _reason(error) if place is None else f"a fault of tune_bn itself, {place}, {_reason(error)}"
-                self._warn(f"MLflow: no model of {record.key} ({words})")
-                model = None
-            if model is not None:
+            if (model := model_or_remark(self._model_of, record, self._warn)) is not None:
                 self._attempt(store, record.key, functools.partial(store.log_model, record, model))
             self._modelled.add(record.key)
         return True
@@ -362,7 +354,7 @@ class MlflowObserver:
                 self._troubled.add(key)
                 raise
             self._refused.add(key)
-            self._warn(f"MLflow at {shown(self._uri)} refuses run {key} ({_reason(error)}); it is left out there")
+            self._warn(f"MLflow at {shown(self._uri)} refuses run {key} ({innermost(error)}); it is left out there")
         else:
             self._troubled.discard(key)
 
@@ -377,7 +369,7 @@ class MlflowObserver:
             # Artifacts may lie elsewhere than runs; only where the store itself is gone is this an outage.
             store.ping()
             if not self._artifacts_failed:
-                self._warn(f"MLflow at {shown(self._uri)} takes runs but no artifacts ({_reason(error)})")
+                self._warn(f"MLflow at {shown(self._uri)} takes runs but no artifacts ({innermost(error)})")
             self._artifacts_failed = True
 
     def _let_go(self, error: Exception) -> None:
@@ -387,21 +379,14 @@ class MlflowObserver:
             place = own_fault(error)
             if place is not None:
                 self._warn(
-                    f"a fault of tune_bn itself ({place}, {_reason(error)}), not of MLflow at {shown(self._uri)}: "
+                    f"a fault of tune_bn itself ({place}, {innermost(error)}), not of MLflow at {shown(self._uri)}: "
                     "the study is not shown there; it goes on, and its records are whole"
                 )
                 return
             self._warn(
-                f"MLflow at {shown(self._uri)} cannot be used now ({_reason(error)}); the study goes on, "
+                f"MLflow at {shown(self._uri)} cannot be used now ({innermost(error)}); the study goes on, "
                 "its runs follow when MLflow is back"
             )
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in one short line; MLflow wraps it in several layers of prose."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return described(error)
 
 
 def _now() -> int:
