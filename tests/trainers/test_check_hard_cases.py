@@ -25,6 +25,12 @@ def test_a_score_at_chance_accuses_nobody_where_a_loss_stands_beside_it(tmp_path
     assert "others differ in loss" in told(found, "2")[1]
 
 
+def test_a_seed_that_does_nothing_is_named_though_the_score_is_at_chance(tmp_path: Path) -> None:
+    found = checked(tmp_path, RIGHT.replace("val=value", "val=0.1").replace("run.seed", "1"))
+    assert told(found, "2") == (WRONG, "seeds 101 and 201 give the same scores: the seed does nothing")
+    assert told(found, "3")[0] == OK, found.findings
+
+
 def test_a_resume_that_goes_on_otherwise_shows_in_the_loss(tmp_path: Path) -> None:
     script = RIGHT.replace("val=value", "val=0.1").replace('value = state["value"]', "pass")
     verdict, words = told(checked(tmp_path, script), "4")
