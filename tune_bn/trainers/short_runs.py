@@ -54,7 +54,7 @@ class Short:
 def repeated(first: Short, again: Short) -> list[str]:
     """Names of metrics that one seed twice gives equally, and that are not that seed: no times."""
     found = []
-    for name in sorted(set[str]().union(*first.rows)):
+    for name in sorted({name for row in first.rows for name in row}):
         told = _of(first, name)
         if told == _of(again, name) and any(value != first.seed for value in told if value is not None):
             found.append(name)
@@ -71,7 +71,7 @@ def results_of(first: Short, again: Short, others: Iterable[Short]) -> list[str]
 
 def too_coarse(short: Short, names: Iterable[str]) -> bool:
     """Whether its score and these metrics took so few values that another run may have the same ones by chance."""
-    return all(len(set(told)) <= 2 for told in (short.values, *(_of(short, name) for name in names)))
+    return len(set(short.values)) <= 2 and all(len(set(_of(short, name))) <= 2 for name in names)
 
 
 def alike(one: Short, other: Short, names: Iterable[str] = ()) -> bool:
@@ -185,7 +185,7 @@ class ShortRuns:
             values = self.values(run, steps)
         finally:
             run.close()
-        rows = [dict(point.metrics) for point in run.curve][:steps]
+        rows = [point.metrics for point in run.curve][:steps]
         return self._seen(Short(values, first, rest, rows=rows, seed=seed), run, name)
 
     def _seen(self, short: Short, run: Run, name: str) -> Short:
