@@ -55,6 +55,8 @@ class Asked:
     seed: int = 0
     steps: int = 0
     """Of a whole run."""
+    validation: str = ""
+    """Name of the validation score to tell."""
     test: str | None = None
     """Name of the test score to tell; None: the test data is not to be looked at."""
     data: Mapping[str, str] = field(default_factory=dict)
@@ -249,6 +251,7 @@ class _Door:
             params=self.space.run_config(task["overrides"]),
             seed=run.seed,
             steps=self.trainer.course,
+            validation=self.score.validation,
             test=task["test_metric"],
             data=places,
             attempt=run.attempts,

@@ -5,7 +5,6 @@ python -m benchmarks.speed.report_cost
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.results import markdown, save, speed_parser, stamp
 from tune_bn.protocols.trainer import Place
 from tune_bn.space.loading import load_space
 from tune_bn.trainers.choose import trainer_of
@@ -37,9 +37,12 @@ STEPS = 200
 
 def main() -> None:
     """Measure; exit status 1 where a report takes more than 5 ms or a run more than a second."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = speed_parser(__doc__, rounds=None)
     parser.add_argument("--runs", type=int, default=7)
-    runs = parser.parse_args().runs
+    options = parser.parse_args()
+    runs, started = options.runs, time.monotonic()
+    # Other work on the machine makes all of this slower, the package no less than the script.
+    load = os.getloadavg()[0]
     alone: list[float] = []
     within: list[float] = []
     reports: list[float] = []
@@ -80,10 +83,29 @@ def main() -> None:
                 reports.append(float(told.read_text()))
         session.close()
     report, extra = statistics.median(reports), statistics.median(within) - statistics.median(alone)
-    by_hand, in_a_study = statistics.median(alone), statistics.median(within)
-    print(f"a report: {1e6 * report:.0f} µs (median of {runs} runs of {STEPS} reports)")
-    print(f"a run: {by_hand:.3f} s by hand, {in_a_study:.3f} s in a study, {extra:.3f} s more (medians of {runs})")
+    rows = [
+        {"report_s": told, "alone_s": by_hand, "in_a_study_s": whole}
+        for told, by_hand, whole in zip(reports, alone, within, strict=True)
+    ]
+    made = stamp(started) | {"load": round(load, 1), "cores": os.cpu_count()}
+    title = (
+        f"**What the package costs a script** (medians and ranges of {runs} runs of {STEPS} reports, in turns with the "
+        f"script alone; {os.cpu_count()} cores, load {load:.1f} when it began)"
+    )
+    head = ("", "at most", "median", "range")
+    body = [
+        ("a report (ms)", "5", *_words(reports, 1000)),
+        ("the script alone, from its start to its end (s)", "", *_words(alone)),
+        ("the same as a run (s)", "", *_words(within)),
+        ("a run more than the script alone (s)", "1", *_words([b - a for a, b in zip(alone, within, strict=True)])),
+    ]
+    save("report_cost", rows, made, {title: markdown([head, *body])}, options.results)
     raise SystemExit(report > 0.005 or extra > 1)
+
+
+def _words(values: list[float], factor: float = 1.0) -> tuple[str, str]:
+    low, middle, high = (factor * given(values) for given in (min, statistics.median, max))
+    return f"{middle:.3f}", f"{low:.3f} to {high:.3f}"
 
 
 if __name__ == "__main__":

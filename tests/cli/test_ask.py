@@ -48,7 +48,8 @@ def test_a_study_is_begun_asked_and_told(space: Path) -> None:
     typed("tell", "mine", other["run"], "--curve", "curve.jsonl")
     words = typed("ask", "mine")
     assert "not to be looked at" in words
-    assert "tune_bn tell mine search-baseline-t00000-s101 " in words
+    assert "tune_bn tell mine search-baseline-t00000-s101 'val=…'" in words
+    assert asked["validation"] == "val"
     assert "asked" in typed("status")
 
 

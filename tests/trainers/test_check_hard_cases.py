@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import tune_bn.script
 from tests.trainers.test_check_finds_traps import RIGHT, checked
 from tune_bn.trainers.checked import OK, WRONG, Checked
 from tune_bn.trainers.short_runs import Short, alike, results_of
@@ -23,6 +27,12 @@ def test_a_score_at_chance_accuses_nobody_where_a_loss_stands_beside_it(tmp_path
     found = checked(tmp_path, RIGHT.replace("val=value", "val=0.1"))
     assert (told(found, "2")[0], told(found, "3")[0]) == (OK, OK), found.findings
     assert "others differ in loss" in told(found, "2")[1]
+
+
+def test_a_seed_that_does_nothing_is_named_though_the_score_is_at_chance(tmp_path: Path) -> None:
+    found = checked(tmp_path, RIGHT.replace("val=value", "val=0.1").replace("run.seed", "1"))
+    assert told(found, "2") == (WRONG, "seeds 101 and 201 give the same scores: the seed does nothing")
+    assert told(found, "3")[0] == OK, found.findings
 
 
 def test_a_resume_that_goes_on_otherwise_shows_in_the_loss(tmp_path: Path) -> None:
@@ -85,3 +95,13 @@ def test_what_a_script_that_failed_has_said_is_kept(tmp_path: Path) -> None:
     assert f"ZeroDivisionError: division by zero (log: {log})" in found.findings[0].words
     assert "so far so good" in log.read_text()
     assert 'train.py", line' in log.read_text()
+
+
+def test_what_torch_saves_and_loads_is_seen_though_its_own_code_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "told").mkdir()
+    script = "import torch; torch.save({'a': 1}, 'saved.pt'); torch.load('saved.pt', mmap=True)"
+    place = Path(tune_bn.script.__file__).parent / "audit"
+    env = {**os.environ, "PYTHONPATH": str(place), "TUNE_BN_AUDIT": str(tmp_path / "told")}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, check=True)
+    told = "".join(path.read_text() for path in (tmp_path / "told").iterdir()).splitlines()
+    assert {f"w {tmp_path}/saved.pt", f"r {tmp_path}/saved.pt"} <= set(told)

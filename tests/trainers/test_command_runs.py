@@ -201,3 +201,24 @@ def test_a_checkpoint_that_is_cut_is_not_gone_on_from(tmp_path: Path) -> None:
     again = start(trainer, tmp_path / "run")
     assert int(saves[-2].name[:8]) + 1 == again.steps
     assert finish(again) == whole
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_has_a_size_and_no_input(terminal: bool, tmp_path: Path) -> None:
+    script = """
+    import os, sys, tune_bn
+    for _ in range(3):
+        assert sys.stdin.read() == "" and os.read(0, 9) == b""
+    try:
+        input("anybody? ")
+    except EOFError:
+        pass
+    size = os.popen("stty size 2>/dev/null").read().split()
+    assert size == (["24", "80"] if sys.stdout.isatty() else []), size
+    run = tune_bn.current_run()
+    for step in range(run.steps):
+        run.report(step, val=sys.stdin.isatty() + sys.stdout.isatty())
+    """
+    run = start(trainer_of(tmp_path, script, terminal=terminal), tmp_path / "run")
+    assert finish(run) == [2.0 * terminal] * 5
+    run.close()

@@ -60,12 +60,12 @@ def ask(
 ) -> None:
     """Ask for the next run of a study that a loop of your own trains, wherever that is.
 
-    With --json: run, params, seed, steps, and test, the name of the test score to tell
-    in the confirmation (null: the test data is not to be looked at); run is null while
-    all runs are with others (state: waiting) and at the end (finished, with the
-    verdict). Any number of loops may ask at once. What nobody told of within its lease
-    is handed out again. With --space a study that is not there yet is begun; where it is
-    there, it goes on, so every loop may be started by the same line.
+    With --json: run, params, seed, steps, and the names of the scores to tell:
+    validation, and in the confirmation test (null: the test data is not to be looked
+    at); run is null while all runs are with others (state: waiting) and at the end
+    (finished, with the verdict). Any number of loops may ask at once. What nobody told of
+    within its lease is handed out again. With --space a study that is not there yet is
+    begun; where it is there, it goes on, so every loop may be started by the same line.
     """
     from tune_bn.asking import WAITING
     from tune_bn.asking import ask as ask_for
@@ -249,7 +249,7 @@ def _words(asked: Asked, folder: StudyFolder) -> str:
         when = "" if asked.retry_after is None else f"; the first lease ends in {asked.retry_after:.0f} s"
         return f"{asked.study}: every run that is due is with others{when}"
     params = " ".join(f"{name}={value}" for name, value in asked.params.items())
-    wanted = f"VALIDATION=… {asked.test}=…" if asked.test else "VALIDATION=…"
+    wanted = [f"{name}=…" for name in (asked.validation, asked.test) if name]
     lines = [
         f"run        {asked.run}",
         f"params     {params}",
@@ -258,6 +258,6 @@ def _words(asked: Asked, folder: StudyFolder) -> str:
         f"test       {asked.test or 'not to be looked at'}",
         f"yours      until {asked.lease_until} (attempt {asked.attempt})",
         *(f"data       {key}: {place}" for key, place in asked.data.items()),
-        f"then       {study_command('tell', folder.path, asked.run, wanted)}",
+        f"then       {study_command('tell', folder.path, asked.run, *wanted)}",
     ]
     return "\n".join(lines)

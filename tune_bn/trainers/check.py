@@ -27,7 +27,7 @@ from tune_bn.trainers.command.settings import SealedTest
 from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
 from tune_bn.trainers.neighbours import is_accepted, with_other_value, with_other_values
 from tune_bn.trainers.opened_files import copies, files_below, is_own
-from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of
+from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of, too_coarse
 
 
 class Checker:
@@ -163,7 +163,7 @@ class Checker:
     _results: Sequence[str] = ()
 
     def _too_coarse(self, first: Short) -> str:
-        if not first.coarse:
+        if not too_coarse(first, self._results):
             return ""
         name = self.trainer.score.validation
         values = listed([f"{value:.6g}" for value in dict.fromkeys(first.values)])

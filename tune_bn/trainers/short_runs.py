@@ -50,24 +50,28 @@ class Short:
         """By step, its score and what else is compared."""
         return _told(self.values, self.rows, names)
 
-    @property
-    def coarse(self) -> bool:
-        """Whether its score took so few values that another run may have the same ones by chance."""
-        return len(set(self.values)) <= 2
+
+def repeated(first: Short, again: Short) -> list[str]:
+    """Names of metrics that one seed twice gives equally, and that are not that seed: no times."""
+    found = []
+    for name in sorted({name for row in first.rows for name in row}):
+        told = _of(first, name)
+        if told == _of(again, name) and any(value != first.seed for value in told if value is not None):
+            found.append(name)
+    return found
 
 
 def results_of(first: Short, again: Short, others: Iterable[Short]) -> list[str]:
-    """Names of metrics that are results of the training: the same for one seed twice, and not for another seed.
+    """Names of those that another seed gives otherwise: results of the training, and no learning rate that a script
+    repeats as it was told. Where the seed does nothing, all that are repeated."""
+    names, others = repeated(first, again), list(others)
+    found = [name for name in names if any(_of(first, name) != _of(other, name) for other in others)]
+    return found or names
 
-    So neither a time is one, nor a learning rate that a script repeats as it was told.
-    """
-    found: set[str] = set()
-    for name in set[str]().union(*first.rows):
-        told = _of(first, name)
-        echo = all(value == first.seed for value in told if value is not None)
-        if told == _of(again, name) and any(told != _of(other, name) for other in others) and not echo:
-            found.add(name)
-    return sorted(found)
+
+def too_coarse(short: Short, names: Iterable[str]) -> bool:
+    """Whether its score and these metrics took so few values that another run may have the same ones by chance."""
+    return len(set(short.values)) <= 2 and all(len(set(_of(short, name))) <= 2 for name in names)
 
 
 def alike(one: Short, other: Short, names: Iterable[str] = ()) -> bool:

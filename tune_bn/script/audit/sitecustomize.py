@@ -17,6 +17,7 @@ def _begin() -> None:
     def hook(event: str, arguments: tuple) -> None:  # type: ignore[type-arg]
         if event != "open" or busy:
             return
+        _watch_torch()
         path, mode, flags = arguments
         if not isinstance(path, (str, bytes)):
             return
@@ -41,12 +42,36 @@ def _begin() -> None:
     sys.addaudithook(hook)
 
 
+_TORCH = "torch.serialization"
+_OPENERS = {"_open_zipfile_writer_file": "wb", "_open_zipfile_reader": "rb"}
+
+
+def _watch_torch() -> None:
+    """What `torch.save` writes is opened by code that is not Python's, of which no hook hears. A torch that has other
+    names for it is left as it is."""
+    module = sys.modules.get(_TORCH)
+    if not all(hasattr(module, name) for name in _OPENERS):
+        return
+    for name, mode in _OPENERS.items():
+        opener = getattr(module, name)
+        if hasattr(opener, "tune_bn_told"):
+            return
+        opener.tune_bn_told = True
+
+        def begin(self, path, *rest, before=opener.__init__, mode=mode):  # type: ignore[no-untyped-def]
+            if isinstance(path, (str, os.PathLike)):
+                sys.audit("open", os.fspath(path), mode, 0)
+            before(self, path, *rest)
+
+        opener.__init__ = begin
+
+
 def _hashes(frame) -> bool:  # type: ignore[no-untyped-def]
     """Whether a file is opened for its checksum alone: torchvision's CIFAR and others do so with all of their files,
     test images too, whichever part of them is asked for."""
     code = frame.f_code
     place = str(code.co_filename).replace(os.sep, "/")
-    return bool(code.co_name == "calculate_md5") and place.endswith("torchvision/datasets/utils.py")
+    return bool(code.co_name == "calculate_md5" and place.endswith("torchvision/datasets/utils.py"))
 
 
 def _make_way() -> None:
