@@ -246,7 +246,7 @@ def _number(axes: Axes, rings: Mapping[int, tuple[float, float]], points: Sequen
         def crowd(offset: tuple[int, int], ring: Any = ring, others: Sequence[Any] = others) -> float:
             middle = ring + np.array(offset) + 4
 
-            def within(some: Sequence[Any], reach: float) -> int:
+            def within(some: Any, reach: float) -> int:
                 return sum(float(np.hypot(*(middle - one))) < reach for one in some)
 
             return 10 * within(written, 13) + 5 * within(others, 14) + within(dots, 7)
