@@ -68,7 +68,8 @@ def test_help_fits_the_terminal_and_a_flag_takes_no_value(
     typed: Any, monkeypatch: pytest.MonkeyPatch, verb: str, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERMINAL_WIDTH", str(width))
+    # Read from the environment when it is loaded.
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", width)
     _, out, _ = typed(*verb.split(), "--help")
     assert "<bool>" not in out
     prose = re.split(r"\n ╭|\n╭", out)[0].splitlines()
