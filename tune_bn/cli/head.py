@@ -38,7 +38,7 @@ def start(
         typer.Option(
             envvar="TUNE_BN_HEAD_STORE",
             help="URI of a database that is there already; at first a PostgreSQL in --state. One with a password "
-            "belongs into the environment, where no list of processes shows it.",
+            "belongs in the environment, where no list of processes shows it.",
         ),
     ] = None,
     allowed_hosts: Annotated[

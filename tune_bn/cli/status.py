@@ -236,7 +236,7 @@ def watch(look: Callable[[], View], output: Path) -> None:
 
 
 def _stamp(folder: StudyFolder) -> tuple[Any, ...]:
-    """What is another one once a row would be another one."""
+    """What differs from the last time once a row would differ."""
     found: list[Any] = [folder.is_locked]
     for path in (folder.space_file, folder.records.path, folder.driver_file, folder.plan_file, folder.verdict_file):
         try:

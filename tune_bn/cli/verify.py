@@ -283,7 +283,7 @@ def _verify_study(study: str, output: Path, as_json: bool, require: str | None) 
     folder = existing_study(study, output)
     verdict = renew_verdict(folder.path)
     if as_json:
-        _say_json(verdict)
+        say(_json(verdict))
     else:
         print_verdict(folder, verdict)
     exit_by(verdict, require)
@@ -294,21 +294,18 @@ def _verify_bundle(path: Path, as_json: bool, require: str | None) -> None:
 
     verdict = verify_bundle(path)
     if as_json:
-        _say_json(verdict)
+        say(_json(verdict))
     else:
         say_verdict(verdict)
     exit_by(verdict, require)
 
 
-def _say_json(verdict: Verdict | ScoreVerdict) -> None:
-    say(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
+def _json(verdict: Verdict | ScoreVerdict) -> str:
+    return json.dumps(verdict.to_json(), indent=2, ensure_ascii=False)
 
 
 def _say(verdict: ScoreVerdict, as_json: bool) -> None:
-    if as_json:
-        _say_json(verdict)
-    else:
-        say(verdict_text(verdict))
+    say(_json(verdict) if as_json else verdict_text(verdict))
 
 
 def _columns(

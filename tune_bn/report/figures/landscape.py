@@ -249,7 +249,7 @@ def _number(axes: Axes, rings: Mapping[int, tuple[float, float]], points: Sequen
             def within(some: Any, reach: float) -> int:
                 return sum(float(np.hypot(*(middle - one))) < reach for one in some)
 
-            return 10 * within(written, 13) + 5 * within(others, 14) + within(dots, 7)
+            return 10 * within(written, 13) + 5 * within(others, 14) + within(list(dots), 7)
 
         best = min(_AROUND, key=crowd)
         written.append(ring + np.array(best) + 4)
