@@ -110,7 +110,9 @@ def _docstring(item: Any) -> Iterator[str]:
     text = inspect.getdoc(item)
     if not text:
         raise ValueError(f"{item!r} must have a docstring, but has none")
-    for section in Docstring(text, parser="google").parse(warnings=False):
+    # What is returned is one thing, whose words may take several lines.
+    options: Any = {"warnings": False, "returns_multiple_items": False, "returns_named_value": False}
+    for section in Docstring(_ROLE.sub(r"``\1``", text), parser="google").parse(**options):
         if section.kind.value == "text":
             yield _markdown(section.value) + "\n"
             continue
@@ -129,7 +131,7 @@ def _markdown(text: str) -> str:
         if block.lstrip().startswith("==="):
             blocks[index] = _table(block)
         elif not block.startswith("    "):
-            blocks[index] = _ROLE.sub(r"`\1`", block).replace("``", "`").replace("::", ":")
+            blocks[index] = block.replace("``", "`").replace("::", ":")
     return "\n\n".join(blocks)
 
 
