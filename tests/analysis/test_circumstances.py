@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -66,6 +67,43 @@ def is_candidate(record: Record) -> bool:
 
 def confirmed(record: Record) -> bool:
     return record.stage == "confirm"
+
+
+def began(when: str) -> Change:
+    return lambda r: replace(r, started_at=when)
+
+
+def is_third(record: Record) -> bool:
+    return confirmed(record) and record.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(-86400, "1 day, 0:00:00"), (-301, "0:05:01"), (-299, None), (0, None), (600, None)]
+)
+def test_runs_that_began_before_their_plan_are_told_of(study: Any, seconds: int, told: str | None) -> None:
+    when = datetime.fromisoformat(study[0]["created_at"]) + timedelta(seconds=seconds)
+    verdict = verdict_of(study, began(when.isoformat()), is_third)
+    assert verdict["verdict"] == "supported"
+    if told is None:
+        assert verdict["remarks"] == []
+    else:
+        (remark,) = verdict["remarks"]
+        assert remark.count("-s3") == 2, "one of each arm"
+        assert f"began before the plan was locked, the first by {told}: either a clock was wrong, or" in remark
+
+
+@pytest.mark.parametrize("when", ["", "yesterday", "2020-01-01T00:00:00", "2020-13-01T00:00:00Z"])
+def test_a_time_that_says_nothing_accuses_nobody(study: Any, when: str) -> None:
+    assert verdict_of(study, began(when), is_third)["remarks"] == []
+
+
+def test_a_test_score_before_the_confirmation_makes_the_verdict_invalid(study: Any) -> None:
+    def peeked(record: Record) -> Record:
+        return replace(record, scores={**record.scores, "test_accuracy": 90.0})
+
+    verdict = verdict_of(study, peeked, lambda r: r.stage == "search" and r.trial == 1)
+    assert verdict["verdict"] == "invalid"
+    assert "the test score 'test_accuracy' was known before the confirmation: search-" in verdict["problems"][0]
 
 
 def test_runs_alike_need_no_words(study: Any) -> None:

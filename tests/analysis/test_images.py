@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.analysis.edited_studies import assert_invalid
 from tune_bn.analysis.about import covers
 from tune_bn.analysis.images import two_way_interval
-from tune_bn.analysis.plan import plan_from
-from tune_bn.analysis.verdict import verify_study
+from tune_bn.analysis.plan import plan_from, read_plan
+from tune_bn.analysis.verdict import judge, verify_study
+from tune_bn.records.log import RecordLog
 from tune_bn.records.per_image import path_of, read_bits, write_bits
 from tune_bn.records.record import CONFIRM
 
@@ -126,23 +128,47 @@ def test_a_verdict_has_the_interval_and_says_what_it_is_about(folder):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("spoil", ["flip", "lengthen", "remove"])
-def test_a_file_that_was_changed_is_left_out_and_said(folder, spoil):
+def test_a_file_that_is_gone_is_left_out_and_said(folder):
     before = verify_study(folder)
-    path = path_of(folder, "confirm-baseline-s3")
-    bits = path.read_bytes()
-    if spoil == "flip":
-        path.write_bytes(bytes([bits[0] ^ 1]) + bits[1:])
-    elif spoil == "lengthen":
-        path.write_bytes(bits + b"\0")
-    else:
-        path.unlink()
+    path_of(folder, "confirm-baseline-s3").unlink()
     verdict = verify_study(folder)
     assert verdict["candidates"][0]["over_images"] is None
     assert any("per_image/confirm-baseline-s3.bits" in remark for remark in verdict["remarks"])
     assert verdict["candidates"][0]["p_value"] == before["candidates"][0]["p_value"], "the test over seeds stands"
     assert "and the drawing of the test images" not in before["covers"]
     assert "the drawing of the test images, and other data" in verdict["covers"]
+
+
+@pytest.mark.parametrize("spoil", [lambda bits: bytes([bits[0] ^ 1]) + bits[1:], lambda bits: bits + b"\0"])
+def test_a_file_that_was_changed_makes_the_verdict_invalid(folder, spoil):
+    path = path_of(folder, "confirm-baseline-s3")
+    path.write_bytes(spoil(path.read_bytes()))
+    verdict = verify_study(folder)
+    said = "per_image/confirm-baseline-s3.bits: its bytes are not those of the record; accepted: the file as it was "
+    assert_invalid(verdict, said + "written, or none")
+    assert len(verdict["problems"]) == 1
+    assert len(verdict["baseline"]["scores"]) == 15
+
+
+def test_a_score_that_is_not_that_of_its_images_makes_the_verdict_invalid(folder):
+    plan, records = read_plan(folder / "plan.json"), RecordLog(folder / "records.jsonl").read()
+    assert judge(plan, records)["verdict"] != "invalid"
+    (found,) = [
+        record for record in records if record.stage == CONFIRM and record.arm != "baseline" and record.seed == 4
+    ]
+    right = found.test["right"]
+
+    def with_score(score, **test):
+        changed = replace(found, scores={**found.scores, "test_accuracy": score}, test={**found.test, **test})
+        return judge(plan, [changed if record is found else record for record in records])
+
+    assert_invalid(
+        with_score(100 * (right + 1) / 400),
+        f"another than that of the images that its record counts as right: {found.key}",
+    )
+    assert with_score(100 * (right + 1) / 400, right=right + 1)["verdict"] != "invalid", "as a whole it is one story"
+    for unknown in ({"right": None}, {"images": 0}, {"right": "many"}):
+        assert with_score(97.1, **unknown)["verdict"] != "invalid", "nothing is known of its images"
 
 
 def test_bits_are_read_as_they_were_written(tmp_path):

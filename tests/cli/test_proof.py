@@ -76,7 +76,15 @@ def test_a_bundle_is_verified_and_passes_the_gate(study, typed, tmp_path):
     assert code == 0
     assert out.startswith("verdict: supported\n")
     assert "about:   Factors of variability captured by the test: initialization" in out
-    assert typed("gate", "out.zip")[0] == 0
+    assert "seal:    none: that the plan was there before the runs, " in out
+    another = "its space.yaml is not the space that the plan was made for (its hash is "
+    assert another in out, "the plan was made up"
+    code, out, _ = typed("gate", "out.zip")
+    assert code == 0
+    assert json.loads(out)["remarks"][-1].startswith(another)
+    code, _, err = typed("replicate", "out.zip", "--seeds", "900-904")
+    assert code == 2
+    assert err.startswith(f"error: out.zip: {another}")
     assert json.loads(typed("verify", "out.zip", "--json")[1])["bundle"]["file"] == "out.zip"
     assert typed("bundle", "one", "out.zip")[0] == 2
     assert typed("bundle", "one", "out.tar")[0] == 2

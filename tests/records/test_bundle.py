@@ -144,23 +144,57 @@ def test_a_size_that_is_a_lie_unpacks_no_more_than_it_states(bundle):
         verify_bundle(bundle)
 
 
-def test_a_verdict_that_was_rewritten_with_its_manifest_does_not_count(bundle):
-    import hashlib
+def otherwise(**changes):
+    """Members with a verdict that says something else, and a manifest that knows of it."""
 
     def lie(members):
         found = dict(members)
-        verdict = json.loads(found["verdict.json"]) | {"verdict": "not_supported", "headline": "not_supported"}
-        found["verdict.json"] = json.dumps(verdict).encode()
+        verdict = json.loads(found["verdict.json"])
+        row = {key: value for key, value in changes.items() if key not in verdict}
+        verdict |= {key: value for key, value in changes.items() if key in verdict}
+        verdict["candidates"][0] |= row
+        found["verdict.json"] = data = json.dumps(verdict).encode()
         manifest = json.loads(found[MANIFEST])
-        data = found["verdict.json"]
         manifest["members"]["verdict.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         found[MANIFEST] = json.dumps(manifest).encode()
         return list(found.items())
 
-    again(bundle, lie)
+    return lie
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"verdict": "not_supported", "headline": "not_supported"}, "verdict 'not_supported', and"),
+        ({"headline": "a triumph"}, "headline 'a triumph', and"),
+        ({"reason": "It is better."}, "reason 'It is better.', and"),
+        ({"p_value": 0.5}, "p_value of candidate-1 '0.5', and"),
+        ({"effect": None}, "effect of candidate-1 'None', and"),
+    ],
+)
+def test_a_verdict_that_was_rewritten_with_its_manifest_does_not_count(bundle, changes, said):
+    again(bundle, otherwise(**changes))
     verdict = verify_bundle(bundle)
     assert verdict.is_supported
-    assert any("the bundle's own verdict has headline 'not_supported'" in remark for remark in verdict.remarks)
+    (remark,) = [remark for remark in verdict.remarks if "bundle" in remark]
+    assert remark.startswith(f"the bundle's own verdict has {said} its plan and records give '")
+
+
+@pytest.mark.parametrize("candidates", [b"null", b"3", b"[3]", b'[{"arm": ["x"]}]', b"[{}]"])
+def test_a_verdict_of_an_odd_shape_says_nothing(bundle, candidates):
+    def odd(members):
+        found = dict(otherwise()(members))
+        verdict = json.loads(found["verdict.json"]) | {"candidates": json.loads(candidates)}
+        found["verdict.json"] = data = json.dumps(verdict).encode()
+        manifest = json.loads(found[MANIFEST])
+        manifest["members"]["verdict.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        found[MANIFEST] = json.dumps(manifest).encode()
+        return list(found.items())
+
+    again(bundle, odd)
+    verdict = verify_bundle(bundle)
+    assert verdict.is_supported
+    assert not [remark for remark in verdict.remarks if "bundle" in remark]
 
 
 def test_a_bundle_is_never_written_over(bundle, tmp_path):

@@ -12,10 +12,13 @@ from tests.study.local_studies import CONTENT, study_in, tiny_dataset
 from tune_bn.analysis.bundles import replication, verify_bundle
 from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import write_verdict
+from tune_bn.cli.bundles import require_same_space, verdict_on_bundle
 from tune_bn.cli.proof import _space_of
-from tune_bn.records.bundle import write_bundle
+from tune_bn.errors import StudyError
+from tune_bn.records.bundle import unpacked, write_bundle
 from tune_bn.records.ledger import spent_level
 from tune_bn.records.verdict import verdict_from
+from tune_bn.space.file import dump_yaml, parse_yaml
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 
@@ -59,6 +62,20 @@ def test_the_claim_is_tested_again_at_its_level_and_replicated(bundle: Path, tmp
     assert (found["outcome"], found["candidates"][0]["outcome"]) == ("replicated", "replicated")
     with zipfile.ZipFile(bundle) as archive:
         assert "code.diff" not in archive.namelist(), "nobody told this study of changes"
+
+
+def test_what_would_be_trained_is_the_space_of_the_plan(bundle: Path, tmp_path: Path) -> None:
+    before = verify_bundle(bundle)
+    require_same_space(bundle, before)
+    assert verdict_on_bundle(bundle).remarks == before.remarks
+    with unpacked(bundle) as folder:
+        content = parse_yaml(folder / "space.yaml")
+        content["train"]["epochs"] = 2
+        (folder / "space.yaml").write_text(dump_yaml(content), encoding="utf-8")
+        write_bundle(folder, tmp_path / "other.zip", {})
+    with pytest.raises(StudyError, match=r"other\.zip: its space\.yaml is not the space that the plan was made for"):
+        require_same_space(tmp_path / "other.zip", verify_bundle(tmp_path / "other.zip"))
+    assert "is not the space that the plan was made for" in verdict_on_bundle(tmp_path / "other.zip").remarks[-1]
 
 
 def test_what_shows_no_gain_any_more_is_not_replicated(bundle: Path, tmp_path: Path) -> None:

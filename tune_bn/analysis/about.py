@@ -32,7 +32,7 @@ def covers(plan: Plan, records: Sequence[Record], arms: Sequence[Candidate], *, 
     """
     if _of_images(plan):
         images, split = "the drawing of the test images", FIXED_SPLIT
-        captured = "initialization, order and augmentation of the training images (overall runs on fresh seeds)"
+        captured = "initialization, order and any augmentation of the training images (overall runs on fresh seeds)"
         if POOL in (plan.data or {}):
             split = "other images to draw splits from"
             captured = f"{SEEDED_SPLIT}, {captured}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,16 +38,54 @@ def verify_bundle(path: Path) -> Verdict:
         verdict = verdict_on_study(folder)
         stated = _stated(folder / VERDICT_FILE)
         data = _stated(folder / PLAN_FILE).get("data")
-    differing = [
-        f"the bundle's own verdict has {key} {str(stated.get(key))[:100]!r}, and its plan and records give "
-        f"{str(getattr(verdict, key))[:100]!r}, which counts"
-        for key in ("verdict", "headline", "plan_sha256")
-        if stated.get(key) != getattr(verdict, key)
-    ]
+    differing = list(_differences(stated, verdict.to_json()))
     claim = BundleClaim(
         file=path.name, headline=stated.get("headline"), plan_sha256=stated.get("plan_sha256"), data=data
     )
     return replace(verdict, bundle=claim, remarks=(*verdict.remarks, *differing))
+
+
+_NUMBERS = ("n", "effect", "p_value", "ci_low")
+
+
+def _differences(stated: Mapping[str, Any], computed: Mapping[str, Any]) -> Iterator[str]:
+    """What a bundle's own verdict says otherwise than its plan and records, one sentence each."""
+    for key in ("plan_sha256", "verdict", "headline", "reason"):
+        if stated.get(key) != computed[key]:
+            yield _otherwise(key, stated.get(key), computed[key])
+            if key == "verdict":
+                # The other two say the same in more words.
+                return
+    rows = stated.get("candidates")
+    told = {str(row.get("arm")): row for row in rows if isinstance(row, dict)} if isinstance(rows, list) else {}
+    for row in computed["candidates"]:
+        of = told.get(row["arm"], {})
+        for key in _NUMBERS:
+            # Older verdicts lack some.
+            if key in of and not _is_same(of[key], row.get(key)):
+                yield _otherwise(f"{key} of {row['arm']}", of[key], row.get(key))
+
+
+def _otherwise(key: str, stated: Any, computed: Any) -> str:
+    return (
+        f"the bundle's own verdict has {key} {_shown(stated, computed)}, and its plan and records give "
+        f"{_shown(computed, stated)}, which counts"
+    )
+
+
+def _is_same(one: Any, two: Any) -> bool:
+    """Numbers are, where versions of SciPy may have made the difference."""
+    if type(one) in (int, float) and type(two) in (int, float):
+        return math.isclose(one, two, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(one == two)
+
+
+def _shown(value: Any, other: Any) -> str:
+    """A value; of a long text the part in which it differs from the other."""
+    text, against = str(value), str(other)
+    first = next((at for at, (a, b) in enumerate(zip(text, against, strict=False)) if a != b), 0)
+    start = 0 if first < 60 else first - 40
+    return repr(("…" if start else "") + text[start : start + 100])
 
 
 def _stated(path: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from tune_bn.errors import listed
@@ -78,6 +80,7 @@ def remarks(plan: Plan, records: Sequence[Record], scored: Scored) -> Iterator[s
     if not scored:
         return
     yield from _seen_before(plan, list(scored.values()))
+    yield from _begun_before(plan, list(scored.values()))
     for fact, where in _pairs_apart(plan, scored):
         if not fact.breaks:
             yield f"the runs of a pair were on different {where}; the verdict counts it as noise"
@@ -95,6 +98,31 @@ def remarks(plan: Plan, records: Sequence[Record], scored: Scored) -> Iterator[s
         yield f"{silent} runs of search and selection come from {who}"
     yield from _other_before(before, confirm)
     yield from _other_than_planned(plan, confirm)
+
+
+CLOCKS_APART = timedelta(minutes=5)
+"""By so much the clocks of a cluster's machines may differ."""
+
+
+def _begun_before(plan: Plan, scored: Sequence[Record]) -> Iterator[str]:
+    """Confirmation runs that say of themselves that they began before their plan was locked."""
+    locked = _time(plan.created_at)
+    began = [(when, record.key) for record in scored if (when := _time(record.started_at)) is not None]
+    if locked is None or not began or min(began)[0] >= locked - CLOCKS_APART:
+        return
+    keys = [key for when, key in began if when < locked - CLOCKS_APART]
+    yield (
+        f"{listed(keys)} began before the plan was locked, the first by {locked - min(began)[0]}: either a clock was "
+        "wrong, or the plan was made when its scores were known, and the verdict is worth nothing"
+    )
+
+
+def _time(words: str) -> datetime | None:
+    """A time as records and plans state it; None where there is none that can be read."""
+    with suppress(ValueError, TypeError):
+        found = datetime.fromisoformat(words)
+        return found if found.tzinfo is not None else None
+    return None
 
 
 ALIKE_BY_CHANCE = 2

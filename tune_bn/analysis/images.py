@@ -27,7 +27,7 @@ from scipy import special
 
 from tune_bn.analysis.untested import tested
 from tune_bn.errors import RecordError
-from tune_bn.records.per_image import read_bits
+from tune_bn.records.per_image import AlteredError, read_bits
 from tune_bn.records.plan import Plan
 from tune_bn.records.record import COMPLETED, CONFIRM, Record
 from tune_bn.records.score import LARGEST_RECORDED
@@ -101,6 +101,30 @@ def two_way_variance(seeds: Any, images: Any, rest: Any, n: int, m: int) -> tupl
 OUTCOMES = ("loss", "brier", "calibration_error", "worst_class")
 
 
+def _with_known_images(records: Sequence[Record]) -> list[Record]:
+    """The confirmed runs whose record tells of their test images."""
+    runs = {
+        (r.arm, r.seed): r
+        for r in records
+        if r.stage == CONFIRM and r.status == COMPLETED and isinstance(r.test, Mapping) and r.test
+    }
+    return list(runs.values())
+
+
+def altered_images(folder: Path, records: Sequence[Record]) -> list[str]:
+    """Files of test images that are there and are not what the record of their run tells of, one sentence each."""
+    found = []
+    for record in _with_known_images(records):
+        try:
+            read_bits(folder, record.key, record.test)
+        except AlteredError as error:
+            found.append(str(error))
+        except RecordError:
+            # A file that is not there proves nothing, and is told of where it would be needed.
+            continue
+    return found
+
+
 def over_images(
     folder: Path, plan: Plan, records: Sequence[Record], candidates: Sequence[Candidate]
 ) -> tuple[dict[str, OverImages], list[str]]:
@@ -108,27 +132,21 @@ def over_images(
 
     Returns:
         By candidate the interval with its confidence, or nothing where a run's images are not known;
-        and remarks, one sentence each, on files that are missing or were changed.
+        and remarks, one sentence each, on files that are missing.
     """
-    runs = {
-        (r.arm, r.seed): r
-        for r in records
-        if r.stage == CONFIRM and r.status == COMPLETED and isinstance(r.test, Mapping) and r.test
-    }
     bits: dict[tuple[str, int], Bits] = {}
     remarks: list[str] = []
-    for place, record in runs.items():
+    for record in _with_known_images(records):
         try:
             raw = read_bits(folder, record.key, record.test)
         except RecordError as error:
             remarks.append(f"the interval over test images leaves out what cannot be read: {error}")
             continue
-        unpacked = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little", count=record.test["images"])
-        bits[place] = unpacked.astype(np.int8)
         score = record.scores.get(plan.metric)
-        if score is not None and abs(score - 100 * record.test["right"] / record.test["images"]) > 1e-6:
-            remarks.append(f"the images of {record.key} give another score than its record")
-            del bits[place]
+        # Of a score that is no percentage the images say nothing.
+        if score is not None and abs(score - 100 * record.test["right"] / record.test["images"]) <= 1e-6:
+            unpacked = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little", count=record.test["images"])
+            bits[record.arm, record.seed] = unpacked.astype(np.int8)
     found: dict[str, OverImages] = {}
     for arm in tested(candidates):
         seeds = plan.seeds[: arm.n]

@@ -13,7 +13,7 @@ import numpy as np
 from tune_bn.analysis.about import covers, divergence, tail_remarks
 from tune_bn.analysis.family import Comparison, findings_of
 from tune_bn.analysis.findings import average_over_settings, compared, without_test
-from tune_bn.analysis.images import other_outcomes, over_images
+from tune_bn.analysis.images import altered_images, other_outcomes, over_images
 from tune_bn.analysis.paired import PairsError
 from tune_bn.analysis.plan import claim_by, plan_from, plan_problem, read_plan
 from tune_bn.analysis.settings_wording import verdict_sentence
@@ -170,6 +170,8 @@ def verdict_on_study(folder: Path) -> Verdict:
     verdict = verdict_on(plan, records)
     if verdict.is_invalid:
         return verdict
+    if altered := altered_images(folder, records):
+        return _invalid(_stated(plan, gather(plan, records)), altered)
     verdict = _with_images(verdict, folder, plan, records)
     return replace(verdict, remarks=(*verdict.remarks, *_diff_remarks(folder, plan)))
 

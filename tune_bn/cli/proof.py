@@ -127,19 +127,22 @@ def gate(
     The verdict is computed anew from plan and records. Exit status: 0 it passes, 1
     the verdict is invalid, 2 bad input, 3 it is valid and does not meet --require.
     """
-    from tune_bn.analysis.bundles import verify_bundle
     from tune_bn.analysis.gate import exit_status, unmet
     from tune_bn.analysis.verdict import verdict_on_study
+    from tune_bn.cli.bundles import verdict_on_bundle
     from tune_bn.records.bundle import is_bundle
     from tune_bn.records.verdict import json_of
 
-    verdict = verify_bundle(Path(study)) if is_bundle(study) else verdict_on_study(existing_study(study, output).path)
+    verdict = (
+        verdict_on_bundle(Path(study)) if is_bundle(study) else verdict_on_study(existing_study(study, output).path)
+    )
     status = exit_status(verdict, require)
     answer = {
         "passed": status == 0,
         "status": status,
         "required": require,
         "reasons": verdict.problems or unmet(verdict, require),
+        "remarks": verdict.remarks,
         **json_of(
             verdict,
             ("study", "verdict", "headline", "reason", "kind", "margin", "worse", "covers", "plan_sha256"),
@@ -177,11 +180,13 @@ def replicate(
     """
     from tune_bn.analysis.bundles import replication, verify_bundle
     from tune_bn.analysis.plan import read_plan
+    from tune_bn.cli.bundles import require_same_space
     from tune_bn.records.verdict import known
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
 
     before = verify_bundle(path)
     space = _space_of(path, before, _seeds(seeds), set_ or [], trust=trust)
+    require_same_space(path, before)
     require_writable(output)
     if study is not None:
         StudyFolder(output / study_name(study)).check_new()

@@ -290,13 +290,14 @@ def _verify_study(study: str, output: Path, as_json: bool, require: str | None) 
 
 
 def _verify_bundle(path: Path, as_json: bool, require: str | None) -> None:
-    from tune_bn.analysis.bundles import verify_bundle
+    from tune_bn.cli.bundles import beside, verdict_on_bundle
 
-    verdict = verify_bundle(path)
+    verdict = verdict_on_bundle(path)
     if as_json:
         say(_json(verdict))
     else:
         say_verdict(verdict)
+        say("\n".join(beside(verdict)))
     exit_by(verdict, require)
 
 

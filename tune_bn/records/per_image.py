@@ -18,6 +18,10 @@ from tune_bn.records.files import read_bytes, writing
 FOLDER = "per_image"
 
 
+class AlteredError(RecordError):
+    """Bits that are there and are not those that the record tells of."""
+
+
 def path_of(study: Path, key: str) -> Path:
     """Where the bits of the run of this key lie."""
     return study / FOLDER / f"{key}.bits"
@@ -41,7 +45,8 @@ def read_bits(study: Path, key: str, stated: Mapping[str, Any]) -> bytes:
     """The bits of a run, checked against what its record states of them.
 
     Raises:
-        RecordError: there are none, or they are not those of the record.
+        AlteredError: they are not those of the record.
+        RecordError: there are none.
     """
     path = path_of(study, key)
     try:
@@ -51,8 +56,9 @@ def read_bits(study: Path, key: str, stated: Mapping[str, Any]) -> bytes:
             f"{FOLDER}/{path.name}: cannot be read ({error.strerror}); accepted: the file as it was written"
         ) from None
     if hashlib.sha256(bits).hexdigest() != stated.get("sha256"):
-        raise RecordError(
-            f"{FOLDER}/{path.name}: its bytes are not those of the record; accepted: the file as it was written"
+        raise AlteredError(
+            f"{FOLDER}/{path.name}: its bytes are not those of the record; accepted: the file as it was written, or "
+            "none"
         )
     images, right = stated.get("images"), stated.get("right")
     if (
@@ -61,7 +67,8 @@ def read_bits(study: Path, key: str, stated: Mapping[str, Any]) -> bytes:
         or len(bits) != -(-images // 8)
         or right != sum(byte.bit_count() for byte in bits)
     ):
-        raise RecordError(
-            f"{FOLDER}/{path.name}: its bits are not the images of the record; accepted: {right} right of {images}"
+        raise AlteredError(
+            f"{FOLDER}/{path.name}: its bits are not the images of the record; accepted: {right} right of {images}, or "
+            "none"
         )
     return bits

@@ -291,7 +291,7 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
     space_sha256 = plan.space_sha256 if plan is not None else (last[0].space_sha256 if last else None)
     sealed: tuple[Span, ...] = (NONE,)
     if plan is not None:
-        sealed = (Mono(plan.plan_sha256), f" (sha256), sealed {plan.created_at}")
+        sealed = (Mono(plan.plan_sha256), f" (sha256), locked {plan.created_at}")
     tail: tuple[Span, ...] = (", the last ", Mono(last[0].sha256), " (sha256)") if last else ()
     versions = [f"{name} {listed(found)}" for name, found in _versions(study).items()]
     yield Heading("Provenance")
