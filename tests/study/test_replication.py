@@ -21,6 +21,7 @@ from tune_bn.records.verdict import verdict_from
 from tune_bn.space.file import dump_yaml, parse_yaml
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
+from tune_bn.study.continuity import code_changes
 
 CLAIM: dict[str, Any] = {
     # At so small a rate nothing is learnt in two epochs, so that a claim can be shown by few seeds.
@@ -76,6 +77,14 @@ def test_what_would_be_trained_is_the_space_of_the_plan(bundle: Path, tmp_path: 
     with pytest.raises(StudyError, match=r"other\.zip: its space\.yaml is not the space that the plan was made for"):
         require_same_space(tmp_path / "other.zip", verify_bundle(tmp_path / "other.zip"))
     assert "is not the space that the plan was made for" in verdict_on_bundle(tmp_path / "other.zip").remarks[-1]
+
+
+def test_other_code_than_the_claim_s_is_named(bundle: Path) -> None:
+    with unpacked(bundle) as folder:
+        plan = read_plan(folder / "plan.json")
+    assert code_changes(plan, plan.versions, plan.commit) == []
+    changed = code_changes(plan, {**plan.versions, "torch": "9.9"}, "f00")
+    assert changed == [f"commit {plan.commit or 'none'} (now f00)", f"torch {plan.versions.get('torch')} (now 9.9)"]
 
 
 def test_what_shows_no_gain_any_more_is_not_replicated(bundle: Path, tmp_path: Path) -> None:

@@ -181,7 +181,8 @@ def replicate(
     from tune_bn.analysis.bundles import replication, verify_bundle
     from tune_bn.analysis.plan import read_plan
     from tune_bn.cli.bundles import require_same_space
-    from tune_bn.records.verdict import known
+    from tune_bn.records.bundle import unpacked
+    from tune_bn.study.continuity import code_changes
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
 
     before = verify_bundle(path)
@@ -198,8 +199,11 @@ def replicate(
     place = output if study is None else output / study
     folder, after = carry_out(opening, space, str(path), address, place, studies_dir=output)
     found = replication(before, after)
-    other_data = read_plan(folder.plan_file).data != known(before.bundle).data
-    found["other_data"] = other_data
+    with unpacked(path) as bundle:
+        claimed = read_plan(bundle / "plan.json")
+    plan = read_plan(folder.plan_file)
+    other_data, other_code = plan.data != claimed.data, code_changes(claimed, plan.versions, plan.commit)
+    found |= {"other_data": other_data, "other_code": other_code}
     if as_json:
         say(json.dumps(found | {"study": folder.name, "verdict": after.verdict}, indent=2, ensure_ascii=False))
     else:
@@ -224,6 +228,8 @@ def replicate(
         say(f"rule: {found['rule']}")
         if other_data:
             say("note: the data differ from those of the claim, so this says whether it holds on other data")
+        if other_code:
+            say(f"note: the runs of the claim were of other code: {', '.join(other_code)}")
     if after.is_invalid or found["outcome"] != "replicated":
         raise typer.Exit(1 if after.is_invalid else 3)
 

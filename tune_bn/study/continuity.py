@@ -89,13 +89,18 @@ def _noted(folder: StudyFolder) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def require_same_code(folder: StudyFolder, plan: Plan, versions: Mapping[str, str], commit: str | None) -> None:
-    """Arms that ran under different code cannot be paired, so nothing is spent on a confirmation that would mix."""
+def code_changes(plan: Plan, versions: Mapping[str, str], commit: str | None) -> list[str]:
+    """What of code and libraries is other than when a plan was locked: then, and now."""
     now = dict(versions) | {"commit": commit or "none"}
     then = dict(plan.versions) | {"commit": plan.commit or "none"}
-    changed = [
+    return [
         f"{key} {then.get(key)} (now {now.get(key)})" for key in sorted(now | then) if now.get(key) != then.get(key)
     ]
+
+
+def require_same_code(folder: StudyFolder, plan: Plan, versions: Mapping[str, str], commit: str | None) -> None:
+    """Arms that ran under different code cannot be paired, so nothing is spent on a confirmation that would mix."""
+    changed = code_changes(plan, versions, commit)
     if changed:
         raise StudyError(
             f"{folder.plan_file}: it was locked under {', '.join(changed)}; accepted: the same code and "
