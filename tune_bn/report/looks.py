@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tune_bn.analysis.wording import decimals_of_verdict, number_words, score_of_verdict
 from tune_bn.report.blocks import Block, Heading, Picture, paragraph, table
-from tune_bn.report.cells import NONE, heading_with, number
+from tune_bn.report.cells import NONE, heading_with, number, significant
 from tune_bn.report.figures.looks import DECISIONS, boundaries
 from tune_bn.report.study import StudyFiles
 
@@ -22,9 +22,9 @@ def looks(study: StudyFiles) -> Iterator[Block]:
     rows = [
         [
             str(n),
-            number(spent, ".2g"),
+            significant(spent),
             number_words(t),
-            number(p_value, ".2g"),
+            significant(p_value),
             number_words(futility[k]) if k < len(futility) else NONE,
         ]
         for k, (n, spent, t, p_value) in enumerate(
@@ -68,8 +68,8 @@ def looks(study: StudyFiles) -> Iterator[Block]:
                 str(look.n),
                 number(look.effect, f"+.{decimals_of_verdict(verdict)}f"),
                 number(look.t, ".2f"),
-                number(look.nominal_p, ".2g"),
-                number(look.p_value, ".2g"),
+                significant(look.nominal_p),
+                significant(look.p_value),
                 DECISIONS[look.decision],
             ]
             for arm in verdict.candidates

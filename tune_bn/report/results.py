@@ -29,9 +29,20 @@ from tune_bn.report.arms import (
     setting_of,
     states_losses,
 )
+from tune_bn.report.aside import OUTCOMES, aside
 from tune_bn.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, spans, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.cells import NONE, gain, heading_with, in_unit, interval, mean_cell, number, outcome_cell
+from tune_bn.report.cells import (
+    NONE,
+    gain,
+    heading_with,
+    in_unit,
+    interval,
+    mean_cell,
+    number,
+    outcome_cell,
+    significant,
+)
 from tune_bn.report.study import StudyFiles
 
 _WORDS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", INVALID: "Invalid"}
@@ -50,7 +61,7 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
         told = verdict.worse or not claim_in(verdict).is_plain or verdict.holds not in (None, ANY)
         said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict.verdict]
-        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict.reason)
+        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], f"{verdict.reason}{aside(study)}")
         problems = verdict.problems
         if len(problems) > 1:
             yield Bullets(tuple(spans(str(problem)) for problem in problems))
@@ -110,20 +121,20 @@ def result(study: StudyFiles) -> Iterator[Block]:
     ]
     rows = []
     for arm in arms:
-        alone = [interval(arm.ci, digits), number(arm.p_value, ".2g")]
+        alone = [interval(arm.ci, digits), significant(arm.p_value)]
         cells = [
             mean_cell(arm, digits),
             gain(arm.effect, digits),
             *([interval(arm.ci_adjusted, digits)] if several and losses else []),
-            *([number(arm.p_adjusted, ".2g")] if several else []),
+            *([significant(arm.p_adjusted)] if several else []),
             *([] if several else alone),
             *([finding(arm, claim_in(verdict))] if losses else []),
             str(arm.n or len(arm.scores)),
             config_words(arm.config) or NONE,
-            *([number(arm.p_worse_adjusted, ".2g")] if several and losses else []),
+            *([significant(arm.p_worse_adjusted)] if several and losses else []),
             *([gain(arm.ci_low, digits)] if bound else []),
             *(alone if several else []),
-            *([number(arm.p_two_sided, ".2g"), number(arm.p_worse, ".2g")] if losses else []),
+            *([significant(arm.p_two_sided), significant(arm.p_worse)] if losses else []),
             number(arm.d_z, ".2f"),
             number(arm.correlation, ".2f"),
         ]
@@ -133,14 +144,6 @@ def result(study: StudyFiles) -> Iterator[Block]:
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
     yield from _beside(verdict)
-
-
-_OUTCOMES = {
-    "loss": "test loss",
-    "brier": "Brier score",
-    "calibration_error": "calibration error",
-    "worst_class": "worst class, %",
-}
 
 
 def _beside(verdict: Verdict) -> Iterator[Block]:
@@ -175,7 +178,7 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
             ],
         )
     others = verdict.other_outcomes or {}
-    names = [name for name in _OUTCOMES if any(name in found for found in others.values())]
+    names = [name for name in OUTCOMES if any(name in found for found in others.values())]
     if names:
         yield paragraph(
             "Other outcomes on the test images, mean ± standard deviation over seeds: described, not tested. Loss, "
@@ -183,7 +186,7 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
         )
         yield table(
             "Other outcomes",
-            ["arm", *(_OUTCOMES[name] for name in names)],
+            ["arm", *(OUTCOMES[name] for name in names)],
             [
                 [
                     arm,
