@@ -51,15 +51,15 @@ def detectable_words(study: StudyFiles) -> str:
         return ""
     digits, unit = decimals_of_verdict(verdict), score_of_verdict(verdict).difference_unit_words
     low, high = (signed_words(gain, digits) for gain in (min(found), max(found)))
-    size = with_unit(low if low == high else f"{low} to {high}, by the candidate,", unit)
+    size = with_unit(low if low == high else f"{low} to {high}", unit)
     lead = "Undecided:"
     if len(verdict.candidates) > 1:
         names = _and([arm.arm for arm in open_ones])
         lead = f"Undecided: {names if len(open_ones) <= FEW_ARMS else f'{len(open_ones)} candidates'};"
     what = "true gains" if claim_in(verdict).is_plain else "true differences"
     return (
-        f"{lead} the design finds {what} from {size} on with power 0.8, if the differences spread as these do; a smaller "
-        "one may exist and not be seen."
+        f"{lead} the design finds {what} from {size} on with power 0.8, if the differences spread as these do; "
+        "a smaller one may exist and not be seen."
     )
 
 
