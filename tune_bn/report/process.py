@@ -9,7 +9,7 @@ from typing import Any
 
 from tune_bn.analysis.early_order import ALPHA, LEAST_TAU
 from tune_bn.analysis.early_order import words as look_words
-from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
+from tune_bn.analysis.wording import config_keys, decimals_of_verdict, metric_words, symbol
 from tune_bn.errors import listed
 from tune_bn.records.commands import line_in_report, repeat_line
 from tune_bn.records.energy import energy_of, energy_words
@@ -29,6 +29,7 @@ from tune_bn.records.record import (
 from tune_bn.records.score import BEST, PERCENT, Score
 from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
 from tune_bn.report.cells import NONE, config_cells, distinct, heading_with, number
+from tune_bn.report.citing import versions_of
 from tune_bn.report.early_order import early_order_figure
 from tune_bn.report.figures.canvas import FEW_ARMS
 from tune_bn.report.figures.curves import curves
@@ -170,10 +171,13 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
         ", in percent" if study.score.unit == PERCENT else f", in {study.score.unit}" if study.score.unit else ""
     )
     yield Heading("From search to confirmation")
+    tested = metric_words(study.metric)
+    dropped = len({len(trial.runs) for trial in selected}) > 1
     yield paragraph(
-        f"{_capital(study.score.words)} of the same configurations in each stage{unit_words}. What won the search was "
-        "lucky there, so its score tends to fall on fresh seeds; only the confirmation counts. A finalist with fewer "
-        "seeds than another was clearly behind and dropped."
+        f"{_capital(study.score.words)} of the same configurations in each stage{unit_words}; search and selection "
+        f"chose by it. The tested score, {tested}, stands in no column here. The best of many scores is too high on "
+        "average, since it was chosen for being high, and tends to fall on fresh seeds; how much of a single fall is "
+        "luck is not known." + (" A finalist with fewer seeds than another was clearly behind and dropped." * dropped)
     )
     if selected:
         yield _finalists(study, selected)
@@ -193,14 +197,20 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
             "candidate",
             *(
                 heading_with(words, study.score.difference_unit)
-                for words in ("searched gain", "selected gain", "confirmed gain", "luck")
+                for words in (
+                    f"{study.score.words}: gain in the search",
+                    "in the selection",
+                    "on the confirmation seeds",
+                    "not seen again",
+                )
             ),
         ],
         rows,
     )
     yield paragraph(
-        f"Gain: mean {study.score.words} of the stage {over} the baseline in the confirmation"
-        f"{points}; luck: what of the searched gain was not there again."
+        f"Gain: mean {study.score.words} of the stage {over} the baseline on the confirmation seeds{points}; it is not "
+        f"the tested effect, which is one of {tested}. Not seen again: gain in the search minus that on the "
+        "confirmation seeds."
     )
     figure = shrinkage_figure(study.verdict, study.score)
     if figure is not None:
@@ -293,7 +303,7 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
     if plan is not None:
         sealed = (Mono(plan.plan_sha256), f" (sha256), sealed {plan.created_at}")
     tail: tuple[Span, ...] = (", the last ", Mono(last[0].sha256), " (sha256)") if last else ()
-    versions = [f"{name} {listed(found)}" for name, found in _versions(study).items()]
+    versions = [f"{name} {listed(found)}" for name, found in versions_of(study).items()]
     yield Heading("Provenance")
     yield Bullets(
         (
@@ -364,32 +374,3 @@ def _data(study: StudyFiles) -> Iterator[tuple[Span, ...]]:
         elif isinstance(part, dict):
             hashes = Mono(str(part.get("images"))), ", labels ", Mono(str(part.get("labels")))
             yield (f"{part.get('count')} {words}: ", *hashes)
-
-
-def _versions(study: StudyFiles) -> dict[str, list[str]]:
-    names = sorted({name for record in study.records for name in record.versions})
-    return {name: sorted({str(record.versions.get(name)) for record in study.records}) for name in names}
-
-
-_PAPER = """\
-@inproceedings{davis2022revisiting,
-  author    = {Davis, Jim and Frank, Logan},
-  title     = {Revisiting Batch Norm Initialization},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  year      = {2022},
-  note      = {arXiv:2110.13989}
-}"""
-
-
-def citation(study: StudyFiles) -> Iterator[Block]:
-    """What to cite: the method, and the tool in the version that trained."""
-    found = _versions(study).get("tune_bn", [])
-    version = f"\n  version = {{{found[0]}}}," if len(found) == 1 else ""
-    commits = {record.commit for record in study.records} - {None}
-    commit = f"\n  note    = {{commit {commits.pop()}}}," if len(commits) == 1 else ""
-    yield Heading("How to cite")
-    yield paragraph("The method is that of the paper; the search, the confirmation and this report are by tune_bn.")
-    yield Code(
-        f"{_PAPER}\n\n@misc{{tune_bn,\n  title   = {{tune\\_bn: search and confirmation of the initial batch-norm "
-        f"scale}},{version}{commit}\n}}"
-    )
