@@ -45,7 +45,7 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Picture():
-            return f"![{_escape(block.title)}]({PLOTS}/{block.name})\n\n*{_escape(block.caption)}*"
+            return f"![{_escape(block.alternative)}]({PLOTS}/{block.name})\n\n*{_escape(block.caption)}*"
         case Gallery():
             links = ", ".join(f"[{_escape(picture.title)}]({PLOTS}/{picture.name})" for picture in block.pictures)
             return f"{_escape(block.text)} {links}."

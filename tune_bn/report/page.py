@@ -137,7 +137,7 @@ def _block(block: Block, draw: Callable[[Picture], bytes]) -> str:
         case Picture():
             return (
                 f'<figure><img src="data:image/svg+xml;base64,{base64.b64encode(draw(block)).decode()}" '
-                f'alt="{escape(block.title)}"><figcaption>{escape(block.caption)}</figcaption></figure>'
+                f'alt="{escape(block.alternative)}"><figcaption>{escape(block.caption)}</figcaption></figure>'
             )
         case Gallery():
             names = ", ".join(f"<code>{escape(f'{PLOTS}/{picture.name}')}</code>" for picture in block.pictures)

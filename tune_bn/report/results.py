@@ -230,10 +230,11 @@ def _legend(verdict: Verdict) -> str:
     )
     end = (
         f"; α = {verdict.alpha:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
-        "of the two arms over the seeds; bold: significantly "
+        "of the two arms over the seeds"
     )
     if not states_losses(verdict):
-        return f"{start}lower bound: one-sided; interval: two-sided; {p_value}{end}better than the baseline."
+        end += _bold(verdict, "better than the baseline")
+        return f"{start}lower bound: one-sided; interval: two-sided; {p_value}{end}."
     intervals = (
         "interval: two-sided, the one that belongs to the one-sided test at α: its lower end is the one-sided "
         f"{percent_words(1 - known(verdict.alpha))} bound, above 0 where p < α, and its upper end is below 0 where p "
@@ -258,12 +259,18 @@ def _legend(verdict: Verdict) -> str:
         return (
             f"{start}{intervals}; {p_value}, of the claim ({claim_words(claim)}): {within[claim.kind]}; p of a loss: "
             "the test of any loss at all, with the same correction over the same family; two-sided: of any difference"
-            f"{end}better or worse than the baseline, or the claim holds."
+            f"{end}{_bold(verdict, 'better or worse than the baseline, or the claim holds')}."
         )
     return (
         f"{start}{intervals}; {p_value}, for a gain; p of a loss: the mirrored test, with the same correction over the "
-        f"same family; two-sided: twice the smaller of the two{end}better or worse than the baseline."
+        f"same family; two-sided: twice the smaller of the two{end}"
+        f"{_bold(verdict, 'better or worse than the baseline')}."
     )
+
+
+def _bold(verdict: Verdict, words: str) -> str:
+    """What is bold, where anything is."""
+    return f"; bold: significantly {words}" if any(arm.supported or arm.worse for arm in verdict.candidates) else ""
 
 
 def _by_setting(verdict: Verdict) -> Iterator[Block]:
@@ -281,6 +288,7 @@ def _by_setting(verdict: Verdict) -> Iterator[Block]:
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
         f"{metric_words(known(verdict.metric)).capitalize()}{in_unit(score)} by setting, mean ± standard deviation "
-        "over seeds; bold: significantly better than the baseline of the same setting, or worse where it says so."
+        "over seeds"
+        f"{_bold(verdict, 'better than the baseline of the same setting, or worse where it says so')}."
     )
     yield table("Result by setting", ["arm", *settings.values()], rows)

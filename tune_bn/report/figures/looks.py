@@ -92,6 +92,12 @@ def boundaries(verdict: Verdict) -> Figure | None:
     return figure
 
 
+def has_arrows(verdict: Verdict) -> bool:
+    """Whether a path leaves the picture."""
+    scores = [normal_scores([look.nominal_p for look in path]) for path in _paths(verdict).values()]
+    return any(bool((one > FARTHEST).any()) for one in scores)
+
+
 DECISIONS: Mapping[Decision, str] = {
     Decision.EFFICACY: "gain shown",
     Decision.FUTILITY: "stopped for futility",
