@@ -57,9 +57,10 @@ def detectable_words(study: StudyFiles) -> str:
         names = _and([arm.arm for arm in open_ones])
         lead = f"Undecided: {names if len(open_ones) <= FEW_ARMS else f'{len(open_ones)} candidates'};"
     what = "true gains" if claim_in(verdict).is_plain else "true differences"
+    design = "the design, with its looks," if is_sequential(verdict) else "the design"
     return (
-        f"{lead} the design finds {what} from {size} on with power 0.8, if the differences spread as these do; "
-        "a smaller one may exist and not be seen."
+        f"{lead} {design} finds {what} from {size} on with power 0.8, if the differences spread as these do; a smaller "
+        "one may exist and not be seen."
     )
 
 

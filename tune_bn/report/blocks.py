@@ -129,6 +129,16 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Span | int]
     )
 
 
+# A number's sign, and that of its power of ten; a name (digits-1), a date, an option or a path has hyphens.
+_SIGN = re.compile(r"(?<![\w.)\]/\\-])-(?=\.?\d)")
+_POWER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?e)-(?=\d+(?!\w))")
+
+
+def typeset(text: str) -> str:
+    """A text of a page with the minus sign that its pictures have, in place of the hyphen of terminals and JSON."""
+    return _POWER.sub("\\1−", _SIGN.sub("−", text))
+
+
 def first_of(words: Sequence[str], most: int = 4) -> str:
     """``a; b; c; d; and 3 more``: of many as much as a clause holds."""
     rest = [f"and {len(words) - most} more"] if len(words) > most else []

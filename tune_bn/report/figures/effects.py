@@ -12,6 +12,7 @@ from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.wording import correction_words, decimals_of_verdict, score_of_verdict
 from tune_bn.records.verdict import Candidate, Verdict, known
 from tune_bn.report.arms import confidence_of, is_sequential, percent_words, states_losses
+from tune_bn.report.blocks import typeset
 from tune_bn.report.figures.canvas import BLUE, FARTHEST, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
 
 
@@ -35,7 +36,7 @@ def forest(verdict: Verdict) -> Figure | None:
     for row, arm in enumerate(candidates):
         _row(axes, row, arm, verdict, view, name_parts=row == 0, effect_words=_effect_words(candidates))
         weight = "bold" if arm.supported or arm.worse else "normal"
-        words = f"{arm.effect:+.{digits}f}"
+        words = typeset(f"{arm.effect:+.{digits}f}")
         axes.text(1.01, row, words, transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
     if any(arm.worse for arm in candidates) and not candidates[0].worse:
         _marker(axes, [], [], worse=True, label=WORSE)

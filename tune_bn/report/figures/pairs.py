@@ -22,6 +22,7 @@ from tune_bn.report.arms import (
     percent_words,
     states_losses,
 )
+from tune_bn.report.blocks import typeset
 from tune_bn.report.figures.canvas import BLUE, FARTHEST, FEW_ARMS, GREY, VERMILION, new_figure, plain, tidy
 
 CHANGES = {1: (BLUE, "-", "o"), 0: (GREY, ":", "D"), -1: (VERMILION, "--", "v")}
@@ -117,14 +118,15 @@ def _differences(axes: Axes, verdict: Verdict, candidates: Sequence[Candidate]) 
             beyond = "v" if end < mean else "^"
             axes.plot([index, index], [end, mean], color="black", linewidth=1.6)
             axes.plot(index, end, color="black", marker=beyond if arrow else "_", markersize=9, markeredgewidth=1.6)
-        axes.annotate(_mean_words(verdict, arm), (index + 0.29, mean), va="center", fontweight="bold")
+        weight = "bold" if arm.supported or arm.worse else "normal"
+        axes.annotate(_mean_words(verdict, arm), (index + 0.29, mean), va="center", fontweight=weight)
     _name_below(axes, [arm.arm for arm in candidates], letters=max(22, 11 * len(candidates) - 4))
     axes.set_xlim(-0.5, len(candidates) - 0.25)
     axes.set_ylabel(gain_label(verdict))
 
 
 def _mean_words(verdict: Verdict, arm: Candidate) -> str:
-    return f"{gains_of(verdict, arm).mean():+.{decimals_of_verdict(verdict)}f}"
+    return typeset(f"{gains_of(verdict, arm).mean():+.{decimals_of_verdict(verdict)}f}")
 
 
 def _name_below(axes: Axes, names: Sequence[str], *, letters: int) -> None:
