@@ -99,7 +99,7 @@ def to_html(blocks: Sequence[Block], *, title: str, draw: Callable[[Picture], by
         draw: gives a picture as SVG.
     """
     sections = [block.text for block in blocks if _is_section(block)]
-    links = "".join(f'<a href="#s{number}">{escape(text)}</a>' for number, text in enumerate(sections))
+    links = "".join(f'<a href="#s{number}">{_text(text)}</a>' for number, text in enumerate(sections))
     parts: list[str] = []
     begun = 0
     for block in blocks:
@@ -166,7 +166,7 @@ def _table(block: Table) -> str:
     )
     # A box that scrolls must be within reach of the keyboard.
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(block.title)}"><table>\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(block.title)}"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
 
