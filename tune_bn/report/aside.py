@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 from tune_bn.analysis.characteristics import detectable
 from tune_bn.analysis.claims import claim_in
@@ -118,12 +119,12 @@ def _values(study: StudyFiles) -> Values:
     found: dict[tuple[str, str], dict[str, float]] = {}
     for record in study.records:
         if record.stage == CONFIRM and record.status == COMPLETED and isinstance(record.test, Mapping):
-            stated = {name: record.test.get(name) for name in OUTCOMES}
-            found[record.arm, str(record.seed)] = {
-                name: float(value)
-                for name, value in stated.items()
-                if type(value) in (int, float) and math.isfinite(value)
-            }
+            numbers: dict[str, float] = {}
+            for name in OUTCOMES:
+                value: Any = record.test.get(name)
+                if type(value) in (int, float) and math.isfinite(value):
+                    numbers[name] = float(value)
+            found[record.arm, str(record.seed)] = numbers
     return found
 
 
@@ -134,10 +135,10 @@ def _worse(verdict: Verdict, arm: Candidate, values: Values) -> Iterator[str]:
         if f"test_{name}" == verdict.metric:
             continue
         pairs = [
-            (before[name], after[name])
+            (one[name], two[name])
             for seed in seeds
-            if name in (before := values.get((baseline.arm, seed), {}))
-            and name in (after := values.get((arm.arm, seed), {}))
+            if name in (one := values.get((baseline.arm, seed), {}))
+            and name in (two := values.get((arm.arm, seed), {}))
         ]
         if len(pairs) < FEWEST_PAIRS or len(pairs) < len(seeds) or not _got_worse(pairs, name):
             continue

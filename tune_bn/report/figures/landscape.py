@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -57,7 +58,7 @@ def landscape(study: StudyFiles) -> Figure | None:
     legend = legend_below(figure, axes, columns=3)
     for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
         words = text.get_text()
-        if words == "completed" and len(axes_keys) == 2:
+        if words == "completed" and isinstance(handle, PathCollection) and len(axes_keys) == 2:
             # The colour of any one of them would be read as theirs.
             handle.set_array(None)
             handle.set_facecolor("white")

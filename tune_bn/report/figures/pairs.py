@@ -148,7 +148,7 @@ def changes_words(verdict: Verdict) -> str:
     """
     candidates = paired_candidates(verdict)
     seen = {int(sign) for arm in candidates for sign in np.sign(gains_of(verdict, arm))}
-    found = []
+    found: list[str] = []
     for sign in (1, -1, 0):
         if sign in seen:
             shape = _SHAPES[sign] if len(candidates) <= FEW_ARMS else _SHAPES[sign].partition(" and ")[0]
