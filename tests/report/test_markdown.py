@@ -16,6 +16,7 @@ from tests.report.rendering import render, tables
 from tune_bn.analysis import write_verdict
 from tune_bn.records.files import write_json
 from tune_bn.report import write_report
+from tune_bn.report.cells import significant
 from tune_bn.report.study import load
 
 pytestmark = [pytest.mark.usefixtures("no_importance"), pytest.mark.long]
@@ -41,9 +42,9 @@ def test_the_result_table_is_that_of_the_verdict(synthetic_study, tmp_path):
     assert row["n"] == "**15**"
     assert row["effect, pp"] == f"**{arm['effect']:+.2f}**"
     assert row["90 % interval, pp"] == f"**{arm['ci_low']:+.2f} to {arm['ci'][1]:+.2f}**"
-    assert row["p"] == f"**{arm['p_value']:.2g}**"
-    assert row["p, two-sided"] == f"**{arm['p_two_sided']:.2g}**"
-    assert row["p of a loss"] == f"**{arm['p_worse']:.2g}**"
+    assert row["p"] == f"**{significant(arm['p_value'])}**"
+    assert row["p, two-sided"] == f"**{significant(arm['p_two_sided'])}**"
+    assert row["p of a loss"] == f"**{significant(arm['p_worse'])}**"
     assert row["finding"] == "**better**"
     assert (row["d_z"], row["ρ"]) == (f"**{arm['d_z']:.2f}**", f"**{arm['correlation']:.2f}**")
 
@@ -168,7 +169,7 @@ def test_other_tests_stand_beside_the_one_that_decides(synthetic_study, tmp_path
     text = render(load(folder))
     header, _, second = tables(text)["Does the verdict hang on the test?"]
     row = dict(zip(header, second, strict=True))
-    assert row["p of the verdict"] == f"{arm['p_value']:.2g}"
+    assert row["p of the verdict"] == f"{significant(arm['p_value'])}"
     assert row["p, Wilcoxon"] == f"{arm['sensitivity']['wilcoxon']['p_value']:.2g}"
     assert row["p, sign-flip"] == f"{arm['sensitivity']['sign_flip']['p_value']:.2g}"
     low, high = arm["sensitivity"]["bootstrap_interval"]
@@ -221,7 +222,7 @@ def test_a_sequential_study_shows_its_looks(synthetic_study, tmp_path):
     by_arm = {row[0]: dict(zip(header, row, strict=True)) for row in arms}
     for arm in verdict["candidates"]:
         assert by_arm[arm["arm"]]["n"].strip("*") == str(len(arm["scores"]))
-        assert by_arm[arm["arm"]]["repeated p"].strip("*") == f"{arm['p_value']:.2g}"
+        assert by_arm[arm["arm"]]["repeated p"].strip("*") == f"{significant(arm['p_value'])}"
     assert "206 at 3 pairs" in text
 
 

@@ -263,7 +263,7 @@ def words(look: Look, *, next_at: int | None = None) -> str:
         next_at: trials of an arm at the next one; None: there is none.
     """
     trials = " and ".join(f"{n} {arm}" for arm, n in look.trials.items())
-    sure = f"{100 * (1 - look.level):.4g} % confidence, {trials} trials that ran to their end"
+    sure = f"{100 * (1 - look.level):.4g} % confidence, the better half of {trials} trials that ran to their end"
     at = look.at_safe
     if at is not None:
         return (

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tune_bn.cli.completion import InOrder, known_keys, known_spaces, known_studies
+from tune_bn.cli.which_study import existing_study as existing_study
+from tune_bn.cli.which_study import latest_study as latest_study
+from tune_bn.cli.which_study import study_name as study_name
 from tune_bn.errors import (
     ConfigError,
     DataError,
@@ -30,7 +33,7 @@ from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.records.commands import IN_PROCESS, in_output, place_words, search_command, study_command
 from tune_bn.records.commands import STUDIES as STUDIES
 from tune_bn.records.commands import shown as shown
-from tune_bn.study.folder import STUDY_NAME, StudyFolder, list_studies, require_writable
+from tune_bn.study.folder import StudyFolder, require_writable
 
 if TYPE_CHECKING:
     from tune_bn.observers.console.observer import ConsoleObserver
@@ -367,34 +370,3 @@ def _may_hold(verdict: Verdict) -> bool:
     claim = claim_in(verdict)
     effects = [arm.effect for arm in verdict.candidates if arm.effect is not None]
     return any(claim.null < effect and (claim.ceiling is None or effect < claim.ceiling) for effect in effects)
-
-
-def study_name(name: str, option: str = "--study") -> str:
-    if not re.fullmatch(STUDY_NAME, name):
-        raise StudyError(f"{option}: got {name!r}; accepted: letters, digits, '.', '_' and '-', at most 80, no path")
-    return name
-
-
-def existing_study(name: str, output: Path, option: str | None = None) -> StudyFolder:
-    """An existing study: by name in ``output``, or by its folder. ``option`` is where the name was given."""
-    is_path = "/" in name or name in (".", "..")
-    folder = StudyFolder(Path(name) if is_path else output / study_name(name, option or "--study"))
-    folder.require(option or "STUDY")
-    return folder
-
-
-def latest_study(output: Path, space_name: str | None) -> StudyFolder:
-    """The newest study, of that space where one is named, for ``--resume`` without ``--study``."""
-    names = [(folder, _space_name(folder)) for folder in list_studies(output)]
-    found = [folder for folder, name in names if name is not None and space_name in (None, name)]
-    if not found:
-        of = "" if space_name is None else f" of the space {space_name}"
-        raise StudyError(f"--resume: {output} has no study{of}; accepted: --study NAME")
-    return found[-1]
-
-
-def _space_name(folder: StudyFolder) -> str | None:
-    try:
-        return folder.space().name
-    except TuneBNError:
-        return None  # another study, whose file was spoilt, is no concern of this one

@@ -77,12 +77,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its file in :data:`PLOTS`, what it is, and how it is read."""
+    """A figure, the name of its file in :data:`PLOTS`, what it is, how it is read, and what it shows."""
 
     name: str
     title: str
     caption: str
     figure: Figure
+    result: str = ""
+    """In one clause, for those who hear the page."""
+
+    @property
+    def alternative(self) -> str:
+        """What stands for the picture where it is not seen."""
+        return f"{self.title}: {self.result}" if self.result else self.title
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,22 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Span | int]
     return Table(
         title, tuple(header), tuple(tuple(str(cell) if isinstance(cell, int) else cell for cell in row) for row in rows)
     )
+
+
+# A number's sign, and that of its power of ten; a name (digits-1), a date, an option or a path has hyphens.
+_SIGN = re.compile(r"(?<![\w.)\]/\\-])-(?=\.?\d)")
+_POWER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?e)-(?=\d+(?!\w))")
+
+
+def typeset(text: str) -> str:
+    """A text of a page with the minus sign that its pictures have, in place of the hyphen of terminals and JSON."""
+    return _POWER.sub("\\1−", _SIGN.sub("−", text))
+
+
+def first_of(words: Sequence[str], most: int = 4) -> str:
+    """``a; b; c; d; and 3 more``: of many as much as a clause holds."""
+    rest = [f"and {len(words) - most} more"] if len(words) > most else []
+    return "; ".join([*words[:most], *rest])
 
 
 def pictures_in(blocks: Iterable[Block]) -> list[Picture]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tune_bn.analysis.wording import decimals_of_verdict, number_words, score_of_verdict
-from tune_bn.report.blocks import Block, Heading, Picture, paragraph, table
-from tune_bn.report.cells import NONE, heading_with, number
-from tune_bn.report.figures.looks import DECISIONS, boundaries
+from tune_bn.report.blocks import Block, Heading, Picture, first_of, paragraph, table
+from tune_bn.report.cells import NONE, heading_with, number, significant
+from tune_bn.report.figures.looks import DECISIONS, boundaries, has_arrows
 from tune_bn.report.study import StudyFiles
 
 
@@ -22,9 +22,9 @@ def looks(study: StudyFiles) -> Iterator[Block]:
     rows = [
         [
             str(n),
-            number(spent, ".2g"),
+            significant(spent),
             number_words(t),
-            number(p_value, ".2g"),
+            significant(p_value),
             number_words(futility[k]) if k < len(futility) else NONE,
         ]
         for k, (n, spent, t, p_value) in enumerate(
@@ -40,16 +40,25 @@ def looks(study: StudyFiles) -> Iterator[Block]:
     )
     figure = boundaries(verdict)
     if figure is not None:
+        ends = ", or stops for futility below the dotted one" if futility else ""
         first, top = design["looks"][0], number_words(design["efficacy"][0])
         yield Picture(
             "looks.png",
             "Boundaries and paths",
             "Each line is a candidate: its paired t-test at each look, higher is better. It ends with its gain shown "
-            "at the black boundary, or stops for futility below the dotted one. The boundary is that of a single "
+            f"at the black boundary{ends}. The boundary is that of a single "
             "candidate; of several, Holm's correction asks more. "
             f"The scale is that of the fixed test's p-value, because the boundary in t, {top} at {first} pairs, would "
-            "lie far outside; the numbers beside the boundaries are t. An arrow marks a point beyond the picture.",
+            "lie far outside; the numbers beside the boundaries are t."
+            f"{' An arrow marks a point beyond the picture.' if has_arrows(verdict) else ''}",
             figure,
+            result=first_of(
+                [
+                    f"{arm.arm}: {DECISIONS[arm.looks[-1].decision]} at {arm.looks[-1].n} pairs"
+                    for arm in verdict.candidates
+                    if arm.looks
+                ]
+            ),
         )
     yield table(
         "Looks by candidate",
@@ -68,8 +77,8 @@ def looks(study: StudyFiles) -> Iterator[Block]:
                 str(look.n),
                 number(look.effect, f"+.{decimals_of_verdict(verdict)}f"),
                 number(look.t, ".2f"),
-                number(look.nominal_p, ".2g"),
-                number(look.p_value, ".2g"),
+                significant(look.nominal_p),
+                significant(look.p_value),
                 DECISIONS[look.decision],
             ]
             for arm in verdict.candidates

@@ -20,6 +20,7 @@ from tune_bn.report.blocks import (
     Table,
     Verdict,
     spans,
+    typeset,
 )
 
 # An underscore within a word is no emphasis, and most names have one.
@@ -45,7 +46,7 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Picture():
-            return f"![{_escape(block.title)}]({PLOTS}/{block.name})\n\n*{_escape(block.caption)}*"
+            return f"![{_escape(block.alternative)}]({PLOTS}/{block.name})\n\n*{_escape(block.caption)}*"
         case Gallery():
             links = ", ".join(f"[{_escape(picture.title)}]({PLOTS}/{picture.name})" for picture in block.pictures)
             return f"{_escape(block.text)} {links}."
@@ -83,7 +84,7 @@ def _span(span: Span, *, in_table: bool = False) -> str:
 
 
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(lambda found: f"\\{found.group()}", " ".join(text.splitlines()))
+    return _SPECIAL.sub(lambda found: f"\\{found.group()}", typeset(" ".join(text.splitlines())))
 
 
 def _fence(text: str, least: int) -> str:

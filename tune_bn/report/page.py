@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TypeGuard
@@ -22,7 +23,12 @@ from tune_bn.report.blocks import (
     Table,
     Verdict,
     spans,
+    typeset,
 )
+
+# No line ends within what is read as one: c = 933, p = 0.083 > 0.05, 95.86 ± 0.57, 90 %, +0.21 pp.
+_SIGNED = re.compile(r"(?<=[^\s,;:]) ([=≈≥≤<>±×]) (?=[+−]?[\d.])")
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|pp)(?!\w))")
 
 # Whatever a name might smuggle in, the browser loads and runs nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -93,14 +99,14 @@ def to_html(blocks: Sequence[Block], *, title: str, draw: Callable[[Picture], by
         draw: gives a picture as SVG.
     """
     sections = [block.text for block in blocks if _is_section(block)]
-    links = "".join(f'<a href="#s{number}">{escape(text)}</a>' for number, text in enumerate(sections))
+    links = "".join(f'<a href="#s{number}">{_text(text)}</a>' for number, text in enumerate(sections))
     parts: list[str] = []
     begun = 0
     for block in blocks:
         if _is_section(block):
             if begun == 0:
                 parts.append(f'<nav aria-label="Contents">{links}</nav>')
-            parts.append(f'<h2 id="s{begun}">{escape(block.text)}</h2>')
+            parts.append(f'<h2 id="s{begun}">{_text(block.text)}</h2>')
             begun += 1
         else:
             parts.append(_block(block, draw))
@@ -115,6 +121,12 @@ def to_html(blocks: Sequence[Block], *, title: str, draw: Callable[[Picture], by
     )
 
 
+def _text(text: str) -> str:
+    """Running text, escaped. Names, hashes and lines to be typed are not running text."""
+    found = _UNIT.sub("\N{NO-BREAK SPACE}", _SIGNED.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", typeset(text)))
+    return escape(found)
+
+
 def _is_section(block: Block) -> TypeGuard[Heading]:
     return isinstance(block, Heading) and block.level == 2
 
@@ -122,10 +134,10 @@ def _is_section(block: Block) -> TypeGuard[Heading]:
 def _block(block: Block, draw: Callable[[Picture], bytes]) -> str:
     match block:
         case Heading():
-            return f"<h{block.level}>{escape(block.text)}</h{block.level}>"
+            return f"<h{block.level}>{_text(block.text)}</h{block.level}>"
         case Verdict():
             return (
-                f'<p class="verdict {escape(block.outcome)}"><strong>{escape(block.word)}:</strong> '
+                f'<p class="verdict {escape(block.outcome)}"><strong>{_text(block.word)}:</strong> '
                 f"{_spans(spans(block.sentence))}</p>"
             )
         case Paragraph():
@@ -137,24 +149,24 @@ def _block(block: Block, draw: Callable[[Picture], bytes]) -> str:
         case Picture():
             return (
                 f'<figure><img src="data:image/svg+xml;base64,{base64.b64encode(draw(block)).decode()}" '
-                f'alt="{escape(block.title)}"><figcaption>{escape(block.caption)}</figcaption></figure>'
+                f'alt="{_text(block.alternative)}"><figcaption>{_text(block.caption)}</figcaption></figure>'
             )
         case Gallery():
             names = ", ".join(f"<code>{escape(f'{PLOTS}/{picture.name}')}</code>" for picture in block.pictures)
-            return f"<p>{escape(block.text)} {names}.</p>"
+            return f"<p>{_text(block.text)} {names}.</p>"
         case Code():
             return f'<pre tabindex="0"><code>{escape(block.text)}</code></pre>'
 
 
 def _table(block: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in block.header)
+    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in block.header)
     rows = "\n".join(
         f'<tr><th scope="row">{_span(first)}</th>{"".join(f"<td>{_span(cell)}</td>" for cell in others)}</tr>'
         for first, *others in block.rows
     )
     # A box that scrolls must be within reach of the keyboard.
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(block.title)}"><table>\n'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(block.title)}"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
 
@@ -166,8 +178,8 @@ def _spans(spans: Sequence[Span]) -> str:
 def _span(span: Span) -> str:
     match span:
         case Strong():
-            return f"<strong>{escape(span.text)}</strong>"
+            return f"<strong>{_text(span.text)}</strong>"
         case Mono():
             return f"<code>{escape(span.text)}</code>"
         case str():
-            return escape(span)
+            return _text(span)

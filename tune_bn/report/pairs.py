@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.wording import decimals_of_verdict, metric_words, score_of_verdict
 from tune_bn.records.verdict import Candidate, StudyArm, Verdict, known
-from tune_bn.report.arms import baseline_of
-from tune_bn.report.blocks import Block, Heading, Picture, paragraph, table
-from tune_bn.report.cells import in_unit, number
+from tune_bn.report.arms import baseline_of, paired_candidates
+from tune_bn.report.blocks import Block, Heading, Picture, first_of, paragraph, table
+from tune_bn.report.cells import gain, in_unit, interval, number
 from tune_bn.report.figures.canvas import FEW_ARMS
-from tune_bn.report.figures.effects import bars_words, forest
-from tune_bn.report.figures.pairs import interval_words_of, paired
+from tune_bn.report.figures.effects import forest, shapes_words
+from tune_bn.report.figures.pairs import (
+    changes_words,
+    has_arrows,
+    has_intervals,
+    interval_words_of,
+    paired,
+    results_words,
+)
+from tune_bn.report.results import finding
 from tune_bn.report.study import StudyFiles
 
 ARMS_OF_A_TABLE = 5
@@ -22,23 +31,26 @@ def pairs(study: StudyFiles) -> Iterator[Block]:
     figure = None if study.verdict is None else paired(study.verdict)
     if study.verdict is None or figure is None:
         return
-    if len(study.verdict.candidates) <= FEW_ARMS:
+    verdict = study.verdict
+    interval = f", and {interval_words_of(verdict)}" if has_intervals(verdict) else ""
+    arrows = " (an arrow where it goes on beyond the picture)" if has_arrows(verdict) else ""
+    if len(paired_candidates(verdict)) <= FEW_ARMS:
         caption = (
-            "Confirmation. Left: each line is one seed under both arms, the thick one their mean. Right: the paired "
-            f"differences, their mean, and {interval_words_of(study.verdict)} (an arrow where it goes on beyond the "
-            "picture)."
+            "Confirmation. Left: each line is one seed under both arms, the thick black one with squares their mean. "
+            f"Right: the paired differences, the black bar their mean{interval}{arrows}."
         )
     else:
         caption = (
-            "Confirmation. Each point is the paired difference of one seed, the black bar their mean, the whisker "
-            f"{interval_words_of(study.verdict)} (an arrow where it goes on beyond the picture)."
+            "Confirmation. Each point is the paired difference of one seed, the black bar their "
+            f"mean{interval.replace(', and', ', the whisker')}{arrows}."
         )
     yield Heading("Paired scores")
     yield Picture(
         "paired.png",
         "Paired scores",
-        f"{caption} Round points are seeds on which the candidate is better, triangles seeds on which it is worse.",
+        f"{caption} {changes_words(verdict)}",
         figure,
+        result=first_of(results_words(verdict)),
     )
 
 
@@ -47,15 +59,20 @@ def effects(study: StudyFiles) -> Iterator[Block]:
     figure = None if study.verdict is None else forest(study.verdict)
     if study.verdict is None or figure is None:
         return
+    digits, claim = decimals_of_verdict(study.verdict), claim_in(study.verdict)
     yield Heading("Effects")
     yield Picture(
         "effects.png",
         "Forest of effects",
-        f"Confirmation. Square, cross or circle: effect; {bars_words(study.verdict)}; triangle: the smallest true "
-        "gain that the planned seeds find with power 0.8, if the differences spread as these do. "
-        "A gain below the triangle may well exist and not be seen here. An arrow: "
-        "the interval goes on beyond the picture.",
+        f"Confirmation. {shapes_words(study.verdict)}",
         figure,
+        result=first_of(
+            [
+                f"{arm.arm} {gain(arm.effect, digits)} ({interval(arm.ci, digits)}), {finding(arm, claim)}"
+                for arm in study.verdict.candidates
+                if arm.effect is not None
+            ]
+        ),
     )
 
 

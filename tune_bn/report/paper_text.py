@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-REFERENCES = r"""@inproceedings{davis2022revisiting,
-  author = {Davis, Jim and Frank, Logan},
-  title = {Revisiting Batch Norm Initialization},
+METHOD = r"""@inproceedings{davis2022revisiting,
+  author    = {Davis, Jim and Frank, Logan},
+  title     = {Revisiting Batch Norm Initialization},
   booktitle = {European Conference on Computer Vision (ECCV)},
-  year = {2022}
-}
-@article{holm1979simple,
+  year      = {2022},
+  note      = {arXiv:2110.13989},
+  url       = {https://arxiv.org/abs/2110.13989}
+}"""
+AUTHOR, YEAR = "the tune_bn authors", 2026
+"""As the licence has them."""
+
+
+def tool_entry(version: str | None, commit: str | None) -> str:
+    """BibTeX of this package, in the version and at the commit that trained, where they are known."""
+    fields = {
+        "author": f"{{{AUTHOR}}}".replace("_", r"\_"),
+        "title": r"tune\_bn: search and confirmation of the initial batch-norm scale",
+        "year": str(YEAR),
+        "howpublished": "Python package",
+        "version": version,
+        "note": None if commit is None else f"commit {commit}",
+    }
+    lines = [f"  {name:<7} = {{{value}}}" for name, value in fields.items() if value is not None]
+    return "@misc{tune_bn,\n" + ",\n".join(lines) + "\n}"
+
+
+REFERENCES = r"""@article{holm1979simple,
   author = {Holm, Sture},
   title = {A Simple Sequentially Rejective Multiple Test Procedure},
   journal = {Scandinavian Journal of Statistics},

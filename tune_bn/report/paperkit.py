@@ -39,7 +39,7 @@ from tune_bn.records.record import FAILED, STAGES, Record, ranges
 from tune_bn.records.verdict import Candidate, Verdict, known
 from tune_bn.report.figures.effects import forest
 from tune_bn.report.figures.pairs import paired
-from tune_bn.report.paper_text import CORRECTION, PAPER, REFERENCES
+from tune_bn.report.paper_text import CORRECTION, METHOD, PAPER, REFERENCES, tool_entry
 
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -94,7 +94,7 @@ def write_paperkit(study: Path, out: Path) -> list[Path]:
             "methods.tex": "\n\n".join(tex(part) for part in methods) + "\n",
             "methods.md": "\n\n".join(methods) + "\n",
             "checklist.md": checklist,
-            "references.bib": REFERENCES,
+            "references.bib": f"{METHOD}\n{tool_entry(plan.versions.get('tune_bn'), plan.commit)}\n{REFERENCES}",
             "paper.tex": PAPER.replace(CORRECTION, _correction_tex(plan)),
         }
         for name, text in texts.items():

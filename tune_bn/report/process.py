@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from statistics import fmean
 from typing import Any
 
-from tune_bn.analysis.early_order import ALPHA, LEAST_TAU
-from tune_bn.analysis.early_order import words as look_words
-from tune_bn.analysis.wording import config_keys, decimals_of_verdict, symbol
+from tune_bn.analysis.wording import config_keys, decimals_of_verdict, metric_words, symbol
 from tune_bn.errors import listed
 from tune_bn.records.commands import line_in_report, repeat_line
 from tune_bn.records.energy import energy_of, energy_words
@@ -18,7 +17,6 @@ from tune_bn.records.record import (
     BASELINE,
     CANDIDATE,
     CONFIRM,
-    PRUNED,
     SEARCH,
     SELECT,
     STAGES,
@@ -26,22 +24,35 @@ from tune_bn.records.record import (
     Record,
     ranges,
 )
-from tune_bn.records.score import BEST, PERCENT, Score
-from tune_bn.report.blocks import Block, Bullets, Code, Gallery, Heading, Mono, Picture, Span, paragraph, table
+from tune_bn.records.score import PERCENT
+from tune_bn.report.blocks import (
+    Block,
+    Bullets,
+    Code,
+    Gallery,
+    Heading,
+    Mono,
+    Picture,
+    Span,
+    first_of,
+    paragraph,
+    table,
+)
 from tune_bn.report.cells import NONE, config_cells, distinct, heading_with, number
-from tune_bn.report.early_order import early_order_figure
+from tune_bn.report.citing import versions_of
 from tune_bn.report.figures.canvas import FEW_ARMS
-from tune_bn.report.figures.curves import curves
+from tune_bn.report.figures.curves import curve_ends, curves, is_banded
 from tune_bn.report.figures.importance import (
     CONTROL,
     FEWEST_TRIALS,
     FULL_LENGTH,
     MOST_TRIALS,
     REPEATS,
+    SHARE,
     importance_figure,
     importances,
 )
-from tune_bn.report.figures.landscape import landscape, landscape_words
+from tune_bn.report.figures.landscape import best_words, landscape, landscape_words
 from tune_bn.report.figures.layers import FIGURE_EXPLAINED, OVERVIEW_EXPLAINED, layer_figures, overview, picture_of
 from tune_bn.report.figures.luck import shrinkage_figure, shrunken
 from tune_bn.report.study import StudyFiles, Trial
@@ -76,30 +87,7 @@ def stages(study: StudyFiles) -> Iterator[Block]:
             "Landscape of the search",
             landscape_words(study),
             figure,
-        )
-
-
-def early_order(study: StudyFiles) -> Iterator[Block]:
-    """From which epoch on the search could stop trials, where it was to find that itself."""
-    if not study.early_order:
-        return
-    yield Heading("Early stopping")
-    last = study.early_order[-1]
-    stopped = sum(trial.status == PRUNED for trial in study.trials[SEARCH])
-    found = look_words(last)
-    were = "trial was" if stopped == 1 else "trials were"
-    yield paragraph(f"{found[0].upper()}{found[1:]}. {stopped or 'No'} {were} stopped early.")
-    figure = early_order_figure(study.early_order)
-    if figure is not None:
-        yield Picture(
-            "early_order.png",
-            "Early order and final order",
-            f"Search: Kendall's rank correlation τ of trials' {_so_far(study.score)} after an epoch with their final "
-            "one, within each arm, over the better half of trials that all ran to their end. Trials are stopped from "
-            f"the epoch on from which its lower bound stays at {LEAST_TAU:g} or above, so that three of four pairs are "
-            "in their final order; with more looks the bound is that of a lower level, so that all of them together "
-            f"are wrong in {100 * ALPHA:g} % of studies at most.",
-            figure,
+            result=best_words(study),
         )
 
 
@@ -111,9 +99,12 @@ def learning_curves(study: StudyFiles) -> Iterator[Block]:
         yield Picture(
             "curves.png",
             "Learning curves",
-            f"Confirmation: {study.score.words} by {study.score.step}, mean over seeds; with few arms also ± the "
-            "standard deviation.",
+            f"Confirmation: {study.score.words} by {study.score.step}, mean over seeds"
+            f"{' ± standard deviation' if is_banded(study) else ''}.",
             figure,
+            result=first_of(
+                [f"{arm} ends at {study.score.value_words(end)}" for arm, end in curve_ends(study).items()]
+            ),
         )
 
 
@@ -151,11 +142,12 @@ def importance(study: StudyFiles) -> Iterator[Block]:
     yield Picture(
         "importance.png",
         "Importance of the searched keys",
-        f"Search: share of the variance of {study.score.words} that each key explains alone (fANOVA on a forest of "
+        f"Search: {SHARE} of {study.score.words} that each key has alone (fANOVA on a forest of "
         f"regression trees), over the range that was tried.{chosen}{sample} The shares sum to 100 % even where nothing "
         f"matters: a key whose bar is no longer than that of {CONTROL} has shown nothing. Bars: mean of {REPEATS} "
         "forests; whiskers: least and largest.",
         importance_figure(found, study.score.words),
+        result=", ".join(f"{symbol(key)} {fmean(shares):.0f} %" for key, shares in found[0].shares.items()),
     )
 
 
@@ -170,10 +162,13 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
         ", in percent" if study.score.unit == PERCENT else f", in {study.score.unit}" if study.score.unit else ""
     )
     yield Heading("From search to confirmation")
+    tested = metric_words(study.metric)
+    dropped = len({len(trial.runs) for trial in selected}) > 1
     yield paragraph(
-        f"{_capital(study.score.words)} of the same configurations in each stage{unit_words}. What won the search was "
-        "lucky there, so its score tends to fall on fresh seeds; only the confirmation counts. A finalist with fewer "
-        "seeds than another was clearly behind and dropped."
+        f"{_capital(study.score.words)} of the same configurations in each stage{unit_words}; search and selection "
+        f"chose by it. The tested score, {tested}, stands in no column here. The best of many scores is too high on "
+        "average, since it was chosen for being high, and tends to fall on fresh seeds; how much of a single fall is "
+        "luck is not known." + (" A finalist with fewer seeds than another was clearly behind and dropped." * dropped)
     )
     if selected:
         yield _finalists(study, selected)
@@ -193,14 +188,20 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
             "candidate",
             *(
                 heading_with(words, study.score.difference_unit)
-                for words in ("searched gain", "selected gain", "confirmed gain", "luck")
+                for words in (
+                    f"{study.score.words}: gain in the search",
+                    "in the selection",
+                    "on the confirmation seeds",
+                    "not seen again",
+                )
             ),
         ],
         rows,
     )
     yield paragraph(
-        f"Gain: mean {study.score.words} of the stage {over} the baseline in the confirmation"
-        f"{points}; luck: what of the searched gain was not there again."
+        f"Gain: mean {study.score.words} of the stage {over} the baseline on the confirmation seeds{points}; it is not "
+        f"the tested effect, which is one of {tested}. Not seen again: gain in the search minus that on the "
+        "confirmation seeds."
     )
     figure = shrinkage_figure(study.verdict, study.score)
     if figure is not None:
@@ -210,6 +211,14 @@ def finalists(study: StudyFiles) -> Iterator[Block]:
             f"Mean {study.score.words} of each candidate by stage; the horizontal line is its baseline in the "
             "confirmation.",
             figure,
+            result=first_of(
+                [
+                    f"{arm.arm} {study.score.number_words(found.search.mean)} in the search, "
+                    f"{study.score.number_words(found.confirm.mean)} on the confirmation seeds, its baseline "
+                    f"{study.score.number_words(found.baseline.mean)}"
+                    for arm, found in candidates
+                ]
+            ),
         )
 
 
@@ -248,10 +257,6 @@ def _objective(study: StudyFiles, trial: Trial) -> float:
     return study.score.worst if trial.score is None else study.score.objective(trial.score)
 
 
-def _so_far(score: Score) -> str:
-    return f"best {score.words}" if score.at == BEST else score.words
-
-
 def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
@@ -275,13 +280,20 @@ def layers(study: StudyFiles) -> Iterator[Block]:
         yield paragraph(f"Not known: {'; '.join(problems)}.")
     figures = layer_figures(study)
     pictures = [
-        Picture(picture_of(arm), f"Layers of {arm}", f"{arm}. {FIGURE_EXPLAINED}", figure)
+        Picture(
+            picture_of(arm), f"Layers of {arm}", f"{arm}. {FIGURE_EXPLAINED}", figure, result=_layers_words(arm, study)
+        )
         for arm in study.diagnostics
         if (figure := figures[picture_of(arm)]) is not None
     ]
     yield from pictures[: FEW_ARMS + 1]
     if pictures[FEW_ARMS + 1 :]:
         yield Gallery("Pictures of the other arms:", tuple(pictures[FEW_ARMS + 1 :]))
+
+
+def _layers_words(arm: str, study: StudyFiles) -> str:
+    row = overview(study.diagnostics[arm])
+    return f"median drift of γ {row['drift %']} %, largest |x̂| {row['max|x̂|']}, median gradient ratio {row['ratio']}"
 
 
 def provenance(study: StudyFiles) -> Iterator[Block]:
@@ -293,7 +305,7 @@ def provenance(study: StudyFiles) -> Iterator[Block]:
     if plan is not None:
         sealed = (Mono(plan.plan_sha256), f" (sha256), locked {plan.created_at}")
     tail: tuple[Span, ...] = (", the last ", Mono(last[0].sha256), " (sha256)") if last else ()
-    versions = [f"{name} {listed(found)}" for name, found in _versions(study).items()]
+    versions = [f"{name} {listed(found)}" for name, found in versions_of(study).items()]
     yield Heading("Provenance")
     yield Bullets(
         (
@@ -364,32 +376,3 @@ def _data(study: StudyFiles) -> Iterator[tuple[Span, ...]]:
         elif isinstance(part, dict):
             hashes = Mono(str(part.get("images"))), ", labels ", Mono(str(part.get("labels")))
             yield (f"{part.get('count')} {words}: ", *hashes)
-
-
-def _versions(study: StudyFiles) -> dict[str, list[str]]:
-    names = sorted({name for record in study.records for name in record.versions})
-    return {name: sorted({str(record.versions.get(name)) for record in study.records}) for name in names}
-
-
-_PAPER = """\
-@inproceedings{davis2022revisiting,
-  author    = {Davis, Jim and Frank, Logan},
-  title     = {Revisiting Batch Norm Initialization},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  year      = {2022},
-  note      = {arXiv:2110.13989}
-}"""
-
-
-def citation(study: StudyFiles) -> Iterator[Block]:
-    """What to cite: the method, and the tool in the version that trained."""
-    found = _versions(study).get("tune_bn", [])
-    version = f"\n  version = {{{found[0]}}}," if len(found) == 1 else ""
-    commits = {record.commit for record in study.records} - {None}
-    commit = f"\n  note    = {{commit {commits.pop()}}}," if len(commits) == 1 else ""
-    yield Heading("How to cite")
-    yield paragraph("The method is that of the paper; the search, the confirmation and this report are by tune_bn.")
-    yield Code(
-        f"{_PAPER}\n\n@misc{{tune_bn,\n  title   = {{tune\\_bn: search and confirmation of the initial batch-norm "
-        f"scale}},{version}{commit}\n}}"
-    )

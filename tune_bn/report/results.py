@@ -29,9 +29,20 @@ from tune_bn.report.arms import (
     setting_of,
     states_losses,
 )
+from tune_bn.report.aside import OUTCOMES, aside
 from tune_bn.report.blocks import Block, Bullets, Heading, Span, Strong, paragraph, spans, table
 from tune_bn.report.blocks import Verdict as VerdictBlock
-from tune_bn.report.cells import NONE, gain, heading_with, in_unit, interval, mean_cell, number, outcome_cell
+from tune_bn.report.cells import (
+    NONE,
+    gain,
+    heading_with,
+    in_unit,
+    interval,
+    mean_cell,
+    number,
+    outcome_cell,
+    significant,
+)
 from tune_bn.report.study import StudyFiles
 
 _WORDS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", INVALID: "Invalid"}
@@ -50,7 +61,7 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         # A gain beside a loss is no plain success, and a loss is more than a gain that was not shown.
         told = verdict.worse or not claim_in(verdict).is_plain or verdict.holds not in (None, ANY)
         said = spoken(verdict).replace("_", " ") if told else _WORDS[verdict.verdict]
-        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], verdict.reason)
+        yield VerdictBlock(outcome(verdict), said[0].upper() + said[1:], f"{verdict.reason}{aside(study)}")
         problems = verdict.problems
         if len(problems) > 1:
             yield Bullets(tuple(spans(str(problem)) for problem in problems))
@@ -110,20 +121,20 @@ def result(study: StudyFiles) -> Iterator[Block]:
     ]
     rows = []
     for arm in arms:
-        alone = [interval(arm.ci, digits), number(arm.p_value, ".2g")]
+        alone = [interval(arm.ci, digits), significant(arm.p_value)]
         cells = [
             mean_cell(arm, digits),
             gain(arm.effect, digits),
             *([interval(arm.ci_adjusted, digits)] if several and losses else []),
-            *([number(arm.p_adjusted, ".2g")] if several else []),
+            *([significant(arm.p_adjusted)] if several else []),
             *([] if several else alone),
             *([finding(arm, claim_in(verdict))] if losses else []),
             str(arm.n or len(arm.scores)),
             config_words(arm.config) or NONE,
-            *([number(arm.p_worse_adjusted, ".2g")] if several and losses else []),
+            *([significant(arm.p_worse_adjusted)] if several and losses else []),
             *([gain(arm.ci_low, digits)] if bound else []),
             *(alone if several else []),
-            *([number(arm.p_two_sided, ".2g"), number(arm.p_worse, ".2g")] if losses else []),
+            *([significant(arm.p_two_sided), significant(arm.p_worse)] if losses else []),
             number(arm.d_z, ".2f"),
             number(arm.correlation, ".2f"),
         ]
@@ -133,14 +144,6 @@ def result(study: StudyFiles) -> Iterator[Block]:
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
     yield from _beside(verdict)
-
-
-_OUTCOMES = {
-    "loss": "test loss",
-    "brier": "Brier score",
-    "calibration_error": "calibration error",
-    "worst_class": "worst class, %",
-}
 
 
 def _beside(verdict: Verdict) -> Iterator[Block]:
@@ -175,7 +178,7 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
             ],
         )
     others = verdict.other_outcomes or {}
-    names = [name for name in _OUTCOMES if any(name in found for found in others.values())]
+    names = [name for name in OUTCOMES if any(name in found for found in others.values())]
     if names:
         yield paragraph(
             "Other outcomes on the test images, mean ± standard deviation over seeds: described, not tested. Loss, "
@@ -183,7 +186,7 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
         )
         yield table(
             "Other outcomes",
-            ["arm", *(_OUTCOMES[name] for name in names)],
+            ["arm", *(OUTCOMES[name] for name in names)],
             [
                 [
                     arm,
@@ -227,10 +230,11 @@ def _legend(verdict: Verdict) -> str:
     )
     end = (
         f"; α = {verdict.alpha:g}; d_z: effect divided by the standard deviation of the differences; ρ: correlation "
-        "of the two arms over the seeds; bold: significantly "
+        "of the two arms over the seeds"
     )
     if not states_losses(verdict):
-        return f"{start}lower bound: one-sided; interval: two-sided; {p_value}{end}better than the baseline."
+        end += _bold(verdict, "better than the baseline")
+        return f"{start}lower bound: one-sided; interval: two-sided; {p_value}{end}."
     intervals = (
         "interval: two-sided, the one that belongs to the one-sided test at α: its lower end is the one-sided "
         f"{percent_words(1 - known(verdict.alpha))} bound, above 0 where p < α, and its upper end is below 0 where p "
@@ -255,12 +259,18 @@ def _legend(verdict: Verdict) -> str:
         return (
             f"{start}{intervals}; {p_value}, of the claim ({claim_words(claim)}): {within[claim.kind]}; p of a loss: "
             "the test of any loss at all, with the same correction over the same family; two-sided: of any difference"
-            f"{end}better or worse than the baseline, or the claim holds."
+            f"{end}{_bold(verdict, 'better or worse than the baseline, or the claim holds')}."
         )
     return (
         f"{start}{intervals}; {p_value}, for a gain; p of a loss: the mirrored test, with the same correction over the "
-        f"same family; two-sided: twice the smaller of the two{end}better or worse than the baseline."
+        f"same family; two-sided: twice the smaller of the two{end}"
+        f"{_bold(verdict, 'better or worse than the baseline')}."
     )
+
+
+def _bold(verdict: Verdict, words: str) -> str:
+    """What is bold, where anything is."""
+    return f"; bold: significantly {words}" if any(arm.supported or arm.worse for arm in verdict.candidates) else ""
 
 
 def _by_setting(verdict: Verdict) -> Iterator[Block]:
@@ -278,6 +288,7 @@ def _by_setting(verdict: Verdict) -> Iterator[Block]:
     rows = [[name, *(row.get(setting, NONE) for setting in settings.values())] for name, row in cells.items()]
     yield paragraph(
         f"{metric_words(known(verdict.metric)).capitalize()}{in_unit(score)} by setting, mean ± standard deviation "
-        "over seeds; bold: significantly better than the baseline of the same setting, or worse where it says so."
+        "over seeds"
+        f"{_bold(verdict, 'better than the baseline of the same setting, or worse where it says so')}."
     )
     yield table("Result by setting", ["arm", *settings.values()], rows)

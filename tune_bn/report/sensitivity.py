@@ -9,7 +9,7 @@ from tune_bn.records.verdict import Candidate, Verdict
 from tune_bn.records.verdict_details import OtherTests
 from tune_bn.report.arms import is_sequential, percent_words
 from tune_bn.report.blocks import Block, Heading, Mono, Span, paragraph, table
-from tune_bn.report.cells import heading_with, interval, number
+from tune_bn.report.cells import heading_with, interval, number, significant
 from tune_bn.report.study import StudyFiles
 
 
@@ -48,9 +48,9 @@ def _sensitivity_row(verdict: Verdict, arm: Candidate, other: OtherTests) -> lis
     digits = decimals_of_verdict(verdict)
     return [
         arm.arm,
-        number(arm.p_value, ".2g"),
-        number(other.wilcoxon.p_value, ".2g"),
-        number(other.sign_flip.p_value, ".2g"),
+        significant(arm.p_value),
+        significant(other.wilcoxon.p_value),
+        significant(other.sign_flip.p_value),
         interval(other.t_interval, digits),
         interval(other.bootstrap_interval, digits),
         number(arm.std_difference, f".{digits}f"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tune_bn.errors import StudyError
 from tune_bn.records.files import write_text
-from tune_bn.report import looks, pairs, process, results, sensitivity
+from tune_bn.report import citing, early_order, looks, pairs, process, results, sensitivity
 from tune_bn.report.blocks import PLOTS, Block, Heading, pictures_in
 from tune_bn.report.figures.canvas import save, svg_of
 from tune_bn.report.markdown import to_markdown
@@ -25,7 +25,7 @@ def contents(study: StudyFiles) -> list[Block]:
         *results.headline(study),
         *results.result(study),
         *process.stages(study),
-        *process.early_order(study),
+        *early_order.early_order(study),
         *pairs.pairs(study),
         *pairs.effects(study),
         *looks.looks(study),
@@ -36,7 +36,7 @@ def contents(study: StudyFiles) -> list[Block]:
         *process.layers(study),
         *pairs.scores(study),
         *process.provenance(study),
-        *process.citation(study),
+        *citing.citation(study),
     ]
 
 

@@ -17,6 +17,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6E6E6E"
 ORANGE, SKY, PALE = "#E69F00", "#56B4E9", "#8FA9BF"
@@ -154,9 +155,9 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: flo
         )
 
 
-def legend_below(figure: Figure, axes: Axes, *, columns: int) -> None:
+def legend_below(figure: Figure, axes: Axes, *, columns: int) -> Legend:
     """The legend of ``axes`` below the figure."""
-    figure.legend(
+    return figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=columns,

@@ -19,17 +19,7 @@ MOST_ENLARGED = 8.0
 
 def curves(study: StudyFiles) -> Figure | None:
     """Mean ± std over seeds of the validation score per step, for the confirmed arms; the second half enlarged."""
-    by_arm: dict[str, list[Curve]] = {}
-    for record in study.records:
-        if record.stage == CONFIRM and study.curves.get(record.key):
-            by_arm.setdefault(record.arm, []).append(study.curves[record.key])
-    planned = [] if study.plan is None else [arm.arm for arm in study.plan.arms]
-    arms = {
-        arm: _stack(by_arm[arm], study.score.validation)
-        for arm in [*planned, *sorted(set(by_arm) - set(planned))]
-        if arm in by_arm
-    }
-    arms = {arm: stack for arm, stack in arms.items() if stack.shape[1] > 1}
+    arms = _stacks(study)
     if not arms:
         return None
     figure = new_figure(8.2, 3.9)
@@ -37,7 +27,7 @@ def curves(study: StudyFiles) -> Figure | None:
     last = max(stack.shape[1] for stack in arms.values())
     half = last // 2
     candidates = sum(name not in _baselines(study) for name in arms)
-    banded, place = candidates <= FEW_ARMS, 0
+    banded, place = is_banded(study), 0
     ends: list[tuple[float, str, str]] = []
     lows, highs, ranges = [], [], []
     for arm, stack in arms.items():
@@ -82,6 +72,31 @@ def curves(study: StudyFiles) -> Figure | None:
         tidy(axes)
     label_ends(late, ends)
     return figure
+
+
+def _stacks(study: StudyFiles) -> dict[str, NDArray[np.float64]]:
+    """The courses of each confirmed arm that has any, shape (runs, epochs), in the order of the plan."""
+    by_arm: dict[str, list[Curve]] = {}
+    for record in study.records:
+        if record.stage == CONFIRM and study.curves.get(record.key):
+            by_arm.setdefault(record.arm, []).append(study.curves[record.key])
+    planned = [] if study.plan is None else [arm.arm for arm in study.plan.arms]
+    arms = {
+        arm: _stack(by_arm[arm], study.score.validation)
+        for arm in [*planned, *sorted(set(by_arm) - set(planned))]
+        if arm in by_arm
+    }
+    return {arm: stack for arm, stack in arms.items() if stack.shape[1] > 1}
+
+
+def is_banded(study: StudyFiles) -> bool:
+    """Whether the standard deviation is drawn: not with many arms, whose bands would lie on each other."""
+    return sum(name not in _baselines(study) for name in _stacks(study)) <= FEW_ARMS
+
+
+def curve_ends(study: StudyFiles) -> dict[str, float]:
+    """Where the mean course of each arm ends."""
+    return {arm: float(_mean_and_std(stack)[0][-1]) for arm, stack in _stacks(study).items()}
 
 
 def _baselines(study: StudyFiles) -> set[str]:

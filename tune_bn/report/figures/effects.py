@@ -12,6 +12,7 @@ from tune_bn.analysis.claims import claim_in
 from tune_bn.analysis.wording import correction_words, decimals_of_verdict, score_of_verdict
 from tune_bn.records.verdict import Candidate, Verdict, known
 from tune_bn.report.arms import confidence_of, is_sequential, percent_words, states_losses
+from tune_bn.report.blocks import typeset
 from tune_bn.report.figures.canvas import BLUE, FARTHEST, GREEN, GREY, VERMILION, legend_below, new_figure, plain, tidy
 
 
@@ -33,25 +34,54 @@ def forest(verdict: Verdict) -> Figure | None:
         axes.axvline(margin, color=VERMILION, linewidth=0.9, linestyle="--", label=label)
     view = _view(candidates, verdict)
     for row, arm in enumerate(candidates):
-        _row(axes, row, arm, verdict, view, name_parts=row == 0)
+        _row(axes, row, arm, verdict, view, name_parts=row == 0, effect_words=_effect_words(candidates))
         weight = "bold" if arm.supported or arm.worse else "normal"
-        words = f"{arm.effect:+.{digits}f}"
+        words = typeset(f"{arm.effect:+.{digits}f}")
         axes.text(1.01, row, words, transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
     if any(arm.worse for arm in candidates) and not candidates[0].worse:
         _marker(axes, [], [], worse=True, label=WORSE)
+    if candidates[0].worse and not all(arm.worse for arm in candidates):
+        _marker(axes, [], [], worse=False, label=_effect_words(candidates))
     names = [plain(arm.arm) + ("\n(not tested)" if arm.not_tested else "") for arm in candidates]
     axes.set_yticks(range(len(candidates)), names)
     axes.set_ylim(len(candidates) - 0.5, -0.5)
     words = "effect: gain over the baseline" + ("" if score.higher_is_better else " (+ is lower)")
     axes.set_xlabel(f"{words}, {score.difference_unit_words}" if score.difference_unit_words else words)
     repeated = "repeated intervals: they hold at all looks together; " if is_sequential(verdict) else ""
-    axes.set_title(f"{repeated}bold: significant", loc="left", fontsize=10)
+    bold = "bold: significant" if any(arm.supported or arm.worse for arm in candidates) else ""
+    axes.set_title(f"{repeated}{bold}".removesuffix("; "), loc="left", fontsize=10)
     tidy(axes, grid="x")
     legend_below(figure, axes, columns=2)
     return figure
 
 
 WORSE = "significantly worse"
+
+
+def _effect_words(candidates: Sequence[Candidate]) -> str:
+    return "effect (filled square: supported)" if any(arm.supported for arm in candidates) else "effect"
+
+
+def shapes_words(verdict: Verdict) -> str:
+    """What is drawn, as far as it is there, for the caption."""
+    candidates = [arm for arm in verdict.candidates if arm.effect is not None]
+    shapes = {
+        "circle: effect": any(not (arm.supported or arm.worse) for arm in candidates),
+        "filled square: effect, supported": any(arm.supported and not arm.worse for arm in candidates),
+        "cross: effect, significantly worse": any(arm.worse for arm in candidates),
+        bars_words(verdict): any(_bars(arm, verdict) for arm in candidates),
+    }
+    words = "; ".join(shape for shape, there in shapes.items() if there)
+    if any(arm.minimum_detectable_effect is not None for arm in candidates):
+        words += (
+            "; triangle: the smallest true gain that the planned seeds find with power 0.8, if the differences spread "
+            "as these do. A gain below the triangle may well exist and not be seen here"
+        )
+    low, high = _view(candidates, verdict)
+    ends = [end for arm in candidates for bar in _bars(arm, verdict) for end in bar[0] if end is not None]
+    if any(not low <= end <= high for end in ends):
+        words += ". An arrow: the interval goes on beyond the picture"
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def bars_words(verdict: Verdict) -> str:
@@ -83,7 +113,14 @@ def _view(candidates: Sequence[Candidate], verdict: Verdict) -> tuple[float, flo
 
 
 def _row(
-    axes: Axes, row: int, arm: Candidate, verdict: Verdict, view: tuple[float, float], *, name_parts: bool
+    axes: Axes,
+    row: int,
+    arm: Candidate,
+    verdict: Verdict,
+    view: tuple[float, float],
+    *,
+    name_parts: bool,
+    effect_words: str,
 ) -> None:
     def label(words: str) -> str | None:
         return words if name_parts else None
@@ -91,7 +128,7 @@ def _row(
     effect, detectable = known(arm.effect), arm.minimum_detectable_effect
     for ends, words, colour, width, size in _bars(arm, verdict):
         _bar(axes, row, effect, ends, view, colour=colour, width=width, size=size, label=label(words))
-    kind = WORSE if arm.worse else "effect (filled square: supported)"
+    kind = WORSE if arm.worse else effect_words
     _marker(axes, [effect], [row], worse=arm.worse, filled=arm.supported, label=label(kind))
     if detectable is not None:
         axes.plot(

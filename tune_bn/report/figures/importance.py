@@ -34,6 +34,8 @@ TREES = 32
 DEPTH = 6
 """Of a tree. Deeper ones fit the noise of single trials, which gives every key a share, and take the square of them."""
 FULL_LENGTH = "at full length"
+SHARE = "share of the explained variance"
+"""What a bar is: shares sum to 100 %, so they are of what the keys explain alone, and not of all ups and downs."""
 CONTROL = "random numbers"
 """A key that no trial has seen; its share is what chance gets."""
 
@@ -47,7 +49,7 @@ class Importance:
     trials: int
     """How many were asked."""
     shares: Mapping[str, tuple[float, ...]]
-    """Share of the variance that each key explains alone, in percent, one for each repetition; with the control."""
+    """Of the explained variance what each key has alone, in percent, one for each repetition; with the control."""
 
 
 def importances(study: StudyFiles) -> list[Importance]:
@@ -91,7 +93,7 @@ def importance_figure(found: Sequence[Importance], words: str = "validation accu
     axes.set_yticks(range(len(keys)), [plain(CONTROL if key == CONTROL else symbol(key)) for key in keys])
     axes.set_ylim(len(keys) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"share of the explained variance of {words}, %")
+    axes.set_xlabel(f"{SHARE} of {words}, %")
     tidy(axes, grid="x")
     legend_below(figure, axes, columns=1)
     return figure

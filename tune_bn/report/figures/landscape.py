@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from tune_bn.analysis.wording import config_keys, metric_words, number_words, symbol
+from tune_bn.analysis.wording import config_keys, config_words, metric_words, number_words, symbol
 from tune_bn.records.record import BASELINE, CANDIDATE, CONFIRM, DIVERGED, PRUNED, SEARCH
 from tune_bn.records.score import PERCENT, Score
 from tune_bn.report.arms import name_without, setting_of
@@ -54,7 +55,16 @@ def landscape(study: StudyFiles) -> Figure | None:
     else:
         axes = _landscape_1d(figure, study, scored, axes_keys[0] if axes_keys else None)
     axes.set_title(f"Search: {len(trials)} trials", loc="left")
-    legend_below(figure, axes, columns=3)
+    legend = legend_below(figure, axes, columns=3)
+    for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        words = text.get_text()
+        if words == "completed" and isinstance(handle, PathCollection) and len(axes_keys) == 2:
+            # The colour of any one of them would be read as theirs.
+            handle.set_array(None)
+            handle.set_facecolor("white")
+            text.set_text("completed, coloured by its score")
+        elif len(axes_keys) == 2 and words in (names := _ring_names(study)):
+            text.set_text(f"{names.index(words) + 1}: {words}")
     return figure
 
 
@@ -62,10 +72,32 @@ def landscape_words(study: StudyFiles) -> str:
     """What is to be said below the picture, of what it shows."""
     scored = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE and trial.score is not None]
     words = "Search: each point is one trial."
+    names, planar = _ring_names(study), len(_axes_keys(scored)) == 2
+    if planar and 0 < len(names) <= FEW_ARMS:
+        rings = [f"{place} is {name}" for place, name in enumerate(names, start=1)]
+        words += f" The number beside a ring is that of its candidate: {', '.join(rings)}."
+    elif len(names) > FEW_ARMS:
+        words += " The number beside a ring is that of its candidate, in the order of the plan."
     if not any(trial.status in _STOPPED for trial in scored):
         return words
     shown = "it has no colour" if len(_axes_keys(scored)) == 2 else "it lies in the strip below"
     return f"{words} The score of a trial that was stopped early is not comparable, so {shown}."
+
+
+def best_words(study: StudyFiles) -> str:
+    """The best of the trials that ran to their end, and where it lay."""
+    trials = [trial for trial in study.trials[SEARCH] if trial.arm == CANDIDATE]
+    whole = [(trial, score) for trial in trials if trial.status not in _STOPPED and (score := trial.score) is not None]
+    if not whole:
+        return f"none of {len(trials)} trials ran to its end"
+    best, score = max(whole, key=lambda one: study.score.objective(one[1]))
+    where = f"{study.score.value_words(score)} at {config_words(best.config)}"
+    return f"best {study.score.words} {where}, of {len(trials)} trials"
+
+
+def _ring_names(study: StudyFiles) -> list[str]:
+    """The candidates whose rings bear the numbers 1, 2, …"""
+    return [plain(name) for name, _ in _arms(study)[1:]]
 
 
 def _axes_keys(trials: Sequence[Trial]) -> list[str]:

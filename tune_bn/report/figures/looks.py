@@ -14,6 +14,7 @@ from scipy import special
 from tune_bn.analysis.wording import number_words
 from tune_bn.records.verdict import Verdict
 from tune_bn.records.verdict_details import Decision, Look
+from tune_bn.report.blocks import typeset
 from tune_bn.report.figures.canvas import (
     BLUE,
     FEW_ARMS,
@@ -50,7 +51,7 @@ def boundaries(verdict: Verdict) -> Figure | None:
     efficacy = normal_scores(design["nominal_p"])
     axes.plot(looks, efficacy, color="black", marker="_", markersize=12, linewidth=1.6, label="efficacy", zorder=3)
     for x, z, t in zip(looks, efficacy, design["efficacy"], strict=True):
-        words = f"t = {number_words(t)}"
+        words = typeset(f"t = {number_words(t)}")
         axes.annotate(words, (x, z), xytext=(7, 6), textcoords="offset points", fontsize=8.5, zorder=6, bbox=_BACKING)
     lowest = _futility(axes, design, looks)
     highest = max(efficacy)
@@ -81,7 +82,7 @@ def boundaries(verdict: Verdict) -> Figure | None:
         _count(axes, paths)
     axes.set_ylim(lowest - 0.35, highest + 0.55)
     ticks = [p for p in _TICKS if lowest - 0.35 <= normal_scores([p])[0] <= highest + 0.55]
-    axes.set_yticks(normal_scores(ticks), [f"{p:g}" for p in ticks])
+    axes.set_yticks(normal_scores(ticks), [typeset(f"{p:g}") for p in ticks])
     axes.set_xticks(looks, [f"{n:g}" for n in looks])
     margin = 0.05 * (looks[-1] - looks[0])
     axes.set_xlim(looks[0] - margin, looks[-1] + 2 * margin)
@@ -90,6 +91,12 @@ def boundaries(verdict: Verdict) -> Figure | None:
     tidy(axes)
     legend_below(figure, axes, columns=2)
     return figure
+
+
+def has_arrows(verdict: Verdict) -> bool:
+    """Whether a path leaves the picture."""
+    scores = [normal_scores([look.nominal_p for look in path]) for path in _paths(verdict).values()]
+    return any(bool((one > FARTHEST).any()) for one in scores)
 
 
 DECISIONS: Mapping[Decision, str] = {
@@ -127,7 +134,7 @@ def _futility(axes: Axes, design: Mapping[str, Any], looks: NDArray[np.float64])
         zorder=3,
     )
     for x, z, t in zip(places, scores, bounds, strict=True):
-        words = f"{number_words(t)}"
+        words = typeset(number_words(t))
         axes.annotate(
             words, (x, z), xytext=(0, -14), textcoords="offset points", ha="center", fontsize=8.5, color=GREY, zorder=6
         )
