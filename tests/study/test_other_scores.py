@@ -15,7 +15,7 @@ import pytest
 from tests.study.local_studies import CONTENT, Follower
 from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import judge, verify_study
-from tune_bn.cli.status import describe_study, table
+from tune_bn.cli.status import candidates_words, describe_study, table
 from tune_bn.errors import StudyError
 from tune_bn.observers.console.progress import Progress
 from tune_bn.observers.console.view import run_line
@@ -163,7 +163,9 @@ def test_everything_that_is_shown_names_the_score_and_no_percentage(whole: Whole
     assert row["best"]["val_loss"] == choose(r.scores["val_loss"] for r in searched)
     shown = table([row], study.folder.path.parent)
     assert "accuracy" not in shown
-    assert f"{row['best']['words']} with γ" in shown
+    assert candidates_words(row["candidates"]) in shown
+    assert " on validation, n = 3 selection seeds)" in shown
+    assert "%" not in shown
     progress = Progress(lambda: 0.0)
     progress.score = study.trainer.score
     for record in searched:
