@@ -239,7 +239,7 @@ def test_the_words_say_the_epoch_the_correlation_and_what_follows() -> None:
     safe = words(look(1, {"candidate": settles(20, 4)}, range(1, 10), 10))
     assert safe.startswith("early stopping is safe from epoch 4 of 10 here: from there on ")
     assert "(τ = 1.00, surely ≥ " in safe
-    assert "97.5 % confidence, 20 candidate trials" in safe
+    assert "97.5 % confidence, the better half of 20 candidate trials" in safe
     unsafe = look(2, {"candidate": settles(10, 10), "baseline": settles(4, 10)}, range(1, 10), 10)
     line = words(unsafe, next_at=15)
     assert "not safe here: at epoch 9 of 10 the order of the better half of the trials still differs from" in line

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -115,7 +116,7 @@ def test_bars_are_the_shares_and_the_caption_warns_of_noise(synthetic_study, loa
     assert widths == pytest.approx(expected)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["γ", "c", CONTROL]
     text = to_markdown(list(importance(study)))
-    assert "![Importance of the searched keys](plots/importance.png)" in text
+    assert re.search(r"!\[Importance of the searched keys: γ \d+ %, [^]]+\]\(plots/importance\.png\)", text)
     assert f"no longer than that of {CONTROL} has shown nothing" in text
 
 

@@ -34,4 +34,5 @@ def test_the_numbers_of_many_candidates_can_be_read(synthetic_study, loaded):
 def test_the_words_below_a_landscape_are_about_what_is_in_it(synthetic_study, loaded, keys, stopped, words):
     study = synthetic_study(searched=keys)
     kept = [r for r in study.records if stopped or r.stage != "search" or r.status == "completed"]
-    assert landscape_words(loaded(study.with_records(kept))) == f"Search: each point is one trial.{words}"
+    rings = " The number beside a ring is that of its candidate: 1 is candidate-1." if len(keys) == 2 else ""
+    assert landscape_words(loaded(study.with_records(kept))) == f"Search: each point is one trial.{rings}{words}"

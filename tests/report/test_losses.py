@@ -83,7 +83,7 @@ def test_every_row_of_the_result_agrees_with_itself(harmed, tmp_path):
     rows = [row for row in rows_of(text, "finding") if "Ours" in row["arm"]]
     assert [row["finding"].strip("*") for row in rows] == ["better", "worse", "worse", "undecided"]
     for row in rows:
-        row = {key: cell.strip("*") for key, cell in row.items()}
+        row = {key: cell.strip("*").replace("−", "-") for key, cell in row.items()}
         low, high = map(float, row["interval at its Holm step, pp"].split(" to "))
         assert (low > 0, high < 0) == (row["finding"] == "better", row["finding"] == "worse")
         assert (float(row["p, adjusted (Holm)"]) <= 0.05) == (low > 0)

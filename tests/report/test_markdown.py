@@ -16,6 +16,7 @@ from tests.report.rendering import render, tables
 from tune_bn.analysis import write_verdict
 from tune_bn.records.files import write_json
 from tune_bn.report import write_report
+from tune_bn.report.blocks import typeset
 from tune_bn.report.cells import significant
 from tune_bn.report.study import load
 
@@ -26,7 +27,7 @@ def test_the_verdict_comes_first_with_its_numbers(synthetic_study, tmp_path):
     folder = synthetic_study(effect=1.5).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
     text = render(load(folder))
-    assert text.split("\n\n")[2] == f"**Supported:** {verdict['reason']}"
+    assert text.split("\n\n")[2] == typeset(f"**Supported:** {verdict['reason']}")
     assert f"tune_bn verify {folder.name}" in text
 
 
@@ -41,10 +42,10 @@ def test_the_result_table_is_that_of_the_verdict(synthetic_study, tmp_path):
     assert row["test accuracy, %"] == f"**{arm['mean']:.2f} ± {arm['std']:.2f}**"
     assert row["n"] == "**15**"
     assert row["effect, pp"] == f"**{arm['effect']:+.2f}**"
-    assert row["90 % interval, pp"] == f"**{arm['ci_low']:+.2f} to {arm['ci'][1]:+.2f}**"
-    assert row["p"] == f"**{significant(arm['p_value'])}**"
-    assert row["p, two-sided"] == f"**{significant(arm['p_two_sided'])}**"
-    assert row["p of a loss"] == f"**{significant(arm['p_worse'])}**"
+    assert row["90 % interval, pp"] == typeset(f"**{arm['ci_low']:+.2f} to {arm['ci'][1]:+.2f}**")
+    assert row["p"] == typeset(f"**{significant(arm['p_value'])}**")
+    assert row["p, two-sided"] == typeset(f"**{significant(arm['p_two_sided'])}**")
+    assert row["p of a loss"] == typeset(f"**{significant(arm['p_worse'])}**")
     assert row["finding"] == "**better**"
     assert (row["d_z"], row["ρ"]) == (f"**{arm['d_z']:.2f}**", f"**{arm['correlation']:.2f}**")
 
@@ -129,7 +130,7 @@ def test_scores_by_seed_lie_beside_the_test(synthetic_study, report):
     assert len(rows) == 15
     for seed, before, after, difference in rows:
         first, second = by_place["baseline", int(seed)], by_place["candidate-1", int(seed)]
-        assert (before, after, difference) == (f"{first:.2f}", f"{second:.2f}", f"{second - first:+.2f}")
+        assert (before, after, difference) == (f"{first:.2f}", f"{second:.2f}", typeset(f"{second - first:+.2f}"))
 
 
 def test_where_it_came_from_is_written_down(synthetic_study, report):
@@ -160,7 +161,7 @@ def test_search_to_confirmation_shows_the_luck_in_percentage_points(synthetic_st
     for arm, row in zip(verdict["candidates"], rows, strict=True):
         found = arm["shrinkage"]
         gains = (found["searched_gain"], found["selected_gain"], found["confirmed_gain"], found["luck"])
-        assert row == [arm["arm"], *(f"{gain:+.2f}" for gain in gains)]
+        assert row == [arm["arm"], *(typeset(f"{gain:+.2f}") for gain in gains)]
 
 
 def test_other_tests_stand_beside_the_one_that_decides(synthetic_study, tmp_path):
@@ -169,7 +170,7 @@ def test_other_tests_stand_beside_the_one_that_decides(synthetic_study, tmp_path
     text = render(load(folder))
     header, _, second = tables(text)["Does the verdict hang on the test?"]
     row = dict(zip(header, second, strict=True))
-    assert row["p of the verdict"] == f"{significant(arm['p_value'])}"
+    assert row["p of the verdict"] == typeset(f"{significant(arm['p_value'])}")
     assert row["p, Wilcoxon"] == f"{arm['sensitivity']['wilcoxon']['p_value']:.2g}"
     assert row["p, sign-flip"] == f"{arm['sensitivity']['sign_flip']['p_value']:.2g}"
     low, high = arm["sensitivity"]["bootstrap_interval"]
@@ -222,7 +223,7 @@ def test_a_sequential_study_shows_its_looks(synthetic_study, tmp_path):
     by_arm = {row[0]: dict(zip(header, row, strict=True)) for row in arms}
     for arm in verdict["candidates"]:
         assert by_arm[arm["arm"]]["n"].strip("*") == str(len(arm["scores"]))
-        assert by_arm[arm["arm"]]["repeated p"].strip("*") == f"{significant(arm['p_value'])}"
+        assert by_arm[arm["arm"]]["repeated p"].strip("*") == typeset(f"{significant(arm['p_value'])}")
     assert "206 at 3 pairs" in text
 
 

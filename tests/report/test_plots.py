@@ -322,7 +322,8 @@ def test_each_candidate_is_compared_with_the_baseline_of_its_setting(synthetic_s
     first, second, differences = paired(verdict_from(verdict)).axes
     assert [label.get_text() for label in second.get_xticklabels()] == ["baseline.b", "Ours.b"]
     assert max(second.lines[0].get_ydata()) < 80 < min(first.lines[0].get_ydata())
-    assert [text.get_text() for text in differences.texts] == [f"{a['effect']:+.2f}" for a in verdict["candidates"]]
+    shown = [text.get_text().replace("−", "-") for text in differences.texts]
+    assert shown == [f"{a['effect']:+.2f}" for a in verdict["candidates"]]
 
 
 def test_shrinkage_is_drawn_stage_by_stage_beside_the_baseline(synthetic_study):
