@@ -378,8 +378,8 @@ def test_of_two_studies_on_one_slot_each_gets_turns_and_one_fails_alone(
         bad = Workplace(tmp_path / "bad", broken, pace=0.05, counting=counting)
         first = good.start("--address", cluster.address)
         good.wait_for_records(1, first)
-        # On a busy machine the second takes a minute to begin.
-        good.set_pace(1.0)
+        # Ten seconds a run: on a busy machine the second takes a minute to begin.
+        good.set_pace(0.2)
         second = bad.start("--address", cluster.address)
         said, error = second.communicate(timeout=400)
         # It came later, and had its turns before the stage of the first was over.
