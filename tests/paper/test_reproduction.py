@@ -325,6 +325,7 @@ def test_a_cell_is_run_on_ray_and_put_beside_the_published_one(tmp_path: Path) -
     words = ["reproduce", "table1a", "--cell", "gamma=0.5,lr=0.1", "--seeds", "1,2", "--json", *TINY_SET]
     # One worker is enough, and each takes seconds to start.
     done = warm.run(words, cwd=tmp_path, env=os.environ | {"TUNE_BN_CORES": "1"}, timeout=240)
+    assert done.stdout, (done.returncode, done.stderr)
     (column,) = json.loads(done.stdout)
     assert done.returncode == (1 if column["verdict"] == "invalid" else 0), done.stderr
     assert column["study"] == "table1a-lr0.1-1"
