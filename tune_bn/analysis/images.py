@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from scipy import special
 
 from tune_bn.analysis.untested import tested
 from tune_bn.errors import RecordError
-from tune_bn.records.per_image import AlteredError, read_bits
+from tune_bn.records.per_image import AlteredError, is_share_right, read_bits
 from tune_bn.records.plan import Plan
 from tune_bn.records.record import COMPLETED, CONFIRM, Record
 from tune_bn.records.score import LARGEST_RECORDED
@@ -101,32 +102,47 @@ def two_way_variance(seeds: Any, images: Any, rest: Any, n: int, m: int) -> tupl
 OUTCOMES = ("loss", "brier", "calibration_error", "worst_class")
 
 
-def _with_known_images(records: Sequence[Record]) -> list[Record]:
-    """The confirmed runs whose record tells of their test images."""
-    runs = {
+@dataclass(frozen=True)
+class TestImages:
+    """What the files of test images beside a study say of its confirmed runs."""
+
+    __test__ = False
+    right: Mapping[str, Bits]
+    """By key of the run which images it got right, (images,)."""
+    altered: Sequence[str]
+    """Files that are there and are not what the record of their run tells of, one sentence each."""
+    missing: Sequence[str]
+    """Files that are not there, which proves nothing, one sentence each."""
+
+
+def read_images(folder: Path, records: Sequence[Record]) -> TestImages:
+    """The files of the confirmed runs whose records tell of one."""
+    right: dict[str, Bits] = {}
+    altered, missing = [], []
+    for record in _with_images(records).values():
+        try:
+            raw = read_bits(folder, record.key, record.test)
+        except AlteredError as error:
+            altered.append(str(error))
+        except RecordError as error:
+            missing.append(str(error))
+        else:
+            bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little", count=record.test["images"])
+            right[record.key] = bits.astype(np.int8)
+    return TestImages(right, altered, missing)
+
+
+def _with_images(records: Sequence[Record]) -> dict[tuple[str, int], Record]:
+    """By arm and seed the confirmed runs whose record tells of their test images."""
+    return {
         (r.arm, r.seed): r
         for r in records
         if r.stage == CONFIRM and r.status == COMPLETED and isinstance(r.test, Mapping) and r.test
     }
-    return list(runs.values())
-
-
-def altered_images(folder: Path, records: Sequence[Record]) -> list[str]:
-    """Files of test images that are there and are not what the record of their run tells of, one sentence each."""
-    found = []
-    for record in _with_known_images(records):
-        try:
-            read_bits(folder, record.key, record.test)
-        except AlteredError as error:
-            found.append(str(error))
-        except RecordError:
-            # A file that is not there proves nothing, and is told of where it would be needed.
-            continue
-    return found
 
 
 def over_images(
-    folder: Path, plan: Plan, records: Sequence[Record], candidates: Sequence[Candidate]
+    images: TestImages, plan: Plan, records: Sequence[Record], candidates: Sequence[Candidate]
 ) -> tuple[dict[str, OverImages], list[str]]:
     """For each candidate of a valid verdict the interval over seeds × images; and what asks to be said.
 
@@ -134,19 +150,15 @@ def over_images(
         By candidate the interval with its confidence, or nothing where a run's images are not known;
         and remarks, one sentence each, on files that are missing.
     """
-    bits: dict[tuple[str, int], Bits] = {}
-    remarks: list[str] = []
-    for record in _with_known_images(records):
-        try:
-            raw = read_bits(folder, record.key, record.test)
-        except RecordError as error:
-            remarks.append(f"the interval over test images leaves out what cannot be read: {error}")
-            continue
-        score = record.scores.get(plan.metric)
-        # Of a score that is no percentage the images say nothing.
-        if score is not None and abs(score - 100 * record.test["right"] / record.test["images"]) <= 1e-6:
-            unpacked = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little", count=record.test["images"])
-            bits[record.arm, record.seed] = unpacked.astype(np.int8)
+    remarks = [f"the interval over test images leaves out what cannot be read: {one}" for one in images.missing]
+    # Of a score that is no percentage the images say nothing.
+    bits = {
+        place: images.right[record.key]
+        for place, record in _with_images(records).items()
+        if record.key in images.right
+        and plan.metric in record.scores
+        and is_share_right(record.scores[plan.metric], record.test)
+    }
     found: dict[str, OverImages] = {}
     for arm in tested(candidates):
         seeds = plan.seeds[: arm.n]

@@ -11,14 +11,13 @@ from tune_bn.analysis.monitoring import Standing, standing
 from tune_bn.analysis.plan import design_of
 from tune_bn.errors import listed
 from tune_bn.records.files import canonical_json
+from tune_bn.records.per_image import is_share_right
 from tune_bn.records.plan import WORST, Plan
 from tune_bn.records.provenance import OF_A_NETWORK
 from tune_bn.records.record import COMPLETED, CONFIRM, DIVERGED, FAILED, Record, fresh_seeds
-from tune_bn.records.score import Score
+from tune_bn.records.score import PERCENT
 
 _LONGEST_REASON = 300
-LARGEST_ROUNDING = 1e-6
-"""Percentage points by which a score may differ from the share of its test images that are right."""
 
 __all__ = ["Evidence", "gather", "shortened"]
 
@@ -290,17 +289,9 @@ def _score_problem(plan: Plan, record: Record) -> str | None:
         return f"the score {metric!r} is not {declared.range_words}"
     if record.status == DIVERGED and score != declared.diverged:
         return f"a diverged run does not have the score {declared.diverged:g} that the plan declares"
-    if record.status == COMPLETED and not _is_of_its_images(declared, score, record.test):
+    if record.status == COMPLETED and declared.unit == PERCENT and is_share_right(score, record.test) is False:
         return f"the score {metric!r} is another than that of the images that its record counts as right"
     return None
-
-
-def _is_of_its_images(declared: Score, score: float, test: Any) -> bool:
-    """Whether a score in percent is the share of the test images that are right, where the record counts them."""
-    right, images = (test.get(name) if isinstance(test, Mapping) else None for name in ("right", "images"))
-    if declared.unit != "%" or type(right) is not int or type(images) is not int or images < 1:
-        return True
-    return abs(score - 100 * right / images) <= LARGEST_ROUNDING
 
 
 def _mixture_problems(plan: Plan, scored: Sequence[Record]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from tune_bn.analysis.about import covers, divergence, tail_remarks
 from tune_bn.analysis.family import Comparison, findings_of
 from tune_bn.analysis.findings import average_over_settings, compared, without_test
-from tune_bn.analysis.images import altered_images, other_outcomes, over_images
+from tune_bn.analysis.images import TestImages, other_outcomes, over_images, read_images
 from tune_bn.analysis.paired import PairsError
 from tune_bn.analysis.plan import claim_by, plan_from, plan_problem, read_plan
 from tune_bn.analysis.settings_wording import verdict_sentence
@@ -170,9 +170,10 @@ def verdict_on_study(folder: Path) -> Verdict:
     verdict = verdict_on(plan, records)
     if verdict.is_invalid:
         return verdict
-    if altered := altered_images(folder, records):
-        return _invalid(_stated(plan, gather(plan, records)), altered)
-    verdict = _with_images(verdict, folder, plan, records)
+    images = read_images(folder, records)
+    if images.altered:
+        return _invalid(_stated(plan, gather(plan, records)), images.altered)
+    verdict = _with_images(verdict, images, folder, plan, records)
     return replace(verdict, remarks=(*verdict.remarks, *_diff_remarks(folder, plan)))
 
 
@@ -189,9 +190,9 @@ def _diff_remarks(folder: Path, plan: Plan) -> list[str]:
     return []
 
 
-def _with_images(verdict: Verdict, folder: Path, plan: Plan, records: Sequence[Record]) -> Verdict:
+def _with_images(verdict: Verdict, images: TestImages, folder: Path, plan: Plan, records: Sequence[Record]) -> Verdict:
     """A valid verdict with the interval over test images, from files that only a folder has."""
-    intervals, remarks = over_images(folder, plan, records, verdict.candidates)
+    intervals, remarks = over_images(images, plan, records, verdict.candidates)
     candidates = tuple(replace(arm, over_images=intervals.get(arm.arm)) for arm in verdict.candidates)
     return replace(
         verdict,

@@ -18,8 +18,20 @@ from tune_bn.records.files import read_bytes, writing
 FOLDER = "per_image"
 
 
+LARGEST_ROUNDING = 1e-6
+"""Percentage points by which a score may differ from the share of its test images that are right."""
+
+
 class AlteredError(RecordError):
     """Bits that are there and are not those that the record tells of."""
+
+
+def is_share_right(score: float, test: object) -> bool | None:
+    """Whether a score is the percentage of the test images that a record counts as right; None: it counts none."""
+    right, images = (test.get(name) if isinstance(test, Mapping) else None for name in ("right", "images"))
+    if type(right) is not int or type(images) is not int or images < 1:
+        return None
+    return abs(score - 100 * right / images) <= LARGEST_ROUNDING
 
 
 def path_of(study: Path, key: str) -> Path:

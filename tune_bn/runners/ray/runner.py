@@ -95,8 +95,7 @@ def connect(options: RayOptions) -> None:
             what is used of it.
     """
     compat.require()
-    settings = {**compat.TUNE_SETTINGS, **WAITING}
-    os.environ.update({key: os.environ.get(key, value) for key, value in settings.items()})
+    os.environ.update({key: os.environ.get(key, value) for key, value in compat.TUNE_SETTINGS.items()})
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
