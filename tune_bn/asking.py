@@ -352,7 +352,7 @@ def sampler_of(
         folder.journal,
         f"{identity_of(folder.path).name}/{arm}",
         space.searched_by(arm).distributions,
-        name=space.sampler.name,
+        name=space.sampler_of(arm),
         seed=space.sampler.seed,
         points=space.start_points(arm),
         goal=goal,

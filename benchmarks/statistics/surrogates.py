@@ -98,6 +98,10 @@ class EqualArms:
     steepness: float = 4.0
     """Points lost at a learning rate that is ten times too large or too small; it grows with the square."""
     spread: float = 0.3
+    shift: float = 1.0
+    """How many times as large the best learning rate of every configuration but the baseline is."""
+    gain: float = 0.0
+    """Points by which every configuration but the baseline is better; 0: the arms are equal."""
 
     @property
     def name(self) -> str:
@@ -106,7 +110,10 @@ class EqualArms:
 
     def mean(self, point: Point) -> float:
         """See :class:`Surrogate`."""
-        return self.level - self.steepness * math.log10(point.lr / self.best_lr) ** 2
+        is_baseline = (point.gamma, point.c) == (1.0, 1.0)
+        best = self.best_lr if is_baseline else self.best_lr * self.shift
+        level = self.level if is_baseline else self.level + self.gain
+        return level - self.steepness * math.log10(point.lr / best) ** 2
 
     def std(self, point: Point) -> float:
         """See :class:`Surrogate`."""

@@ -68,9 +68,21 @@ def tuning(plan: Plan, records: Sequence[Record]) -> str:
             if base >= candidate
             else f"fewer trials than the candidates' {candidate}"
         )
-        return f"The baseline was tuned with {equal} ({base})."
+        return f"The baseline was tuned with {equal} ({base}).{_rivals_words(plan)}"
     against = f"; the candidates are the best of {candidate} configurations" if searched and candidate else ""
     return f"The baseline is at its stated setting, not tuned{against}."
+
+
+def _rivals_words(plan: Plan) -> str:
+    """What a candidate had to be better than beside the baseline that was chosen; empty where that was all."""
+    if not plan.rivals:
+        return ""
+    most = max(len(arm.opponents) for arm in plan.candidates)
+    each = "both" if most == 2 else f"each of {most}"
+    return (
+        f" A candidate had to hold against {each} tunings of the baseline, among them the baseline at the candidate's "
+        "own tuning, so that a luckier tuning alone is no gain."
+    )
 
 
 def divergence(plan: Plan, records: Sequence[Record], arm: Candidate) -> Divergence | None:

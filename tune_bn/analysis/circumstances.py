@@ -157,8 +157,8 @@ def _pairs_apart(plan: Plan, scored: Scored) -> Iterator[tuple[Fact, str]]:
     """The facts in which runs of pairs differ, and in words which arms and seeds."""
     configs = plan.configs
     found: dict[tuple[str, str, str, str, str], list[int]] = {}
-    for candidate in plan.candidates:
-        arm, other = candidate.arm, candidate.opponent
+    pairs = [(candidate.arm, other) for candidate in plan.candidates for other in candidate.opponents]
+    for arm, other in pairs:
         for seed in distinct(plan.seeds):
             if (arm, seed) in scored and (other, seed) in scored:
                 one, two = scored[other, seed], scored[arm, seed]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,6 +85,35 @@ def comparison(result: TResult, claim: Claim = PLAIN, differences: Array | None 
     if claim.ceiling is not None:
         p_value = max(p_value, tail(result.df, (result.effect - claim.ceiling) / result.se))
     return Comparison(p_value, result.p_value_less, result.bounds, claim, differences, result.p_value)
+
+
+def against_each(comparisons: Sequence[Comparison]) -> Comparison:
+    """A claim that has to hold against each of several opponents, as one comparison of a family.
+
+    Its p-value is the largest of theirs, which needs no correction (intersection–union: Berger, Technometrics 24,
+    1982), and so is that for a loss: worse is what is worse than all of them. The lower bound is the lowest of theirs,
+    and holds against the best of them; the upper bound is the highest.
+    """
+    if len(comparisons) == 1:
+        return comparisons[0]
+
+    def bounds(level: float) -> tuple[float | None, float | None]:
+        lows, highs = zip(*(one.bounds(level) for one in comparisons), strict=True)
+        return (
+            None if None in lows else min(low for low in lows if low is not None),
+            None if None in highs else max(high for high in highs if high is not None),
+        )
+
+    greater = [one.p_value if one.p_value_greater is None else one.p_value_greater for one in comparisons]
+    weakest = max(comparisons, key=lambda one: one.p_value)
+    return replace(
+        weakest,
+        p_value_less=max(one.p_value_less for one in comparisons),
+        bounds=bounds,
+        p_value_greater=max(greater),
+        tested=all(one.tested for one in comparisons),
+        no_loss=any(one.no_loss for one in comparisons),
+    )
 
 
 def untested(claim: Claim = PLAIN, differences: Array | None = None) -> Comparison:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tune_bn.analysis.characteristics import median_unbiased
 from tune_bn.analysis.claims import Claim
-from tune_bn.analysis.family import Comparison, comparison, untested
+from tune_bn.analysis.family import Comparison, against_each, comparison, p_above, untested
 from tune_bn.analysis.monitoring import Standing
 from tune_bn.analysis.paired import PairedResult, paired_t_test
 from tune_bn.analysis.plan import claim_by, design_of
@@ -17,13 +17,13 @@ from tune_bn.analysis.pooled import pooled
 from tune_bn.analysis.power import minimum_detectable_effect
 from tune_bn.analysis.rounding import Array, difference_error
 from tune_bn.analysis.sensitivity import other_tests
-from tune_bn.analysis.sequential import Outcome, repeated_comparison
+from tune_bn.analysis.sequential import Outcome, repeated_comparison, repeated_p_value
 from tune_bn.analysis.untested import plain_effect
 from tune_bn.analysis.validity import Evidence
 from tune_bn.errors import ConfigError
 from tune_bn.records.plan import EQUIVALENT, Plan, PlannedCandidate
-from tune_bn.records.verdict import Average, Candidate
-from tune_bn.records.verdict_details import Decision
+from tune_bn.records.verdict import Average, Candidate, known
+from tune_bn.records.verdict_details import Decision, Opponent
 
 
 def average_over_settings(plan: Plan, scores: Mapping[str, Mapping[int, float]], *, imputed: bool) -> Average:
@@ -51,16 +51,37 @@ def compared(
     Raises:
         PairsError: its differences cannot be judged.
     """
+    each = {name: _compared_with(plan, arm, name, row, scores, held) for name in arm.opponents}
+    weakest = max(each, key=lambda name: (each[name][0].p_value, -known(each[name][1].effect)))
+    row = each[weakest][1]
+    if len(each) > 1:
+        opponents = [
+            Opponent(name, known(found.effect), one.bounds(plan.alpha), one.p_value)
+            for name, (one, found) in each.items()
+        ]
+        row = replace(row, opponents=tuple(opponents))
+    return against_each([one for one, _ in each.values()]), row
+
+
+def _compared_with(
+    plan: Plan,
+    arm: PlannedCandidate,
+    opponent: str,
+    row: Candidate,
+    scores: Mapping[str, Mapping[int, float]],
+    held: Standing,
+) -> tuple[Comparison, Candidate]:
     alpha, score, claim = plan.alpha, plan.score, claim_by(plan)
     outcome = held.outcomes.get(arm.arm)
     n = len(plan.seeds) if outcome is None else outcome.last.n
     candidate, baseline = (
-        np.array([score.objective(scores[name][seed]) for seed in plan.seeds[:n]]) for name in (arm.arm, arm.opponent)
+        np.array([score.objective(scores[name][seed]) for seed in plan.seeds[:n]]) for name in (arm.arm, opponent)
     )
     result = paired_t_test(candidate, baseline, alpha=alpha)
     error = difference_error(candidate, baseline)
     row = replace(
         row,
+        against=opponent,
         n=n,
         effect=result.effect,
         difference=score.objective(result.effect) if plan.states_score else None,
@@ -73,8 +94,11 @@ def compared(
     )
     if outcome is None or plan.design is None:
         return comparison(result, claim, candidate - baseline), row
-    row = replace(_up_to(outcome, row), effect_adjusted=_after_looks(plan, result, outcome, claim))
-    return repeated_comparison(result, plan.design["looks"], outcome.last.p_value, claim), row
+    # Of several opponents another one may have been the hardest to beat at another look.
+    adjusted = None if arm.rivals else _after_looks(plan, result, outcome, claim)
+    p_value = repeated_p_value(plan.design["looks"], n, p_above(result, claim.null))
+    row = replace(_up_to(outcome, row), effect_adjusted=adjusted)
+    return repeated_comparison(result, plan.design["looks"], p_value, claim), row
 
 
 def _up_to(outcome: Outcome, row: Candidate) -> Candidate:
@@ -87,12 +111,18 @@ def without_test(
 ) -> tuple[Comparison, Candidate]:
     """A candidate of which there is no test: all its pairs are there, since no look can have ended it."""
     score, seeds, held = plan.score, plan.seeds, evidence.standing
-    candidate, baseline = (
-        np.array([score.objective(evidence.scores[name][seed]) for seed in seeds]) for name in (arm.arm, arm.opponent)
-    )
+
+    def objectives(name: str) -> Array:
+        return np.array([score.objective(evidence.scores[name][seed]) for seed in seeds])
+
+    candidate = objectives(arm.arm)
+    # The one against which there is no test, of several.
+    opponent = min(arm.opponents, key=lambda name: float(np.ptp(candidate - objectives(name))))
+    baseline = objectives(opponent)
     effect = plain_effect(candidate, baseline)
     row = replace(
         row,
+        against=opponent,
         n=len(seeds),
         effect=effect,
         difference=score.objective(effect) if plan.states_score else None,

@@ -24,7 +24,8 @@ class Standing:
 
     needed: Mapping[str, int]
     """By arm: pairs, the first so many seeds of the plan, that it has to have. Where a candidate has ended these are
-    its pairs at the look that ended it, else those of the next look. A baseline needs what its candidates need."""
+    its pairs at the look that ended it, else those of the next look. Baselines and rivals need what their candidates
+    need."""
     finished: bool
     """Every arm has what it needs, and no look is left."""
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
@@ -36,32 +37,37 @@ class Standing:
 def standing(plan: Plan, scores: Scores) -> Standing:
     """Where the confirmation stands with these scores; a seed without a score has not been run.
 
-    A look is held once every candidate that still runs, and its baseline, have all the pairs up to it, in the order of
-    the plan's seeds. Whatever ran beyond is not used.
+    A look is held once every candidate that still runs, its baseline and its rivals have all the pairs up to it, in the
+    order of the plan's seeds. Whatever ran beyond is not used.
     """
     rule, seeds, score = design_of(plan), plan.seeds, plan.score
     arms = [arm.arm for arm in plan.arms]
     paired = {
-        candidate.arm: _pairs(seeds, scores[candidate.arm], scores[candidate.opponent]) for candidate in plan.candidates
+        candidate.arm: min(_pairs(seeds, scores[candidate.arm], scores[name]) for name in candidate.opponents)
+        for candidate in plan.candidates
     }
     if rule is None:
         everything = dict.fromkeys(arms, len(seeds))
         return Standing(everything, all(n == len(seeds) for n in paired.values()))
     if min(paired.values()) < rule.looks[0]:
         return Standing(dict.fromkeys(arms, rule.looks[0]), False)
-    against = {candidate.arm: candidate.opponent for candidate in plan.candidates}
+
+    def first(name: str, n: int) -> list[float]:
+        return [score.objective(scores[name][seed]) for seed in seeds[:n]]
+
     try:
         outcomes = decide(
-            {name: [score.objective(scores[name][seed]) for seed in seeds[:n]] for name, n in paired.items()},
-            {name: [score.objective(scores[against[name]][seed]) for seed in seeds[:n]] for name, n in paired.items()},
+            {name: first(name, n) for name, n in paired.items()},
+            {arm.arm: first(arm.opponent, paired[arm.arm]) for arm in plan.candidates},
             rule,
             claim_by(plan),
+            rivals={arm.arm: [first(name, paired[arm.arm]) for name in arm.rivals] for arm in plan.candidates},
         )
     except PairsError as error:
         return Standing(dict.fromkeys(arms, len(seeds)), True, problem=str(error))
     needed = {name: _needs(outcome, rule.looks) for name, outcome in outcomes.items()}
-    for baseline in plan.every_baseline:
-        needed[baseline.arm] = max((n for name, n in needed.items() if against.get(name) == baseline.arm))
+    for other in (*plan.every_baseline, *plan.rivals):
+        needed[other.arm] = max(needed[arm.arm] for arm in plan.candidates if other.arm in arm.opponents)
     finished = all(outcome.last.decision is not Decision.CONTINUE for outcome in outcomes.values())
     return Standing(needed, finished, outcomes)
 

@@ -27,7 +27,9 @@ from tune_bn.records.plan import (
     HASH,
     HOLM,
     LARGEST_FLOAT,
+    MAX_T,
     NONE,
+    POOLED,
     WORST,
     Plan,
     hash_of,
@@ -139,9 +141,25 @@ def _arms_problem(plan: Plan) -> str | None:
             accepted = f"one of {reprlib.repr(baselines)}"
             return f"candidates[{index}].against: got {candidate.opponent!r}; accepted: {accepted}"
     alone = set(baselines).difference(candidate.opponent for candidate in plan.candidates)
-    return (
-        f"baselines: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each" if alone else None
-    )
+    if alone:
+        return f"baselines: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each"
+    return _rivals_problem(plan)
+
+
+def _rivals_problem(plan: Plan) -> str | None:
+    rivals, met = [arm.arm for arm in plan.rivals], set[str]()
+    for index, candidate in enumerate(plan.candidates):
+        own = candidate.rivals
+        if not set(own) <= set(rivals) or len(set(own)) != len(own):
+            accepted = f"names out of {reprlib.repr(rivals)}, each once" if rivals else "no such key without rivals"
+            return f"candidates[{index}].rivals: got {reprlib.repr(list(own))}; accepted: {accepted}"
+        met.update(own)
+    if alone := set(rivals) - met:
+        return f"rivals: got {reprlib.repr(min(alone))} without a candidate; accepted: one or more each"
+    if rivals and (plan.holds == POOLED or plan.correction == MAX_T):
+        why = f"holds: {POOLED!r}" if plan.holds == POOLED else f"correction: {MAX_T!r}"
+        return f"rivals: got {reprlib.repr(rivals)} with {why}; accepted: no such key beside it"
+    return None
 
 
 def _claim_problem(plan: Plan) -> str | None:

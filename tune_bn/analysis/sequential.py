@@ -132,6 +132,7 @@ def decide(
     design: Design,
     claim: Claim = PLAIN,
     *,
+    rivals: Mapping[str, Sequence[ArrayLike]] | None = None,
     beside: int = 0,
 ) -> dict[str, Outcome]:
     """What each candidate has been told at the looks so far; pure, so that a verdict can repeat it from the records.
@@ -148,6 +149,8 @@ def decide(
             have baselines of their own (another network, another learning rate), one for each candidate by its name.
         design: from :func:`design`.
         claim: superiority or noninferiority; both are one test of d − null, so that the boundaries hold as they stand.
+        rivals: by name of a candidate further baselines against each of which its claim has to hold as well. At every
+            look the one with the largest p-value speaks for the candidate (intersection–union).
         beside: further members of the family, of which none is tested.
 
     Returns:
@@ -163,16 +166,19 @@ def decide(
     if claim.ceiling is not None:
         raise ConfigError("kind", claim.kind, f"superior or noninferior with looks; {NO_LOOKS}")
     given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(candidates, baseline)
-    bases = {name: np.asarray(given[name], dtype=float) for name in candidates}
+    others = {} if rivals is None else rivals
+    bases = {
+        name: [np.asarray(one, dtype=float) for one in (given[name], *others.get(name, ()))] for name in candidates
+    }
     scores = {name: np.asarray(values, dtype=float) for name, values in candidates.items()}
     for name, values in scores.items():
-        base = bases[name]
-        if values.ndim != 1 or base.ndim != 1 or values.size > base.size:
-            raise PairsError(
-                PairsProblem.UNPAIRED,
-                f"{name}: scores of shape {values.shape} against a baseline of {base.shape}; "
-                "accepted: shapes (n,), the baseline not shorter",
-            )
+        for base in bases[name]:
+            if values.ndim != 1 or base.ndim != 1 or values.size > base.size:
+                raise PairsError(
+                    PairsProblem.UNPAIRED,
+                    f"{name}: scores of shape {values.shape} against a baseline of {base.shape}; "
+                    "accepted: shapes (n,), the baseline not shorter",
+                )
         if values.size < design.looks[0]:
             raise PairsError(
                 PairsProblem.TOO_FEW, f"{name}: {values.size} pairs of scores; accepted: {design.looks[0]} or more"
@@ -184,7 +190,8 @@ def decide(
         if any(scores[name].size < n for name in running):
             break
         for name in running:
-            paths[name].append(_look(name, scores[name][:n], bases[name][:n], design, k, claim.null))
+            looks = [_look(name, scores[name][:n], base[:n], design, k, claim.null) for base in bases[name]]
+            paths[name].append(_weakest(looks))
         p_values = [path[-1].p_value for path in paths.values()]
         adjusted = dict(zip(paths, holm([*p_values, *[1.0] * beside]).tolist(), strict=False))
         for name in running:
@@ -266,6 +273,13 @@ def repeated_comparison(result: PairedResult, looks: Sequence[int], p_value: flo
 
     greater = None if claim.is_plain else repeated_p_value(looks, result.n, result.p_value)
     return Comparison(p_value, p_value_less, bounds, claim, p_value_greater=greater)
+
+
+def _weakest(looks: Sequence[Look]) -> Look:
+    """The look that speaks for a candidate; the lowest bound holds against whichever of its baselines is best."""
+    bounds = [look.ci_low for look in looks]
+    low = None if None in bounds else min(bound for bound in bounds if bound is not None)
+    return replace(max(looks, key=lambda look: (look.p_value, -look.effect)), ci_low=low)
 
 
 def _decided(look: Look, p_adjusted: float, design: Design) -> Look:

@@ -93,8 +93,11 @@ def verdict_on(plan: Plan | Mapping[str, Any], records: Sequence[Record]) -> Ver
     if changed is not None:
         problems.insert(0, changed)
     for planned in plan.candidates:
-        if planned.config == plan.configs[planned.opponent]:
-            problems.append(f"{planned.arm} has the configuration of {_the_baseline(planned.opponent)}")
+        problems += [
+            f"{planned.arm} has the configuration of {_the_baseline(name)}"
+            for name in planned.opponents
+            if planned.config == plan.configs[name]
+        ]
     held = evidence.standing
     if not problems and held is not None and held.problem is not None:
         problems.append(held.problem)
@@ -106,7 +109,7 @@ def verdict_on(plan: Plan | Mapping[str, Any], records: Sequence[Record]) -> Ver
     for planned in plan.candidates:
         try:
             one, rows[planned.arm] = compared(plan, planned, rows[planned.arm], evidence.scores, held)
-            if {planned.arm, planned.opponent} & set(evidence.imputed):
+            if {planned.arm, *planned.opponents} & set(evidence.imputed):
                 # What was put in against a gain must not make a loss.
                 one = replace(one, p_value_less=1.0, no_loss=True)
             comparisons[planned.arm] = one
@@ -262,6 +265,7 @@ def _stated(plan: Plan, evidence: Evidence) -> Verdict:
         plan_sha256=plan.plan_sha256,
         space_sha256=plan.space_sha256,
         baselines=tuple(StudyArm(**_row(arm, evidence)) for arm in plan.every_baseline),
+        rivals=tuple(StudyArm(**_row(arm, evidence)) for arm in plan.rivals),
         candidates=tuple(Candidate(**_row(arm, evidence), against=arm.opponent) for arm in plan.candidates),
         diverged=evidence.diverged,
         retried=evidence.retried,

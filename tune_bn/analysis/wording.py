@@ -285,9 +285,11 @@ def comparison_sentence(verdict: Verdict) -> str:
     """
     candidates, alpha, stated = verdict.candidates, known(verdict.alpha), claim_in(verdict)
     best = min(tested(candidates), key=lambda arm: (known(arm.p_adjusted), -known(arm.effect)))
-    baseline = next(arm for arm in verdict.baselines if arm.arm == best.against)
+    baseline = verdict.arm_against(best)
     metric, effect, n = metric_words(known(verdict.metric)), known(best.effect), known(best.n)
     against = config_words(baseline.config)
+    if best.opponents:
+        against += f" (the hardest to beat of {len(best.opponents)} tunings of the baseline)"
     score, decimals = score_of_verdict(verdict), decimals_of_verdict(verdict)
     size = with_unit(f"{abs(effect):.{decimals}f}", score.difference_unit_words)
     up, down = f"raises {metric} by {size} over {against}", f"lowers {metric} by {size} below {against}"

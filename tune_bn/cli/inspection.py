@@ -63,7 +63,7 @@ def of_arms(folder: StudyFolder, arm: str | None) -> list[Diagnostics]:
         RecordError: a file was damaged.
     """
     plan = read_plan(folder.plan_file) if folder.plan_file.exists() else None
-    planned = [] if plan is None else [plan.baseline, *plan.candidates]
+    planned = [] if plan is None else [plan.baseline, *plan.rivals, *plan.candidates]
     files = {one.arm: folder.diagnostics / f"{one.arm}.json" for one in planned}
     arms = {name: file for name, file in files.items() if file.exists()}
     if not arms:

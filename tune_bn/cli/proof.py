@@ -271,7 +271,10 @@ def _space_of(path: Path, before: Verdict, seeds: list[int], overrides: list[str
         raise ConfigError(
             "--seeds", again[0], f"seeds that the claim has not used, such as {first}-{first + len(seeds) - 1}"
         )
-    networks = [content.get("model") or {}, *(arm.config for arm in (*before.baselines, *before.candidates))]
+    shown = [arm for arm in before.candidates if arm.supported]
+    # Of several tunings of the baseline the one that was the hardest to beat, which the interval is about.
+    baseline = before.arm_against(shown[0])
+    networks = [content.get("model") or {}, *(arm.config for arm in (baseline, *before.candidates))]
     own = [str(one["arch"]) for one in networks if ":" in str(one.get("arch", ""))]
     named = [str(content["trainer"])] if content.get("trainer") else own
     if named and not trust:
@@ -281,8 +284,8 @@ def _space_of(path: Path, before: Verdict, seeds: list[int], overrides: list[str
             "read that code"
         )
     content = {key: value for key, value in content.items() if key not in ("search", "sampler", "tracking")}
-    arms = {arm.arm: arm.config for arm in before.candidates if arm.supported}
-    claim = {**content.get("claim", {}), "baseline": plan.baseline.config, "arms": arms, "across": {}}
+    arms = {arm.arm: arm.config for arm in shown if before.arm_against(arm) is baseline}
+    claim = {**content.get("claim", {}), "baseline": baseline.config, "arms": arms, "across": {}}
     # The level is that at which the claim was tested, whichever of how many it was.
     claim |= {"stopping": "fixed", "looks": None, "alpha": plan.alpha, "alpha_spending": "none"}
     earlier = sorted(used)

@@ -48,7 +48,7 @@ def planned(space: Space) -> Plan:
         trials=trials,
         search=trials * len(space.seeds.search),
         select=finalists * len(space.seeds.select),
-        confirm=len(space.settings) * (1 + _candidates(space)) * len(space.seeds.confirm),
+        confirm=len(space.settings) * (1 + space.most_rivals + _candidates(space)) * len(space.seeds.confirm),
     )
 
 
@@ -250,13 +250,22 @@ def _stages(space: Space, plan: Plan) -> list[str]:
             f"by {scheduler.name} after {scheduler.grace} epochs{within}; the first {spared} trials run to their end"
         )
     candidates = f"{claim.candidates} candidate{'s' if claim.candidates > 1 else ''}"
+    if rivals := space.most_rivals:
+        against += f"; and against up to {_count(rivals, 'further tuning')} of the baseline (claim.rivals)"
+    elif searching == [CANDIDATE, BASELINE]:
+        against += "; against its best tuning alone (claim.rivals)"
     times = f"{_count(plan.trials, 'trial')} × {_count(len(space.seeds.search), 'seed')}"
     return [
-        f"search     {times} = {plan.search} runs over {searched}, proposed by {space.sampler.name}; "
+        f"search     {times} = {plan.search} runs over {searched}, proposed by {_samplers(space)}; "
         f"early stopping: {stopping}",
         f"select     {plan.select} runs",
         f"confirm    {most}{plan.confirm} runs ({seeds} seeds, {candidates} {against})",
     ]
+
+
+def _samplers(space: Space) -> str:
+    own = space.sampler_of(BASELINE) if space.trials_of(BASELINE) else space.sampler.name
+    return space.sampler.name if own == space.sampler.name else f"{space.sampler.name}, the baseline's by {own}"
 
 
 def _count(number: int, thing: str) -> str:

@@ -65,6 +65,10 @@ def _are_integers(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
 def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_object, value))
 
@@ -90,6 +94,7 @@ _SEEDS_BY_STAGE = Check(
 )
 
 _TEXT, _SEEDS = Check(_is_text, "text"), Check(_are_integers, "a list of integers")
+_TEXTS = Check(_are_texts, "a list of one or more names")
 _TEXT_OR_NULL = Check(lambda value: value is None or _is_text(value), "text or null")
 _TRIAL = Check(lambda value: value is None or type(value) is int, "an integer or null")
 _PERCENT = Check(lambda value: is_number_in(0, 100, value), "a score in percent, 0 to 100")
@@ -117,12 +122,19 @@ class PlannedCandidate(PlannedArm):
     """A candidate."""
 
     against: Annotated[str | None, _TEXT] = None
-    """The baseline that it is compared with, where there are several."""
+    """The baseline that it is compared with, where there are several settings."""
+    rivals: Annotated[tuple[str, ...], _TEXTS] = ()
+    """Of the plan's rivals those that it has to be better than as well."""
 
     @property
     def opponent(self) -> str:
         """The name of the baseline that it is compared with."""
         return BASELINE if self.against is None else self.against
+
+    @property
+    def opponents(self) -> tuple[str, ...]:
+        """The baseline and the rivals: the claim has to hold against each of them."""
+        return (self.opponent, *self.rivals)
 
 
 @dataclass(frozen=True)
@@ -186,6 +198,9 @@ class Plan(ExactKeys):
     """What its runs are scored by; plans of before version 3 state it by ``metric`` and ``diverged``."""
     baselines: Annotated[tuple[PlannedArm, ...], _OBJECTS] = ()
     """The baselines of further settings."""
+    rivals: Annotated[tuple[PlannedArm, ...], _OBJECTS] = ()
+    """Other tunings of the baseline: its other finalists, and itself at what was tuned for a candidate. A candidate
+    that is better than the one that happened to be chosen is no better than the baseline."""
     design: Annotated[Mapping[str, Any] | None, _OBJECT] = None
     """As it is stated; :func:`tune_bn.analysis.plan.design_of` is what decides."""
     earlier_claims: Annotated[tuple[EarlierClaim, ...], _OBJECTS] = ()
@@ -216,8 +231,8 @@ class Plan(ExactKeys):
 
     @property
     def arms(self) -> tuple[PlannedArm, ...]:
-        """The baselines first, then the candidates in their order."""
-        return (*self.every_baseline, *self.candidates)
+        """The baselines first, then their rivals and the candidates in their order."""
+        return (*self.every_baseline, *self.rivals, *self.candidates)
 
     @property
     def every_baseline(self) -> tuple[PlannedArm, ...]:

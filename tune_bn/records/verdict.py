@@ -21,6 +21,7 @@ from tune_bn.records.verdict_details import (
     Divergence,
     Ends,
     Look,
+    Opponent,
     OtherTests,
     OverImages,
     RanksOfSettings,
@@ -136,7 +137,10 @@ class Candidate(Compared, StudyArm):
     """A candidate of a study."""
 
     against: str | None = None
-    """The baseline that it is compared with; older verdicts may have but one, and do not say it."""
+    """The baseline that it is compared with; older verdicts may have but one, and do not say it. Of several opponents
+    the one that is the hardest to beat, of which all that follows is."""
+    opponents: tuple[Opponent, ...] = ()
+    """Each of them, where there are several."""
     t: float | None = None
     minimum_detectable_effect: float | None = None
     """The true gain that the planned seeds find with power 0.8, if the differences spread as these do."""
@@ -160,7 +164,7 @@ class Candidate(Compared, StudyArm):
             keys = [*_ARM, "against", *_TESTED]
             if not states_score:
                 keys.remove("difference")
-        return json_of(self, keys)
+        return json_of(self, [*keys, *(["opponents"] if self.opponents else [])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +283,8 @@ class Verdict(AnyVerdict):
     space_sha256: str | None = None
     baselines: tuple[StudyArm, ...] = ()
     """One, or one for each setting; none where the plan cannot be read."""
+    rivals: tuple[StudyArm, ...] = ()
+    """Other tunings of the baseline that candidates have to be better than as well."""
     candidates: tuple[Candidate, ...] = ()
     pooled: Average | None = None
     """Where ``holds`` says so; None in an invalid verdict."""
@@ -295,6 +301,11 @@ class Verdict(AnyVerdict):
     """What is known of the time stamps of the plan."""
     bundle: BundleClaim | None = None
     """Where it was computed from a bundle."""
+
+    def arm_against(self, candidate: Candidate) -> StudyArm:
+        """The baseline or rival that a candidate of a plan that could be read is compared with."""
+        every = (*self.baselines, *self.rivals)
+        return next((arm for arm in every if arm.arm == candidate.against), self.baselines[0])
 
     @property
     def baseline(self) -> StudyArm | None:
@@ -324,6 +335,8 @@ class Verdict(AnyVerdict):
             value = getattr(self, key)
             if value is None and (key in _WHERE_STATED or (key == "pooled" and self.holds != POOLED)):
                 continue
+            if key == "rivals" and not value:
+                continue
             content[key] = as_json(value)
         if self.score is not None:
             content["score"] = dict(sorted(self.score.to_json().items()))
@@ -350,7 +363,8 @@ _AVERAGE = ("n", "settings", "effect", "std_difference", "t", "between", "least"
 _VERDICT = (
     *("schema_version", "study", "verdict", "headline", "reason", "problems"),
     *("metric", "test", "alpha", "correction", "stopping", "design", "score", "kind", "margin", "holds"),
-    *("ci_confidence", "n", "seeds", "plan_sha256", "space_sha256", "baseline", "baselines", "candidates", "pooled"),
+    *("ci_confidence", "n", "seeds", "plan_sha256", "space_sha256", "baseline", "baselines", "rivals"),
+    *("candidates", "pooled"),
     *("worse", "diverged", "retried", "imputed", "remarks", "selection", "covers", "other_outcomes", "seal", "bundle"),
 )
 _WHERE_STATED = ("score", "kind", "margin", "holds", "imputed", "bundle")

@@ -61,6 +61,20 @@ class Look(MoreKeys):
 
 
 @dataclass(frozen=True)
+class Opponent(MoreKeys):
+    """One of several tunings of the baseline, against each of which a claim has to hold."""
+
+    arm: str
+    """Its name."""
+    effect: float
+    """Mean gain over it."""
+    ci: Ends
+    """Two-sided at 1 − 2·alpha."""
+    p_value: float
+    """One-sided, for the claim; the largest of them is the candidate's."""
+
+
+@dataclass(frozen=True)
 class SignedRank(MoreKeys):
     """Outcome of :func:`tune_bn.analysis.sensitivity.wilcoxon_signed_rank`."""
 

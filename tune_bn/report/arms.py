@@ -14,7 +14,7 @@ from tune_bn.records.verdict_details import Ends
 
 def baseline_of(verdict: Verdict, candidate: Candidate) -> StudyArm:
     """The baseline that a candidate is compared with."""
-    return next((arm for arm in verdict.baselines if arm.arm == candidate.against), verdict.baselines[0])
+    return verdict.arm_against(candidate)
 
 
 def setting_of(baseline: str) -> str:

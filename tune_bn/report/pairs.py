@@ -87,8 +87,12 @@ def scores(study: StudyFiles) -> Iterator[Block]:
     if score.difference_unit:
         words += f"; differences in {score.difference_unit_words}"
     yield paragraph(words + ("." if score.higher_is_better else "; lower is better, and so is a negative difference."))
-    for baseline in verdict.baselines:
-        candidates = [arm for arm in verdict.candidates if baseline_of(verdict, arm) is baseline]
+    for baseline in (*verdict.baselines, *verdict.rivals):
+        candidates = [
+            arm
+            for arm in verdict.candidates
+            if baseline_of(verdict, arm) is baseline or any(one.arm == baseline.arm for one in arm.opponents)
+        ]
         # More would not fit on paper.
         for start in range(0, len(candidates), ARMS_OF_A_TABLE):
             yield _scores(verdict, baseline, candidates[start : start + ARMS_OF_A_TABLE])

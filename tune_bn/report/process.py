@@ -227,7 +227,8 @@ def _finalists(study: StudyFiles, selected: Sequence[Trial]) -> Block:
     confirmed = {trial.arm: trial for trial in study.trials[CONFIRM]}
     names: dict[tuple[str, int | None], list[str]] = {}
     if study.plan is not None:
-        for role, arms in ((CANDIDATE, study.plan.candidates), (BASELINE, study.plan.every_baseline)):
+        baselines = (*study.plan.every_baseline, *study.plan.rivals)
+        for role, arms in ((CANDIDATE, study.plan.candidates), (BASELINE, baselines)):
             for arm in arms:
                 names.setdefault((role, arm.trial), []).append(arm.arm)
     rows: list[list[str]] = []
@@ -240,8 +241,9 @@ def _finalists(study: StudyFiles, selected: Sequence[Trial]) -> Block:
             [name or NONE, *configured, *stages, _scores_of(study, confirmed.get(name))]
             for name in names.pop((trial.arm, trial.number), [""])
         ]
+    configs = {} if study.plan is None else study.plan.configs
     rows += [
-        [name, NONE, *config_cells(study.baseline_config, keys), NONE, NONE, _scores_of(study, confirmed.get(name))]
+        [name, NONE, *config_cells(configs[name], keys), NONE, NONE, _scores_of(study, confirmed.get(name))]
         for name in names.get((BASELINE, None), [])
     ]
     return table("Finalists", ["arm", "trial", *(symbol(key) for key in keys), *STAGES], rows)

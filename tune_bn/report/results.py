@@ -92,7 +92,7 @@ def result(study: StudyFiles) -> Iterator[Block]:
     if len(verdict.baselines) > 1:
         yield from _by_setting(verdict)
     # A baseline is an arm of which nothing was compared.
-    arms = [*(Candidate(**vars(arm)) for arm in verdict.baselines), *verdict.candidates]
+    arms = [*(Candidate(**vars(arm)) for arm in (*verdict.baselines, *verdict.rivals)), *verdict.candidates]
     several, step = len(verdict.candidates) > 1, correction_words(verdict)
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
@@ -143,7 +143,31 @@ def result(study: StudyFiles) -> Iterator[Block]:
         rows.append([arm.arm, *shown])
     yield table("Result by arm", header, rows)
     yield paragraph(_legend(verdict))
+    if verdict.rivals:
+        yield from _by_opponent(verdict)
     yield from _beside(verdict)
+
+
+def _by_opponent(verdict: Verdict) -> Iterator[Block]:
+    """Each candidate against each tuning of the baseline that it met."""
+    unit, digits = score_of_verdict(verdict).difference_unit, decimals_of_verdict(verdict)
+    configs = {arm.arm: config_words(arm.config) for arm in (*verdict.baselines, *verdict.rivals)}
+    rows: list[list[Span]] = []
+    for arm in verdict.candidates:
+        for other in arm.opponents:
+            cells = [arm.arm, other.arm, gain(other.effect, digits), interval(other.ci, digits)]
+            cells += [significant(other.p_value), configs[other.arm] or NONE]
+            rows.append([Strong(cell) if other.arm == arm.against else cell for cell in cells])
+    if rows:
+        yield paragraph(
+            "The baseline has nuisance parameters of its own, and how well they were tuned is partly luck. So the "
+            "claim has to hold against every tuning of it that may be its best, and against the baseline at the "
+            "candidate's own values: p is the largest of these, which needs no correction, and the bold row is the one "
+            "that decides."
+        )
+        head = ["arm", "against", heading_with("effect", unit)]
+        head += [heading_with(f"{percent_words(confidence_of(verdict))} interval", unit), "p", "configuration"]
+        yield table("Against each tuning of the baseline", head, rows)
 
 
 def _beside(verdict: Verdict) -> Iterator[Block]:

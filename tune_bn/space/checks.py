@@ -152,6 +152,10 @@ def _check_stopping(space: Space) -> None:
                 "and correction: holm"
             )
             raise ConfigError("claim.holds", claim.holds, accepted)
+    comparisons = claim.candidates * max(1, len(claim.across))
+    if space.most_rivals and (claim.holds == "pooled" or (claim.correction == "max_t" and comparisons > 1)):
+        beside = "holds: pooled" if claim.holds == "pooled" else "correction: max_t"
+        raise ConfigError("claim.rivals", claim.rivals, f"none, beside {beside} where nuisance parameters are searched")
     try:
         check_correction(
             claim.correction, claim.stated, seeds=len(space.seeds.confirm), fixed=claim.stopping == "fixed"

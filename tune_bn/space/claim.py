@@ -85,6 +85,15 @@ class Claim(Section):
         ge=1,
         le=20,
     )
+    rivals: Literal["all", "none"] = entry(
+        "all",
+        doc="where nuisance parameters are searched: `all`: a candidate has to be better than every tuning of the "
+        "baseline that may be its best: the one that the selection ranks first, the other finalists that its race "
+        "left, and the baseline at the candidate's own nuisance values; a luckier tuning is no gain (statistics.md). "
+        "`none`: than the first alone",
+        accepted="all | none",
+        added=True,
+    )
     arms: dict[str, dict[str, Any]] = entry(
         {},
         doc="configurations that are confirmed as they stand, by name, without a search; then there is no `search`",

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError
 from tune_bn.method.config import ModelConfig, gamma_of, gamma_parts
-from tune_bn.protocols.distributions import Choice, Distribution
+from tune_bn.protocols.distributions import Cases, Choice, Distribution
 from tune_bn.protocols.runner import SchedulerConfig
 from tune_bn.records.files import sha256_of
 from tune_bn.records.record import BASELINE, CANDIDATE
@@ -164,6 +164,31 @@ class Space(Section):
         searched = self.searched_by(BASELINE)
         return searched.grid() if all(isinstance(d, Choice) for d in searched.distributions.values()) else None
 
+    @property
+    def most_rivals(self) -> int:
+        """Further tunings of the baseline that are confirmed in each setting, at most; see ``claim.rivals``."""
+        own = self.trials_of(BASELINE)
+        if self.claim.rivals == "none" or not own:
+            return 0
+        most = min(self.budget.finalists, own) - 1 + self.claim.candidates
+        every = self._every_baseline
+        return most if every is None else min(most, len(every) - 1)
+
+    def at_tuning_of(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The baseline at the nuisance values of a configuration, as overrides."""
+        return self.normalized({**self.baseline, **{key: overrides[key] for key in self.nuisance if key in overrides}})
+
+    def sampler_of(self, arm: str) -> str:
+        """The name of the sampler that proposes the configurations of an arm."""
+        name, own = self.sampler.name, self.sampler.baseline
+        if arm != BASELINE:
+            return name
+        if own is not None:
+            return own
+        # It cannot be told which case of a conditional key a value belongs to.
+        nested = any(isinstance(found, Cases) for found in self.searched_by(BASELINE).distributions.values())
+        return "gp" if name == "tpe" and not nested else name
+
     def searched_by(self, arm: str) -> SearchSpace:
         """What the search of an arm proposes: the baseline takes part in the nuisance keys alone."""
         return self.searched.only(self.nuisance) if arm == BASELINE else self.searched
@@ -221,8 +246,7 @@ class Space(Section):
 
     def is_baseline(self, overrides: Mapping[str, Any]) -> bool:
         """Whether a configuration is the baseline at its own nuisance values."""
-        tuned = {key: value for key, value in overrides.items() if key in self.nuisance}
-        return bool(self.run_config(overrides) == self.run_config({**self.baseline, **tuned}))
+        return bool(self.run_config(overrides) == self.run_config(self.at_tuning_of(overrides)))
 
     @property
     def settings(self) -> Mapping[str, Mapping[str, Any]]:

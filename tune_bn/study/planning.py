@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from tune_bn.analysis.plan import plan_problem, read_plan, sealed
@@ -49,9 +49,7 @@ def locked_plan(
         return plan
     if any(record.stage == CONFIRM for record in selection.recorder.records):
         raise StudyError(f"{folder.plan_file}: missing, with confirmation runs made under it; accepted: that plan")
-    baselines, candidates = _in_settings(
-        space, *(_stated_arms(space) if space.claim.arms else _selected_arms(selection))
-    )
+    arms = _in_settings(space, _stated_arms(space) if space.claim.arms else _selected_arms(selection))
     diff = b"" if changes is None else changes()
     with writing(folder.code_diff):
         if diff:
@@ -59,7 +57,7 @@ def locked_plan(
         else:
             folder.code_diff.unlink(missing_ok=True)
     with entering(folder.path.parent, info.data):
-        made = _made(space, info, baselines, candidates, earlier_claims(folder.path.parent, info.data))
+        made = _made(space, info, arms, earlier_claims(folder.path.parent, info.data))
         plan = sealed(replace(made, code_diff=hashlib.sha256(diff).hexdigest() if diff else None))
         with writing(folder.plan_file):
             write_json(folder.plan_file, plan.to_json())
@@ -68,13 +66,16 @@ def locked_plan(
     return plan
 
 
-def _made(
-    space: Space,
-    info: StudyInfo,
-    baselines: Sequence[PlannedArm],
-    candidates: Sequence[PlannedCandidate],
-    earlier: Sequence[EarlierClaim],
-) -> Plan:
+@dataclass(frozen=True)
+class _Arms:
+    """What is confirmed, in a setting or in all of them."""
+
+    baselines: Sequence[PlannedArm]
+    rivals: Sequence[PlannedArm]
+    candidates: Sequence[PlannedCandidate]
+
+
+def _made(space: Space, info: StudyInfo, arms: _Arms, earlier: Sequence[EarlierClaim]) -> Plan:
     """The plan before it is sealed; ``earlier`` are the claims before it on the same test data."""
     claim, seeds, rule, alpha = space.claim, space.seeds, space.design, space.claim.alpha
     spends = claim.alpha_spending != "none"
@@ -90,9 +91,10 @@ def _made(
         study=info.name,
         space_sha256=space.sha256,
         created_at=utc_now(),
-        baseline=baselines[0],
-        baselines=tuple(baselines[1:]),
-        candidates=tuple(candidates),
+        baseline=arms.baselines[0],
+        baselines=tuple(arms.baselines[1:]),
+        rivals=tuple(arms.rivals),
+        candidates=tuple(arms.candidates),
         metric=info.score.test,
         score=info.score,
         test="paired_t_greater",
@@ -102,7 +104,7 @@ def _made(
         alpha=alpha,
         alpha_spending=spending(claim.alpha, earlier) if spends else None,
         # One comparison has nothing to be corrected for.
-        correction="none" if claim.holds == "all" else claim.correction if len(candidates) > 1 else "holm",
+        correction="none" if claim.holds == "all" else claim.correction if len(arms.candidates) > 1 else "holm",
         holds=None if claim.holds == "any" else claim.holds,
         failed=None if claim.failed == "invalid" else claim.failed,
         stopping=claim.stopping,
@@ -125,41 +127,66 @@ def _used_seeds(space: Space) -> dict[str, list[int]]:
     return used | ({"earlier": seeds.earlier} if seeds.earlier else {})
 
 
-def _stated_arms(space: Space) -> tuple[PlannedArm, list[PlannedCandidate]]:
+def _stated_arms(space: Space) -> _Arms:
     """Baseline and candidates as the space states them."""
     arms = [PlannedCandidate(name, None, space.arm_config(name)) for name in space.claim.arms]
-    return PlannedArm(BASELINE, None, space.baseline), arms
+    return _Arms([PlannedArm(BASELINE, None, space.baseline)], [], arms)
 
 
-def _selected_arms(selection: Selection) -> tuple[PlannedArm, list[PlannedCandidate]]:
-    """Baseline and candidates as the selection ranks them; the baseline is tuned where anything is."""
+def _selected_arms(selection: Selection) -> _Arms:
+    """Baseline and candidates as the selection ranks them; the baseline is tuned where anything is.
+
+    A candidate owes a part of its score to what was tuned for it. So that it is no better for having been tuned more
+    luckily, it meets whichever of the baseline's finalists the race could not tell from the best, and the baseline
+    at its own nuisance values: where γ and c do nothing, that one has the same expected score.
+    """
     space, ranked = selection.space, selection.ranked()
-    baseline = PlannedArm(BASELINE, None, space.baseline)
-    if BASELINE in ranked:
-        best, scores = ranked[BASELINE][0]
-        baseline = PlannedArm(BASELINE, best.trial, dict(best.overrides), scores)
-    winners = ranked[CANDIDATE][: space.claim.candidates]
-    return baseline, [
-        PlannedCandidate(f"{CANDIDATE}-{place}", finalist.trial, dict(finalist.overrides), scores)
-        for place, (finalist, scores) in enumerate(winners, start=1)
-    ]
+    tuned = [
+        PlannedArm(f"{BASELINE}-{place}" if place > 1 else BASELINE, finalist.trial, dict(finalist.overrides), scores)
+        for place, (finalist, scores) in enumerate(ranked.get(BASELINE, ()), start=1)
+    ] or [PlannedArm(BASELINE, None, space.baseline)]
+    if space.claim.rivals == "none":
+        tuned = tuned[:1]
+    met = {arm.arm: space.run_config(arm.config) for arm in tuned}
+    finalists, candidates = [arm.arm for arm in tuned[1:]], list[PlannedCandidate]()
+    for place, (finalist, scores) in enumerate(ranked[CANDIDATE][: space.claim.candidates], start=1):
+        name, rivals = f"{CANDIDATE}-{place}", list(finalists)
+        if BASELINE in ranked and space.claim.rivals != "none":
+            own = PlannedArm(f"{BASELINE}-at-{name}", None, space.at_tuning_of(finalist.overrides))
+            config = space.run_config(own.config)
+            same = next((arm for arm, other in met.items() if other == config), None)
+            if same is None:
+                same, met[own.arm] = own.arm, config
+                tuned.append(own)
+            if same != BASELINE and same not in rivals:
+                rivals.append(same)
+        candidates.append(
+            PlannedCandidate(name, finalist.trial, dict(finalist.overrides), scores, rivals=tuple(rivals))
+        )
+    return _Arms(tuned[:1], tuned[1:], candidates)
 
 
 Arm = TypeVar("Arm", bound=PlannedArm)
 
 
-def _in_settings(
-    space: Space, baseline: PlannedArm, candidates: Sequence[PlannedCandidate]
-) -> tuple[list[PlannedArm], list[PlannedCandidate]]:
+def _in_settings(space: Space, arms: _Arms) -> _Arms:
     """Every arm in every setting of the claim, named ``ARM.SETTING``, each candidate against its setting's baseline."""
     if not space.claim.across:
-        return [baseline], list(candidates)
+        return arms
 
     def within(arm: Arm, setting: str, overrides: Mapping[str, Any]) -> Arm:
         return replace(arm, arm=f"{arm.arm}.{setting}", config=space.normalized({**arm.config, **overrides}))
 
-    baselines, found = [], list[PlannedCandidate]()
+    baselines, rivals, candidates = list[PlannedArm](), list[PlannedArm](), list[PlannedCandidate]()
     for setting, overrides in space.claim.across.items():
-        baselines.append(within(baseline, setting, overrides))
-        found += [replace(within(arm, setting, overrides), against=baselines[-1].arm) for arm in candidates]
-    return baselines, found
+        baselines += [within(arm, setting, overrides) for arm in arms.baselines]
+        rivals += [within(arm, setting, overrides) for arm in arms.rivals]
+        candidates += [
+            replace(
+                within(arm, setting, overrides),
+                against=f"{BASELINE}.{setting}",
+                rivals=tuple(f"{name}.{setting}" for name in arm.rivals),
+            )
+            for arm in arms.candidates
+        ]
+    return _Arms(baselines, rivals, candidates)

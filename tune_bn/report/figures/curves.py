@@ -100,7 +100,8 @@ def curve_ends(study: StudyFiles) -> dict[str, float]:
 
 
 def _baselines(study: StudyFiles) -> set[str]:
-    return {BASELINE} if study.plan is None else {arm.arm for arm in study.plan.every_baseline}
+    plan = study.plan
+    return {BASELINE} if plan is None else {arm.arm for arm in (*plan.every_baseline, *plan.rivals)}
 
 
 def _finding(study: StudyFiles, arm: str) -> str:
