@@ -109,9 +109,9 @@ def main() -> None:
     ]
     rows = in_processes(whole_study, cases, given.jobs)
     title = (
-        f"**Which arm was tuned more luckily** (whole studies, {TRIALS} trials of each arm, lr log-uniform in [0.01, 1], "
-        f"3 finalists, 3 selection and 15 confirmation seeds, α = 0.05, ρ = {RHO:g}; where there is no gain, *called "
-        "better* is a false claim)"
+        f"**Which arm was tuned more luckily** (whole studies, {TRIALS} trials an arm, lr log-uniform in [0.01, 1],"
+        f" 3 finalists, 3 selection and 15 confirmation seeds, α = 0.05, ρ = {RHO:g}; where there is no gain, *called"
+        " better* is a false claim)"
     )
     save("tuning_luck", rows, stamp(started), {title: table(rows)})
 

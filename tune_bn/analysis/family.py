@@ -88,27 +88,32 @@ def comparison(result: TResult, claim: Claim = PLAIN, differences: Array | None 
 
 
 def against_each(comparisons: Sequence[Comparison]) -> Comparison:
-    """A claim that has to hold against each of several opponents, as one comparison of a family.
+    """A claim that has to hold against each of k opponents, as one comparison of a family.
 
-    Its p-value is the largest of theirs, which needs no correction (intersection–union: Berger, Technometrics 24,
-    1982), and so is that for a loss: worse is what is worse than all of them. The lower bound is the lowest of theirs,
-    and holds against the best of them; the upper bound is the highest.
+    It is about the gain over the best of them. Its p-value is the largest of theirs, which needs no correction
+    (intersection–union: Berger, Technometrics 24, 1982), and its lower bound the lowest of theirs. A loss is one to any
+    of them, so it takes a correction (Bonferroni): the p-value is k times the smallest of theirs, and the upper bound
+    the lowest of those at a k-th of the level. Of equivalence, which has to hold against each as well, the upper bound
+    is the highest.
     """
-    if len(comparisons) == 1:
+    k = len(comparisons)
+    if k == 1:
         return comparisons[0]
+    equivalence = comparisons[0].claim.ceiling is not None
 
     def bounds(level: float) -> tuple[float | None, float | None]:
-        lows, highs = zip(*(one.bounds(level) for one in comparisons), strict=True)
-        return (
-            None if None in lows else min(low for low in lows if low is not None),
-            None if None in highs else max(high for high in highs if high is not None),
-        )
+        lows = [one.bounds(level)[0] for one in comparisons]
+        highs = [one.bounds(level if equivalence else level / k)[1] for one in comparisons]
+        known = [high for high in highs if high is not None]
+        low = None if None in lows else min(low for low in lows if low is not None)
+        if equivalence:
+            return low, max(known) if len(known) == k else None
+        return low, min(known, default=None)
 
     greater = [one.p_value if one.p_value_greater is None else one.p_value_greater for one in comparisons]
-    weakest = max(comparisons, key=lambda one: one.p_value)
     return replace(
-        weakest,
-        p_value_less=max(one.p_value_less for one in comparisons),
+        max(comparisons, key=lambda one: one.p_value),
+        p_value_less=min(1.0, k * min(one.p_value_less for one in comparisons)),
         bounds=bounds,
         p_value_greater=max(greater),
         tested=all(one.tested for one in comparisons),
