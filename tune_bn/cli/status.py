@@ -23,6 +23,7 @@ from tune_bn.errors import RecordError, TuneBNError
 from tune_bn.observers.console.plain import plain_console, rendered
 from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
+from tune_bn.records.plan import Plan
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
 from tune_bn.records.score import Score, read_score
 from tune_bn.records.verdict import verdict_from
@@ -60,8 +61,11 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
     except TuneBNError as error:
         return row | {"state": "unreadable", "problem": str(error)}
     done = [record for record in records if record.status != FAILED]
-    counts, plan = Counter(record.stage for record in done), planned(space)
-    totals = {SEARCH: plan.search, SELECT: plan.select, CONFIRM: plan.confirm}
+    counts, most = Counter(record.stage for record in done), planned(space)
+    locked = _locked_plan(folder)
+    # Which tunings of the baseline are confirmed is known with the selection.
+    confirm = most.confirm if locked is None else len(locked.arms) * len(locked.seeds)
+    totals = {SEARCH: most.search, SELECT: most.select, CONFIRM: confirm}
     problem = ""
     try:
         driver = checked_driver_state(folder)
@@ -84,7 +88,7 @@ def describe_study(folder: StudyFolder) -> dict[str, Any]:
         "failed": len(records) - len(done),
         "best": best,
         "best_baseline": baseline,
-        "candidates": _planned_candidates(folder, score),
+        "candidates": None if locked is None else _planned_candidates(locked, score),
         "hours": round(hours, 4),
         "device_hours": round(device_hours, 4),
         "cost": None if price is None else round(device_hours * price, 4),
@@ -148,8 +152,8 @@ def _best(space: Space, records: Sequence[Record], score: Score, *, baseline: bo
     return {"config": dict(best.config), score.validation: value, "words": score.value_words(value)}
 
 
-def _planned_candidates(folder: StudyFolder, score: Score) -> list[dict[str, Any]] | None:
-    """What the plan confirms: a verdict is about these, whatever led the search."""
+def _locked_plan(folder: StudyFolder) -> Plan | None:
+    """None where there is none yet, or none that can be read."""
     if not folder.plan_file.exists():
         return None
 
@@ -157,9 +161,13 @@ def _planned_candidates(folder: StudyFolder, score: Score) -> list[dict[str, Any
     from tune_bn.analysis.plan import read_plan
 
     try:
-        plan = read_plan(folder.plan_file)
+        return read_plan(folder.plan_file)
     except TuneBNError:
         return None
+
+
+def _planned_candidates(plan: Plan, score: Score) -> list[dict[str, Any]]:
+    """What the plan confirms: a verdict is about these, whatever led the search."""
     found = []
     for arm in plan.candidates:
         chosen = arm.selection or {}

@@ -122,7 +122,9 @@ class ConsoleObserver(Observer):
         arms = ", ".join(arm.arm for arm in plan.candidates)
         when = " before" if self._plan_known else ""
         how = f"{len(plan.seeds)} seeds, {plan.stopping}{looks}"
-        self._print(f"plan  {plan.plan_sha256[:12]} locked{when}: {arms} on {how}")
+        met = max(len(arm.opponents) for arm in plan.candidates)
+        tunings = f" against {met} tunings of the baseline" if met > 1 else ""
+        self._print(f"plan  {plan.plan_sha256[:12]} locked{when}: {arms}{tunings} on {how}")
         if self._plan_known:
             return
         seeds, most = len(plan.seeds), max(known, default=None)
