@@ -163,7 +163,8 @@ def _by_opponent(verdict: Verdict) -> Iterator[Block]:
             "The baseline has nuisance parameters of its own, and how well they were tuned is partly luck. So the "
             "claim has to hold against every tuning of it that may be its best, and against the baseline at the "
             "candidate's own values: p is the largest of these, which needs no correction, and the bold row is the one "
-            "that decides."
+            "that decides. A loss is one to any of them; its p and the upper end of the interval above are corrected for "
+            "their number."
         )
         head = ["arm", "against", heading_with("effect", unit)]
         head += [heading_with(f"{percent_words(confidence_of(verdict))} interval", unit), "p", "configuration"]
@@ -175,9 +176,11 @@ def _beside(verdict: Verdict) -> Iterator[Block]:
     judged = [(arm.arm, arm.over_images) for arm in verdict.candidates if arm.over_images is not None]
     unit, digits = score_of_verdict(verdict).difference_unit, decimals_of_verdict(verdict)
     if judged:
+        same = " of the deciding comparison by itself" if verdict.rivals else ""
         yield paragraph(
             "Over seeds and test images: the test above takes the test images as they are; this interval takes them as "
-            "drawn at random, as the seeds are (two-way variance components). It is never shorter than that over seeds."
+            "drawn at random, as the seeds are (two-way variance components). It is never shorter than that over seeds"
+            f"{same}."
         )
         yield table(
             "Over seeds and test images",
