@@ -163,8 +163,8 @@ def _by_opponent(verdict: Verdict) -> Iterator[Block]:
             "The baseline has nuisance parameters of its own, and how well they were tuned is partly luck. So the "
             "claim has to hold against every tuning of it that may be its best, and against the baseline at the "
             "candidate's own values: p is the largest of these, which needs no correction, and the bold row is the one "
-            "that decides. A loss is one to any of them; its p and the upper end of the interval above are corrected for "
-            "their number."
+            "that decides. A loss is one to any of them; its p and the upper end of the interval above are corrected "
+            "for their number."
         )
         head = ["arm", "against", heading_with("effect", unit)]
         head += [heading_with(f"{percent_words(confidence_of(verdict))} interval", unit), "p", "configuration"]
