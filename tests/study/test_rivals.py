@@ -19,6 +19,7 @@ from tune_bn.protocols.runner import Task
 from tune_bn.records.plan import Plan
 from tune_bn.records.record import BASELINE
 from tune_bn.report import write_report
+from tune_bn.report.paperkit import write_paperkit
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.study import Study
@@ -62,6 +63,9 @@ def test_the_finalists_of_the_baseline_and_the_baseline_at_the_candidate_s_own_v
     assert verdict["problems"] == []
     assert "each of 3 tunings of the baseline" in verdict["covers"]
     write_report(study.folder.path)
+    write_paperkit(study.folder.path, tmp_path / "kit")
+    assert "tested against 3 tunings of the baseline" in (tmp_path / "kit" / "methods.md").read_text(encoding="utf-8")
+    assert "baseline-at-candidate-1" in (tmp_path / "kit" / "table.tex").read_text(encoding="utf-8")
     page = study.folder.path.joinpath("report.md").read_text(encoding="utf-8")
     assert [name for name in candidate.opponents if f"| candidate-1 | {name} |" in page.replace("**", "")] == list(
         candidate.opponents

@@ -281,6 +281,7 @@ def method_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> lis
         f"Baseline and candidates were trained on the same fresh seeds, {ranges(plan.seeds)}; {metric} was read "
         f"once per run. The null hypothesis of each candidate, {null}, was tested by the one-sided paired t-test over "
         f"seeds at α = {alpha:g}{family}. It assumes differences that are normal and independent over seeds.{looks} "
+        f"{_rivals_words(plan)}"
         f"{metric.capitalize()} is better where it is {'higher' if score.higher_is_better else 'lower'}. "
         f"{_diverged_words(plan)}"
     )
@@ -288,6 +289,20 @@ def method_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> lis
     if verdict.covers:
         parts.append(f"Sources of variation. {verdict.covers}")
     return parts
+
+
+def _rivals_words(plan: Plan) -> str:
+    """Why there is more than one baseline; empty where there is one."""
+    met = max(len(arm.opponents) for arm in plan.candidates)
+    if met < 2:
+        return ""
+    return (
+        f"Nuisance parameters were tuned for baseline and candidates alike. Each candidate was tested against {met} "
+        "tunings of the baseline: those of its finalists that the selection could not tell from the best, and the "
+        "baseline at the candidate's own nuisance parameters. Its p-value is the largest of these tests "
+        "(intersection-union, which needs no correction), its effect the one over the tuning that was the hardest to "
+        "beat, and its interval one of the gain over the best of them. "
+    )
 
 
 def _family_words(plan: Plan, m: int) -> str:
@@ -305,13 +320,16 @@ def _family_words(plan: Plan, m: int) -> str:
 
 def _correction_tex(plan: Plan) -> str:
     """The same with its source, for the paper; nothing where there is one comparison."""
+    tunings = ""
+    if plan.rivals:
+        tunings = " The claim has to hold against every tuning of the baseline \\cite{berger1982multiparameter}."
     if len(plan.candidates) < 2:
-        return ""
+        return tunings
     if plan.holds == "all":
-        return " Several settings hold together \\cite{berger1982multiparameter}."
+        return f"{tunings} Several settings hold together \\cite{{berger1982multiparameter}}."
     by = {"max_t": "step-down max-$t$ \\cite{westfall1993resampling}"}
     holm = "Holm's procedure \\cite{holm1979simple}"
-    return f" Several comparisons are corrected by {by.get(plan.correction, holm)}."
+    return f"{tunings} Several comparisons are corrected by {by.get(plan.correction, holm)}."
 
 
 def _test_words(plan: Plan, m: int) -> str:
