@@ -79,3 +79,20 @@ def searched_in_settings(study: SyntheticStudy, settings: Mapping[str, Mapping[s
     before = [record for record in study.records if record.stage != "confirm"]
     first, *others = baselines
     return study.with_records([*before, *confirmed]).with_plan(baseline=first, baselines=others, candidates=candidates)
+
+
+def with_rivals(study: SyntheticStudy, gains: Sequence[float], *, noise: float = 0.3) -> SyntheticStudy:
+    """The same study with rivals whose scores are the baseline's, better by so many points, with noise of their own."""
+    rng, base = np.random.default_rng(3), study.plan["baseline"]
+    rivals, made = [], []
+    for place, gain in enumerate(gains, start=2):
+        config = {**base["config"], "lr": 0.1 / place}
+        rivals.append({"arm": f"baseline-{place}", "trial": None, "config": config})
+        for record in study.confirm:
+            if record.arm == "baseline":
+                accuracy = record.scores["test_accuracy"] + gain + rng.normal(0, noise)
+                scores = {**record.scores, "test_accuracy": accuracy}
+                made.append(replace(record, arm=f"baseline-{place}", config=config, scores=scores))
+    names = [rival["arm"] for rival in rivals]
+    study = study.with_records([*study.records, *made])
+    return study.with_plan(rivals=rivals, candidates=[arm | {"rivals": names} for arm in study.plan["candidates"]])

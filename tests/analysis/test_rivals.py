@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tests.analysis.synthetic_claims import scores_of, sequential
+from tests.analysis.synthetic_claims import scores_of, sequential, with_rivals
 from tune_bn.analysis.claims import Claim
 from tune_bn.analysis.family import against_each, comparison, judge_family
 from tune_bn.analysis.paired import paired_t_test
@@ -18,23 +17,6 @@ from tune_bn.analysis.sequential import decide, design
 from tune_bn.analysis.verdict import judge
 from tune_bn.errors import RecordError
 from tune_bn.records.verdict import verdict_from
-
-
-def with_rivals(study, gains, *, noise=0.3):
-    """The same study with rivals whose scores are the baseline's, better by so many points, with noise of their own."""
-    rng, base = np.random.default_rng(3), study.plan["baseline"]
-    rivals, made = [], []
-    for place, gain in enumerate(gains, start=2):
-        config = {**base["config"], "lr": 0.1 / place}
-        rivals.append({"arm": f"baseline-{place}", "trial": None, "config": config})
-        for record in study.confirm:
-            if record.arm == "baseline":
-                accuracy = record.scores["test_accuracy"] + gain + rng.normal(0, noise)
-                scores = {**record.scores, "test_accuracy": accuracy}
-                made.append(replace(record, arm=f"baseline-{place}", config=config, scores=scores))
-    names = [rival["arm"] for rival in rivals]
-    study = study.with_records([*study.records, *made])
-    return study.with_plan(rivals=rivals, candidates=[arm | {"rivals": names} for arm in study.plan["candidates"]])
 
 
 def test_a_gain_over_the_chosen_tuning_alone_is_none(synthetic_study):

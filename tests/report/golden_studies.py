@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.analysis.synthetic_claims import in_settings, sequential
+from tests.analysis.synthetic_claims import in_settings, sequential, with_rivals
 from tests.analysis.test_circumstances import DATA, ENVIRONMENT, UNTESTED
 from tests.analysis.test_failed_runs import failing
 from tests.analysis.test_harm import SETTINGS
@@ -75,6 +75,7 @@ STUDIES: dict[str, Callable[[], SyntheticStudy]] = {
     "equivalent": lambda: _margins("equivalent"),
     "all_settings": lambda: _in_settings(holds="all", correction="none"),
     "pooled": lambda: _in_settings(holds="pooled"),
+    "rivals": lambda: sequential(with_rivals(make_study(effect=1.2), [-2.0, 0.2])),
     "failed": lambda: failing(make_study(effect=2.0), [("candidate-1", 4)]),
     "invalid": lambda: failing(make_study(), [("candidate-1", 4)], plan={}),
     "edited": _edited,
@@ -106,6 +107,9 @@ MALFORMED: tuple[dict[str, Any], ...] = (
     {"candidates": [{"arm": "a", "trial": "x", "config": {}, "selection": {}}]},
     {"candidates": [{"arm": "a", "trial": 1, "config": {}, "against": "b"}]},
     {"candidates": [{"arm": "a", "trial": 1, "config": {}, "against": ""}]},
+    {"candidates": [{"arm": "a", "trial": 1, "config": {}, "rivals": ["b"]}]},
+    {"candidates": [{"arm": "a", "trial": 1, "config": {}, "rivals": []}]},
+    {"rivals": [{"arm": "baseline-2", "trial": None, "config": {}}]},
     {"baseline": {"arm": "baseline", "trial": None, "config": {}, "against": "baseline"}},
     {"baseline": {"arm": "base", "trial": None, "config": {}}},
     {"baselines": []},
