@@ -26,7 +26,7 @@ from benchmarks.gpu.gpu_records import (
     verdict_of,
 )
 from benchmarks.gpu.reproduce_gpu import main
-from tune_bn.analysis import judge_scores, read_scores
+from tune_bn.analysis import TableTest, read_scores, verdict_on_scores
 from tune_bn.paper.reproduction import columns
 from tune_bn.paper.tables import cells
 from tune_bn.training.config import RunConfig
@@ -238,7 +238,7 @@ def test_the_verdict_is_that_of_a_table_of_the_same_scores(tmp_path: Path) -> No
     table = tmp_path / "scores.csv"
     rows = [f'"{run["arm"]}",{run["seed"]},{run["scores"]["test_accuracy"]}' for run in PAIRS]
     table.write_text("\n".join(["arm,seed,score", *rows]) + "\n")
-    expected = judge_scores(read_scores(table), baseline=ARMS[0])
+    expected = verdict_on_scores(read_scores(table), TableTest(baseline=ARMS[0]))
     # The fourth seed has no partner yet.
     runs = [*PAIRS, made_up_run(ARMS[0], 4, 89.0)]
     assert verdict_of(runs, cell, table.name) == expected
