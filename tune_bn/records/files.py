@@ -52,7 +52,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def open_aside(path: Path, suffix: str = "", *, mode: int = 0o666) -> tuple[int, Path]:
-    """A new file beside ``path``, open for writing; its name begins with a dot. The umask takes its part of ``mode``."""
+    """A new file beside ``path``, open for writing; its name begins with a dot. The umask takes a part of ``mode``."""
     while True:
         aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")
         with suppress(FileExistsError):
