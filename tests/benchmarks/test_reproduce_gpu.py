@@ -243,10 +243,10 @@ def test_the_verdict_is_that_of_a_table_of_the_same_scores(tmp_path: Path) -> No
     runs = [*PAIRS, made_up_run(ARMS[0], 4, 89.0)]
     assert verdict_of(runs, cell, table.name) == expected
     text = report(runs, table.name)
-    assert expected["verdict"] == "supported"
+    assert expected.is_supported
     assert "γ = 0.10, lr 0.1 against BASE: supported. Effect +1.33 percentage points" in text
-    assert f"p = {expected['candidates'][0]['p_value']:.2g}, 95 % lower bound" in text
-    assert expected["reason"] in text
+    assert f"p = {expected.candidates[0].p_value:.2g}, 95 % lower bound" in text
+    assert expected.reason in text
     assert "| BASE, lr 0.1 | 4 | 89.35 ± 0.40 | 89.44 ± 0.45 | 89.25 ± 0.40 | -0.09 |" in text
     assert "| γ = 0.10, lr 0.1 | 3 | 90.80 ± 0.10 | 90.80 ± 0.20 | 90.70 ± 0.10 | +0.00 |" in text
     assert "Differs from the paper's setting in: nothing that is known." in text
