@@ -154,7 +154,7 @@ def whole_study(case: tuple[Setting, int]) -> dict[str, Any]:
     return {
         "supported": verdict.is_supported,
         "ci_low": [known(arm.ci_low) <= setting.gain for arm in verdict.candidates],
-        "ci": [low <= setting.gain <= high for low, high in intervals],
+        "ci": [known(low) <= setting.gain <= known(high) for low, high in intervals],
         "pairs": [arm.n for arm in verdict.candidates],
         "naive": naive_verdicts(laboratory, searched),
     }

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.main import get_command
 
 from tune_bn._version import __version__
 from tune_bn.cli import ask, check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
@@ -62,7 +63,7 @@ def _root(
 @cache
 def _command() -> Any:
     """All verbs with their options, made once in a process of many calls: it takes longer than most verbs do."""
-    return typer.main.get_command(app)
+    return get_command(app)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
