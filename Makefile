@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH ?= build/bench
 
-.PHONY: help install search ui test lint unit quick test-system bench bench-speed-results bench-statistics-results soak docs \
+.PHONY: help install search ui test lint unit quick quick-unit test-system bench bench-speed-results bench-statistics-results soak docs \
 	docs-site pictures clean
 
 help:
@@ -50,7 +50,11 @@ lint: install
 unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
 
-quick: lint
+# Types take one core for as long as the tests take the others.
+quick: install
+	$(MAKE) -j 2 lint quick-unit
+
+quick-unit: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -r fE --quick -n auto --maxprocesses 4 --dist worksteal
 
 test-system: install

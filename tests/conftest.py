@@ -45,6 +45,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 for name in [name for name in os.environ if name.startswith("MLFLOW_") or name == "TUNE_BN_CORES"]:
     del os.environ[name]
 
+# A disk takes milliseconds to confirm a line, and a study has a hundred: no test cuts the power. What a test starts in
+# a process of its own waits as a user's does.
+os.fsync = lambda descriptor: None
+
 # Tests may be run in the background of a script, or under nohup; what they start is to hear signals all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.results import markdown
 from tune_bn.analysis.columns import Scores
-from tune_bn.analysis.scores import judge_scores
+from tune_bn.analysis.scores import verdict_on_scores
+from tune_bn.analysis.table_test import TableTest
 from tune_bn.analysis.wording import spread_words
 from tune_bn.data.config import DataConfig
 from tune_bn.errors import ConfigError, RecordError
@@ -25,7 +26,7 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.paper.tables import ALPHA, BASE, Cell, base_of, cells, configuration, find
 from tune_bn.records.files import canonical_json, sha256_of
 from tune_bn.records.record import COMPLETED, DIVERGED
-from tune_bn.records.verdict import INVALID
+from tune_bn.records.score_verdict import ScoreVerdict
 from tune_bn.training.config import RunConfig, TrainConfig
 
 Run = Mapping[str, Any]
@@ -145,7 +146,7 @@ def expected_seconds(runs: Iterable[Run], like: Run) -> float | None:
     return median(found) if found else None
 
 
-def verdict_of(runs: Iterable[Run], cell: Cell, source: str) -> dict[str, Any] | None:
+def verdict_of(runs: Iterable[Run], cell: Cell, source: str) -> ScoreVerdict | None:
     """The verdict on a cell against its BASE over the seeds that both have, by the rules of ``verify --scores``.
 
     None where fewer than two pairs are complete.
@@ -156,7 +157,7 @@ def verdict_of(runs: Iterable[Run], cell: Cell, source: str) -> dict[str, Any] |
     if len(seeds) < 2:
         return None
     pairs = tuple((arm, str(seed), score) for arm, seed, score in rows if seed in seeds)
-    return judge_scores(Scores(source, "seed", pairs), baseline=names[0], alpha=ALPHA)
+    return verdict_on_scores(Scores(source, "seed", pairs), TableTest(baseline=names[0], alpha=ALPHA))
 
 
 def report(runs: Sequence[Run], source: str) -> str:
@@ -218,13 +219,13 @@ def _verdict_words(runs: Sequence[Run], cell: Cell, source: str) -> str:
     verdict, pair = verdict_of(runs, cell, source), f"{arm_name(cell)} against BASE"
     if verdict is None:
         return f"{pair}: no test is possible with fewer than 2 complete pairs."
-    if verdict["verdict"] == INVALID:
-        return f"{pair}: invalid. {verdict['reason']}"
-    (found,) = verdict["candidates"]
+    if verdict.is_invalid:
+        return f"{pair}: invalid. {verdict.reason}"
+    (found,) = verdict.candidates
     return (
-        f"{pair}: {verdict['verdict'].replace('_', ' ')}. Effect {found['effect']:+.2f} percentage points, one-sided "
-        f"paired t-test p = {found['p_value']:.2g}, 95 % lower bound {found['ci_low']:+.2f}, n = {verdict['n']} pairs. "
-        f"{verdict['reason']}"
+        f"{pair}: {verdict.verdict.replace('_', ' ')}. Effect {found.effect:+.2f} percentage points, one-sided "
+        f"paired t-test p = {found.p_value:.2g}, 95 % lower bound {found.ci_low:+.2f}, n = {verdict.n} pairs. "
+        f"{verdict.reason}"
     )
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tune_bn.analysis.columns import read_scores
 from tune_bn.analysis.plan import read_plan
-from tune_bn.analysis.scores import judge_scores
-from tune_bn.analysis.verdict import verify_study
+from tune_bn.analysis.scores import verdict_on_scores
+from tune_bn.analysis.table_test import TableTest
+from tune_bn.analysis.verdict import renew_verdict, verdict_on_study
 from tune_bn.cli.status import describe_study
 from tune_bn.cli.validate import planned
 from tune_bn.errors import TuneBNError
@@ -173,7 +174,7 @@ def targets(folder: Path, study: Path) -> list[Target]:
             "plan",
             [parts["plan.json"]],
             edited(plan.to_json()).map(_resealed),
-            _in_study(folder / "plan", parts, "plan.json", lambda place: verify_study(place)),
+            _in_study(folder / "plan", parts, "plan.json", verdict_on_study),
             0.11,
         ),
         Target(
@@ -233,8 +234,7 @@ def _read_space(path: Path) -> None:
 
 def _read_study(place: Path) -> None:
     describe_study(StudyFolder(place))
-    verdict = verify_study(place)
-    canonical_json(verdict)
+    canonical_json(verdict_on_study(place).to_json())
     records = RecordLog(place / "records.jsonl").read()
     for stage in ("search", "select", "confirm"):
         trials_of(records, stage)
@@ -255,8 +255,8 @@ def _read_curves(path: Path) -> None:
 
 def _judge_table(path: Path) -> None:
     scores = read_scores(path)
-    verdict = judge_scores(scores, baseline=scores.arms[0])
-    json.dumps(verdict, allow_nan=False).encode()
+    verdict = verdict_on_scores(scores, TableTest(baseline=scores.arms[0]))
+    json.dumps(verdict.to_json(), allow_nan=False).encode()
 
 
 @st.composite
@@ -313,5 +313,5 @@ def make_study(folder: Path) -> Path:
         points = [epoch_point(epoch, 2.0 / epoch, 80.0, 2.0 / epoch, 80.0 + epoch / 10, 0.1) for epoch in range(1, 4)]
         CurveLog(folder / "curves.jsonl").append(written.key, points)
     write_json(folder / "plan.json", plan.to_json())
-    write_json(folder / "verdict.json", verify_study(folder))
+    renew_verdict(folder)
     return folder

@@ -97,12 +97,12 @@ def timed(*words: str) -> dict[str, Any]:
 
 def verify_all(output: Path) -> dict[str, Any]:
     """The verdict of every study, in one process."""
-    from tune_bn.analysis.verdict import write_verdict
+    from tune_bn.analysis.verdict import renew_verdict
 
     started = time.perf_counter()
     with _without_waiting():
-        outcomes = {write_verdict(folder)["verdict"] for folder in sorted(output.iterdir())}
-    if "invalid" in outcomes:
+        verdicts = [renew_verdict(folder) for folder in sorted(output.iterdir())]
+    if any(verdict.is_invalid for verdict in verdicts):
         raise RuntimeError("a study that was made up is invalid")
     return {
         "seconds": round(time.perf_counter() - started, 2),

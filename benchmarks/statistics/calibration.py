@@ -34,9 +34,9 @@ from benchmarks.statistics.surrogates import Equal, Point, point_of
 from benchmarks.statistics.vectorized import Array, batches, best, draw, fixed_decisions, pick, sequential_decisions
 from tune_bn.analysis.paired import paired_t_test
 from tune_bn.analysis.sequential import design
-from tune_bn.analysis.verdict import write_verdict
+from tune_bn.analysis.verdict import renew_verdict
 from tune_bn.records.record import SEARCH
-from tune_bn.records.verdict import INVALID, SUPPORTED
+from tune_bn.records.verdict import known
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 
@@ -145,17 +145,17 @@ def whole_study(case: tuple[Setting, int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=scratch()) as folder:
         study = simulated_study(Path(folder) / "study", space, laboratory)
         study.run()
-        verdict = write_verdict(study.folder.path)
+        verdict = renew_verdict(study.folder.path)
         records = study.folder.records.read()
-    if verdict["verdict"] == INVALID:
-        raise RuntimeError(f"{setting}, replicate {replicate}: {verdict['reason']}")
-    candidates = verdict["candidates"]
+    if verdict.is_invalid:
+        raise RuntimeError(f"{setting}, replicate {replicate}: {verdict.reason}")
+    intervals = [known(arm.ci) for arm in verdict.candidates]
     searched = [point_of(space.run_config(record.config)) for record in records if record.stage == SEARCH]
     return {
-        "supported": verdict["verdict"] == SUPPORTED,
-        "ci_low": [arm["ci_low"] <= setting.gain for arm in candidates],
-        "ci": [arm["ci"][0] <= setting.gain <= arm["ci"][1] for arm in candidates],
-        "pairs": [arm["n"] for arm in candidates],
+        "supported": verdict.is_supported,
+        "ci_low": [known(arm.ci_low) <= setting.gain for arm in verdict.candidates],
+        "ci": [known(low) <= setting.gain <= known(high) for low, high in intervals],
+        "pairs": [arm.n for arm in verdict.candidates],
         "naive": naive_verdicts(laboratory, searched),
     }
 

@@ -38,10 +38,11 @@ from benchmarks.statistics.surrogates import (
     point_of,
     point_of_cell,
 )
-from tune_bn.analysis.verdict import write_verdict
+from tune_bn.analysis.verdict import renew_verdict
 from tune_bn.errors import StudyError
 from tune_bn.paper import tables as paper
 from tune_bn.records.record import BASELINE, CONFIRM
+from tune_bn.records.verdict import known
 from tune_bn.space.file import parse_yaml
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
@@ -115,13 +116,13 @@ def what_it_finds(surrogate: Table1a, space: Space, laboratory: Laboratory, work
         except StudyError:
             # Early stopping left an arm without a finalist: a study that a user would have to begin again.
             return _spent(study) | dict.fromkeys(_FOUND)
-        verdict = write_verdict(study.folder.path)
-    (candidate,) = verdict["candidates"]
-    point = point_of(space.run_config(candidate["config"]))
-    truth, base = (confirmed_truth(surrogate, space, arm["config"]) for arm in (candidate, verdict["baseline"]))
+        verdict = renew_verdict(study.folder.path)
+    (candidate,), (baseline,) = verdict.candidates, verdict.baselines
+    point = point_of(space.run_config(candidate.config))
+    truth, base = (confirmed_truth(surrogate, space, arm.config) for arm in (candidate, baseline))
     regrets = (best_mean(surrogate) - truth, best_baseline(surrogate) - base)
-    found = (*point, *regrets, truth - base, candidate["effect"])
-    more = (candidate["ci_low"], *candidate["ci"], verdict["verdict"])
+    found = (*point, *regrets, truth - base, candidate.effect)
+    more = (candidate.ci_low, *known(candidate.ci), verdict.verdict)
     values = [round(value, 4) if isinstance(value, float) else value for value in (*found, *more)]
     return _spent(study) | dict(zip(_FOUND, values, strict=True))
 

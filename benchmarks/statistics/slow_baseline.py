@@ -27,7 +27,7 @@ from benchmarks.results import in_processes, markdown, rate_words, save, stamp
 from benchmarks.statistics.simulation import Laboratory, Quiet, SimulatedRunner, scratch, simulated_study
 from benchmarks.statistics.surrogates import EqualArms, Point
 from tune_bn.analysis.paired import paired_t_test
-from tune_bn.analysis.verdict import write_verdict
+from tune_bn.analysis.verdict import renew_verdict
 from tune_bn.errors import StudyError
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig, Task
@@ -131,7 +131,7 @@ def whole_study(case: tuple[str, str, float, int]) -> dict[str, Any]:
         verdict = None
         try:
             study.run()
-            verdict = write_verdict(study.folder.path)["verdict"]
+            verdict = renew_verdict(study.folder.path).verdict
         except StudyError:
             # An arm without a trial that ran to its end: what the search cost is lost.
             pass

@@ -1,6 +1,11 @@
 """The reference pages of the Python API and of the command line, from docstrings and the words of the options.
 
 ``make docs`` writes them anew. Griffe, which reads the docstrings, is installed with the extra ``dev``.
+
+Griffe is what mkdocstrings reads docstrings with; mkdocstrings itself would make the API page on the site alone. Here
+it is a file: whoever reads the repository on a forge finds it whole, a diff shows what a change did to the public
+names, and a test compares it with the code. Roles (``:func:``), literal blocks and tables of docstrings become
+Markdown, which mkdocstrings would print as they stand.
 """
 
 from __future__ import annotations

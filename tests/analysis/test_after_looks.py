@@ -50,6 +50,7 @@ def test_one_look_is_the_median_of_noncentral_t():
     assert special.nctdtr(11, median_unbiased(rule, 12, 3.0) * np.sqrt(12), 3.0) == pytest.approx(0.5, abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_verdict_labels_it(synthetic_study):
     study = sequential(synthetic_study(effect=1.25))
     verdict = judge(study.plan, study.records)

@@ -64,6 +64,7 @@ def test_what_cannot_be_set_against_a_number_is_refused_by_name(values, threshol
     assert caught.value.problem is problem
 
 
+@pytest.mark.long
 @given(arrays(float, st.integers(0, 12), elements=st.floats()), st.floats())
 def test_any_values_give_finite_numbers_or_a_named_problem(values, threshold):
     try:

@@ -101,6 +101,7 @@ def test_every_pair_of_arms_gives_finite_numbers_or_a_named_problem(data, n):
     assert result.ci_low < result.effect
 
 
+@pytest.mark.long
 @given(st.data(), st.integers(min_value=3, max_value=20))
 def test_the_bound_and_the_p_value_tell_the_same_story(data, n):
     first, second = (np.array(data.draw(st.lists(ACCURACIES, min_size=n, max_size=n))) for _ in range(2))
@@ -147,6 +148,7 @@ def step_down(p_values: list[float], alpha: float) -> set[int]:
     return rejected
 
 
+@pytest.mark.long
 @given(
     st.lists(st.integers(0, 1000).map(lambda k: k / 1000), min_size=1, max_size=8),
     # Levels off the grid of the p-values, so that rounding decides nothing.
@@ -156,6 +158,7 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p_values, alpha):
     assert set(np.flatnonzero(holm(p_values) <= alpha)) == step_down(p_values, alpha)
 
 
+@pytest.mark.long
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_holm_keeps_order_and_bounds(p_values, random):
     adjusted = holm(p_values)

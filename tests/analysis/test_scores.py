@@ -285,6 +285,7 @@ VALUES = st.one_of(
 NAMES = st.one_of(st.sampled_from(["base", "ours", "γ"]), st.text(st.characters(codec="utf-8"), min_size=1, max_size=6))
 
 
+@pytest.mark.long
 @QUICK
 @given(st.data())
 def test_any_rows_get_an_answer(data):

@@ -226,6 +226,7 @@ def test_summaries_that_cannot_be_judged_are_refused(summaries):
         welch_from_summaries(*summaries)
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(arrays(float, st.integers(0, 12), elements=st.floats()), arrays(float, st.integers(0, 12), elements=st.floats()))
 def test_any_scores_give_finite_numbers_or_a_named_problem(a, b):

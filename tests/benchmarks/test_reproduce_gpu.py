@@ -26,7 +26,7 @@ from benchmarks.gpu.gpu_records import (
     verdict_of,
 )
 from benchmarks.gpu.reproduce_gpu import main
-from tune_bn.analysis import judge_scores, read_scores
+from tune_bn.analysis import TableTest, read_scores, verdict_on_scores
 from tune_bn.paper.reproduction import columns
 from tune_bn.paper.tables import cells
 from tune_bn.training.config import RunConfig
@@ -238,15 +238,15 @@ def test_the_verdict_is_that_of_a_table_of_the_same_scores(tmp_path: Path) -> No
     table = tmp_path / "scores.csv"
     rows = [f'"{run["arm"]}",{run["seed"]},{run["scores"]["test_accuracy"]}' for run in PAIRS]
     table.write_text("\n".join(["arm,seed,score", *rows]) + "\n")
-    expected = judge_scores(read_scores(table), baseline=ARMS[0])
+    expected = verdict_on_scores(read_scores(table), TableTest(baseline=ARMS[0]))
     # The fourth seed has no partner yet.
     runs = [*PAIRS, made_up_run(ARMS[0], 4, 89.0)]
     assert verdict_of(runs, cell, table.name) == expected
     text = report(runs, table.name)
-    assert expected["verdict"] == "supported"
+    assert expected.is_supported
     assert "γ = 0.10, lr 0.1 against BASE: supported. Effect +1.33 percentage points" in text
-    assert f"p = {expected['candidates'][0]['p_value']:.2g}, 95 % lower bound" in text
-    assert expected["reason"] in text
+    assert f"p = {expected.candidates[0].p_value:.2g}, 95 % lower bound" in text
+    assert expected.reason in text
     assert "| BASE, lr 0.1 | 4 | 89.35 ± 0.40 | 89.44 ± 0.45 | 89.25 ± 0.40 | -0.09 |" in text
     assert "| γ = 0.10, lr 0.1 | 3 | 90.80 ± 0.10 | 90.80 ± 0.20 | 90.70 ± 0.10 | +0.00 |" in text
     assert "Differs from the paper's setting in: nothing that is known." in text

@@ -60,6 +60,18 @@ def log(tmp_path: Path) -> RecordLog:
     return RecordLog(tmp_path / "records.jsonl")
 
 
+@pytest.fixture(scope="module")
+def reused(tmp_path_factory: pytest.TempPathFactory) -> RecordLog:
+    """A log for the hundreds of examples of a test, each of which begins by :func:`emptied`: a folder for each would be
+    looked for among all that there are."""
+    return RecordLog(tmp_path_factory.mktemp("reused") / "records.jsonl")
+
+
+def emptied(log: RecordLog) -> RecordLog:
+    log.path.unlink(missing_ok=True)
+    return RecordLog(log.path)
+
+
 def filled(log: RecordLog, count: int = 3) -> list[Record]:
     return [log.append(replace(RECORD, trial=trial)) for trial in range(count)]
 
@@ -83,8 +95,8 @@ def test_what_was_appended_is_read(log: RecordLog) -> None:
 @pytest.mark.long
 @settings(deadline=None, max_examples=50)
 @given(st.lists(RECORDS, max_size=4))
-def test_every_record_survives_the_file(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> None:
-    log = RecordLog(tmp_path_factory.mktemp("any") / "records.jsonl")
+def test_every_record_survives_the_file(reused: RecordLog, records: list[Record]) -> None:
+    log = emptied(reused)
     written = [log.append(record) for record in records]
     assert log.read() == written
     for before, after in zip(records, written, strict=True):
@@ -130,8 +142,8 @@ def test_nothing_is_appended_to_a_torn_line(log: RecordLog) -> None:
 @pytest.mark.long
 @settings(deadline=None, max_examples=400)
 @given(st.data())
-def test_any_edit_of_one_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    log = RecordLog(tmp_path_factory.mktemp("edit") / "records.jsonl")
+def test_any_edit_of_one_byte_is_noticed(reused: RecordLog, data: st.DataObject) -> None:
+    log = emptied(reused)
     filled(log)
     whole = log.path.read_bytes()
     place = data.draw(st.integers(0, len(whole) - 1))
@@ -206,8 +218,8 @@ def test_another_schema_is_refused(log: RecordLog, change: dict[str, Any]) -> No
 @pytest.mark.long
 @settings(deadline=None, max_examples=200)
 @given(st.binary() | st.lists(JSON.map(canonical_json)).map(lambda lines: "".join(f"{x}\n" for x in lines).encode()))
-def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    log = RecordLog(tmp_path_factory.mktemp("any") / "records.jsonl")
+def test_any_bytes_are_read_or_refused(reused: RecordLog, data: bytes) -> None:
+    log = emptied(reused)
     log.path.write_bytes(data)
     records, problem = outcome(log)
     assert records == []

@@ -10,6 +10,7 @@ import pytest
 
 from tune_bn.analysis.columns import Scores
 from tune_bn.analysis.scores import judge_scores, verdict_on_scores
+from tune_bn.analysis.table_test import TableTest
 from tune_bn.records.score_verdict import score_verdict_from
 
 RNG = np.random.default_rng(11)
@@ -60,7 +61,7 @@ def table(arms: dict[str, Any]) -> Scores:
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_printed_is_read_and_printed_again_byte_for_byte(name: str) -> None:
     arms, options, further = CASES[name]
-    verdict = verdict_on_scores(table(arms), **{"baseline": "base", **options})
+    verdict = verdict_on_scores(table(arms), TableTest(**{"baseline": "base", **options}))
     content = verdict.to_json()
     assert content == judge_scores(table(arms), **{"baseline": "base", **options})
     text = json.dumps(content, allow_nan=False)

@@ -100,6 +100,7 @@ def test_the_page_needs_nothing_from_outside(written):
     assert len(text) < 3_000_000
 
 
+@pytest.mark.long
 def test_the_page_is_well_formed_and_can_be_heard(written):
     page = Page((written / "report.html").read_text())
     assert page.all("html") == [{"lang": "en"}]
@@ -116,6 +117,7 @@ def test_the_page_is_well_formed_and_can_be_heard(written):
     assert all(box["aria-label"] and box["tabindex"] == "0" for box in regions)
 
 
+@pytest.mark.long
 def test_the_page_says_what_the_markdown_says(written):
     page = Page((written / "report.html").read_text())
     markdown = (written / "report.md").read_text()

@@ -119,6 +119,7 @@ def test_what_may_not_be_written_is_refused(synthetic_study, tmp_path):
         write_paperkit(folder, tmp_path / "kit")
 
 
+@pytest.mark.long
 def test_a_checklist_and_a_paper_say_what_was_done_in_words(kit):
     folder, out, _ = kit
     plan = json.loads((folder / "plan.json").read_text())

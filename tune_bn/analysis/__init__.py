@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from tune_bn.analysis.paired import PairedResult, PairsError, PairsProblem, holm, paired_t_test
     from tune_bn.analysis.plan import plan_problem, read_plan, seal
     from tune_bn.analysis.power import minimum_detectable_effect, seeds_needed, std_of_differences, t_test_power
-    from tune_bn.analysis.scores import judge_scores
+    from tune_bn.analysis.scores import judge_scores, verdict_on_scores
     from tune_bn.analysis.sensitivity import sensitivity_analysis
-    from tune_bn.analysis.verdict import judge, verify_study, write_verdict
+    from tune_bn.analysis.table_test import TableTest
+    from tune_bn.analysis.verdict import judge, renew_verdict, verdict_on, verdict_on_study, verify_study, write_verdict
 
 _HOMES = {
     "Columns": "tune_bn.analysis.columns",
@@ -24,6 +25,7 @@ _HOMES = {
     "PairsError": "tune_bn.analysis.paired",
     "PairsProblem": "tune_bn.analysis.paired",
     "Scores": "tune_bn.analysis.columns",
+    "TableTest": "tune_bn.analysis.table_test",
     "holm": "tune_bn.analysis.paired",
     "judge": "tune_bn.analysis.verdict",
     "judge_scores": "tune_bn.analysis.scores",
@@ -32,11 +34,15 @@ _HOMES = {
     "plan_problem": "tune_bn.analysis.plan",
     "read_plan": "tune_bn.analysis.plan",
     "read_scores": "tune_bn.analysis.columns",
+    "renew_verdict": "tune_bn.analysis.verdict",
     "seal": "tune_bn.analysis.plan",
     "seeds_needed": "tune_bn.analysis.power",
     "sensitivity_analysis": "tune_bn.analysis.sensitivity",
     "std_of_differences": "tune_bn.analysis.power",
     "t_test_power": "tune_bn.analysis.power",
+    "verdict_on": "tune_bn.analysis.verdict",
+    "verdict_on_scores": "tune_bn.analysis.scores",
+    "verdict_on_study": "tune_bn.analysis.verdict",
     "verify_study": "tune_bn.analysis.verdict",
     "write_verdict": "tune_bn.analysis.verdict",
 }
@@ -47,6 +53,7 @@ __all__ = [
     "PairsError",
     "PairsProblem",
     "Scores",
+    "TableTest",
     "holm",
     "judge",
     "judge_scores",
@@ -55,11 +62,15 @@ __all__ = [
     "plan_problem",
     "read_plan",
     "read_scores",
+    "renew_verdict",
     "seal",
     "seeds_needed",
     "sensitivity_analysis",
     "std_of_differences",
     "t_test_power",
+    "verdict_on",
+    "verdict_on_scores",
+    "verdict_on_study",
     "verify_study",
     "write_verdict",
 ]

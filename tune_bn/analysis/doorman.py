@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, permutations
 
 import numpy as np
@@ -212,9 +213,7 @@ def _copies(usable: Usable, order: Sequence[str]) -> list[Finding]:
 
 def _repeats_of(usable: Mapping[str, Array], order: Sequence[str], paired_by: str) -> list[Finding]:
     columns = list(usable.values())
-    chances = [chance_of_equal(column) for column in columns]
-    joint = chance_of_all_equal(columns)
-    found = equal_rows(columns, order, joint, NEVER, HARDLY)
+    found = equal_rows(columns, order, partial(chance_of_all_equal, columns), NEVER, HARDLY)
     everywhere = "in every arm" if len(columns) > 1 else f"in {listed(list(usable))}"
     if found is not None:
         groups, refused = found
@@ -225,10 +224,10 @@ def _repeats_of(usable: Mapping[str, Array], order: Sequence[str], paired_by: st
         ]
     if len(columns) == 1:
         return []
-    for arm, column, chance in zip(usable, columns, chances, strict=True):
+    for arm, column in usable.items():
         if np.ptp(column) == 0:
             continue
-        one = equal_rows([column], order, chance, NEVER**2, NEVER)
+        one = equal_rows([column], order, partial(chance_of_equal, column), NEVER**2, NEVER)
         if one is not None and one[1]:
             return [
                 Finding(
@@ -243,11 +242,12 @@ def _repeats_of(usable: Mapping[str, Array], order: Sequence[str], paired_by: st
 def _copied(usable: Usable) -> list[Finding]:
     """Arms of one number, where the others show that runs differ: one run, or a published mean, in every row."""
     columns = {arm: np.array(list(scores.values())) for arm, scores in usable.items()}
+    copied = {arm: column for arm, column in columns.items() if column.size > 2 and np.ptp(column) == 0}
+    if not copied:
+        return []
     varying = [chance_of_equal(column) for column in columns.values() if column.size > 1 and np.ptp(column) > 0]
     found = []
-    for arm, column in columns.items():
-        if column.size < 3 or np.ptp(column) > 0:
-            continue
+    for arm, column in copied.items():
         value = float(column[0])
         refused = bool(varying) and max(varying) ** (column.size - 1) < UNLIKELY and not _is_a_limit(value)
         text = f"{listed([arm])} has the same score {value:g} in all {column.size} rows"
@@ -297,7 +297,7 @@ def _summary_values(usable: Usable, order: Sequence[str], paired_by: str) -> lis
             if min(column.size for column in columns) - abs(end) < 3:
                 continue
             for name, statistic in _STATISTICS.items():
-                chance = math.prod(_chance_of_statistic(column[-1], column[:end], statistic) for column in columns)
+                chance = _chance_in_all(columns, end, statistic)
                 if chance >= SELDOM:
                     continue
                 chance *= crowding([column[:end] for column in columns])
@@ -313,9 +313,19 @@ def _summary_values(usable: Usable, order: Sequence[str], paired_by: str) -> lis
     return []
 
 
+def _chance_in_all(columns: Sequence[Array], end: int, statistic: Callable[[Array], float]) -> float:
+    """The product of :func:`_chance_of_statistic` over arms; infinite as soon as it is in one of them."""
+    product = 1.0
+    for column in columns:
+        chance = _chance_of_statistic(column[-1], column[:end], statistic)
+        if math.isinf(chance):
+            return math.inf
+        product *= chance
+    return product
+
+
 def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array], float]) -> float:
     """Chance that a run has by itself the score that a statistic of the others has; infinite where it has another."""
-    spread = _std(others)
     distance = abs(value - statistic(others))
     # A mean of 90.00 is read as 90: where it is that of the others to their last place, it was written with as many.
     for places in sorted({max(map(decimals, map(float, others))), decimals(float(value))}, reverse=True):
@@ -324,6 +334,7 @@ def _chance_of_statistic(value: float, others: Array, statistic: Callable[[Array
             break
     if not distance <= tolerance:
         return math.inf
+    spread = _std(others)
     if spread == 0:
         # An arm of one number has its own mean in every row, and says nothing for or against.
         return 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
 
@@ -25,11 +25,12 @@ SELDOM = 1e-2
 
 
 def equal_rows(
-    columns: Sequence[Array], order: Sequence[str], chance: float, never: float, block: float
+    columns: Sequence[Array], order: Sequence[str], chance: Callable[[], float], never: float, block: float
 ) -> tuple[list[list[str]], bool] | None:
     """Groups of pairs that are equal in all columns, and whether they are too many; None where they are no surprise.
 
-    With chance p that two pairs are equal, their number is about Poisson with mean p·n(n − 1)/2.
+    With chance p that two pairs are equal, their number is about Poisson with mean p·n(n − 1)/2. Where none are equal
+    nobody asks for p, which costs more than all the rest.
     """
     groups: dict[tuple[float, ...], list[str]] = defaultdict(list)
     for index, pair in enumerate(order):
@@ -42,7 +43,7 @@ def equal_rows(
     if not excess or len(groups) == 1:
         return None
     n = len(order)
-    tail = float(special.pdtrc(excess - 1, chance * n * (n - 1) / 2))
+    tail = float(special.pdtrc(excess - 1, chance() * n * (n - 1) / 2))
     copies = math.gcd(*sizes)
     if copies > 1:
         tail *= _chance_of_blocks(n, len(groups), copies)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import numpy as np
 
-from tune_bn.analysis.claims import NO_LOOKS, claim_of
 from tune_bn.analysis.columns import Scores
-from tune_bn.analysis.doorman import KINDS
 from tune_bn.analysis.family import check_correction
 from tune_bn.analysis.goals import MAX, goal_of
 from tune_bn.analysis.score_rows import common_order, doorman_findings, named_baseline, natural_order, usable_scores
@@ -32,6 +30,7 @@ from tune_bn.analysis.score_tests import (
 )
 from tune_bn.analysis.score_words import FOLDS, LOOKS, PAIRED, THRESHOLD, UNPAIRED, problem_words, sentence, strongest
 from tune_bn.analysis.sequential import design
+from tune_bn.analysis.table_test import TableTest
 from tune_bn.analysis.untested import plain_effect, untested_remarks
 from tune_bn.analysis.wording import headline
 from tune_bn.errors import ConfigError, ScoresError, listed
@@ -60,22 +59,23 @@ _TESTS: Mapping[str, str] = {
 }
 
 
-def judge_scores(
-    scores: Scores,
-    *,
-    baseline: str | None = None,
-    alpha: float = 0.05,
-    goal: str | None = None,
-    unpaired: bool = False,
-    threshold: float | None = None,
-    folds: int | None = None,
-    looks: Sequence[int] | None = None,
-    accept: Sequence[str] = (),
-    kind: str | None = None,
-    margin: float | None = None,
-    correction: str = HOLM,
-) -> dict[str, Any]:
-    """The verdict on every other arm of a table against ``baseline``: the rules of a confirmation, without its plan.
+def judge_scores(scores: Scores, **options: Any) -> dict[str, Any]:
+    """What :func:`verdict_on_scores` finds, as JSON has it: :meth:`ScoreVerdict.to_json`.
+
+    Args:
+        scores: as :func:`tune_bn.analysis.columns.read_scores` returns them.
+        options: the fields of :class:`tune_bn.analysis.table_test.TableTest`: ``baseline``, ``goal``, ``alpha`` and
+            their like.
+
+    Raises:
+        ConfigError: an option is out of range or does not go with another, or ``baseline`` is no arm of the table.
+        ScoresError: the table has no other arm, or does not say its baseline or its goal.
+    """
+    return verdict_on_scores(scores, TableTest(**options)).to_json()
+
+
+def verdict_on_scores(scores: Scores, asked: TableTest) -> ScoreVerdict:
+    """The verdict on every other arm of a table against its baseline: the rules of a confirmation, without its plan.
 
     One-sided t-test, Holm-adjusted for the number of other arms; supported where at least one has p ≤ alpha. An arm
     that is worse by the mirrored test, adjusted alike, is ``worse``, and the reason names it.
@@ -90,77 +90,23 @@ def judge_scores(
 
     Args:
         scores: as :func:`tune_bn.analysis.columns.read_scores` returns them.
-        baseline: the arm to compare with; None where the table itself names it, and beside ``threshold``.
-        alpha: family-wise level, between 0 and 0.5.
-        goal: ``"max"`` or ``"min"``; None where the name of the score says it.
-        unpaired: Welch's test instead of the paired one; no run of one arm belongs to a run of another.
-        threshold: compare every arm with this number instead of a baseline.
-        folds: the pairs are the folds of one or several cross-validations with so many folds.
-        looks: the table was, or is to be, judged after so many pairs each.
-        accept: kinds of findings (:data:`tune_bn.analysis.doorman.KINDS`) that are said instead of refused.
-        kind: ``superior``, ``noninferior`` or ``equivalent``; None: superior.
-        margin: in the unit of the score; see :mod:`tune_bn.analysis.claims`.
-        correction: for several arms; ``max_t`` where they are paired (:mod:`tune_bn.analysis.max_t`).
+        asked: how they are judged.
 
     Returns:
-        A dict that JSON can hold, with the keys of :class:`tune_bn.records.score_verdict.ScoreVerdict`.
-        ``effect`` and every bound are gains: positive is better under either goal; ``difference`` is the mean of the
-        arm minus that of the baseline. ``remarks`` holds what is no broken rule and has to be known. It does not
-        depend on the order of the rows, but for the order of the candidates, which is that of their first rows.
+        The verdict. ``effect`` and every bound are gains: positive is better under either goal; ``difference`` is the
+        mean of the arm minus that of the baseline. ``remarks`` holds what is no broken rule and has to be known. It
+        does not depend on the order of the rows, but for the order of the candidates, which is that of their first
+        rows.
 
     Raises:
-        ConfigError: an argument is out of range or does not go with another, or ``baseline`` is no arm of the table.
+        ConfigError: ``baseline`` is no arm of the table, or looks, folds or the correction do not go with its pairs.
         ScoresError: the table has no other arm, or does not say its baseline or its goal.
     """
-    return verdict_on_scores(
-        scores,
-        baseline=baseline,
-        alpha=alpha,
-        goal=goal,
-        unpaired=unpaired,
-        threshold=threshold,
-        folds=folds,
-        looks=looks,
-        accept=accept,
-        kind=kind,
-        margin=margin,
-        correction=correction,
-    ).to_json()
-
-
-def verdict_on_scores(
-    scores: Scores,
-    *,
-    baseline: str | None = None,
-    alpha: float = 0.05,
-    goal: str | None = None,
-    unpaired: bool = False,
-    threshold: float | None = None,
-    folds: int | None = None,
-    looks: Sequence[int] | None = None,
-    accept: Sequence[str] = (),
-    kind: str | None = None,
-    margin: float | None = None,
-    correction: str = HOLM,
-) -> ScoreVerdict:
-    """What :func:`judge_scores` gives, typed; the arguments are the same."""
-    if not 0 < alpha < 0.5:
-        # From there on an arm that is worse could be called better.
-        raise ConfigError("alpha", alpha, "a number between 0 and 0.5")
-    for accepted in accept:
-        if accepted not in KINDS:
-            raise ConfigError("accept", accepted, ", ".join(KINDS))
-    claim = claim_of(kind, margin)
-    if claim.ceiling is not None and looks is not None:
-        raise ConfigError("kind", kind, f"superior or noninferior beside looks; {NO_LOOKS}")
-    mode = _mode(unpaired, threshold, folds, looks)
-    stated = goal
-    goal = goal_of(scores.metric, source=scores.source, others=scores.arms if scores.wide else (), goal=goal)
+    mode, claim, baseline, alpha, paired = asked.mode, asked.claim, asked.baseline, asked.alpha, asked.is_paired
+    threshold, folds, looks = asked.threshold, asked.folds, asked.looks
+    goal = goal_of(scores.metric, source=scores.source, others=scores.arms if scores.wide else (), goal=asked.goal)
     arms = scores.arms
-    if mode == THRESHOLD:
-        if baseline is not None:
-            raise ConfigError("baseline", baseline, "no baseline beside a threshold, which is compared with every arm")
-    else:
+    if mode != THRESHOLD:
         baseline = named_baseline(scores, baseline, arms)
         arms.remove(baseline)
         if not arms:
@@ -170,17 +116,16 @@ def verdict_on_scores(
             )
     everyone = arms if baseline is None else [baseline, *arms]
     pairs = sorted({pair for _, pair, _ in scores.rows}, key=natural_order)
-    if mode == LOOKS and looks is not None and len(pairs) not in looks:
+    if looks is not None and len(pairs) not in looks:
         raise ConfigError("looks", list(looks), f"looks of which one is at the {len(pairs)} pairs of the table")
-    if mode == FOLDS and folds is not None and (folds < 2 or len(pairs) % folds):
+    if folds is not None and (folds < 2 or len(pairs) % folds):
         raise ConfigError("folds", folds, f"2 or more, and a divisor of the {len(pairs)} pairs")
     rule = None if looks is None else design(looks, alpha, futility=None)
-    paired = mode in (PAIRED, FOLDS, LOOKS)
-    check_correction(correction, claim, seeds=len(pairs), fixed=mode == PAIRED)
-    correction = correction if len(arms) > 1 else HOLM
+    check_correction(asked.correction, claim, seeds=len(pairs), fixed=mode == PAIRED)
+    correction = asked.correction if len(arms) > 1 else HOLM
     usable, problems = usable_scores(scores, everyone, pairs, paired=paired)
     refused, remarks, left_out = doorman_findings(
-        scores, usable, pairs, accept, paired=paired and not problems, threshold=threshold, arms=arms
+        scores, usable, pairs, asked.accept, paired=paired and not problems, threshold=threshold, arms=arms
     )
     problems += refused
     sign = 1.0 if goal == MAX else -1.0
@@ -188,18 +133,18 @@ def verdict_on_scores(
     if not problems:
         values = {arm: sign * np.array(list(usable[arm].values())) for arm in everyone}
         others = {arm: values[arm] for arm in arms}
-        asked: Any = {"claim": claim, "left_out": left_out}
+        given: Any = {"claim": claim, "left_out": left_out}
         try:
             if threshold is not None:
-                found = against_threshold(others, sign * threshold, alpha=alpha, **asked)
-            elif baseline is not None and unpaired:
-                found = without_pairs(others, values[baseline], alpha=alpha, **asked)
+                found = against_threshold(others, sign * threshold, alpha=alpha, **given)
+            elif baseline is not None and asked.unpaired:
+                found = without_pairs(others, values[baseline], alpha=alpha, **given)
             elif baseline is not None and folds is not None:
-                found = over_folds(others, values[baseline], folds=folds, alpha=alpha, **asked)
+                found = over_folds(others, values[baseline], folds=folds, alpha=alpha, **given)
             elif baseline is not None and rule is not None:
-                found = over_looks(others, values[baseline], rule, **asked)
+                found = over_looks(others, values[baseline], rule, **given)
             elif baseline is not None:
-                found = over_pairs(others, values[baseline], alpha=alpha, correction=correction, **asked)
+                found = over_pairs(others, values[baseline], alpha=alpha, correction=correction, **given)
             if baseline is not None and paired:
                 names: Any = {"against": baseline, "paired_by": scores.paired_by, "claim": claim}
                 rows = common_order(scores, pairs)
@@ -224,7 +169,7 @@ def verdict_on_scores(
         remarks=(*scores.remarks, *remarks, *([] if problems else _remarks(scores, mode, compared, paired))),
         metric=scores.metric,
         goal=goal,
-        goal_from="name" if stated is None else "stated",
+        goal_from="name" if asked.goal is None else "stated",
         mode=mode,
         test=_TESTS[mode],
         alpha=alpha,
@@ -269,17 +214,6 @@ def _candidate(found: TableCandidate, arm: TableArm, sign: float) -> TableCandid
 _MOMENT = re.compile(
     r"(?:.*[\W_])?(epochs?|steps?|global_?step|iter(ation)?s?|checkpoints?|ckpts?|timesteps?)", re.IGNORECASE
 )
-
-
-def _mode(unpaired: bool, threshold: float | None, folds: int | None, looks: Sequence[int] | None) -> str:
-    asked = {UNPAIRED: unpaired, THRESHOLD: threshold is not None, FOLDS: folds is not None, LOOKS: looks is not None}
-    chosen = [mode for mode, is_asked in asked.items() if is_asked]
-    if len(chosen) > 1:
-        values = {UNPAIRED: unpaired, THRESHOLD: threshold, FOLDS: folds, LOOKS: looks}
-        raise ConfigError(chosen[1], values[chosen[1]], f"one of {chosen[0]} and {chosen[1]}, not both")
-    if threshold is not None and not math.isfinite(threshold):
-        raise ConfigError("threshold", threshold, "a finite number")
-    return chosen[0] if chosen else PAIRED
 
 
 def _remarks(scores: Scores, mode: str, arms: Mapping[str, TableArm], paired: bool) -> list[str]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from functools import cache
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.main import get_command
 
 from tune_bn._version import __version__
 from tune_bn.cli import ask, check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
@@ -58,6 +60,12 @@ def _root(
     """See the application's help."""
 
 
+@cache
+def _command() -> Any:
+    """All verbs with their options, made once in a process of many calls: it takes longer than most verbs do."""
+    return get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: errors that tune_bn raises on purpose become one line and exit status 2."""
     let_signals_in()
@@ -78,7 +86,7 @@ def _run(arguments: list[str] | None) -> int:
     settle_environment()
     try:
         with without_empty_caches():
-            app(args=arguments, prog_name="tune_bn")
+            _command()(args=arguments, prog_name="tune_bn")
     except TuneBNError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -345,8 +345,9 @@ def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_j
 
 def _judged(scores: Scores, options: Mapping[str, Any]) -> ScoreVerdict:
     from tune_bn.analysis.scores import verdict_on_scores
+    from tune_bn.analysis.table_test import TableTest
 
-    return verdict_on_scores(scores, **options)
+    return verdict_on_scores(scores, TableTest(**options))
 
 
 def _verify_runs(

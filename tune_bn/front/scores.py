@@ -42,7 +42,7 @@ def verify_scores(
     """Is an arm of this table really better than the baseline? The test of a confirmation, without its plan.
 
     The same verdict as ``tune_bn verify --scores``, which describes the tests; see
-    :func:`tune_bn.analysis.judge_scores` for the rules that make it invalid.
+    :func:`tune_bn.analysis.verdict_on_scores` for the rules that make it invalid.
 
     Args:
         table: a file (CSV, TSV, JSON lines, Parquet), a pandas or polars frame, or rows as dicts, such as
@@ -73,6 +73,7 @@ def verify_scores(
     """
     from tune_bn.analysis.columns import Columns
     from tune_bn.analysis.scores import verdict_on_scores
+    from tune_bn.analysis.table_test import TableTest
 
     columns = Columns(
         arm=_names(arm),
@@ -85,8 +86,7 @@ def verify_scores(
     )
     try:
         scores = _scores(table, columns)
-        verdict = verdict_on_scores(
-            scores,
+        asked = TableTest(
             baseline=None if baseline is None else str(baseline),
             alpha=alpha,
             goal=goal,
@@ -99,6 +99,7 @@ def verify_scores(
             correction=correction,
             accept=_names(accept),
         )
+        verdict = verdict_on_scores(scores, asked)
     except ScoresError as error:
         raise ScoresError(_as_arguments(str(error))) from None
     return Verdict(verdict.to_json())

@@ -17,12 +17,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from tune_bn.errors import StudyError
+from tune_bn.errors import StudyError, first_line
 from tune_bn.records.per_image import FOLDER
 from tune_bn.records.seal import REPLY
+from tune_bn.records.times import utc_now
 
 MANIFEST = "MANIFEST.json"
 CODE_DIFF = "code.diff"
@@ -76,7 +76,7 @@ def write_bundle(study: Path, out: Path, extra: Mapping[str, bytes], *, weights:
         contents = {name: path.read_bytes() for name, path in members.items()} | dict(extra)
         manifest = {
             "schema_version": SCHEMA_VERSION,
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "made_at": utc_now(),
             "members": {
                 name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                 for name, data in sorted(contents.items())
@@ -137,9 +137,7 @@ def _members(path: Path) -> dict[str, bytes]:
     except FileNotFoundError:
         raise StudyError(f"{path}: missing; accepted: a bundle, or the name of a study") from None
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise refused(
-            f"cannot be read as a ZIP archive ({str(error).splitlines()[0] if str(error) else 'damaged'})"
-        ) from None
+        raise refused(f"cannot be read as a ZIP archive ({first_line(error)})") from None
     problem = _content_problem(contents)
     if problem is not None:
         raise refused(problem)

@@ -51,12 +51,12 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         return handle.read(most)
 
 
-def open_aside(path: Path, suffix: str = "") -> tuple[int, Path]:
-    """A new file beside ``path``, open for writing and readable by whom the umask lets; its name begins with a dot."""
+def open_aside(path: Path, suffix: str = "", *, mode: int = 0o666) -> tuple[int, Path]:
+    """A new file beside ``path``, open for writing; its name begins with a dot. The umask takes a part of ``mode``."""
     while True:
         aside = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}{suffix}")
         with suppress(FileExistsError):
-            return not_linked(str(aside), os.O_RDWR | os.O_CREAT | os.O_EXCL), aside
+            return not_linked(str(aside), os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), aside
 
 
 @contextmanager
@@ -71,14 +71,17 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def not_linked(path: str, flags: int) -> int:
+def not_linked(path: str, flags: int, mode: int = 0o666) -> int:
     """For ``opener=``: files of a study that are written in place are no links, which might lead out of its folder."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: aside first, flushed to disk, then renamed over ``path``."""
-    descriptor, aside = open_aside(path)
+def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write a whole file or nothing: aside first, flushed to disk, then renamed over ``path``.
+
+    It has ``mode``, less what the umask takes, from its first byte on.
+    """
+    descriptor, aside = open_aside(path, mode=mode)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             handle.write(text)

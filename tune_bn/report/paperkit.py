@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tune_bn import __version__
+from tune_bn._version import __version__
 from tune_bn.analysis.plan import claim_by, read_plan
 from tune_bn.analysis.verdict import verdict_on_study
 from tune_bn.analysis.wording import (

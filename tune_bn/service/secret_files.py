@@ -9,23 +9,14 @@ import sys
 from pathlib import Path
 
 from tune_bn.errors import ServiceError
+from tune_bn.records.files import write_text
 
 OWN_CREDENTIALS = "# Written by tune_bn head; a file without this line is left alone."
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a whole file or nothing, with mode 0600 from its first byte on."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    write_text(path, text, mode=0o600)
 
 
 def read_or_make(path: Path) -> str:

@@ -1,33 +1,19 @@
-"""``tune_bn check``: a few short runs against the ways to a wrong verdict.
-
-Nothing here knows more of a trainer than its port tells, but of scripts, whose folders say what they opened, which
-keys they asked for, and what the package did in them.
-"""
+"""``tune_bn check``: a few short runs against the ways to a wrong verdict, which are :mod:`tune_bn.trainers.traps`."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tune_bn.errors import listed
 from tune_bn.protocols.trainer import Place, PreemptedError, Trainer
-from tune_bn.protocols.trainers import BUILTIN
-from tune_bn.script.folder import ATTEMPT_VARIABLE
 from tune_bn.space.space import Space
-from tune_bn.trainers.checked import OK, UNKNOWN, WRONG, Checked, Finding, nuisance_middles
-from tune_bn.trainers.command import keeper
-from tune_bn.trainers.command.run import ScriptRun
-from tune_bn.trainers.command.seal import SealedRun, TestError
-from tune_bn.trainers.command.settings import SealedTest
-from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
-from tune_bn.trainers.neighbours import is_accepted, with_other_value, with_other_values
-from tune_bn.trainers.opened_files import copies, files_below, is_own
-from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of, too_coarse
+from tune_bn.trainers import cut_runs, traps
+from tune_bn.trainers.checked import OK, WRONG, Checked, Finding, nuisance_middles
+from tune_bn.trainers.command.trainer import CommandTrainer
+from tune_bn.trainers.neighbours import is_accepted, with_other_values
+from tune_bn.trainers.short_runs import Found, Short, ShortRuns, StuckError, Tried
 
 
 class Checker:
@@ -54,14 +40,15 @@ class Checker:
         if isinstance(trainer, CommandTrainer):
             # Each step can be gone on from, so that a run that is killed has something to go on from.
             trainer = replace(trainer, settings=replace(trainer.settings, save_every=1e-9))
-        self.space, self.trainer, self.place, self._say = space, trainer, place, say
+        self.space, self.trainer, self._say = space, trainer, say
         self.checked = Checked()
         self.base = {**nuisance_middles(space), **space.baseline}
         arms = [space.arm_config(name) for name in space.claim.arms]
         moved = [with_other_values(space, self.base, space.scientific), *arms] if space.search else arms
-        self.candidate = next((config for config in moved if is_accepted(space, config)), self.base)
+        candidate = next((config for config in moved if is_accepted(space, config)), self.base)
         self.runs = ShortRuns(space, trainer, place, folder.absolute(), self.base)
         self.runs.log = log
+        self.tried = Tried(space, trainer, place, self.base, candidate, self.runs)
 
     def run(self) -> Checked:
         """All of it."""
@@ -69,17 +56,19 @@ class Checker:
         try:
             self._commands()
             try:
-                first = self.runs.short(self.base, self._seed("search"))
+                first = self.runs.short(self.base, self.tried.seed("search"))
             except (StuckError, PreemptedError) as error:
                 self._found("it trains", WRONG, str(error))
                 return self.checked
             self._costs(first)
             self._found("it trains", OK, f"{len(first.values)} steps of {self.trainer.score.validation}")
-            for trap in (self._sealed, self._seeds, self._effects, self._resumes, self._apart, self._tests):
+            for name, trap in _TRAPS.items():
                 try:
-                    trap(first)
+                    found = trap(self.tried, first)
                 except (StuckError, PreemptedError) as error:
-                    self._found(_NAMES[trap.__name__], WRONG, str(error))
+                    found = WRONG, str(error)
+                if found is not None:
+                    self._found(name, *found)
             return self.checked
         finally:
             self.runs.session.close()
@@ -89,284 +78,6 @@ class Checker:
         finding = Finding(trap, verdict, words)
         self.checked.findings.append(finding)
         self._say(finding)
-
-    def _seed(self, stage: str) -> int:
-        return int(min(getattr(self.space.seeds, stage)))
-
-    # The traps
-
-    def _sealed(self, first: Short) -> None:
-        """1. The validation score is the test set."""
-        trap = _NAMES["_sealed"]
-        score = self.trainer.score
-        if not isinstance(self.trainer, CommandTrainer):
-            self._sealed_by_its_session(trap)
-            return
-        sealed = self.trainer.sealed
-        if sealed is None or sealed.data is None:
-            self._found(trap, UNKNOWN, "trainer.data.test does not say where the test data is: its seal is your word")
-            return
-        if not first.reads:
-            self._found(trap, UNKNOWN, "no Python of it told which files it opens: its seal is your word")
-            return
-        test = files_below(Path(sealed.data))
-        met = sorted(place for place in first.reads if place in test)
-        if not met:
-            met = [f"{place}, which equals {other}" for place, other in copies(first.reads, test)]
-        if met:
-            self._found(
-                trap, WRONG, f"training reads test data: {met[0]}" + f" and {len(met) - 1} more" * (len(met) > 1)
-            )
-            return
-        words = "; the script itself reports" if not sealed.command else "; the test command gives"
-        self._found(trap, OK, f"none of {len(first.reads)} files that training opens is test data{words} {score.test}")
-
-    def _sealed_by_its_session(self, trap: str) -> None:
-        """What the port of a trainer promises: without the part that is the test's there is no test score."""
-        test = self.trainer.score.test
-        try:
-            self.runs.session.start(
-                self.space.run_config(self.base), self._seed("search"), test=test, name=self.runs.name()
-            ).close()
-        except ValueError:
-            if self.trainer.name == BUILTIN:
-                words = "the built-in loop is not given the test images before the confirmation"
-                self._found(trap, OK, words)
-                return
-            words = f"a worker without the test part finds no {test}; what else training reads is the package's word"
-            self._found(trap, UNKNOWN, words)
-            return
-        self._found(trap, WRONG, f"a run that is to find {test} begins in a worker without the test part")
-
-    def _seeds(self, first: Short) -> None:
-        """2. The seed does nothing, or not all."""
-        trap = _NAMES["_seeds"]
-        again = self.runs.short(self.base, self._seed("search"))
-        others = {stage: self.runs.short(self.base, self._seed(stage)) for stage in ("select", "confirm")}
-        self._spread = max(
-            abs(a - b) for other in others.values() for a, b in zip(first.values, other.values, strict=False)
-        )
-        if again.values != first.values:
-            self._found(trap, WRONG, f"the same seed twice gives {self._differ(first.told(()), again.told(()))}")
-            return
-        self._results = results_of(first, again, others.values())
-        for stage, other in others.items():
-            if alike(first, other, self._results):
-                seeds = f"{self._seed('search')} and {self._seed(stage)}"
-                why = self._too_coarse(first) or "the seed does nothing"
-                self._found(trap, WRONG, f"seeds {seeds} give the same scores: {why}")
-                return
-        by = f"by up to {self._spread:.3g}" if self._spread else f"in {listed(self._results)}"
-        self._found(trap, OK, f"one seed twice is equal bit for bit; others differ {by}")
-
-    _spread = 0.0
-    _results: Sequence[str] = ()
-
-    def _too_coarse(self, first: Short) -> str:
-        if not too_coarse(first, self._results):
-            return ""
-        name = self.trainer.score.validation
-        values = listed([f"{value:.6g}" for value in dict.fromkeys(first.values)])
-        return (
-            f"{name} was {values} in all {len(first.values)} steps, too coarse to tell; accepted: a finer metric "
-            "reported beside it, such as the loss, or more validation data"
-        )
-
-    def _effects(self, first: Short) -> None:
-        """3. A key is not in effect, or is something else."""
-        trap = _NAMES["_effects"]
-        wrong: list[str] = []
-        coarse = ""
-        keys = [*self.space.search] or sorted(
-            self.space.scientific & {k for a in self.space.claim.arms.values() for k in a}
-        )
-        moved: list[Short] = []
-        for key in keys:
-            config = with_other_value(self.space, self.base, key)
-            if config is None:
-                continue
-            other = self.runs.short(config, self._seed("search"))
-            moved.append(other)
-            if alike(first, other, self._results):
-                unasked = first.asked is not None and first.helper and key not in first.asked
-                wrong.append(f"{key} changes nothing" + " and was never asked for" * unasked)
-                coarse = "" if unasked else self._too_coarse(first)
-            if other.evaluations != first.evaluations:
-                wrong.append(
-                    f"another {key} is evaluated {other.evaluations} times where the baseline is {first.evaluations} "
-                    "times: arms that are evaluated at other steps draw other random numbers, and their best step is "
-                    "the best of more"
-                )
-        if isinstance(self.trainer, CommandTrainer):
-            wrong += list(self._meanings([first, *moved]))
-        wrong += [coarse] * bool(coarse)
-        if wrong:
-            self._found(trap, WRONG, "; ".join(wrong))
-            return
-        self._found(trap, OK, f"each of {', '.join(keys)} alone changes the scores")
-
-    def _meanings(self, shorts: Sequence[Short]) -> Iterator[str]:
-        """Whether what is called gamma and c is what the claim takes it for."""
-        section = self.space.trainer
-        notes = [note for short in shorts for note in short.notes]
-        for key, event in (("gamma", "scale_batchnorm"), ("c", "parameter_groups")):
-            if section is None or key not in self.space.search or key in section.meaning:
-                continue
-            if not any(note.get("event") == event for note in notes):
-                yield (
-                    f"{key} is searched, but the script does not call tune_bn.{event}; accepted: that call, or "
-                    f"trainer.meaning.{key} that says what it is"
-                )
-            elif key == "c" and not any(note.get("event") == "learns" for note in notes):
-                yield "no optimizer steps with the groups of tune_bn.parameter_groups"
-
-    def _resumes(self, first: Short) -> None:
-        """4. A run that was cut counts as a whole one, or goes on otherwise than it was."""
-        trap = _NAMES["_resumes"]
-        if self.runs.steps < 3:
-            self._found(trap, UNKNOWN, f"a run has {self.runs.steps} steps")
-            return
-        told, wrong, through = [], [], []
-        total = self.trainer.steps(self.space.run_config(self.base))
-        whole = {self.runs.steps: first.told(self._results)}
-        # Of another trainer nobody knows the processes.
-        ways = ("a stop", "SIGTERM", "SIGKILL") if isinstance(self.trainer, CommandTrainer) else ("a stop",)
-        for way in ways:
-            name = self.runs.name()
-            run = self.runs.start(self.base, self._seed("search"), name, hold=2)
-            try:
-                self.runs.go(run, 2)
-                state = self.runs.kept(run)
-                if way != "a stop" and not (isinstance(run, ScriptRun) and run.leader):
-                    continue
-                if way != "a stop" and isinstance(run, ScriptRun) and run.leader:
-                    with suppress(OSError):
-                        os.kill(run.leader, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
-                    run.wait_for_end()
-            finally:
-                run.close()
-            cut = run.reported if isinstance(run, ScriptRun) else run.steps
-            if cut >= total:
-                through.append(way)
-                continue
-            # A script that was ahead is compared beyond the step at which it was cut.
-            target = max(self.runs.steps, min(total, cut + 2))
-            if target not in whole:
-                whole[target] = self.runs.short(self.base, self._seed("search"), target).told(self._results)
-            again = self.runs.start(self.base, self._seed("search"), name, state)
-            try:
-                begun = again.steps
-                self.runs.go(again, target)
-                values = self.runs.told(again, self._results, target)
-                inexact = again.points.inexact if isinstance(again, ScriptRun) else None
-            finally:
-                again.close()
-            if values != whole[target] or inexact is not None:
-                wrong.append(f"after {way} it goes on otherwise: {inexact or self._differ(whole[target], values)}")
-            known = isinstance(again, ScriptRun) and again.goes_on
-            place = f"from step {begun}" if begun else "from its checkpoint" if known else "from the beginning"
-            told.append(f"after {way} at step {cut} {place}")
-        if wrong:
-            self._found(trap, WRONG, f"{'; '.join(wrong)} (seeds differ by up to {self._spread:.3g})")
-            return
-        if through:
-            words = f"the script was through before it could be ended by {', '.join(through)}"
-            self._found(trap, UNKNOWN, "; ".join([words, *told]))
-            return
-        self._found(trap, OK, f"bit for bit {', '.join(told)}")
-
-    def _apart(self, first: Short) -> None:
-        """5. Runs touch each other, or leave something behind."""
-        trap = _NAMES["_apart"]
-        seed, names = self._seed("search"), (self.runs.name(), self.runs.name())
-        if isinstance(self.runs.session, CommandSession) and self.runs.session.trainer.settings.function:
-            self._found(trap, UNKNOWN, "a worker calls a function once at a time")
-            return
-        runs = [
-            self.runs.start(config, seed, name) for config, name in zip((self.base, self.candidate), names, strict=True)
-        ]
-        try:
-            for step in range(1, self.runs.steps + 1):
-                for run in runs:
-                    self.runs.go(run, step)
-            together = [self.runs.told(run, self._results) for run in runs]
-        finally:
-            for run in runs:
-                run.close()
-        alone = [short.told(self._results) for short in (first, self.runs.short(self.candidate, seed))]
-        for values, expected in zip(together, alone, strict=True):
-            if values != expected:
-                self._found(trap, WRONG, f"started beside another it gives {self._differ(expected, values)}")
-                return
-        left = [
-            pid
-            for run in runs
-            if isinstance(run, ScriptRun)
-            for attempt in run.files.attempts
-            for pid in keeper.marked(ATTEMPT_VARIABLE, attempt["mark"])
-        ]
-        if left:
-            self._found(trap, WRONG, f"processes {', '.join(map(str, left))} live on")
-            return
-        outside = sorted(place for place in first.writes if not is_own(place, self.runs.folder))
-        words = "two at once are each as they are alone, and nothing lives on"
-        if outside:
-            self._found(trap, WRONG, f"{words}, but it writes outside its run's folder: {outside[0]}")
-            return
-        self._found(trap, OK, words)
-
-    def _tests(self, first: Short) -> None:
-        """The test looks at the checkpoint that it is given. It is tried on the data of the search."""
-        trap = _NAMES["_tests"]
-        del first
-        if (
-            not isinstance(self.trainer, CommandTrainer)
-            or self.trainer.sealed is None
-            or not self.trainer.sealed.command
-        ):
-            return
-        sealed = SealedTest(self.trainer.sealed.command, self.trainer.settings.search_data)
-        found: list[float | str] = []
-        for stage in ("search", "confirm", None):
-            run = self.runs.start(self.base, self._seed(stage or "search"), self.runs.name())
-            assert isinstance(run, ScriptRun)
-            try:
-                self.runs.go(run, self.runs.steps)
-                run.close()
-                going_on = run.files.checkpoint()
-                if going_on is None:
-                    self._found(trap, UNKNOWN, f"after {self.runs.steps} steps there is no whole checkpoint yet")
-                    return
-                path = going_on.path if stage else run.files.path / "no such checkpoint"
-                test = SealedRun(
-                    run.settings, sealed, run.files, values=run.values(going_on), checkpoint=path, place=self.place
-                )
-                while not test.poll(1.0):
-                    pass
-                try:
-                    found.append(test.score())
-                except TestError as error:
-                    found.append(str(error))
-            finally:
-                run.close()
-        one, other, none = found
-        if isinstance(one, str) or isinstance(other, str):
-            problem = next(text for text in (one, other) if isinstance(text, str))
-            self._found(trap, UNKNOWN, f"on the data of the search it gives no score: {problem}")
-        elif one == other:
-            self._found(trap, WRONG, f"checkpoints of two seeds give the same score {one:.6g}")
-        elif not isinstance(none, str):
-            self._found(trap, WRONG, f"without a checkpoint it gives a score, {none:.6g}")
-        else:
-            self._found(trap, OK, "another checkpoint gives another score, and none fails")
-
-    def _differ(self, one: Sequence[tuple[float | None, ...]], other: Sequence[tuple[float | None, ...]]) -> str:
-        """Where two curves part."""
-        for step, (these, those) in enumerate(zip(one, other, strict=False), start=1):
-            for name, a, b in zip(("", *self._results), these, those, strict=False):
-                if a != b:
-                    return f"{name} {_number(b)} in place of {_number(a)} at step {step}".lstrip()
-        return f"{len(other)} steps in place of {len(one)}"
 
     # What it costs
 
@@ -384,7 +95,7 @@ class Checker:
         if settings.function:
             self.checked.commands.append(f"{settings.function}(run)")
             return
-        values = {**self.space.run_config(self.base), "seed": self._seed("search"), "steps": settings.steps}
+        values = {**self.space.run_config(self.base), "seed": self.tried.seed("search"), "steps": settings.steps}
         run = "RUN"
         checkpoint = "RUN/checkpoint/STEP" if settings.checkpoint is None else f"RUN/work/{settings.checkpoint}"
         told = {**values, "run": run, "checkpoint": checkpoint, "data": settings.search_data or ""}
@@ -398,15 +109,12 @@ class Checker:
         ]
 
 
-_NAMES = {
-    "_sealed": "1 the test set is sealed",
-    "_seeds": "2 the seed decides",
-    "_effects": "3 the keys are in effect",
-    "_resumes": "4 a resume is exact",
-    "_apart": "5 runs do not touch",
-    "_tests": "  the test command",
+_TRAPS: Mapping[str, Callable[[Tried, Short], Found | None]] = {
+    "1 the test set is sealed": traps.sealed,
+    "2 the seed decides": traps.seeds,
+    "3 the keys are in effect": traps.effects,
+    "4 a resume is exact": cut_runs.resumes,
+    "5 runs do not touch": traps.apart,
+    "  the test command": traps.tests,
 }
-
-
-def _number(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.9g}"
+"""In this order: from the second on each knows by what two seeds differ."""

@@ -37,6 +37,8 @@ def test_mlflows_pages_still_read_the_state_of_a_shared_view() -> None:
     text = main.read_text(encoding="utf-8")
     assert f'"{compat.SHARED_VIEW}"' in text, UPGRADE
     assert '"viewStateShareKey"' in text, UPGRADE
+    for word in (*compat.WORKFLOW, *compat.TRAINING_EXPERIMENT):
+        assert f'"{word}"' in text, UPGRADE
 
 
 def test_tables_can_be_made_in_an_empty_database(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from tune_bn.observers.mlflow import compat
-from tune_bn.observers.mlflow.view import datasets, page_of, parameters, view_state
+from tune_bn.observers.mlflow.view import datasets, description, page_of, parameters, view_state
 from tune_bn.protocols.observer import StudyInfo
 
 SPLIT = {"count": 40, "images": "a" * 64, "labels": "b" * 64}
@@ -41,11 +41,18 @@ def test_the_view_shows_the_runs_of_the_study_with_what_was_searched() -> None:
     assert {"params.`gamma`", "params.`lr`", "metrics.`test_loss`"} <= set(state["selectedColumns"])
 
 
+def test_the_description_is_the_verdict_in_words() -> None:
+    told = {"verdict": "not_supported", "headline": "not_supported, and worse", "reason": "γ = 0.1 lowers it."}
+    assert description(told) == "**Not supported, and worse**\n\nγ = 0.1 lowers it."
+    assert description({"verdict": "supported"}) == description({}) == ""
+
+
 def test_the_page_names_the_saved_view_or_else_the_filter() -> None:
-    assert page_of("7", "f00", saved=True) == "#/experiments/7/runs?viewStateShareKey=f00"
+    saved = "#/experiments/7/runs?viewStateShareKey=f00&workflowType=machine_learning"
+    assert page_of("7", "f00", saved=True) == saved
     path, _, query = page_of("7", "f00", saved=False).partition("?")
     assert path == "#/experiments/7/runs"
-    assert parse_qs(query) == {"searchFilter": ["tags.study_id = 'f00'"]}
+    assert parse_qs(query) == {"searchFilter": ["tags.study_id = 'f00'"], "workflowType": ["machine_learning"]}
 
 
 @pytest.mark.parametrize("saved", [True, False])

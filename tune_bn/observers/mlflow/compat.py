@@ -34,6 +34,12 @@ PASSPHRASE_VARIABLE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"
 SHARED_VIEW = "mlflow.sharedViewState."
 """Tag of an experiment whose rest is the ``viewStateShareKey`` of an address: which runs and columns its page shows."""
 
+WORKFLOW = ("workflowType", "machine_learning")
+"""Of an address: MLflow's pages are those for training, and not those for language models, on which it opens."""
+
+TRAINING_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
+"""Tag of an experiment that its list opens on those pages."""
+
 LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
 """Who speaks where a client is used."""
 

@@ -17,13 +17,19 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+    MLFLOW_SOURCE_NAME,
+)
 from mlflow.utils.time import get_current_time_millis
 
-from tune_bn.observers.mlflow.compat import SHARED_VIEW
+from tune_bn.observers.mlflow.compat import SHARED_VIEW, TRAINING_EXPERIMENT
 from tune_bn.observers.mlflow.models import TrainedModel, log_model
 from tune_bn.observers.mlflow.uri import is_server
-from tune_bn.observers.mlflow.view import datasets, parameters, view_state
+from tune_bn.observers.mlflow.view import datasets, description, parameters, view_state
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.record import COMPLETED, DIVERGED, FAILED, PRUNED, Record
@@ -74,7 +80,9 @@ class MlflowStore:
         if experiment is None:
             location = None if artifact_root is None else artifact_root.resolve().as_uri()
             try:
-                return str(self._client.create_experiment(name, artifact_location=location))
+                return str(
+                    self._client.create_experiment(name, artifact_location=location, tags=dict([TRAINING_EXPERIMENT]))
+                )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -90,12 +98,15 @@ class MlflowStore:
         parent_id = None
         self._parent_params: set[str] = set()
         self._has_data = False
+        self._has_own_words = False
         for run in self._search(f"tags.study_id = '{study_id}'"):
             tags, key = run.data.tags, run.data.tags.get("run_key")
             if key is None:
                 parent_id = run.info.run_id
                 self._parent_params = set(run.data.params)
                 self._has_data = bool(run.inputs and run.inputs.dataset_inputs)
+                # What somebody has written on the page stays.
+                self._has_own_words = tags.get(MLFLOW_RUN_NOTE, "") not in ("", description(tags))
                 if run.info.status != RUNNING:
                     self._client.update_run(parent_id, status=RUNNING)
             elif key in self._runs:
@@ -232,7 +243,9 @@ class MlflowStore:
             self._terminate(run, KILLED, get_current_time_millis())
 
     def update_study(self, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-        """Set tags and metrics of the parent run."""
+        """Set tags and metrics of the parent run; those of a verdict are said on its page too."""
+        if (words := description(tags)) and not self._has_own_words:
+            tags = {**tags, MLFLOW_RUN_NOTE: words}
         now = get_current_time_millis()
         self._client.log_batch(
             self._parent_id,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from tune_bn.observers.mlflow.compat import WORKFLOW
 from tune_bn.protocols.observer import StudyInfo
 from tune_bn.records.files import sha256_of
 from tune_bn.records.provenance import SPLITS
@@ -52,7 +53,7 @@ def page_of(experiment_id: str, study_id: str, *, saved: bool) -> str:
         saved: whether the experiment has its :func:`view_state`; otherwise the columns are MLflow's own.
     """
     query = {"viewStateShareKey": study_id} if saved else {"searchFilter": f"tags.study_id = '{study_id}'"}
-    return f"#/experiments/{experiment_id}/runs?{urlencode(query)}"
+    return f"#/experiments/{experiment_id}/runs?{urlencode(query | dict([WORKFLOW]))}"
 
 
 def parameters(fixed: Mapping[str, Any]) -> dict[str, str]:
@@ -68,6 +69,16 @@ def parameters(fixed: Mapping[str, Any]) -> dict[str, str]:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
             found[key] = text[:MOST_LETTERS]
     return found
+
+
+def description(tags: Mapping[str, str]) -> str:
+    """What the page of a study's parent run says first, in Markdown: its verdict, which as a tag is cut off.
+
+    Args:
+        tags: of that run; without a verdict there is nothing to say.
+    """
+    headline, reason = tags.get("headline", ""), tags.get("reason", "")
+    return f"**{headline.replace('_', ' ').capitalize()}**\n\n{reason}" if headline and reason else ""
 
 
 def datasets(info: StudyInfo) -> list[dict[str, str]]:

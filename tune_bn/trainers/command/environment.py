@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import tune_bn
 from tune_bn.process import WAITING
 from tune_bn.protocols.trainer import Place
 from tune_bn.script.folder import RUN_VARIABLE
 from tune_bn.trainers.command.placeholders import text_of
 
+PACKAGE = Path(__file__).parents[2]
 HELPER = "helper"
 AUDIT_VARIABLE = "TUNE_BN_AUDIT"
 LEFT_OUT = ("TUNE_BN_", "RAY_", "MLFLOW_", "SLURM_")
@@ -38,7 +38,7 @@ def script_environment(
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "tune_bn").exists():
         (home / "tune_bn").unlink(missing_ok=True)
-        (home / "tune_bn").symlink_to(Path(tune_bn.__file__).parent)
+        (home / "tune_bn").symlink_to(PACKAGE)
     env = {**WAITING, **env}
     env |= {
         "PYTHONUNBUFFERED": "1",
@@ -60,5 +60,5 @@ def script_environment(
     if audit is not None:
         audit.mkdir(parents=True, exist_ok=True)
         env[AUDIT_VARIABLE] = str(audit)
-        env["PYTHONPATH"] = os.pathsep.join([str(Path(tune_bn.__file__).parent / "script/audit"), env["PYTHONPATH"]])
+        env["PYTHONPATH"] = os.pathsep.join([str(PACKAGE / "script/audit"), env["PYTHONPATH"]])
     return env

@@ -1,8 +1,9 @@
 """Watches over one script: starts it, keeps its log short, and ends it with everything that it has started.
 
 A process of its own between a worker and a script, so that a worker that is killed leaves nothing behind. It is run by
-its path, by a Python without site-packages, and imports nothing of this package. The worker talks to it by lines of
-JSON over a socket; when that closes without a word, the worker is gone and everything ends at once.
+its path, by a Python without site-packages, and imports nothing of this package: so it is one file, however long. The
+worker talks to it by lines of JSON over a socket; when that closes without a word, the worker is gone and everything
+ends at once.
 
 Orphans of the script become its children (``PR_SET_CHILD_SUBREAPER``), so whatever the script has started stays below
 it, in whichever session. Where the keeper is killed too, the kernel kills the script, and whoever tries the run again

@@ -14,8 +14,8 @@ from tune_bn.records.curves import Point
 from tune_bn.records.diagnostics import Diagnostics
 from tune_bn.records.record import COMPLETED, DIVERGED
 from tune_bn.records.times import utc_now
-from tune_bn.script.folder import FORMAT
 from tune_bn.trainers.command import outcome
+from tune_bn.trainers.command.assignment import Assignment
 from tune_bn.trainers.command.attempt import Attempt, begin
 from tune_bn.trainers.command.code import FrozenCode
 from tune_bn.trainers.command.folder import GoOn, RunFolder
@@ -60,8 +60,9 @@ class ScriptRun:
         audit: Path | None = None,
         hold: int | None = None,
     ) -> None:
-        self.settings, self.code, self.params, self._seed = settings, code, params, seed
+        self.settings, self.code, self._seed = settings, code, seed
         self.sealed, self.place, self.versions = sealed, place, versions
+        self.assignment = Assignment(settings, params, seed, sealed)
         self.alone, self.audit, self.hold = alone, audit, hold
         self.files = RunFolder(folder, run, settings, code)
         self.points = Points(settings.score, settings.steps)
@@ -95,24 +96,7 @@ class ScriptRun:
         self._delivered = len(self.points.points) if going_on is not None and going_on.done is not None else 0
         number = len(files.attempts) + 1
         mark = os.urandom(8).hex()
-        sealed = self.sealed
-        facts = {
-            "format": FORMAT,
-            "params": {**settings.fixed, **self.params},
-            "seed": self._seed,
-            "steps": settings.steps,
-            "attempt": number,
-            "checkpoint": None if going_on is None else str(going_on.path),
-            "start": 0 if going_on is None else going_on.done,
-            "first": self.points.base,
-            "data": self._data,
-            "wants_test": sealed is not None and not sealed.command,
-            "score": settings.score.validation,
-            "goal": settings.score.goal,
-            "keep": settings.test_checkpoint if sealed is not None and sealed.command else None,
-            "save_every": settings.save_every,
-            "hold": self.hold,
-        }
+        facts = self.assignment.facts(number, going_on, first=self.points.base, hold=self.hold)
         values = self.values(going_on)
         files.fill_files(files.work, values)
         files.begin(number, mark, facts)
@@ -125,21 +109,7 @@ class ScriptRun:
 
     def values(self, going_on: GoOn | None = None) -> dict[str, Any]:
         """What placeholders stand for."""
-        return {
-            **self.settings.fixed,
-            **self.params,
-            "seed": self._seed,
-            "steps": self.settings.steps,
-            "checkpoint": "" if going_on is None else str(going_on.path),
-            "run": str(self.files.path),
-            "data": self._data or "",
-        }
-
-    @property
-    def _data(self) -> str | None:
-        if self.sealed is not None and not self.sealed.command and self.sealed.data is not None:
-            return self.sealed.data
-        return self.settings.search_data
+        return self.assignment.values(self.files.path, going_on)
 
     def _checkpoint(self) -> GoOn | None:
         confirming = self.sealed is not None
