@@ -33,6 +33,7 @@ from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.records.commands import IN_PROCESS, in_output, place_words, search_command, study_command
 from tune_bn.records.commands import STUDIES as STUDIES
 from tune_bn.records.commands import shown as shown
+from tune_bn.records.data_file import data_remarks
 from tune_bn.study.folder import StudyFolder, require_writable
 
 if TYPE_CHECKING:
@@ -326,6 +327,8 @@ def say_verdict(verdict: Verdict) -> None:
 def print_verdict(folder: StudyFolder, verdict: Verdict) -> None:
     """What a verdict says, where its report is, and what may be done next."""
     say_verdict(verdict)
+    for line in data_remarks(folder.path):
+        say_words(f"data:    {line}.", 9)
     say(f"report:  {shown(folder.page_file)}")
     for line in next_steps(folder, verdict):
         say(f"next:    {line}")

@@ -18,6 +18,7 @@ from tune_bn.errors import StudyError
 from tune_bn.records.bundle import CODE_DIFF
 from tune_bn.records.commands import shown, study_command
 from tune_bn.records.curves import CurveLog
+from tune_bn.records.data_file import DATA_FILE
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
 
@@ -42,7 +43,7 @@ class StudyFolder:
         self.space_file = self.path / "space.yaml"
         self.records = RecordLog(self.path / "records.jsonl")
         self.curves = CurveLog(self.path / "curves.jsonl")
-        self.data_file = self.path / "data.json"
+        self.data_file = self.path / DATA_FILE
         self.code_diff = self.path / CODE_DIFF
         self.plan_file = self.path / "plan.json"
         self.verdict_file = self.path / "verdict.json"
