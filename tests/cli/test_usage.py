@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tune_bn.cli import app
+from tune_bn.cli.common import naming
+from tune_bn.errors import MethodError
 
 
 @pytest.fixture
@@ -68,3 +70,22 @@ def test_other_slips_are_told_as_before(studies: Path) -> None:
 @pytest.mark.parametrize("verb", ["rm", "delete", "remove"])
 def test_how_a_study_is_thrown_away(studies: Path, verb: str) -> None:
     assert "rm -r studies/NAME throws it away" in said(verb, "mine-1")
+
+
+@pytest.mark.parametrize("made", ["nets.py", "nets/__init__.py"])
+@pytest.mark.parametrize("key", ["model.arch", "data.source"])
+def test_a_module_beside_the_space_file_is_looked_for_where_the_line_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str, key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "my nets" / made
+    place.parent.mkdir(parents=True)
+    place.touch()
+    problem = f"{key}: got 'nets:build', but there is no module nets; accepted: a module in the current folder"
+    with pytest.raises(MethodError) as caught, naming("my nets/space.yaml with train.epochs=3"):
+        raise MethodError(problem)
+    assert str(caught.value).endswith("type the line in that folder (cd 'my nets')")
+    for source in ("space.yaml", "elsewhere/space.yaml"):
+        with pytest.raises(MethodError) as caught, naming(source):
+            raise MethodError(problem)
+        assert str(caught.value) == f"{source}: {problem}"

@@ -208,8 +208,20 @@ def naming(source: str) -> Iterator[None]:
         yield
     except (DataError, MethodError, RunnerError, TrackingError) as error:
         if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.", "search.", "claim.")):
-            raise type(error)(f"{source}: {error}") from None
+            raise type(error)(f"{source}: {error}{_module_beside(source, str(error))}") from None
         raise
+
+
+def _module_beside(source: str, problem: str) -> str:
+    """Where a module that was not found lies beside the space file: it is looked for in the current folder."""
+    folder = Path(source.partition(" with ")[0]).parent
+    found = re.search(r"there is no module (\w+)", problem)
+    if found is None or folder.resolve() == Path.cwd():
+        return ""
+    names = [name for name in (f"{found[1]}.py", found[1]) if (folder / name).exists()]
+    return (
+        f"; {folder / names[0]} is one: type the line in that folder (cd {shlex.quote(str(folder))})" if names else ""
+    )
 
 
 def place_of(local: bool, address: str | None, job: bool = False) -> str | None:
