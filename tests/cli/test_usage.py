@@ -42,7 +42,7 @@ def test_a_verb_without_a_study_says_which_there_are(studies: Path, verb: str) -
 @pytest.mark.parametrize("verb", ["search", "validate", "check", "train"])
 def test_a_space_file_is_given_by_its_option(studies: Path, verb: str) -> None:
     assert "A space file: --space photos.yaml" in said(verb, "photos.yaml")
-    assert "--space 'my photos.yml'" in said(verb, "my photos.yml", "3")
+    assert "--space photos.yml" in said(verb, "photos.yml", "3")
     assert "--space" not in said(verb, "photos")
 
 
