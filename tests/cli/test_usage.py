@@ -89,3 +89,7 @@ def test_a_module_beside_the_space_file_is_looked_for_where_the_line_is_typed(
         with pytest.raises(MethodError) as caught, naming(source):
             raise MethodError(problem)
         assert str(caught.value) == f"{source}: {problem}"
+
+
+def test_which_effect_is_meant_is_said(studies: Path) -> None:
+    assert "Missing option '--effect'. The gain that would matter to you" in said("power")

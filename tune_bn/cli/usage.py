@@ -37,6 +37,11 @@ def explain(error: Any, keys: Callable[[], Sequence[str]]) -> None:
     kind, said = type(error).__name__, error.message or ""
     if kind == "MissingParameter" and getattr(error.param, "name", None) == "study":
         error.message = _studies_words(Path((context.params or {}).get("output") or STUDIES))
+    elif kind == "MissingParameter" and getattr(error.param, "name", None) == "effect":
+        error.message = (
+            "The gain that would matter to you, in the unit of --std: tune_bn power --effect 0.5 --std 0.4; a report "
+            "has both for its study."
+        )
     elif kind == "NoSuchOption" and "--set" in options:
         if proposed := _settings(error.option_name.lstrip("-").replace("-", "_"), keys()):
             error.possibilities = []
