@@ -22,7 +22,7 @@ from tune_bn.observers.mlflow.uri import store_uri
 from tune_bn.protocols.observer import Observer, StudyInfo
 from tune_bn.protocols.runner import Runner
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
-from tune_bn.protocols.trainer import Trainer
+from tune_bn.protocols.trainer import Trainer, data_remarks_of
 from tune_bn.records.commands import IN_PROCESS
 from tune_bn.records.identity import identity_of, is_copy
 from tune_bn.records.record import SEARCH, Record
@@ -145,7 +145,7 @@ def run_study(
             console.warn(message)
             log.warn(message)
 
-        for line in filter(None, (*remarks, commit_remark())):
+        for line in filter(None, (*remarks, *data_remarks_of(trainer), commit_remark())):
             warn(line)
         keep_code(trainer, folder.path)
         runner = make_runner(folder, warn, stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from tune_bn.analysis.verdict import write_verdict
-from tune_bn.cli.common import next_steps, say_words
+from tune_bn.cli.common import say_words
+from tune_bn.cli.next_steps import next_steps
 from tune_bn.records.verdict import verdict_from
 from tune_bn.study.folder import StudyFolder
 
@@ -40,6 +42,49 @@ def test_more_seeds_are_proposed_where_the_mean_is_where_it_is_claimed_to_be(
     verdict["candidates"][0] |= {"effect": effect, "supported": False}
     steps = next_steps(folder, verdict_from(verdict))
     assert any("a new study from its best" in step for step in steps) == proposed
+
+
+@pytest.mark.parametrize(
+    ("effect", "power"),
+    # By `tune_bn power`: 10 seeds after 5, at d_z = effect / 0.5.
+    [
+        (0.05, r"0\.09; 620 with 0\.8"),
+        (0.25, r"0\.43; 27 with 0\.8"),
+        (0.5, r"0\.90"),
+        (1e-9, r"0\.05; far more with 0\.8"),
+    ],
+)
+def test_what_the_proposed_seeds_would_find_is_said(
+    tmp_path: Path, synthetic_study: Callable[..., Any], effect: float, power: str
+) -> None:
+    folder = StudyFolder(synthetic_study(n=5).write(tmp_path / "one"))
+    verdict = write_verdict(folder.path) | {"verdict": "not_supported", "worse": []}
+    verdict["candidates"][0] |= {"effect": effect, "std_difference": 0.5, "supported": False}
+    (step,) = [step for step in next_steps(folder, verdict_from(verdict)) if "a new study from its best" in step]
+    assert re.search(rf"on 10 fresh seeds \(.* with power {power}\): tune_bn search --space ", step), step
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"gamma": 0.067934567, "c": 932.7}, "scale_batchnorm(model, gamma=0.0679346), .*lr=…, c=932.7)"),
+        ({"gamma": 0.5}, "scale_batchnorm(model, gamma=0.5), .*lr=…, c=1)"),
+        ({"gamma": 0.5, "c": 10, "lr": 0.1}, None),
+        ({"gamma": {"per_stage": [1, 0.5]}, "c": 10}, None),
+    ],
+)
+def test_what_was_supported_is_said_as_a_training_script_has_it(
+    tmp_path: Path, synthetic_study: Callable[..., Any], config: dict[str, Any], words: str | None
+) -> None:
+    folder = StudyFolder(synthetic_study(effect=3.0).write(tmp_path / "one"))
+    verdict = write_verdict(folder.path)
+    assert verdict["verdict"] == "supported"
+    verdict["candidates"][0]["config"] = config
+    steps = "\n".join(next_steps(folder, verdict_from(verdict)))
+    assert ("scale_batchnorm" in steps) == (words is not None)
+    assert words is None or re.search(re.escape(words).replace(r"\.\*", ".*"), steps), steps
+    verdict["candidates"][0]["supported"] = False
+    assert "scale_batchnorm" not in "\n".join(next_steps(folder, verdict_from(verdict)))
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])

@@ -155,3 +155,21 @@ def test_a_course_that_may_end_before_a_small_gamma_begins_is_told(change: dict[
     text = describe(space_with(**{"data": {**CONTENT["data"], "train_size": 40}, **change}), Path("tiny.yaml"))
     assert told in text
     assert ("may be too few" in text) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"val_size": 36, "test_size": 120}, "36 validation images choose: one of them is 2.8 points\n"),
+        ({"val_size": 120, "test_size": 30}, "30 test images decide: one of them is 3.3 points\n"),
+        (
+            {"val_size": 50, "test_size": 99},
+            "50 validation images choose: one of them is 2 points; 99 test images decide",
+        ),
+        ({"val_size": 100, "test_size": 100}, ""),
+    ],
+)
+def test_images_of_which_one_is_more_than_a_point_are_told(sizes: dict[str, Any], told: str) -> None:
+    text = describe(space_with(data={"source": "digits", "train_size": 40, **sizes}), Path("tiny.yaml"))
+    assert told in text
+    assert ("one of them is" in text) == bool(told)

@@ -179,25 +179,32 @@ def test_the_best_is_the_best_candidate_and_the_baseline_stands_beside_it(pipe: 
     ]
 
 
-def test_a_silent_pipe_hears_after_a_minute_that_the_study_works(pipe: Screen) -> None:
-    pipe.observer.beat()
+def test_a_silent_pipe_hears_soon_and_then_every_minute_that_the_study_works(pipe: Screen) -> None:
+    def lines_after(*seconds: float) -> list[str]:
+        before = len(pipe.lines)
+        for passed in seconds:
+            pipe.clock.now += passed
+            pipe.observer.beat()
+        return pipe.lines[before:]
+
+    assert lines_after(100) == []
     pipe.observer.stage_started("search", 8, 0)
+    assert lines_after(9) == []
+    assert lines_after(1, 1) == ["search  0/8 runs; no run is at work; 0:10 so far"]
     for trial in range(6):
         pipe.observer.task_started(task(trial))
     pipe.observer.task_progress(task(0), {101: [point(12, 90.0)]})
-    pipe.clock.now += 59
-    pipe.observer.beat()
-    assert len(pipe.lines) == 1
-    pipe.clock.now += 1
-    pipe.observer.beat()
-    pipe.observer.beat()
-    assert pipe.lines[1:] == [
+    assert lines_after(18, 1) == [
         "search  0/8 runs; at work: trial 0 epoch 12/40, trial 1 epoch 0/40, trial 2 epoch 0/40, trial 3 epoch 0/40 "
-        "and 2 more; 1:00 so far"
+        "and 2 more; 0:30 so far"
     ]
-    pipe.clock.now += 60
-    pipe.observer.beat()
-    assert len(pipe.lines) == 3
+    # Then after 40 seconds, and never less often than once a minute.
+    assert [len(lines_after(*[1] * wait)) for wait in (40, 60, 60)] == [1, 1, 1]
+    pipe.observer.run_recorded(run(trial=0), ())
+    assert lines_after(59) == []
+    assert len(lines_after(1)) == 1
+    pipe.observer.concluding("report …")
+    assert lines_after(600) == []
 
 
 def test_letters_that_the_encoding_lacks_do_not_lose_the_line() -> None:

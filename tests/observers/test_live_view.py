@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.text import Text
 
-from tests.observers.screens import HIDE_CURSOR, SHOW_CURSOR, Screen, confirmed, point, run, scored, task
+from tests.observers.screens import HIDE_CURSOR, INFO, SHOW_CURSOR, Screen, confirmed, point, run, scored, task
 from tune_bn.analysis.plan import plan_from
 from tune_bn.observers.console.progress import Progress
 from tune_bn.observers.console.view import live_view
@@ -84,11 +86,46 @@ def test_the_live_view_shows_stage_best_and_running_tasks(terminal: Screen) -> N
     terminal.observer.task_progress(task(7, (101, 102)), {101: [point(1, 50.0), point(2, 60.0)], 102: [point(2, 70.0)]})
     terminal.clock.now += 20
     head, best, running = terminal.last_frame()[:3]
-    # One run in 10 seconds, 17 to go, 20 seconds on the way.
+    # One run and a tenth in 10 seconds, 16.9 to go, 20 seconds on the way.
     assert head.startswith("digits-1  search  ")
-    assert head.endswith("  7/24 runs  0:30 elapsed, 2:30 left in search")
+    assert head.endswith("  7/24 runs  0:30 elapsed, 2:14 left in search")
     assert best == "best so far  97.33 %  gamma=0.03 c=10  (trial 3)"
     assert running.split("  ") == ["", "trial 7 seed 101, 102", "gamma=0.2 c=100", "epoch 2/40", "val 65.00 %"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 8, 64])
+def test_what_is_left_after_the_first_of_many_that_run_side_by_side(terminal: Screen, at_once: int) -> None:
+    terminal.observer.stage_started("search", 128, 0)
+    for trial in range(at_once):
+        terminal.observer.task_started(task(trial))
+    terminal.clock.now += 40
+    for trial in range(1, at_once):
+        terminal.observer.task_progress(task(trial), {101: [point(39, 90.0)]})
+    terminal.observer.run_recorded(scored(0, 97.0), ())
+    [left] = re.findall(r"(\d+:\d\d:\d\d|\d+:\d\d) left", terminal.last_frame()[0])
+    minutes = sum(int(part) * 60**power for power, part in enumerate(reversed(left.split(":")))) / 60
+    whole = 128 / at_once * 40 / 60
+    assert whole - 40 / 60 - 0.1 <= minutes <= 1.05 * whole
+
+
+@pytest.mark.parametrize(
+    ("columns", "name"), [(72, "d-1"), (80, "digits-1"), (100, "digits-1"), (80, "a-study-with-a-very-long-name-20")]
+)
+def test_a_narrow_terminal_shortens_bar_and_names_before_any_number(terminal: Screen, columns: int, name: str) -> None:
+    terminal.observer._console.width = columns
+    terminal.observer.study_started(replace(INFO, folder=INFO.folder.with_name(name)), [])
+    terminal.observer.stage_started("confirm", 30, 0)
+    started = replace(task(7), overrides={"gamma": 0.06793, "c": 932.7})
+    terminal.observer.task_started(started)
+    terminal.observer.task_progress(started, {101: [point(12, 93.67)]})
+    terminal.observer.run_recorded(confirmed("baseline", 1, 95.65), ())
+    terminal.clock.now += 600
+    head, _, running = terminal.last_frame()[:3]
+    head = head.replace("╸", "━")
+    assert head.startswith(name[:6] if len(name) > 9 else f"{name}  confirm  ━")
+    assert "  confirm  ━" in head
+    assert "  1/30 runs  10:00 elapsed, 0:00 left in confirm" in head
+    assert running.endswith("epoch 12/40  val 93.67 %")
 
 
 def test_finished_and_killed_tasks_leave_the_live_view(terminal: Screen) -> None:

@@ -18,7 +18,15 @@ from tests.records.synthetic_layers import diagnostics, layer
 from tune_bn.records.diagnostics import Diagnostics, Gradient, Tails, Values, read_diagnostics, to_json
 from tune_bn.records.files import write_json
 from tune_bn.report import write_report
-from tune_bn.report.figures.layers import COLUMNS, columns_explained, layer_figure, layer_figures, overview, shown_name
+from tune_bn.report.figures.layers import (
+    COLUMNS,
+    columns_explained,
+    layer_figure,
+    layer_figures,
+    number,
+    overview,
+    shown_name,
+)
 from tune_bn.report.layers_page import write_files
 from tune_bn.report.markdown import to_markdown
 from tune_bn.report.study import load
@@ -144,12 +152,33 @@ def test_without_layers_there_is_no_picture() -> None:
 
 def test_an_overview_sums_up_the_layers() -> None:
     row = overview(diagnostics(3, gamma=0.1))
-    assert row["drift %"] == "1"
-    assert row["max drift %"] == "2"
-    assert row["|x̂|>3 %"] == "0.4"
-    assert row["|x̂|>6 %"] == "0.001"
-    assert (row["max|x̂|"], row["max|y|"]) == ("7", "0.7")
-    assert (row["min ratio"], row["ratio"], row["max ratio"]) == ("0.95", "0.95", "0.95")
+    assert row["drift %"] == "1.0"
+    assert row["max drift %"] == "2.0"
+    assert row["|x̂|>3 %"] == "0.40"
+    assert row["|x̂|>6 %"] == "0.0010"
+    assert (row["max|x̂|"], row["max|y|"]) == ("7.00", "0.700")
+    assert (row["min ratio"], row["ratio"], row["max ratio"]) == ("0.950", "0.950", "0.950")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1.0, "1.00"),
+        (0.977, "0.977"),
+        (12.0, "12.0"),
+        (9.996, "10.0"),
+        (0.9996, "1.00"),
+        (123.4, "123"),
+        (1234.0, "1230"),
+        (0.0663, "0.0663"),
+        (-0.5, "-0.500"),
+        (0.0, "0"),
+        (2.5e9, "2.5e+09"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_numbers_of_a_column_are_as_fine_as_each_other(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 def inspected(study: Any, folder: Path, **others: Diagnostics) -> Path:

@@ -19,7 +19,7 @@ from tune_bn.report.page import to_html
 from tune_bn.report.study import load
 from tune_bn.report.writing import contents
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 ADDRESSES = {"src", "href", "action", "data", "poster", "srcset", "background", "cite", "formaction"}
 EVIL = "<script>alert(1)</script> \"' & | ` * _x_ [a](http://b) ![c](http://d)\n# e"
 

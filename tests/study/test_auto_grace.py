@@ -221,6 +221,7 @@ def test_a_resumed_search_decides_as_the_uninterrupted_one(
 def test_more_trials_than_were_planned_first_change_no_look(tmp_path: Path) -> None:
     study = study_in(tmp_path / "s", space_with(budget={"trials": 9}), EPOCHS)
     study.search()
+    assert said(study) == [], "all of them are the first, which run to their end anyway"
     study = study_in(tmp_path / "s", space_with(budget={"trials": 24}), EPOCHS)
     study.search()
     assert [found.trials[CANDIDATE] for found in read_looks(study.folder.early_order)] == [16, 24]

@@ -19,8 +19,12 @@ from tune_bn.analysis.plan import read_plan, seal
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import load_dataset
 from tune_bn.errors import Interrupted, StudyError
+from tune_bn.records.data_file import data_remarks
 from tune_bn.records.files import write_json
 from tune_bn.records.record import CONFIRM, SEARCH
+from tune_bn.report.markdown import to_markdown
+from tune_bn.report.study import load
+from tune_bn.report.writing import contents
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space
 from tune_bn.study.study import Study
@@ -165,6 +169,22 @@ def test_without_its_note_the_records_tell(tmp_path: Path, root: Path, content: 
         (folder / "data.json").write_text(content)
     exchange(root, "train")
     assert "images (12 before and now)" in refusal(folder, space)
+
+
+def test_images_that_were_trained_on_are_kept_in_mind_for_the_report(tmp_path: Path, root: Path) -> None:
+    space, folder = space_of(root), tmp_path / "studies" / "one"
+    interrupted(folder, space, 1)
+    assert data_remarks(folder) == []
+    shutil.copy2(root / "train/cat/00.bmp", root / "test/cat/99.bmp")
+    shutil.copy2(root / "train/dog/00.bmp", root / "test/cat/98.bmp")
+    other = tmp_path / "studies" / "two"
+    interrupted(other, space, 1)
+    shared, twins = data_remarks(other)
+    assert shared.startswith("2 test images are training images too; ") or "validation image too" in shared
+    assert twins.startswith("1 images occur in two classes; ")
+    assert str(root) not in "".join(data_remarks(other))
+    page = to_markdown(contents(load(other)))
+    assert f"**Data:** {shared.partition(';')[0]}" in page
 
 
 def test_a_study_without_a_run_knows_its_data(tmp_path: Path, root: Path) -> None:

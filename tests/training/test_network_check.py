@@ -55,6 +55,9 @@ changes_input = of(lambda net, x: head(net, x.mul_(2)))
 checkpointed = of(lambda net, x: checkpoint(lambda y: head(net, y), x, use_reentrant=False))
 hooked = of(head, lambda net: net.norm.register_forward_hook(lambda *_: None) and net)
 parallel = of(head, nn.DataParallel)
+softmax = of(lambda net, x: head(net, x).softmax(1))
+log_softmax = of(lambda net, x: head(net, x).log_softmax(1))
+sigmoid = of(lambda net, x: head(net, x).sigmoid())
 drops = of(lambda net, x: head(net, nn.functional.dropout(x, training=net.training)))
 talks = of(lambda net, x: print("hello") or head(net, x))
 none = lambda in_channels, num_classes: nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
@@ -181,12 +184,16 @@ def problem_of(arch: str, batches: Batches | None = None, **options: object) -> 
     return str(caught.value)
 
 
-GOOD = "good reads changes_input checkpointed hooked parallel drops talks tied compiled"
+GOOD = "good reads log_softmax sigmoid changes_input checkpointed hooked parallel drops talks tied compiled"
 
 
 @pytest.mark.parametrize("name", GOOD.split())
 def test_good_networks_pass_without_a_remark(name: str) -> None:
     assert remarks_on(f"own:{name}", Batches((64, 3), (100, 1))) == ""
+
+
+def test_a_network_that_ends_in_a_softmax_is_remarked() -> None:
+    assert "sum to 1, like those of a softmax, but the loss takes them as logits" in remarks_on("own:softmax")
 
 
 @pytest.mark.parametrize("arch", ["resnet8", "resnet18", "torchvision/shufflenet_v2_x0_5", "own:good", "own:reads"])

@@ -30,9 +30,14 @@ from tune_bn.errors import (
     TuneBNError,
 )
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
-from tune_bn.records.commands import IN_PROCESS, in_output, place_words, search_command, study_command
+from tune_bn.records.commands import (
+    IN_PROCESS,
+    place_words,
+    search_command,
+)
 from tune_bn.records.commands import STUDIES as STUDIES
 from tune_bn.records.commands import shown as shown
+from tune_bn.records.data_file import data_remarks
 from tune_bn.study.folder import StudyFolder, require_writable
 
 if TYPE_CHECKING:
@@ -203,8 +208,20 @@ def naming(source: str) -> Iterator[None]:
         yield
     except (DataError, MethodError, RunnerError, TrackingError) as error:
         if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.", "search.", "claim.")):
-            raise type(error)(f"{source}: {error}") from None
+            raise type(error)(f"{source}: {error}{_module_beside(source, str(error))}") from None
         raise
+
+
+def _module_beside(source: str, problem: str) -> str:
+    """Where a module that was not found lies beside the space file: it is looked for in the current folder."""
+    folder = Path(source.partition(" with ")[0]).parent
+    found = re.search(r"there is no module (\w+)", problem)
+    if found is None or folder.resolve() == Path.cwd():
+        return ""
+    names = [name for name in (f"{found[1]}.py", found[1]) if (folder / name).exists()]
+    return (
+        f"; {folder / names[0]} is one: type the line in that folder (cd {shlex.quote(str(folder))})" if names else ""
+    )
 
 
 def place_of(local: bool, address: str | None, job: bool = False) -> str | None:
@@ -325,7 +342,11 @@ def say_verdict(verdict: Verdict) -> None:
 
 def print_verdict(folder: StudyFolder, verdict: Verdict) -> None:
     """What a verdict says, where its report is, and what may be done next."""
+    from tune_bn.cli.next_steps import next_steps
+
     say_verdict(verdict)
+    for line in data_remarks(folder.path):
+        say_words(f"data:    {line}.", 9)
     say(f"report:  {shown(folder.page_file)}")
     for line in next_steps(folder, verdict):
         say(f"next:    {line}")
@@ -344,29 +365,3 @@ def about(verdict: Verdict) -> Iterator[str]:
         yield f"seal:    {verdict.seal}"
     if verdict.covers:
         yield f"about:   {verdict.covers}"
-
-
-def next_steps(folder: StudyFolder, verdict: Verdict) -> list[str]:
-    """What may be done with a verdict: in a few words, and as a line to be typed."""
-    if verdict.is_invalid:
-        return [f"what the driver said: {study_command('logs', folder.path)}"]
-    ui = shlex.join(["tune_bn", "ui", *in_output(folder.path)])
-    steps = [f"the curves of every run, in MLflow: {ui}"]
-    if folder.diagnostics.is_dir():
-        steps.insert(0, f"inside the BN layers: {study_command('inspect', folder.path)}")
-    seeds = verdict.seeds
-    if seeds and not verdict.is_supported and not verdict.worse and _may_hold(verdict):
-        fresh = f"seeds.confirm={{from: {max(seeds) + 1}, to: {max(seeds) + 2 * len(seeds)}}}"
-        words = ["tune_bn", "search", "--space", shown(folder.space_file), "--warm-start", folder.name]
-        line = shlex.join([*words, "--set", fresh, *in_output(folder.path)])
-        steps.append(f"a new study from its best, on {2 * len(seeds)} fresh seeds: {line}")
-    return steps
-
-
-def _may_hold(verdict: Verdict) -> bool:
-    """Whether a comparison lies where it is claimed to be, so that more seeds of the same may show it."""
-    from tune_bn.analysis.claims import claim_in
-
-    claim = claim_in(verdict)
-    effects = [arm.effect for arm in verdict.candidates if arm.effect is not None]
-    return any(claim.null < effect and (claim.ceiling is None or effect < claim.ceiling) for effect in effects)

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from tune_bn.cli.usage import USAGE_ERROR, explain
 from tune_bn.records.commands import STUDIES
 
 PANELS = {
@@ -37,6 +38,14 @@ class InOrder(TyperGroup):
         """See Click."""
         command = super().get_command(ctx, cmd_name)
         return None if command is None else _readable(command, ctx)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See Click."""
+        try:
+            return super().invoke(ctx)
+        except USAGE_ERROR as error:
+            explain(error, lambda: list(_keys()))
+            raise
 
     def list_commands(self, ctx: object) -> list[str]:
         """See Click."""

@@ -205,6 +205,7 @@ def search(
 @app.command()
 def confirm(
     study: StudyArgument,
+    set_: SetOption = None,
     output: OutputOption = STUDIES,
     address: AddressOption = None,
     local: LocalOption = False,
@@ -212,10 +213,16 @@ def confirm(
 ) -> None:
     """Select and confirm with the trials that the search has so far, then verify and report.
 
-    A study that has its plan confirms on the seeds of the plan and on no others. More seeds are a new study, which
-    begins with the best of this one: search --space SPACE --warm-start STUDY --set 'seeds.confirm={from: 16, to: 45}'.
+    --set takes keys of budget, resources and tracking, on which no result depends. A study that has its plan confirms
+    on the seeds of the plan and on no others. More seeds are a new study, which begins with the best of this one:
+    search --space SPACE --warm-start STUDY --set 'seeds.confirm={from: 16, to: 45}'.
     """
+    from tune_bn.space.loading import load_space, source_words
+
     folder = existing_study(study, output)
+    settings = set_ or []
+    space, source = load_space(folder.space_file, settings), source_words(folder.space_file, settings)
+    folder.check_resume(space, "STUDY")
     if folder.is_locked:
         raise StudyError(
             f"STUDY: got {folder.name}, which a driver works on, and it selects and confirms by itself; accepted: a "
@@ -226,7 +233,8 @@ def confirm(
 
     stages = {"going_on": folder, "stages": Study.confirm}
     place = place_of(local, address)
-    run(lambda: folder, folder.space(), str(folder.space_file), place, folder.path, require=require, **stages)
+    opening = partial(folder.resumed, space) if settings else lambda: folder
+    run(opening, space, source, place, folder.path, require=require, **stages)
 
 
 @app.command()

@@ -242,7 +242,12 @@ def _stages(space: Space, plan: Plan) -> list[str]:
     searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
     if scheduler is not None and scheduler.grace is None:
         first = " and ".join(f"{first_trials(space, arm)} {arm}" for arm in searching)
-        stopping = f"by {scheduler.name}, once the first {first} trials, which run to their end, show when it is safe"
+        if all(first_trials(space, arm) == space.trials_of(arm) for arm in searching):
+            stopping = f"none, as the first {first} trials, which run to their end, are all"
+        else:
+            stopping = (
+                f"by {scheduler.name}, once the first {first} trials, which run to their end, show when it is safe"
+            )
     elif scheduler is not None:
         spared = " and ".join(f"{min(space.budget.finalists, space.trials_of(arm))} {arm}" for arm in searching)
         within = ", each arm by itself" if len(searching) > 1 else ""

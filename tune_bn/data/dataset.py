@@ -108,6 +108,17 @@ class Dataset:
             **({} if self.test is None else {"test": told(self.test)}),
         }
 
+    def splits(self) -> dict[str, Split]:
+        """The splits that hold images, as they are called in messages."""
+        named = {"training": self.train, "validation": self.val, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None and len(split)}
+
+    @cached_property
+    def repeated(self) -> Sequence[str]:
+        """A line for each two splits that share images, and one for images that are in two classes; none is named."""
+        arrays = {name: (split.images, split.labels) for name, split in self.splits().items()}
+        return repeated_images(arrays, {}, self.classes, examples=0)
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 (hex) over :attr:`identity`."""
@@ -292,11 +303,11 @@ def read_data(config: DataConfig, *, progress: Progress | None = None) -> tuple[
     """
     config = _checked(config)
     data = load_dataset(config, progress=progress)
-    splits = {"training": data.train, "validation": data.val, "test": data.test}
     names: dict[str, Sequence[str]] = {}
     if not source_of(config.source).arrays:
-        names = {split: kept.paths for split, kept in zip(splits, _listed(config).kept, strict=True)}
-    arrays = {name: (split.images, split.labels) for name, split in splits.items() if split is not None and len(split)}
+        kept = zip(("training", "validation", "test"), _listed(config).kept, strict=True)
+        names = {split: files.paths for split, files in kept}
+    arrays = {name: (split.images, split.labels) for name, split in data.splits().items()}
     return sum(len(labels) for _, labels in arrays.values()), repeated_images(arrays, names, data.classes)
 
 

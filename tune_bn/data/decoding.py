@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +61,9 @@ class OnDisk:
         return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
+_SET_BY = re.compile(r", but .* has \d+×\d+(?=$|; accepted: )")
+
+
 class BadImages(DataError):
     """Image files that cannot be used, in one line: the first few with the reason, and how many more.
 
@@ -72,7 +76,9 @@ class BadImages(DataError):
         self.problems = list(problems)
         self.whole = whole
         first, *others = self.problems
+        # What would be accepted, and the file that sets the size, are said once.
         shown = [problem.partition("; accepted: ")[0] for problem in others[: _BAD_NAMED - 1]]
+        shown = [_SET_BY.sub("", problem) if _SET_BY.search(first) else problem for problem in shown]
         rest = len(others) - len(shown)
         parts = [first]
         if others:

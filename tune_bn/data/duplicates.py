@@ -9,13 +9,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-_NAMED = 3
-
 
 def repeated_images(
     splits: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.int64]]],
     names: Mapping[str, Sequence[str]],
     classes: Sequence[str],
+    *,
+    examples: int = 3,
 ) -> list[str]:
     """A line for each two splits that share images, and one for images that are in two classes.
 
@@ -25,6 +25,7 @@ def repeated_images(
         splits: images (N, C, H, W) and labels (N,) of each split by its name.
         names: what the images of a split are called, in the same order; without any they are numbered.
         classes: class names, in the order of the labels.
+        examples: how many a line names.
     """
     found: dict[str, dict[bytes, int]] = {}
     twins: list[str] = []
@@ -47,16 +48,16 @@ def repeated_images(
     for one, other in combinations(splits, 2):
         shared = [digest for digest in found[other] if digest in found[one]]
         if shared:
-            examples = [
-                f"{named(other, found[other][key])} is {named(one, found[one][key])}" for key in shared[:_NAMED]
-            ]
+            first = [f"{named(other, found[other][key])} is {named(one, found[one][key])}" for key in shared[:examples]]
             count = f"{len(shared):,} {other} image{'s are' if len(shared) > 1 else ' is a'} {one} image"
-            lines.append(_line(f"{count}{'s' * (len(shared) > 1)} too", examples, len(shared)))
+            lines.append(_line(f"{count}{'s' * (len(shared) > 1)} too", first, len(shared)))
     if twins:
-        lines.append(_line(f"{len(twins):,} images occur in two classes", twins[:_NAMED], len(twins)))
+        lines.append(_line(f"{len(twins):,} images occur in two classes", twins[:examples], len(twins)))
     return lines
 
 
 def _line(what: str, examples: Sequence[str], count: int) -> str:
+    if not examples:
+        return what
     more = f"; and {count - len(examples):,} more" if count > len(examples) else ""
     return f"{what}: {'; '.join(examples)}{more}"

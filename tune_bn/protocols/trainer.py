@@ -37,6 +37,7 @@ __all__ = [
     "Score",
     "Session",
     "Trainer",
+    "data_remarks_of",
 ]
 
 
@@ -314,3 +315,10 @@ class Trainer(Protocol):
 
     def open(self, place: Place) -> Session:
         """Called in a worker."""
+
+
+def data_remarks_of(trainer: Trainer) -> Sequence[str]:
+    """What a trainer found in its data that whoever reads the verdict must know, such as test images that were trained
+    on: its attribute ``data_remarks``, where it has one."""
+    found: Sequence[str] = getattr(trainer, "data_remarks", ())
+    return found

@@ -64,3 +64,17 @@ def place_words(address: str | None) -> list[str]:
 def search_command(folder: Path, *options: str) -> str:
     """The line that goes on with the study in a folder; see :func:`study_command`."""
     return shlex.join(["tune_bn", "search", "--study", folder.name, *in_output(folder), *options, "--resume"])
+
+
+def new_study_command(folder: Path, *settings: str, warm: bool = True) -> str:
+    """The line that begins a new study from the space of the one in a folder; see :func:`study_command`.
+
+    Args:
+        folder: of the first study, absolute.
+        settings: ``KEY=VALUE``, what is other in the new one.
+        warm: begin with the best of the first.
+    """
+    words = ["tune_bn", "search", "--space", shown(folder / "space.yaml")]
+    words += ["--warm-start", folder.name] if warm else []
+    words += [word for setting in settings for word in ("--set", setting)]
+    return shlex.join([*words, *in_output(folder)])

@@ -64,16 +64,21 @@ th:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; white-space: normal; }
 tbody th { font-weight: normal; }
 figure { margin: 0 0 1.5rem; overflow-x: auto; }
+figure label { display: block; }
 figure img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; margin-top: .5rem; font-size: .9rem; color: #444; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .875em; }
 pre { overflow-x: auto; padding: .75rem 1rem; background: #f4f4f4; overflow-wrap: normal; }
-/* On a phone a picture scrolls rather than becoming illegible. */
-@media (max-width: 36rem) { figure img { max-width: none; width: 36rem; } figcaption { position: sticky; left: 0;
-  max-width: 100%; } }
-@media screen and (max-width: 36rem) { figure::before { content: "Swipe the picture to see all of it →"; display: block;
-  position: sticky; left: 0; width: max-content; max-width: 100%; margin-bottom: .25rem; font-size: .8rem;
-  color: #444; } }
+/* On a phone a picture is seen whole first; a tap enlarges it until it is read, and then it scrolls. */
+figure input { display: none; }
+figure label::before { display: none; margin-bottom: .25rem; font-size: .8rem; color: #444;
+  content: "Tap the picture to enlarge it"; position: sticky; left: 0; width: max-content; max-width: 100%; }
+figure label:has(:checked)::before { content: "Swipe to see all of it →, tap to make it small"; }
+@media screen and (max-width: 36rem) { figure label { cursor: zoom-in; } figure label::before { display: block; }
+  figure input { display: block; position: absolute; opacity: 0; pointer-events: none; }
+  figure input:focus-visible + img { outline: 2px solid #005a8f; }
+  figure img { width: 100%; } figure :checked + img { max-width: none; width: 44rem; cursor: zoom-out; }
+  figcaption { position: sticky; left: 0; max-width: 100%; } }
 @media (max-width: 30rem) { table { font-size: .8rem; } th, td { padding: .3rem .4rem; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -148,8 +153,9 @@ def _block(block: Block, draw: Callable[[Picture], bytes]) -> str:
             return _table(block)
         case Picture():
             return (
-                f'<figure><img src="data:image/svg+xml;base64,{base64.b64encode(draw(block)).decode()}" '
-                f'alt="{_text(block.alternative)}"><figcaption>{_text(block.caption)}</figcaption></figure>'
+                '<figure><label><input type="checkbox" aria-label="Enlarge the picture">'
+                f'<img src="data:image/svg+xml;base64,{base64.b64encode(draw(block)).decode()}" '
+                f'alt="{_text(block.alternative)}"></label><figcaption>{_text(block.caption)}</figcaption></figure>'
             )
         case Gallery():
             names = ", ".join(f"<code>{escape(f'{PLOTS}/{picture.name}')}</code>" for picture in block.pictures)

@@ -49,7 +49,7 @@ _WORDS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", INVALID: "Inva
 
 
 def headline(study: StudyFiles) -> Iterator[Block]:
-    """The verdict in one sentence; every broken rule of an invalid one; files that could not be read."""
+    """The verdict in one sentence, and every broken rule of an invalid one."""
     verdict = study.verdict
     if verdict is None:
         yield VerdictBlock(
@@ -65,10 +65,17 @@ def headline(study: StudyFiles) -> Iterator[Block]:
         problems = verdict.problems
         if len(problems) > 1:
             yield Bullets(tuple(spans(str(problem)) for problem in problems))
-        if verdict.covers:
-            yield paragraph(Strong("What it is about:"), f" {verdict.covers}")
-        for remark in verdict.remarks:
-            yield paragraph(Strong("Note:"), *spans(f" {remark}."))
+
+
+def beside(study: StudyFiles) -> Iterator[Block]:
+    """What a verdict is about, what must be known beside it, and files that could not be read."""
+    verdict = study.verdict
+    if verdict is not None and verdict.covers:
+        yield paragraph(Strong("What it is about:"), f" {verdict.covers}")
+    for remark in study.data_remarks:
+        yield paragraph(Strong("Data:"), *spans(f" {remark}."))
+    for remark in () if verdict is None else verdict.remarks:
+        yield paragraph(Strong("Note:"), *spans(f" {remark}."))
     for problem in study.problems:
         yield paragraph(Strong("Damaged file:"), f" {problem}")
 

@@ -67,11 +67,14 @@ def _sensitivity_words(verdict: Verdict) -> str:
         if is_sequential(verdict)
         else ""
     )
+    known = [arm.sensitivity.bootstrap_interval for arm in verdict.candidates if arm.sensitivity is not None]
+    open_end = any(ends is not None and None in ends for ends in known)
+    dash = ", and a dash is an end that so few pairs leave open" if open_end else ""
     return (
         "The t-test decides; the others stand beside it, one-sided, not adjusted for several candidates. Wilcoxon: "
         "signed ranks; sign-flip: Fisher's randomization test of the mean; intervals: two-sided; the bootstrap is "
-        "studentized; std: of the differences; detectable gain: the smallest true gain that the planned seeds find "
-        "with power 0.8, if the differences spread so, at "
+        f"studentized{dash}; std: of the differences; detectable gain: the smallest true gain that the planned seeds "
+        "find with power 0.8, if the differences spread so, at "
         f"{level}.{fixed}"
     )
 

@@ -16,6 +16,7 @@ from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import RECORDS_FILE
 from tune_bn.errors import RecordError, SpecError, StudyError
 from tune_bn.records.curves import CurveLog, Point
+from tune_bn.records.data_file import data_remarks
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics
 from tune_bn.records.files import read_bytes
 from tune_bn.records.log import RecordLog
@@ -52,6 +53,8 @@ class StudyFiles:
     """Files that could not be read, one line each."""
     score: Score = field(default_factory=accuracy)
     """What its runs are scored by."""
+    data_remarks: Sequence[str] = ()
+    """What was found in its data that a reader must know."""
 
     @property
     def name(self) -> str:
@@ -147,6 +150,7 @@ def load(folder: Path) -> StudyFiles:
         early_order=attempt(lambda: read_looks(looks_file), []) if looks_file.is_file() else [],
         problems=problems,
         score=attempt(lambda: read_score(folder), accuracy()) if plan is None else plan.score,
+        data_remarks=data_remarks(folder),
     )
 
 

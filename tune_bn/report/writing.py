@@ -21,8 +21,9 @@ def contents(study: StudyFiles) -> list[Block]:
     """Every section that the study has data for, the verdict first."""
     return [
         Heading(study.name, level=1),
-        *trained(study),
         *results.headline(study),
+        *trained(study),
+        *results.beside(study),
         *results.result(study),
         *process.stages(study),
         *early_order.early_order(study),

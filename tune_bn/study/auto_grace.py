@@ -73,6 +73,7 @@ class AutoGrace:
         self._epochs, self._last, self._score = scheduler.milestones, scheduler.max_epochs, score
         searching = [arm for arm in (CANDIDATE, BASELINE) if space.trials_of(arm)]
         self._first = {arm: first_trials(space, arm) for arm in searching}
+        self._spares_all = all(self._first[arm] == space.trials_of(arm) for arm in searching)
         self._sizes = {arm: sizes_of_looks(self._first[arm], space.trials_of(arm)) for arm in searching}
         self._ended: dict[str, dict[int, Curve | None]] = {arm: {} for arm in searching}
         """Curve of each trial that ran to its end, None of another one that ended."""
@@ -94,8 +95,10 @@ class AutoGrace:
 
     @property
     def said(self) -> str | None:
-        """The last look in one line; None before the first."""
-        return words(self.looks[-1], next_at=self._next_size) if self.looks else None
+        """The last look in one line; None before the first, and where all trials run to their end whatever it finds."""
+        if not self.looks or self._spares_all:
+            return None
+        return words(self.looks[-1], next_at=self._next_size)
 
     def holds(self, arm: str, trial: int | None) -> bool:
         """Whether a trial is one of the first, which are never stopped."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tune_bn.analysis.plan import read_plan
 from tune_bn.errors import StudyError, listed
-from tune_bn.protocols.trainer import Trainer
-from tune_bn.records.files import read_bytes, write_json, writing
+from tune_bn.protocols.trainer import Trainer, data_remarks_of
+from tune_bn.records.data_file import REMARKS, read_data_file
+from tune_bn.records.files import write_json, writing
 from tune_bn.records.plan import Plan
 from tune_bn.records.provenance import data_changes
 from tune_bn.records.record import FAILED
@@ -52,15 +52,16 @@ def remember_data(folder: StudyFolder, trainer: Trainer) -> None:
     """Write ``data.json`` where there is none: which data the study began with, that of the test included."""
     if trainer.data and not folder.data_file.exists():
         names = {f"{_NAMES_OF.get(key, key)}_names": list(names) for key, names in trainer.data_names.items()}
+        remarks = {REMARKS: list(found)} if (found := data_remarks_of(trainer)) else {}
         with writing(folder.data_file):
-            write_json(folder.data_file, {"data": dict(trainer.data), **names})
+            write_json(folder.data_file, {"data": dict(trainer.data), **names, **remarks})
 
 
 _NAMES_OF = {"classes": "class"}
 
 
 def _require_same_data(folder: StudyFolder, trainer: Trainer) -> None:
-    noted, data = _noted(folder), trainer.data
+    noted, data = read_data_file(folder.path), trainer.data
     told: list[Mapping[str, Any]] = [noted["data"]] if isinstance(noted.get("data"), Mapping) else []
     if folder.plan_file.exists():
         told.append(read_plan(folder.plan_file).data or {})
@@ -78,15 +79,6 @@ def _require_same_data(folder: StudyFolder, trainer: Trainer) -> None:
         f"{folder.path}: the data is not what this study began with: {'; '.join(changes)}; accepted: that data at "
         f"{trainer.data_words}, or a new study"
     )
-
-
-def _noted(folder: StudyFolder) -> dict[str, Any]:
-    """What ``data.json`` says; nothing where it is missing or spoilt, since the records tell too."""
-    try:
-        found = json.loads(read_bytes(folder.data_file))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def code_changes(plan: Plan, versions: Mapping[str, str], commit: str | None) -> list[str]:

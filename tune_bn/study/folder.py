@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import StudyError
 from tune_bn.records.bundle import CODE_DIFF
-from tune_bn.records.commands import shown, study_command
+from tune_bn.records.commands import new_study_command, shown, study_command
 from tune_bn.records.curves import CurveLog
+from tune_bn.records.data_file import DATA_FILE
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog
+from tune_bn.records.record import COMPLETED, SEARCH, fresh_seeds
 
 if TYPE_CHECKING:
     from tune_bn.space.space import Space
@@ -28,6 +31,7 @@ _FOLLOW_SECONDS = 0.5
 # Python makes the parents of a folder one within the other.
 _DEEPEST = 256
 
+_CONFIRM_SEEDS, _MOST_CHANGES = "seeds.confirm", 3
 _BEFORE_THE_PLAN = ("trials", "hours", "finalists", "race_error")
 
 STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -42,7 +46,7 @@ class StudyFolder:
         self.space_file = self.path / "space.yaml"
         self.records = RecordLog(self.path / "records.jsonl")
         self.curves = CurveLog(self.path / "curves.jsonl")
-        self.data_file = self.path / "data.json"
+        self.data_file = self.path / DATA_FILE
         self.code_diff = self.path / CODE_DIFF
         self.plan_file = self.path / "plan.json"
         self.verdict_file = self.path / "verdict.json"
@@ -99,14 +103,16 @@ class StudyFolder:
             raise (_unwritable(self.path, error) if isinstance(error, OSError) else error) from None
         return self
 
-    def check_resume(self, space: Space) -> None:
+    def check_resume(self, space: Space, option: str = "--study") -> None:
         """Raise :class:`StudyError` where there is no such study, or where it was made from another space."""
         former = self.space()
         if former.sha256 != space.sha256:
-            changed = ", ".join(_differences(former.to_dict(), space.to_dict()))
+            changed = _differences(former.to_dict(), space.to_dict())
+            anew = f" ({line})" if (line := self._anew(former, space, changed)) else ""
+            plan = "" if not self.plan_file.exists() else f", and whose plan is locked in {shown(self.plan_file)}"
             raise StudyError(
-                f"--study: got {self.name}, which was made from another space (they differ in {changed}); accepted: "
-                "the same space, or another name"
+                f"{option}: got {self.name}, which was made from another space (they differ in {', '.join(changed)})"
+                f"{plan}; accepted: the same space but for budget, resources and tracking, or a new study{anew}"
             )
         if not self.plan_file.exists():
             return
@@ -118,6 +124,32 @@ class StudyFolder:
                     f"{_yaml_words(before)}, and nothing is searched after that; accepted: {_yaml_words(before)}, or a "
                     f"new study, which may begin with --warm-start {self.name}"
                 )
+
+    def _anew(self, former: Space, space: Space, changed: Sequence[str]) -> str:
+        """The line that begins a new study with these changes, on seeds that this one has not used; nothing where the
+        two spaces have little in common."""
+        if len(changed) > _MOST_CHANGES:
+            return ""
+        seeds, values = former.seeds, space.to_dict()
+        used = {*seeds.search, *seeds.select, *seeds.confirm, *seeds.earlier}
+        settings = []
+        for place in changed:
+            value: Any = values
+            for key in place.split("."):
+                if not isinstance(value, dict) or key not in value:
+                    return ""
+                value = value[key]
+            if place != _CONFIRM_SEEDS:
+                settings.append(f"{place}={json.dumps(value, ensure_ascii=False)}")
+        taken = used | {*space.seeds.search, *space.seeds.select}
+        wanted = space.seeds.confirm
+        if taken.isdisjoint(wanted) and list(wanted) == list(range(wanted[0], wanted[0] + len(wanted))):
+            fresh = f"{{from: {wanted[0]}, to: {wanted[-1]}}}"
+        else:
+            fresh = str(list(wanted)) if taken.isdisjoint(wanted) else fresh_seeds(len(wanted), taken)
+        searched = any(record.stage == SEARCH and record.status == COMPLETED for record in self.records.read())
+        warm = searched and bool(space.search) and space.sampler.name != "grid"
+        return new_study_command(self.path.absolute(), *settings, f"{_CONFIRM_SEEDS}={fresh}", warm=warm)
 
     def resumed(self, space: Space) -> StudyFolder:
         """Go on with a study. Budget, resources and tracking may have changed, nothing that a result depends on.

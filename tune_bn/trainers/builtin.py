@@ -65,6 +65,14 @@ class BuiltinTrainer:
         return {"classes": self.dataset.classes}
 
     @property
+    def data_remarks(self) -> Sequence[str]:
+        """Images that the network may have learnt by heart before it is tested on them, or chosen by them."""
+        return [
+            f"{line}; `tune_bn validate --data` says which, and a study without them is a new one"
+            for line in self.dataset.repeated
+        ]
+
+    @property
     def code(self) -> Sequence[Path]:
         """The modules of the user's networks, and what they import."""
         return sorted({path for arch in self.archs if is_user_network(arch) for path in source_trees(arch)})

@@ -22,6 +22,9 @@ SMALL_GAMMA, SHORT_STEPS = 0.2, 1200
 """The longest course in which γ = 0.1 at c = 100 was seen to be behind γ = 1 for no other reason than its late start:
 5,000 images of CIFAR-10, 30 epochs of 40 steps."""
 
+FEW_IMAGES = 100
+"""Below so many images one is more than a percentage point."""
+
 
 class BuiltinDoor:
     """A :class:`tune_bn.protocols.trainer.Door` of the loop of :mod:`tune_bn.training`."""
@@ -66,7 +69,7 @@ class BuiltinDoor:
                 *(f"           {remark}" for remark in data.remarks),
             ),
             run=f"{space.train.epochs} epochs, batch {space.train.batch_size}, {space.train.precision}",
-            remarks=(*_slow_precision(space), *_short_course(space, data)),
+            remarks=(*_slow_precision(space), *_short_course(space, data), *_few_images(data)),
             not_tried=() if source_of(space.data.source).arrays else ("whether every image can be read (--data)",),
         )
 
@@ -155,6 +158,16 @@ def _short_course(space: Space, data: DataSummary) -> Sequence[str]:
         f"{steps:,} optimizer steps may be too few for γ = {min(gammas):g}: a network with a small γ begins to "
         "learn late (how late: docs/curves.md)",
     )
+
+
+def _few_images(data: DataSummary) -> Sequence[str]:
+    """A line where one image is more than a point: trials are then chosen, or arms compared, by very little."""
+    few = [
+        f"{count} {split} images {what}: one of them is {100 / count:.2g} points"
+        for split, count, what in (("validation", data.val_size, "choose"), ("test", data.test_size, "decide"))
+        if 0 < count < FEW_IMAGES
+    ]
+    return ("; ".join(few),) if few else ()
 
 
 def _slow_precision(space: Space) -> Sequence[str]:

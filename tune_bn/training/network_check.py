@@ -258,6 +258,11 @@ class _Trial:
         found = []
         if not loss.isfinite():
             found.append("its loss on noise is not finite at the first step")
+        if _are_shares(output.detach().float()):
+            found.append(
+                "its outputs are all at least 0 and sum to 1, like those of a softmax, but the loss takes them as "
+                "logits: it would learn slowly, and hardly ever be sure"
+            )
         gammas = [layer.weight for _, layer in batchnorm_layers(own)]
         if not self.config.train.freeze_gamma and all(gamma.grad is None for gamma in gammas):
             found.append("no γ of a BN layer gets a gradient, so γ keeps its initial value and c changes nothing")
@@ -339,6 +344,11 @@ class _Trial:
 def _copy(network: nn.Module) -> dict[str, Tensor]:
     """The tensors of a state dict, which may hold other things."""
     return {name: value.detach().clone() for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _are_shares(output: Tensor) -> bool:
+    """Whether each row (N, K) is a distribution over its entries."""
+    return bool((output >= 0).all() and torch.allclose(output.sum(1), torch.ones(len(output)), atol=1e-3))
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:

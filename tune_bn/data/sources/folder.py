@@ -165,7 +165,8 @@ def _without_train(root: Path, found: Mapping[str, Path], others: list[str]) -> 
     if len(flat) > 1:
         return (
             f"{got}, which has no train/ but images in {listed([f'{name}/' for name in flat])}; accepted: a folder "
-            f"with {LAYOUT}: move a part of each class to train/<class>/ and the rest to test/<class>/"
+            f"with {LAYOUT}: move a part of each class to train/<class>/ and the rest to test/<class>/ "
+            "(docs/data.md has a script for it)"
         )
     return f"{got}, which has no train/; accepted: a folder with {LAYOUT}"
 

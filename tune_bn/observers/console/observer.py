@@ -27,8 +27,9 @@ from tune_bn.records.times import utc_now
 
 REFRESH_PER_SECOND = 4
 DECODING_LINE_SECONDS = 30
-HEARTBEAT_SECONDS = 60.0
-"""Silence of a pipe or a file after which it is told that the study works."""
+FIRST_HEARTBEAT_SECONDS, HEARTBEAT_SECONDS = 10.0, 60.0
+"""Silence of a pipe or a file after which it is told that the study works: in a stage without a result, and twice as
+long after each such line; and at most."""
 PULSE_SECONDS = 2.0
 
 
@@ -62,6 +63,7 @@ class ConsoleObserver(Observer):
         self._stamped = stamped
         self._last_decoding_line = self._last_line = clock()
         self._stage_open = self._plan_known = False
+        self._patience = FIRST_HEARTBEAT_SECONDS
         self._ended = threading.Event()
         self._pulse: threading.Thread | None = None
 
@@ -97,7 +99,7 @@ class ConsoleObserver(Observer):
         self._end_stage()
         with self._lock:
             self._progress.begin_stage(stage, planned_runs, done_runs)
-            self._stage_open = True
+            self._stage_open, self._patience = True, FIRST_HEARTBEAT_SECONDS
         if self._console.is_interactive:
             self._start_live()
         else:
@@ -138,8 +140,7 @@ class ConsoleObserver(Observer):
 
     def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
         with self._lock:
-            if (running := self._progress.running.get(task.key)) is not None:
-                running.points |= {seed: points[-1] for seed, points in curves.items() if points}
+            self._progress.move(task, curves)
 
     def task_killed(self, task: Task) -> None:
         with self._lock:
@@ -148,6 +149,7 @@ class ConsoleObserver(Observer):
     def run_recorded(self, record: Record, curve: Sequence[Point]) -> None:
         with self._lock:
             self._progress.finish(record)
+            self._patience = HEARTBEAT_SECONDS
             line = run_line(record, self._progress)
         if not self._console.is_interactive:
             self._print(line)
@@ -188,10 +190,11 @@ class ConsoleObserver(Observer):
 
     def _end_stage(self) -> None:
         """Leave one lasting line about the stage that the live view showed."""
-        if self._live is None or not self._stage_open:
+        with self._lock:
+            progress, was_open, self._stage_open = self._progress, self._stage_open, False
+        if self._live is None or not was_open:
             return
         with self._lock:
-            progress, self._stage_open = self._progress, False
             counts = f"{progress.done}/{progress.planned} runs in {duration_words(progress.stage_elapsed)}"
             line = "  ".join([progress.stage, counts, *standing(progress)])
         self._print(line)
@@ -204,12 +207,15 @@ class ConsoleObserver(Observer):
             self._end_stage()
 
     def beat(self) -> None:
-        """One line about where the stage is, where none was printed for :data:`HEARTBEAT_SECONDS`."""
-        if self._console.is_interactive or self._clock() - self._last_line < HEARTBEAT_SECONDS:
+        """One line about where the stage is, where none was printed for as long as patience lasts."""
+        if self._console.is_interactive or self._clock() - self._last_line < self._patience:
             return
         with self._lock:
-            line = heartbeat_line(self._progress) if self._stage_open and self._progress.running else ""
+            progress = self._progress
+            silent = self._stage_open and (progress.running or progress.done < progress.planned)
+            line = heartbeat_line(progress) if silent else ""
         if line:
+            self._patience = min(2 * self._patience, HEARTBEAT_SECONDS)
             self._print(line)
 
     def _start_pulse(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -22,6 +22,12 @@ class Running:
     @property
     def epoch(self) -> int:
         return max((point.step for point in self.points.values()), default=0)
+
+    @property
+    def share(self) -> float:
+        """How much of its runs is trained, in runs: half of two runs is 1."""
+        steps = self.task.steps
+        return sum(min(1.0, point.step / steps) for point in self.points.values()) if steps else 0.0
 
     def validation(self, score: Score) -> float | None:
         """Mean over its seeds of the validation score of the last step."""
@@ -63,7 +69,7 @@ class Progress:
         self.running: dict[str, Running] = {}
         self.configurations: dict[str, dict[tuple[str, int | None], Configuration]] = {}
         self._finished = 0
-        self._last_finish = clock()
+        self._last_news = clock()
         self._first_start: float | None = None
 
     def begin_stage(self, stage: str, planned_runs: int, done_runs: int) -> None:
@@ -78,6 +84,12 @@ class Progress:
         self.running[task.key] = Running(task)
         if self._first_start is None and not self._finished:
             self._first_start = self._clock()
+
+    def move(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
+        """A task has come further."""
+        if (running := self.running.get(task.key)) is not None:
+            running.points |= {seed: points[-1] for seed, points in curves.items() if points}
+            self._last_news = self._clock()
 
     def add(self, record: Record) -> None:
         """Count what a record says about its configuration."""
@@ -96,7 +108,7 @@ class Progress:
         self.add(record)
         self.done += 1
         self._finished += 1
-        self._last_finish = self._clock()
+        self._last_news = self._clock()
         for key, running in self.running.items():
             if running.task.run_key(record.seed) == record.key:
                 del self.running[key]
@@ -131,15 +143,17 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time to the end of the stage at the pace of its finished runs; None while there is none.
+        """Time to the end of the stage at its pace so far; None before a first run has finished.
 
-        What went before the first of them, such as the start of workers, comes once.
+        What of the runs at work is done counts: of many that run side by side the first to finish says little, the
+        others being as good as done. What went before them, such as the start of workers, comes once.
         """
         if not self._finished or self.done >= self.planned:
             return None
         since = self.stage_started if self._first_start is None else self._first_start
-        pace = (self._last_finish - since) / self._finished
-        return max(0.0, (self.planned - self.done) * pace - (self._clock() - self._last_finish))
+        trained = sum(running.share for running in self.running.values())
+        pace = (self._last_news - since) / (self._finished + trained)
+        return max(0.0, (self.planned - self.done - trained) * pace - (self._clock() - self._last_news))
 
     @property
     def elapsed(self) -> float:

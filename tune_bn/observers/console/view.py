@@ -17,6 +17,7 @@ from tune_bn.records.record import CONFIRM, DIVERGED, FAILED, Record
 _MAX_TASKS_SHOWN = 10
 _MAX_TASKS_IN_A_LINE = 4
 _MAX_REASON = 100
+_BAR_WIDTH = 24
 
 
 def run_line(record: Record, progress: Progress) -> str:
@@ -46,6 +47,8 @@ def heartbeat_line(progress: Progress) -> str:
     parts = [f"{progress.done}/{progress.planned} runs", *standing(progress)]
     if working:
         parts.append(f"at work: {', '.join(working)}" + (f" and {more} more" if more else ""))
+    else:
+        parts.append("no run is at work")
     parts.append(f"{duration_words(progress.stage_elapsed)} so far")
     if (left := progress.seconds_left) is not None:
         parts.append(f"{duration_words(left)} left")
@@ -55,16 +58,16 @@ def heartbeat_line(progress: Progress) -> str:
 def live_view(progress: Progress) -> RenderableType:
     if progress.decoded is not None:
         done, total = progress.decoded
-        bar = _grid(3)
+        bar = _grid(3, yielding={1: _BAR_WIDTH})
         bar.add_row(Text("decoding"), _bar(done, total), Text(f"{done}/{total} images"))
         return bar
     times = f"{duration_words(progress.elapsed)} elapsed"
     if (left := progress.seconds_left) is not None:
         # The one is of the study, the other is not.
         times += f", {duration_words(left)} left in {progress.stage}"
-    head = _grid(5)
+    head = _grid(5, yielding={0: None, 2: _BAR_WIDTH})
     head.add_row(
-        Text(progress.study, style="bold"),
+        _whole_or_cut(progress.study, "bold"),
         Text(progress.stage, style="bold cyan"),
         _bar(progress.done, progress.planned),
         Text(f"{progress.done}/{progress.planned} runs"),
@@ -72,10 +75,10 @@ def live_view(progress: Progress) -> RenderableType:
     )
     parts: list[RenderableType] = [head]
     if progress.stage == CONFIRM:
-        arms = _grid(4)
+        arms = _grid(4, yielding={3: None})
         for arm in progress.arms:
             cells = (arm.label, progress.score.value_words(arm.mean), f"n={len(arm.scores)}", _config(arm.config))
-            arms.add_row(*(Text(cell, style="green") for cell in cells))
+            arms.add_row(*(_whole_or_cut(cell, "green") for cell in cells))
         parts.append(arms)
     else:
         for words, leader in (("best so far", progress.best), ("baseline   ", progress.best_baseline)):
@@ -83,12 +86,12 @@ def live_view(progress: Progress) -> RenderableType:
                 mean = progress.score.value_words(leader.mean)
                 line = f"{words}  {mean}  {_config(leader.config)}  ({leader.label})"
                 parts.append(Text(line, style="green" if leader is progress.best else "dim"))
-    tasks = _grid(4)
+    tasks = _grid(4, yielding={1: None})
     for running in list(progress.running.values())[:_MAX_TASKS_SHOWN]:
         task, val = running.task, running.validation(progress.score)
         tasks.add_row(
             Text(f"  {label(task.stage, task.arm, task.trial)} seed {', '.join(map(str, task.seeds))}"),
-            Text(_config(task.overrides)),
+            _whole_or_cut(_config(task.overrides)),
             Text(f"{progress.score.step} {running.epoch}/{task.steps or '?'}"),
             Text("" if val is None else f"val {progress.score.value_words(val)}"),
         )
@@ -103,18 +106,31 @@ def _bar(done: int, total: int) -> ProgressBar:
     return ProgressBar(
         total=max(total, 1),
         completed=done,
-        width=24,
+        # None: as wide as its column, which is the first to give way on a narrow terminal.
+        width=None,
         style="bright_black",
         complete_style="cyan",
         finished_style="cyan",
     )
 
 
-def _grid(columns: int) -> Table:
+def _grid(columns: int, *, yielding: Mapping[int, int | None]) -> Table:
+    """Columns without lines. Where the terminal is too narrow for all, those that yield give way, the widest first.
+
+    Args:
+        columns: how many there are.
+        yielding: columns and how wide they are at most.
+    """
     grid = Table.grid(padding=(0, 2))
-    for _ in range(columns):
-        grid.add_column(no_wrap=True)
+    for column in range(columns):
+        # rich narrows columns that may wrap before any other; a bar does not wrap, nor does a text that is told so.
+        grid.add_column(no_wrap=column not in yielding, max_width=yielding.get(column))
     return grid
+
+
+def _whole_or_cut(text: str, style: str = "") -> Text:
+    """What stands in a column that gives way."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _config(config: Mapping[str, Any]) -> str:

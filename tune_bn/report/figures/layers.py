@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean, median
 
@@ -316,9 +317,18 @@ def _of(part: object, key: str) -> Number:
 
 def number(value: Number) -> str:
     """Three significant digits, without an exponent where it can be avoided."""
-    return NONE if value is None else number_words(value)
+    return NONE if value is None else _to_digits(value, 3)
 
 
 def percent(share: Number) -> str:
     """A share as percent, to two significant digits."""
-    return NONE if share is None else number_words(float(f"{100 * share:.2g}"))
+    return NONE if share is None else _to_digits(100 * share, 2)
+
+
+def _to_digits(value: float, digits: int) -> str:
+    """Zeros at the end too, so that 1.00 stands beside 0.977; 0 itself is 0."""
+    rounded = float(f"{value:.{digits}g}")
+    words = number_words(rounded)
+    if rounded == 0 or not math.isfinite(rounded) or "e" in words:
+        return words
+    return f"{rounded:.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
