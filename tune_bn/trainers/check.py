@@ -61,7 +61,8 @@ class Checker:
         moved = [with_other_values(space, self.base, space.scientific), *arms] if space.search else arms
         self.candidate = next((config for config in moved if is_accepted(space, config)), self.base)
         self.runs = ShortRuns(space, trainer, place, folder.absolute(), self.base)
-        self.runs.log = log
+        # A function has a current folder of its own.
+        self.runs.log = None if log is None else log.absolute()
 
     def run(self) -> Checked:
         """All of it."""
