@@ -26,7 +26,7 @@ from tune_bn.trainers.command.seal import SealedRun, TestError
 from tune_bn.trainers.command.settings import SealedTest
 from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
 from tune_bn.trainers.neighbours import is_accepted, with_other_value, with_other_values
-from tune_bn.trainers.opened_files import copies, files_below, is_own
+from tune_bn.trainers.opened_files import copies, files_below, is_own, loaded_modules, not_frozen
 from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of, too_coarse
 
 
@@ -75,6 +75,7 @@ class Checker:
                 self._found("it trains", WRONG, str(error))
                 return self.checked
             self._costs(first)
+            self._frozen(first)
             self._found("it trains", OK, f"{len(first.values)} steps of {self.trainer.score.validation}")
             for trap in (self._sealed, self._seeds, self._effects, self._resumes, self._apart, self._tests):
                 try:
@@ -95,6 +96,20 @@ class Checker:
         return int(min(getattr(self.space.seeds, stage)))
 
     # The traps
+
+    def _frozen(self, first: Short) -> None:
+        """What runs is the frozen code: what is not could be edited while a study goes on, and is on no other node."""
+        if not isinstance(self.trainer, CommandTrainer):
+            return
+        settings, code = self.trainer.settings, self.trainer.frozen
+        reads = loaded_modules() if settings.function and not settings.isolate else first.reads
+        if found := not_frozen(reads, Path(code.origin), [self.runs.folder]):
+            more = f" and {len(found) - 1} more" * (len(found) > 1)
+            words = (
+                f"it runs {found[0]}{more} from {code.origin}, and no frozen copy of it; accepted: trainer.code that "
+                "holds it, found by a path that begins in the current folder, such as trainer.env: {PYTHONPATH: src}"
+            )
+            self._found("the code is frozen", WRONG, words)
 
     def _sealed(self, first: Short) -> None:
         """1. The validation score is the test set."""
