@@ -6,11 +6,8 @@ keys they asked for, and what the package did in them.
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +22,8 @@ from tune_bn.trainers.command.run import ScriptRun
 from tune_bn.trainers.command.seal import SealedRun, TestError
 from tune_bn.trainers.command.settings import SealedTest
 from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
-from tune_bn.trainers.neighbours import is_accepted, with_other_value, with_other_values
+from tune_bn.trainers.cut_runs import CutRuns, ways_of
+from tune_bn.trainers.neighbours import is_accepted, with_other_value
 from tune_bn.trainers.opened_files import copies, files_below, is_own, loaded_modules, not_frozen
 from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of, too_coarse
 
@@ -57,9 +55,13 @@ class Checker:
         self.space, self.trainer, self.place, self._say = space, trainer, place, say
         self.checked = Checked()
         self.base = {**nuisance_middles(space), **space.baseline}
+        keys = [*space.search] or sorted(space.scientific & {key for arm in space.claim.arms.values() for key in arm})
+        self.keys = {key: config for key in keys if (config := with_other_value(space, self.base, key)) is not None}
+        """The keys that are tried, each with a configuration in which it alone is another."""
         arms = [space.arm_config(name) for name in space.claim.arms]
-        moved = [with_other_values(space, self.base, space.scientific), *arms] if space.search else arms
-        self.candidate = next((config for config in moved if is_accepted(space, config)), self.base)
+        others = [*self.keys.values(), *(config for config in arms if is_accepted(space, config))]
+        self.candidate = next((config for config in others if config != self.base), self.base)
+        self._moved: dict[str, Short] = {}
         self.runs = ShortRuns(space, trainer, place, folder.absolute(), self.base)
         # A function has a current folder of its own.
         self.runs.log = None if log is None else log.absolute()
@@ -157,7 +159,7 @@ class Checker:
     def _seeds(self, first: Short) -> None:
         """2. The seed does nothing, or not all."""
         trap = _NAMES["_seeds"]
-        again = self.runs.short(self.base, self._seed("search"))
+        again = self._again(first)
         others = {stage: self.runs.short(self.base, self._seed(stage)) for stage in ("select", "confirm")}
         self._spread = max(
             abs(a - b) for other in others.values() for a, b in zip(first.values, other.values, strict=False)
@@ -175,8 +177,28 @@ class Checker:
         by = f"by up to {self._spread:.3g}" if self._spread else f"in {listed(self._results)}"
         self._found(trap, OK, f"one seed twice is equal bit for bit; others differ {by}")
 
+    def _again(self, first: Short) -> Short:
+        """The baseline's run a second time: beside another, which answers for the last trap too where it is equal
+        in all that it tells."""
+        if self._may_be_two:
+            try:
+                self._pair = self.runs.pair((self.base, self.candidate), self._seed("search"))
+            except (StuckError, PreemptedError) as error:
+                self._pair = error
+            else:
+                if self._pair[0].rows == first.rows:
+                    return self._pair[0]
+        return self.runs.short(self.base, self._seed("search"))
+
+    @property
+    def _may_be_two(self) -> bool:
+        """A worker calls a function once at a time."""
+        session = self.runs.session
+        return not isinstance(session, CommandSession) or not session.trainer.settings.function
+
     _spread = 0.0
     _results: Sequence[str] = ()
+    _pair: Sequence[Short] | Exception | None = None
 
     def _too_coarse(self, first: Short) -> str:
         if not too_coarse(first, self._results):
@@ -193,16 +215,9 @@ class Checker:
         trap = _NAMES["_effects"]
         wrong: list[str] = []
         coarse = ""
-        keys = [*self.space.search] or sorted(
-            self.space.scientific & {k for a in self.space.claim.arms.values() for k in a}
-        )
-        moved: list[Short] = []
-        for key in keys:
-            config = with_other_value(self.space, self.base, key)
-            if config is None:
-                continue
+        for key, config in self.keys.items():
             other = self.runs.short(config, self._seed("search"))
-            moved.append(other)
+            self._moved[str(config)] = other
             if alike(first, other, self._results):
                 unasked = first.asked is not None and first.helper and key not in first.asked
                 wrong.append(f"{key} changes nothing" + " and was never asked for" * unasked)
@@ -214,12 +229,12 @@ class Checker:
                     "the best of more"
                 )
         if isinstance(self.trainer, CommandTrainer):
-            wrong += list(self._meanings([first, *moved]))
+            wrong += list(self._meanings([first, *self._moved.values()]))
         wrong += [coarse] * bool(coarse)
         if wrong:
             self._found(trap, WRONG, "; ".join(wrong))
             return
-        self._found(trap, OK, f"each of {', '.join(keys)} alone changes the scores")
+        self._found(trap, OK, f"each of {', '.join(self.keys)} alone changes the scores")
 
     def _meanings(self, shorts: Sequence[Short]) -> Iterator[str]:
         """Whether what is called gamma and c is what the claim takes it for."""
@@ -242,85 +257,42 @@ class Checker:
         if self.runs.steps < 3:
             self._found(trap, UNKNOWN, f"a run has {self.runs.steps} steps")
             return
-        told, wrong, through = [], [], []
-        total = self.trainer.steps(self.space.run_config(self.base))
-        whole = {self.runs.steps: first.told(self._results)}
-        # Of another trainer nobody knows the processes.
-        ways = ("a stop", "SIGTERM", "SIGKILL") if isinstance(self.trainer, CommandTrainer) else ("a stop",)
-        for way in ways:
-            name = self.runs.name()
-            run = self.runs.start(self.base, self._seed("search"), name, hold=2)
-            try:
-                self.runs.go(run, 2)
-                state = self.runs.kept(run)
-                if way != "a stop" and not (isinstance(run, ScriptRun) and run.leader):
-                    continue
-                if way != "a stop" and isinstance(run, ScriptRun) and run.leader:
-                    with suppress(OSError):
-                        os.kill(run.leader, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
-                    run.wait_for_end()
-            finally:
-                run.close()
-            cut = run.reported if isinstance(run, ScriptRun) else run.steps
-            if cut >= total:
-                through.append(way)
-                continue
-            # A script that was ahead is compared beyond the step at which it was cut.
-            target = max(self.runs.steps, min(total, cut + 2))
-            if target not in whole:
-                whole[target] = self.runs.short(self.base, self._seed("search"), target).told(self._results)
-            again = self.runs.start(self.base, self._seed("search"), name, state)
-            try:
-                begun = again.steps
-                self.runs.go(again, target)
-                values = self.runs.told(again, self._results, target)
-                inexact = again.points.inexact if isinstance(again, ScriptRun) else None
-            finally:
-                again.close()
-            if values != whole[target] or inexact is not None:
-                wrong.append(f"after {way} it goes on otherwise: {inexact or self._differ(whole[target], values)}")
-            known = isinstance(again, ScriptRun) and again.goes_on
-            place = f"from step {begun}" if begun else "from its checkpoint" if known else "from the beginning"
-            told.append(f"after {way} at step {cut} {place}")
-        if wrong:
-            self._found(trap, WRONG, f"{'; '.join(wrong)} (seeds differ by up to {self._spread:.3g})")
+        whole = {self.runs.steps: first}
+
+        def uncut(steps: int) -> list[tuple[float | None, ...]]:
+            if steps not in whole:
+                whole[steps] = self.runs.short(self.base, self._seed("search"), steps)
+            return whole[steps].told(self._results)
+
+        settings = self.trainer.settings if isinstance(self.trainer, CommandTrainer) else None
+        scripts = settings is not None and (not settings.function or settings.isolate)
+        cuts = CutRuns(self.runs, self.base, self._seed("search"), self._results, uncut, self._differ)
+        found = cuts.cut(tuple(ways_of(scripts)))
+        if found.wrong:
+            self._found(trap, WRONG, f"{'; '.join(found.wrong)} (seeds differ by up to {self._spread:.3g})")
             return
-        if through:
-            words = f"the script was through before it could be ended by {', '.join(through)}"
-            self._found(trap, UNKNOWN, "; ".join([words, *told]))
+        if found.through:
+            words = f"the script was through before it could be ended by {', '.join(found.through)}"
+            self._found(trap, UNKNOWN, "; ".join([words, *found.told]))
             return
-        self._found(trap, OK, f"bit for bit {', '.join(told)}")
+        self._found(trap, OK, f"bit for bit {', '.join(found.told)}")
 
     def _apart(self, first: Short) -> None:
         """5. Runs touch each other, or leave something behind."""
         trap = _NAMES["_apart"]
-        seed, names = self._seed("search"), (self.runs.name(), self.runs.name())
-        if isinstance(self.runs.session, CommandSession) and self.runs.session.trainer.settings.function:
+        if not self._may_be_two:
             self._found(trap, UNKNOWN, "a worker calls a function once at a time")
             return
-        runs = [
-            self.runs.start(config, seed, name) for config, name in zip((self.base, self.candidate), names, strict=True)
-        ]
-        try:
-            for step in range(1, self.runs.steps + 1):
-                for run in runs:
-                    self.runs.go(run, step)
-            together = [self.runs.told(run, self._results) for run in runs]
-        finally:
-            for run in runs:
-                run.close()
-        alone = [short.told(self._results) for short in (first, self.runs.short(self.candidate, seed))]
-        for values, expected in zip(together, alone, strict=True):
+        if isinstance(self._pair, Exception):
+            raise self._pair
+        assert self._pair is not None
+        other = self._moved.get(str(self.candidate)) or self.runs.short(self.candidate, self._seed("search"))
+        for together, alone in zip(self._pair, (first, other), strict=True):
+            values, expected = together.told(self._results), alone.told(self._results)
             if values != expected:
                 self._found(trap, WRONG, f"started beside another it gives {self._differ(expected, values)}")
                 return
-        left = [
-            pid
-            for run in runs
-            if isinstance(run, ScriptRun)
-            for attempt in run.files.attempts
-            for pid in keeper.marked(ATTEMPT_VARIABLE, attempt["mark"])
-        ]
+        left = [pid for short in self._pair for mark in short.marks for pid in keeper.marked(ATTEMPT_VARIABLE, mark)]
         if left:
             self._found(trap, WRONG, f"processes {', '.join(map(str, left))} live on")
             return

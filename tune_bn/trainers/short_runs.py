@@ -45,6 +45,8 @@ class Short:
     rows: list[Mapping[str, float]] = field(default_factory=list)
     """All metrics of each step."""
     seed: int = 0
+    marks: list[str] = field(default_factory=list)
+    """Of its attempts, by which their processes are known."""
 
     def told(self, names: Sequence[str]) -> list[tuple[float | None, ...]]:
         """By step, its score and what else is compared."""
@@ -188,8 +190,29 @@ class ShortRuns:
         rows = [point.metrics for point in run.curve][:steps]
         return self._seen(Short(values, first, rest, rows=rows, seed=seed), run, name)
 
+    def pair(self, configs: Sequence[Mapping[str, Any]], seed: int) -> list[Short]:
+        """Short runs that are started at once, and taken step by step side by side."""
+        runs: list[tuple[Run, str]] = []
+        try:
+            for config in configs:
+                name = self.name()
+                runs.append((self.start(config, seed, name), name))
+            for step in range(1, self.steps + 1):
+                for run, _ in runs:
+                    self.go(run, step)
+            values = [self.values(run) for run, _ in runs]
+        finally:
+            for run, _ in runs:
+                run.close()
+        found = []
+        for (run, name), told in zip(runs, values, strict=True):
+            rows = [point.metrics for point in run.curve][: self.steps]
+            found.append(self._seen(Short(told, 0.0, 0.0, rows=rows, seed=seed), run, name))
+        return found
+
     def _seen(self, short: Short, run: Run, name: str) -> Short:
         if isinstance(run, ScriptRun):
+            short.marks = [attempt["mark"] for attempt in run.files.attempts]
             short.notes = run.files.notes(len(run.files.attempts))
             short.asked = {note["key"] for note in short.notes if note.get("event") == "asked"}
             short.helper = run.settings.metrics is None
