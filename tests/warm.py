@@ -50,6 +50,10 @@ def _child(arguments: list[str], folder: str, environment: dict[str, str], out: 
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = ["tune_bn", *arguments]
+    # Ray read its variables when it was loaded, and an earlier test may have set one since (ray.init: RAY_AUTH_MODE).
+    from ray._raylet import Config
+
+    Config.initialize("")
     if threads := environment.get("OMP_NUM_THREADS"):
         import torch
 
