@@ -156,7 +156,17 @@ def test_words_for_a_shell_are_refused(name: str, tmp_path: Path) -> None:
     "command",
     [
         ["sh", "-c", "python train.py --data=$HOME && true"],
-        ["python", "train.py", "price in $", "${model.lr}", "a=>b", "--data=big.npz", "$no_such_variable_here"],
+        [
+            "python",
+            "train.py",
+            "price in $",
+            "x" * 5000,
+            "../" + "y" * 5000,
+            "${model.lr}",
+            "a=>b",
+            "--data=big.npz",
+            "$no_such_variable_here",
+        ],
     ],
 )
 def test_words_that_need_no_shell_are_taken(command: list[str], tmp_path: Path) -> None:

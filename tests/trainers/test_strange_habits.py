@@ -104,6 +104,7 @@ CANNOT_START = {
     ),
     "windows": (("./x.sh",), {"x.sh": "#!/bin/sh\r\nexit\r\n"}, "its lines end as those of Windows do"),
     "no first line": (("./x.sh",), {"x.sh": "exit 0\n"}, "no #! line; accepted: one, or its interpreter before it"),
+    "too long": ((sys.executable, "train.py", "x" * 200_000), {}, "Argument list too long"),
     "no interpreter": (("./x.sh",), {"x.sh": "#!/no/such\n"}, "/no/such: no such interpreter"),
 }
 

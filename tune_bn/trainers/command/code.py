@@ -115,12 +115,13 @@ def freeze(
 
 def is_source(path: Path) -> bool:
     """Whether a file is something that a person wrote for a program to read, and no program itself."""
-    if not path.is_file():
+    try:
+        if not path.is_file() or path.suffix:
+            return path.is_file() and path.suffix.lower() in SOURCES
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except (OSError, ValueError):  # A word of a command may be longer than any path.
         return False
-    if path.suffix:
-        return path.suffix.lower() in SOURCES
-    with open(path, "rb") as file:
-        return file.read(2) == b"#!"
 
 
 def _refuse_data(folder: Path, code: str | Sequence[str], found: Sequence[Path]) -> None:

@@ -185,7 +185,7 @@ def check_words(key: str, command: Sequence[str], root: Path) -> None:
                 accepted = f"its value, or [sh, -c, …], since no shell reads the words and ${name} stays as it is"
                 raise ConfigError(key, word, accepted)
         path = _path_in(word)
-        if path.startswith("..") and (root / path).exists():
+        if path.startswith("../") and os.path.exists(root / path):
             accepted = f"{Path(os.path.abspath(root / path))}, since each run is in a copy of the code; or {{data}}"
             raise ConfigError(key, word, accepted)
 

@@ -134,7 +134,10 @@ class FunctionThread:
         return End(self._status, self._asked, by, 0, (), time.monotonic() - self._started)
 
     def _gate(self) -> bool:
-        inside = os.getcwd()
+        try:
+            inside = os.getcwd()
+        except OSError:  # It has removed it.
+            inside = str(self.files.path)
         os.chdir(self._outside)
         self._happened.set()
         if self._asked is None:

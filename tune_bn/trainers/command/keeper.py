@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import pty
@@ -157,9 +158,9 @@ def _why(error: BaseException, program: str) -> str:
         return f"{program}: its lines end as those of Windows do; accepted: Unix line endings"
     if not os.access(program, os.X_OK):
         return f"{program}: may not be executed; accepted: chmod +x, or {accepted}"
-    if first.startswith(b"#!"):
+    if error.errno == errno.ENOENT:
         return f"{program}: {first[2:].decode(errors='replace').strip()}: no such interpreter ({error})"
-    return f"{program}: no #! line; accepted: one, or {accepted}"
+    return f"{program}: no #! line; accepted: one, or {accepted}" if error.errno == errno.ENOEXEC else str(error)
 
 
 class Log:
