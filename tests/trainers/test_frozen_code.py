@@ -19,7 +19,7 @@ from tune_bn.trainers.check import Checker
 from tune_bn.trainers.checked import WRONG
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command import code as code_module
-from tune_bn.trainers.command.code import freeze
+from tune_bn.trainers.command.code import FrozenCode, freeze
 from tune_bn.trainers.opened_files import not_frozen
 
 
@@ -204,4 +204,25 @@ def test_libraries_environments_and_runs_are_no_code_of_the_user(tmp_path: Path)
     inside = ["src/mine.py", "src/__pycache__/other.cpython-311.pyc"]
     libraries = ["env/lib/python3.11/os.py", "v/site-packages/x/y.py", "runs/r/work/train.py", "rows.csv"]
     reads = [f"{here}/{name}" for name in (*inside, *libraries)] + [os.__file__, sys.modules["tune_bn"].__file__ or ""]
-    assert not_frozen(reads, tmp_path, [tmp_path / "runs"]) == ["src/mine.py", "src/other.py"]
+    code = FrozenCode("", 0, b"", str(tmp_path), ())
+    assert not_frozen(reads, code, [tmp_path / "runs"]) == ["src/mine.py", "src/other.py"]
+
+
+def test_code_behind_a_link_that_was_not_followed_is_found(tmp_path: Path) -> None:
+    mine, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    mine.mkdir()
+    elsewhere.mkdir()
+    (mine / "linked").symlink_to(elsewhere)
+    code = FrozenCode("", 0, b"", str(mine), ("linked",))
+    reads = [f"{os.path.realpath(elsewhere)}/mod.py", f"{tmp_path}/other/mod.py"]
+    assert not_frozen(reads, code, []) == reads[:1]
+
+
+def test_code_that_is_new_is_frozen_wherever_the_data_is(tmp_path: Path) -> None:
+    mine, elsewhere = repository(tmp_path / "mine", {"train.py": ""}), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mod.py").touch()
+    (mine / "package").symlink_to(elsewhere)
+    (mine / "new.py").touch()
+    for data in (mine, tmp_path, mine / "new"):
+        assert sorted(freeze(mine, "git", data=[data]).names) == ["new.py", "package/mod.py", "train.py"]

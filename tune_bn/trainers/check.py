@@ -105,7 +105,7 @@ class Checker:
             return
         settings, code = self.trainer.settings, self.trainer.frozen
         reads = loaded_modules() if settings.function and not settings.isolate else first.reads
-        if found := not_frozen(reads, Path(code.origin), [self.runs.folder]):
+        if found := not_frozen(reads, code, [self.runs.folder]):
             more = f" and {len(found) - 1} more" * (len(found) > 1)
             words = (
                 f"it runs {found[0]}{more} from {code.origin}, and no frozen copy of it; accepted: trainer.code that "

@@ -90,7 +90,8 @@ def freeze(
         ConfigError: there is no git repository, no such file, or too much.
     """
     if code == "git":
-        paths = _of_git(folder, [place.resolve() for place in data])
+        beside = [place.resolve() for place in data]
+        paths = _of_git(folder, [place for place in beside if not folder.resolve().is_relative_to(place)])
         if not paths:
             accepted = f"a repository with files in {folder}, or a list of files and folders"
             raise ConfigError("trainer.code", "git", accepted)
@@ -173,7 +174,9 @@ def _of_git(folder: Path, data: Sequence[Path]) -> list[Path]:
         place = folder / path
         if any(place.resolve().is_relative_to(one) for one in data):
             continue
-        if place.is_dir() and not place.is_symlink():
+        if place.is_dir() and place.is_symlink():
+            files += _behind(folder, path)
+        elif place.is_dir():
             inner.append(path)
         elif path.suffix.lower() in SOURCES and place.is_file() and place.stat().st_size <= LARGEST_SOURCE:
             fresh.append(path)
@@ -203,8 +206,8 @@ def _behind(folder: Path, link: Path) -> list[Path]:
             path = Path(place, name)
             if path.suffix.lower() in SOURCES and path.is_file() and path.stat().st_size <= LARGEST_SOURCE:
                 found.append(path.relative_to(folder))
-        if len(found) > MOST_ALIKE or len(seen) > MOST_ALIKE:
-            return []
+            if len(found) > MOST_ALIKE or len(seen) > MOST_ALIKE:
+                return []
     return found if any(path.suffix == ".py" for path in found) else []
 
 
