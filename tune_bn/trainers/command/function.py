@@ -148,11 +148,15 @@ class FunctionThread:
 
     def _call(self) -> None:
         forget()
-        with _variables({RUN_VARIABLE: str(self.files.path), **self._env}):
-            status = self._status_of_call()
-        os.chdir(self._outside)
-        self._status = status
-        self._happened.set()
+        status = 1
+        try:
+            with _variables({RUN_VARIABLE: str(self.files.path), **self._env}):
+                status = self._status_of_call()
+        finally:
+            with contextlib.suppress(OSError):
+                os.chdir(self._outside)
+            self._status = status
+            self._happened.set()
 
     def _status_of_call(self) -> int:
         try:
