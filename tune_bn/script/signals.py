@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -16,7 +17,7 @@ _forking = threading.local()
 def listen() -> None:
     """Note a SIGTERM from now on, and hand it on to the handler that was there before. May be called twice."""
     global _before, _installed
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _is_of_a_pool():
         return
     if signal.getsignal(signal.SIGTERM) is not _on_term:
         # A library may have put its own handler over ours in between; it is chained like any other.
@@ -24,6 +25,14 @@ def listen() -> None:
     if not _installed:
         os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_reset)
         _installed = True
+
+
+def _is_of_a_pool() -> bool:
+    """Whether ``multiprocessing`` started this process, which then reads the script again: whoever started it ends it
+    by SIGTERM, and waits for that."""
+    found = sys.modules.get("multiprocessing.process")
+    # While the script is read again only its name is known of a process.
+    return found is not None and (found.current_process().name != "MainProcess" or found.parent_process() is not None)
 
 
 def asked() -> bool:

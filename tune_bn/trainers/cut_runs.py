@@ -1,64 +1,125 @@
-"""The trap of runs that were cut: whether one that is stopped or killed goes on as it was."""
+"""Runs that are cut and gone on with, as a check tries them: by a stop, by SIGTERM, by SIGKILL."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
-from tune_bn.trainers.checked import OK, UNKNOWN, WRONG
+from tune_bn.protocols.trainer import PreemptedError, Run
 from tune_bn.trainers.command.run import ScriptRun
-from tune_bn.trainers.command.trainer import CommandTrainer
-from tune_bn.trainers.short_runs import Found, Short, Tried
+from tune_bn.trainers.short_runs import ShortRuns, StuckError
+
+STOP, TERM, KILL = "a stop", "SIGTERM", "SIGKILL"
+Told = list[tuple[float | None, ...]]
 
 
-def resumes(tried: Tried, first: Short) -> Found:
-    """4. A run that was cut counts as a whole one, or goes on otherwise than it was."""
-    if tried.runs.steps < 3:
-        return UNKNOWN, f"a run has {tried.runs.steps} steps"
-    told, wrong, through = [], [], []
-    total = tried.trainer.steps(tried.space.run_config(tried.base))
-    whole = {tried.runs.steps: first.told(tried.results)}
-    # Of another trainer nobody knows the processes.
-    ways = ("a stop", "SIGTERM", "SIGKILL") if isinstance(tried.trainer, CommandTrainer) else ("a stop",)
-    for way in ways:
-        name = tried.runs.name()
-        run = tried.runs.start(tried.base, tried.seed("search"), name, hold=2)
-        try:
-            tried.runs.go(run, 2)
-            state = tried.runs.kept(run)
-            if way != "a stop" and not (isinstance(run, ScriptRun) and run.leader):
-                continue
-            if way != "a stop" and isinstance(run, ScriptRun) and run.leader:
-                with suppress(OSError):
-                    os.kill(run.leader, signal.SIGTERM if way == "SIGTERM" else signal.SIGKILL)
-                run.wait_for_end()
-        finally:
-            run.close()
-        cut = run.reported if isinstance(run, ScriptRun) else run.steps
-        if cut >= total:
-            through.append(way)
-            continue
+@dataclass
+class Cuts:
+    """What became of the runs that were cut."""
+
+    told: list[str] = field(default_factory=list)
+    """Of each cut: where it was, and from where it went on."""
+    wrong: list[str] = field(default_factory=list)
+    through: list[str] = field(default_factory=list)
+    """The ways that came too late."""
+
+
+class CutRuns:
+    """Cuts runs of the baseline, and compares them with one that was not.
+
+    Args:
+        runs: starts them.
+        config, seed: of each.
+        results: the metrics that are compared beside the score.
+        whole: the curve of so many steps of a run that was never cut.
+        differ: where two curves part, in words.
+    """
+
+    def __init__(
+        self,
+        runs: ShortRuns,
+        config: Mapping[str, Any],
+        seed: int,
+        results: Sequence[str],
+        whole: Callable[[int], Told],
+        differ: Callable[[Told, Told], str],
+    ) -> None:
+        self.runs, self.config, self.seed, self.results = runs, config, seed, results
+        self.whole, self.differ = whole, differ
+        self.total = runs.trainer.steps(runs.space.run_config(config))
+
+    def cut(self, ways: Sequence[str]) -> Cuts:
+        """All ways in one run, one after the other; each in a run of its own where that is not exact, so that it can be
+        said which it was."""
+        if len(ways) > 1 and self.runs.steps > len(ways):
+            found = Cuts()
+            with suppress(StuckError, PreemptedError):
+                self._cut_one(ways, found)
+                if not found.wrong and not found.through:
+                    return found
+        found = Cuts()
+        for way in ways:
+            self._cut_one([way], found)
+        return found
+
+    def _cut_one(self, ways: Sequence[str], found: Cuts) -> None:
+        name, state, cut, tried = self.runs.name(), None, 0, list[str]()
+        at = 1 if len(ways) > 1 else 2
+        for way in ways:
+            step = max(at, cut + 1)
+            run = self.runs.start(self.config, self.seed, name, state, hold=step)
+            try:
+                self._begun(run, found, cut, tried)
+                self.runs.go(run, step)
+                state = self.runs.kept(run)
+                if way != STOP and not self._send(way, run):
+                    return  # a function of this process
+            finally:
+                run.close()
+            cut = run.reported if isinstance(run, ScriptRun) else run.steps
+            if cut >= self.total:
+                found.through.append(way)
+                return
+            tried.append(way)
         # A script that was ahead is compared beyond the step at which it was cut.
-        target = max(tried.runs.steps, min(total, cut + 2))
-        if target not in whole:
-            whole[target] = tried.runs.short(tried.base, tried.seed("search"), target).told(tried.results)
-        again = tried.runs.start(tried.base, tried.seed("search"), name, state)
+        target = max(self.runs.steps, min(self.total, cut + at))
+        again = self.runs.start(self.config, self.seed, name, state)
         try:
-            begun = again.steps
-            tried.runs.go(again, target)
-            values = tried.runs.told(again, tried.results, target)
+            self._begun(again, found, cut, tried)
+            self.runs.go(again, target)
+            values = self.runs.told(again, self.results, target)
             inexact = again.points.inexact if isinstance(again, ScriptRun) else None
         finally:
             again.close()
-        if values != whole[target] or inexact is not None:
-            wrong.append(f"after {way} it goes on otherwise: {inexact or tried.parted(whole[target], values)}")
-        known = isinstance(again, ScriptRun) and again.goes_on
-        place = f"from step {begun}" if begun else "from its checkpoint" if known else "from the beginning"
-        told.append(f"after {way} at step {cut} {place}")
-    if wrong:
-        return WRONG, f"{'; '.join(wrong)} (seeds differ by up to {tried.spread:.3g})"
-    if through:
-        words = f"the script was through before it could be ended by {', '.join(through)}"
-        return UNKNOWN, "; ".join([words, *told])
-    return OK, f"bit for bit {', '.join(told)}"
+        expected = self.whole(target)
+        if values != expected or inexact is not None:
+            found.wrong.append(
+                f"after {' and '.join(tried)} it goes on otherwise: {inexact or self.differ(expected, values)}"
+            )
+
+    def _begun(self, run: Run, found: Cuts, cut: int, tried: Sequence[str]) -> None:
+        """Note from where it went on after the last cut."""
+        if not tried:
+            return
+        known = isinstance(run, ScriptRun) and run.goes_on
+        place = f"from step {run.steps}" if run.steps else "from its checkpoint" if known else "from the beginning"
+        found.told.append(f"after {tried[-1]} at step {cut} {place}")
+
+    @staticmethod
+    def _send(way: str, run: Run) -> bool:
+        """Whether there was a process to end."""
+        if not isinstance(run, ScriptRun) or not run.leader:
+            return False
+        with suppress(OSError):
+            os.kill(run.leader, signal.SIGTERM if way == TERM else signal.SIGKILL)
+        run.wait_for_end()
+        return True
+
+
+def ways_of(scripts: bool) -> Iterable[str]:
+    """Ways to end a run. Of a trainer that starts no scripts nobody knows the processes."""
+    return (STOP, TERM, KILL) if scripts else (STOP,)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+import tune_bn
+from tune_bn.trainers.command.code import FrozenCode
 
 _TEMPORARY = ("/tmp/", "/var/tmp/")
 SMALL_FILE = 1 << 26
@@ -50,3 +54,34 @@ def is_own(place: str, folder: Path) -> bool:
     if place.startswith(own):
         return True
     return "__pycache__" in place or "/.cache/" in place or "/.config/" in place
+
+
+def not_frozen(reads: Iterable[str], code: FrozenCode, own: Iterable[Path]) -> list[str]:
+    """Modules of Python that lie beside the frozen code, or below it, and were run from there and not from a copy.
+
+    Args:
+        reads: files that were opened, by their real paths.
+        code: what was frozen.
+        own: folders in it that are no code of the user's: of runs, and of an environment.
+    """
+    home = os.path.realpath(code.origin)
+    # What is no code is linked, and links lead anywhere.
+    homes = {home, *(os.path.realpath(os.path.join(home, name)) for name in code.links)}
+    below = tuple(place + os.sep for place in homes)
+    away = tuple(os.path.realpath(place) + os.sep for place in (*own, sys.prefix, Path(tune_bn.__file__).parent))
+    found = set()
+    for place in reads:
+        folder, name = os.path.split(place)
+        if name.endswith(".pyc") and os.path.basename(folder) == "__pycache__":
+            place = os.path.join(os.path.dirname(folder), name.partition(".")[0] + ".py")
+        library = "/site-packages/" in place or "/lib/python3." in place
+        inner = place.startswith(below) and not place.startswith(away) and not library
+        if inner and place.endswith(".py"):
+            found.add(os.path.relpath(place, home) if place.startswith(home + os.sep) else place)
+    return sorted(found)
+
+
+def loaded_modules() -> set[str]:
+    """The files of all modules of this process, by their real paths."""
+    files = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
+    return {os.path.realpath(file) for file in files if isinstance(file, str)}

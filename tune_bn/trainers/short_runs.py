@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tune_bn.errors import first_line, listed
+from tune_bn.errors import first_line
 from tune_bn.protocols.trainer import Place, PreemptedError, Run, Session, Trainer
 from tune_bn.protocols.trainers import BUILTIN
 from tune_bn.space.space import Space
@@ -22,8 +22,6 @@ STEPS = 4
 """Steps of a short run, as far as the trainer has so many; it is stopped after them."""
 LONGEST_SECONDS = 600.0
 """For a step of a short run."""
-Found = tuple[str, str]
-"""What a trap found: its verdict, and why."""
 
 
 class StuckError(Exception):
@@ -47,6 +45,8 @@ class Short:
     rows: list[Mapping[str, float]] = field(default_factory=list)
     """All metrics of each step."""
     seed: int = 0
+    marks: list[str] = field(default_factory=list)
+    """Of its attempts, by which their processes are known."""
 
     def told(self, names: Sequence[str]) -> list[tuple[float | None, ...]]:
         """By step, its score and what else is compared."""
@@ -190,8 +190,29 @@ class ShortRuns:
         rows = [point.metrics for point in run.curve][:steps]
         return self._seen(Short(values, first, rest, rows=rows, seed=seed), run, name)
 
+    def pair(self, configs: Sequence[Mapping[str, Any]], seed: int) -> list[Short]:
+        """Short runs that are started at once, and taken step by step side by side."""
+        runs: list[tuple[Run, str]] = []
+        try:
+            for config in configs:
+                name = self.name()
+                runs.append((self.start(config, seed, name), name))
+            for step in range(1, self.steps + 1):
+                for run, _ in runs:
+                    self.go(run, step)
+            values = [self.values(run) for run, _ in runs]
+        finally:
+            for run, _ in runs:
+                run.close()
+        found = []
+        for (run, name), told in zip(runs, values, strict=True):
+            rows = [point.metrics for point in run.curve][: self.steps]
+            found.append(self._seen(Short(told, 0.0, 0.0, rows=rows, seed=seed), run, name))
+        return found
+
     def _seen(self, short: Short, run: Run, name: str) -> Short:
         if isinstance(run, ScriptRun):
+            short.marks = [attempt["mark"] for attempt in run.files.attempts]
             short.notes = run.files.notes(len(run.files.attempts))
             short.asked = {note["key"] for note in short.notes if note.get("event") == "asked"}
             short.helper = run.settings.metrics is None
@@ -202,51 +223,3 @@ class ShortRuns:
                 if not line.startswith("h "):
                     (short.writes if line.startswith("w ") else short.reads).add(line[2:])
         return short
-
-
-@dataclass
-class Tried:
-    """What the traps of a check know: the trainer, two configurations, and what two seeds have told them.
-
-    Args:
-        base: the baseline, with a value for each nuisance key.
-        candidate: another accepted configuration; the baseline where there is none.
-        results: metrics, beside the score, by which runs are compared.
-        spread: the largest difference of a score between two seeds.
-    """
-
-    space: Space
-    trainer: Trainer
-    place: Place
-    base: Mapping[str, Any]
-    candidate: Mapping[str, Any]
-    runs: ShortRuns
-    results: Sequence[str] = ()
-    spread: float = 0.0
-
-    def seed(self, stage: str) -> int:
-        """One of a stage."""
-        return int(min(getattr(self.space.seeds, stage)))
-
-    def too_coarse(self, first: Short) -> str:
-        """Why equal scores may say nothing here; empty where they do."""
-        if not too_coarse(first, self.results):
-            return ""
-        name = self.trainer.score.validation
-        values = listed([f"{value:.6g}" for value in dict.fromkeys(first.values)])
-        return (
-            f"{name} was {values} in all {len(first.values)} steps, too coarse to tell; accepted: a finer metric "
-            "reported beside it, such as the loss, or more validation data"
-        )
-
-    def parted(self, one: Sequence[tuple[float | None, ...]], other: Sequence[tuple[float | None, ...]]) -> str:
-        """Where two curves part."""
-        for step, (these, those) in enumerate(zip(one, other, strict=False), start=1):
-            for name, a, b in zip(("", *self.results), these, those, strict=False):
-                if a != b:
-                    return f"{name} {_number(b)} in place of {_number(a)} at step {step}".lstrip()
-        return f"{len(other)} steps in place of {len(one)}"
-
-
-def _number(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.9g}"

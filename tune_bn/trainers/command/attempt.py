@@ -54,18 +54,18 @@ def begin(
         audit: folder in which the script's Pythons note which files they open.
     """
     number = len(files.attempts)
+    env = {name: fill(text, values) for name, text in settings.env.items()}
     if settings.function and alone and not settings.isolate:
         from tune_bn.trainers.command.function import FunctionThread
 
-        return FunctionThread(settings.function, code, files, threads=place.threads)
+        return FunctionThread(settings.function, code, files, threads=place.threads, env=env)
     argv = fill_all(_argv(settings), values)
     if going_on is not None:
         argv += fill_all(settings.resume, values)
-    env = {name: fill(text, values) for name, text in settings.env.items()}
     return Process(
         argv,
         folder=files.work,
-        env=script_environment(files.path, files.work, place, env, audit=audit),
+        env=script_environment(files.path, files.work, place, env, origin=code.origin, audit=audit),
         attempt=mark,
         log=files.log,
         stop=files.stop,

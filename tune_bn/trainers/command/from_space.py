@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from tune_bn.records.files import read_bytes, write_json, writing
 from tune_bn.space.messages import did_you_mean
 from tune_bn.space.space import Space
 from tune_bn.space.trainer import TAPS, patterns_of
-from tune_bn.trainers.command.code import FrozenCode, freeze
+from tune_bn.trainers.command.code import FrozenCode, freeze, is_source
 from tune_bn.trainers.command.placeholders import OWN, names_in
 from tune_bn.trainers.command.settings import CommandSettings, SealedTest, Tap
 from tune_bn.trainers.command.trainer import CommandTrainer, identity_of
@@ -68,8 +69,11 @@ def command_trainer(space: Space, *, study: Path | None = None) -> CommandTraine
         sealed = SealedTest(tuple(section.test_command or ()), _data(root, section.data, "test"))
         frozen = None if study is None else _kept(study)
         if frozen is None:
+            for key, command in (("command", settings.command), ("test_command", sealed.command)):
+                check_words(key, command, root)
             left_out = [root / "studies", *([] if study is None else [study.parent])]
-            frozen = freeze(root, section.code, leave_out=left_out)
+            data = [Path(place) for place in (settings.search_data, sealed.data) if place is not None]
+            frozen = freeze(root, section.code, leave_out=left_out, data=data)
         _check_placeholders(space, settings, sealed, root)
         _check_code(section.code, settings, sealed, root, frozen)
     except ConfigError as error:
@@ -154,15 +158,54 @@ def _check_placeholders(space: Space, settings: CommandSettings, sealed: SealedT
         raise ConfigError("data.search", None, "a path, since {data} stands in the command")
 
 
+_OPERATORS = {"&&", "||", "|", ">", ">>", "<", ";", "&", "2>", "2>&1", "&>"}
+_SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish"}
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+
+
+def check_words(key: str, command: Sequence[str], root: Path) -> None:
+    """Refuse what a shell would have made of a command: none reads it.
+
+    Raises:
+        ConfigError: a word is an operator, names a variable, or leads out of the code by ``..``.
+    """
+    if (
+        command
+        and Path(command[0]).name in _SHELLS
+        and any(word.startswith("-") and "c" in word for word in command[1:])
+    ):
+        return
+    if command and re.match(r"[A-Za-z_]\w*=", command[0]):
+        raise ConfigError(key, command[0], "a program; variables stand in trainer.env")
+    for word in command:
+        if word in _OPERATORS:
+            raise ConfigError(key, word, "words of one program, since no shell reads them; or [sh, -c, 'one && two']")
+        for found in _VARIABLE.finditer(word):
+            if (name := found[1] or found[2]) in os.environ:
+                accepted = f"its value, or [sh, -c, …], since no shell reads the words and ${name} stays as it is"
+                raise ConfigError(key, word, accepted)
+        path = _path_in(word)
+        if path.startswith("../") and os.path.exists(root / path):
+            accepted = f"{Path(os.path.abspath(root / path))}, since each run is in a copy of the code; or {{data}}"
+            raise ConfigError(key, word, accepted)
+
+
+def _path_in(word: str) -> str:
+    """The path that a word may be, or ends with: ``--config=conf/a.yaml``."""
+    option, _, value = word.partition("=")
+    return value if option.startswith("-") and value else word
+
+
 def _check_code(
     code: str | Sequence[str], settings: CommandSettings, sealed: SealedTest, root: Path, frozen: FrozenCode
 ) -> None:
     """What is called is part of the frozen code: anything else could change while the study goes on."""
     files = set(frozen.names)
-    for word in (*settings.command, *sealed.command):
-        own = "{" not in word and not Path(word).is_absolute() and (root / word).is_file()
+    for word in map(_path_in, (*settings.command, *sealed.command)):
+        own = "{" not in word and word and not Path(word).is_absolute() and is_source(root / word)
         if own and Path(os.path.normpath(word)).as_posix() not in files:
-            raise ConfigError("code", code, f"code that holds {word}, which a command of the trainer names")
+            accepted = f"code that holds {word}, which a command of the trainer names; or the absolute path of data"
+            raise ConfigError("code", code, accepted)
     if not settings.function:
         return
     module, _, name = settings.function.partition(":")

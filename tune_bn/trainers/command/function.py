@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tune_bn.script import run as script_run
 from tune_bn.script.folder import RUN_VARIABLE
@@ -43,23 +43,54 @@ def find_function(name: str) -> Callable[[Any], Any]:
     return found  # type: ignore[no-any-return]
 
 
+class _RunThread(threading.Thread):
+    """The thread of a function, which ends alone where the function ends its process: that is the worker."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+        self.process = os.getpid()
+
+
+_exit = os._exit
+
+
+def _exit_of_function(status: int) -> NoReturn:
+    thread = threading.current_thread()
+    if isinstance(thread, _RunThread) and thread.process == os.getpid():
+        raise SystemExit(status)
+    _exit(status)
+
+
 class FunctionThread:
     """Calls the function in this process, where its imports stay warm, and lets it go on from report to report.
+
+    As a command it has the copy of the code as its current folder, and the variables of ``trainer.env``; between its
+    reports the process has its own folder back.
 
     Python cannot end a thread from outside: one that does not leave its loop when it is told to makes the worker give
     up, and ``isolate: true`` is for those.
     """
 
-    def __init__(self, name: str, code: FrozenCode, files: RunFolder, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        code: FrozenCode,
+        files: RunFolder,
+        *,
+        threads: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self.code, self.files = name, code, files
-        self._threads = threads
+        self._threads, self._env = threads, dict(env or {})
+        self._outside = os.getcwd()
         self._go, self._happened = threading.Event(), threading.Event()
         self._asked: str | None = None
         self._status: int | None = None
         self._started = time.monotonic()
         self._grace = files.settings.grace
         self._timeout = files.settings.timeout
-        self._thread = threading.Thread(target=self._call, name=f"run {name}", daemon=True)
+        os._exit = _exit_of_function
+        self._thread = _RunThread(self._call, f"run {name}")
         self._thread.start()
 
     def poll(self, seconds: float = 0.0) -> End | None:
@@ -103,18 +134,33 @@ class FunctionThread:
         return End(self._status, self._asked, by, 0, (), time.monotonic() - self._started)
 
     def _gate(self) -> bool:
+        try:
+            inside = os.getcwd()
+        except OSError:  # It has removed it.
+            inside = str(self.files.path)
+        os.chdir(self._outside)
         self._happened.set()
         if self._asked is None:
             self._go.wait()
             self._go.clear()
+        os.chdir(inside)
         return self._asked is None
 
     def _call(self) -> None:
-        before = os.environ.get(RUN_VARIABLE)
-        os.environ[RUN_VARIABLE] = str(self.files.path)
         forget()
-        status = 0
+        status = 1
         try:
+            with _variables({RUN_VARIABLE: str(self.files.path), **self._env}):
+                status = self._status_of_call()
+        finally:
+            with contextlib.suppress(OSError):
+                os.chdir(self._outside)
+            self._status = status
+            self._happened.set()
+
+    def _status_of_call(self) -> int:
+        try:
+            os.chdir(self.files.work)
             # Beside the helper's own note: whoever reads the notes sees that it was used.
             note("function", name=self.name)
             if self._threads is not None and "torch" in sys.modules:
@@ -125,19 +171,35 @@ class FunctionThread:
             script_run.enter(run)
             function(run)
         except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+            if error.code is None or isinstance(error.code, int):
+                return error.code or 0
+            self._log(f"{error.code}\n")
+            return 1
         except BaseException:
-            status = 1
-            with contextlib.suppress(OSError), open(self.files.log, "a", encoding="utf-8") as log:
-                log.write(traceback.format_exc())
+            self._log(traceback.format_exc())
+            return 1
         finally:
             script_run.enter(None)
-            if before is None:
-                os.environ.pop(RUN_VARIABLE, None)
+        return 0
+
+    def _log(self, words: str) -> None:
+        with contextlib.suppress(OSError), open(self.files.log, "a", encoding="utf-8") as log:
+            log.write(words)
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set these variables of the environment, and put back what they were."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
             else:
-                os.environ[RUN_VARIABLE] = before
-            self._status = status
-            self._happened.set()
+                os.environ[name] = value
 
 
 def _of_frozen(name: str, code: FrozenCode) -> Callable[[Any], Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import pty
@@ -138,6 +139,31 @@ def _furnish(output: int, inner: int) -> None:
     os.write(output, b"\x04" * _ENDS)
 
 
+def _why(error: BaseException, program: str) -> str:
+    """Why a program cannot be started, in a line: of most the system says alone that there is no such file."""
+    if not isinstance(error, OSError):
+        return str(error)
+    accepted = f"its interpreter before it, as [sh, {program}]"
+    if "/" not in program:
+        accepted = (
+            f"[python, {program}] or ./{program}" if os.path.isfile(program) else "one that is there, or its path"
+        )
+        accepted = "variables in trainer.env, and then the program" if "=" in program else accepted
+        return f"{program}: no program on the PATH; accepted: {accepted}"
+    try:
+        with open(program, "rb") as file:
+            first = file.readline(500)
+    except OSError:
+        return str(error)
+    if first.startswith(b"#!") and first.endswith(b"\r\n"):
+        return f"{program}: its lines end as those of Windows do; accepted: Unix line endings"
+    if not os.access(program, os.X_OK):
+        return f"{program}: may not be executed; accepted: chmod +x, or {accepted}"
+    if error.errno == errno.ENOENT:
+        return f"{program}: {first[2:].decode(errors='replace').strip()}: no such interpreter ({error})"
+    return f"{program}: no #! line; accepted: one, or {accepted}" if error.errno == errno.ENOEXEC else str(error)
+
+
 class Log:
     """What a script prints: the beginning in ``log.1`` once there is too much, and always the end in ``log``."""
 
@@ -259,7 +285,7 @@ class Keeper:
                 os.chdir(self.order["cwd"])
                 os.execvpe(self.order["argv"][0], self.order["argv"], self.order["env"])
             except BaseException as error:
-                os.write(failed_in, str(error).encode()[:500])
+                os.write(failed_in, _why(error, self.order["argv"][0]).encode()[:500])
             finally:
                 os._exit(127)
         os.close(inner)

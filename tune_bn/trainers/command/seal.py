@@ -84,7 +84,7 @@ class SealedRun:
         self._process = Process(
             fill_all(sealed.command, told),
             folder=work,
-            env=script_environment(self.folder, work, place, env),
+            env=script_environment(self.folder, work, place, env, origin=files.code.origin),
             attempt=os.urandom(8).hex(),
             log=self.folder / LOG,
             stop=self.folder / STOP,
