@@ -5,6 +5,8 @@ SPACE ?= digits.yaml
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := $(VENV)/bin
+# Tests that kill and wait leave a quarter of two cores idle, so there is a worker more than there are cores.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores + 1 : 4)))
 STAMP := $(VENV)/.installed
 BENCH ?= build/bench
 
@@ -48,7 +50,7 @@ lint: install
 	$(BIN)/lint-imports
 
 unit: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not system' -n $(WORKERS) --dist worksteal
 
 # Types take one core for as long as the tests take the others.
 quick: install
