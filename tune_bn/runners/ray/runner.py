@@ -75,6 +75,8 @@ class RayOptions:
     takes seconds to load."""
     init: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``ray.init``."""
+    user: str = ""
+    """Whose study it is, where others share the cluster: users have even shares."""
     tell: Callable[[str], None] = lambda line: None
     """Takes a line for the user where a Ray of this machine starts in another way than the environment says."""
 
@@ -239,6 +241,7 @@ class RayTuneRunner:
             max_concurrent=options.max_concurrent,
             elastic=options.elastic,
             shared=options.address is not None,
+            user=options.user,
         )
 
     @property
@@ -273,7 +276,7 @@ class RayTuneRunner:
             # Whatever ended the stage early ended these with it.
             for task in ledger.tasks.values():
                 listener.task_killed(task)
-            self.share.give_back()
+            self.share.tell(0)
 
     def _turn(self, feed: Feed, listener: Listener, ledger: Ledger, stopping: EarlyStopping, pairs: Pairs) -> bool:
         """Work on a stage until it is done or other studies are to have their turn; whether there is more of it."""
