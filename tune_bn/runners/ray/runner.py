@@ -232,6 +232,8 @@ class RayTuneRunner:
         self._tune_folder = tune_folder(_folders[-1].path if _folders else None)
         self.folder = self._tune_folder.path
         self.trainer = trainer
+        # It may be gone when a later stage begins.
+        self._started_in = os.getcwd()
         self._base = ray.put(trainer.without_test())
         self._test: ObjectRef | None = None
         self._experiment: Experiment | None = None
@@ -356,7 +358,7 @@ class RayTuneRunner:
             trainer=self._base,
             options=worker,
             threads=max(1, int(self.options.cpu)),
-            folder=os.getcwd(),
+            folder=self._started_in,
         )
         return tune.with_resources(trainable, partial(placement, cpu=self.options.cpu, gpu=self.options.gpu))
 
