@@ -360,9 +360,11 @@ class ClusterShare:
             here = {actor["name"] for actor in named if actor["namespace"] == NAMESPACE}
             self._present = frozenset(name for name in here if name.startswith(PREFIX)) | {self._name}
             if len(self._present) > 1:
-                # Perhaps another one than the last time.
-                self._turns = self._actor(Turns, TURNS)
-                self._turns.hear.remote(self._name, self.user, self.needed, self._holds)
+                with suppress(RayError):
+                    # Perhaps another one than the last time.
+                    self._turns = self._actor(Turns, TURNS)
+                    self._turns.hear.remote(self._name, self.user, self.needed, self._holds)
             elif self._turns is not None:
-                self._turns.forget.remote(self._name)
+                with suppress(RayError):
+                    self._turns.forget.remote(self._name)
                 self._turns = None
