@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,8 @@ def test_where_no_cursor_moves_a_study_is_shown_once(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tune_bn.cli.watch.time.sleep", looked_on)
-    with pytest.raises(KeyboardInterrupt) if moves else nullcontext():
+    ended: AbstractContextManager[Any] = pytest.raises(KeyboardInterrupt) if moves else nullcontext()
+    with ended:
         watch(lambda: folder)
     said = out.getvalue()
     assert said.count("one  stopped") == 1

@@ -116,6 +116,7 @@ class _Handle:
 
 
 _LOST = object()
+_no_test: Any = None
 
 
 class SharedCluster:
@@ -130,7 +131,7 @@ class SharedCluster:
         self, monkeypatch: pytest.MonkeyPatch, cores: int | Callable[[float], int], studies: Iterable[Study]
     ) -> None:
         self.now = 0.0
-        self.cores = cores if callable(cores) else lambda _: cores
+        self._cores = cores
         self.studies = list(studies)
         self._random = Random(1)
         self._names = count()
@@ -142,6 +143,10 @@ class SharedCluster:
         monkeypatch.setattr(cluster_share, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(cluster_share, "list_named_actors", self._named)
         monkeypatch.setattr(ClusterShare, "_actor", staticmethod(self._actor))
+
+    def cores(self, now: float) -> int:
+        """Those that are there at a time."""
+        return self._cores(now) if callable(self._cores) else self._cores
 
     @staticmethod
     def _get(answer: Any) -> Any:
@@ -188,7 +193,7 @@ class SharedCluster:
         if study.searcher is None:
             if not study.share.may_begin(0):
                 return
-            study.searcher = FeedSearcher(study.feed, study.ledger, study.share, lambda: None)  # type: ignore[arg-type, return-value]
+            study.searcher = FeedSearcher(study.feed, study.ledger, study.share, _no_test)
         while True:
             name = str(next(self._names))
             said = study.searcher.suggest(name)
