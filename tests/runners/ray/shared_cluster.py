@@ -102,15 +102,34 @@ def even(amount: float, wants: Mapping[str, float]) -> dict[str, float]:
     return shares
 
 
-class _Handle:
-    """Of an actor that lives as long as the study that made it."""
+@dataclass
+class _Actor:
+    """One that is there as long as the handle of who made it, and its study."""
 
-    def __init__(self, target: object) -> None:
-        self.target: object | None = target
+    target: object | None
+    maker: Study
+
+
+class _Handle:
+    """Of an actor; as those of Ray, equal to others of it."""
+
+    def __init__(self, actor: _Actor, made: bool) -> None:
+        self.actor = actor
+        self.made = made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Handle) and other.actor is self.actor
+
+    def __hash__(self) -> int:
+        return id(self.actor)
+
+    def __del__(self) -> None:
+        if self.made:
+            self.actor.target = None
 
     def __getattr__(self, name: str) -> Any:
         def remote(*arguments: Any) -> Any:
-            return _LOST if self.target is None else getattr(self.target, name)(*arguments)
+            return _LOST if self.actor.target is None else getattr(self.actor.target, name)(*arguments)
 
         return SimpleNamespace(remote=remote)
 
@@ -135,10 +154,12 @@ class SharedCluster:
         self.studies = list(studies)
         self._random = Random(1)
         self._names = count()
-        self._actors: dict[str, tuple[_Handle, Study]] = {}
+        self._actors: dict[str, _Actor] = {}
+        self.made = 0
+        """Actors that said who may begin."""
         self._acting: Study
         fake = SimpleNamespace(cluster_resources=lambda: {"CPU": float(self.cores(self.now))}, get=self._get)
-        fake.kill = lambda handle: setattr(handle, "target", None)
+        fake.kill = lambda handle: setattr(handle.actor, "target", None)
         monkeypatch.setattr(cluster_share, "ray", fake)
         monkeypatch.setattr(cluster_share, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(cluster_share, "list_named_actors", self._named)
@@ -156,17 +177,16 @@ class SharedCluster:
 
     def _named(self, all_namespaces: bool) -> list[dict[str, str]]:
         return [
-            {"name": name, "namespace": NAMESPACE}
-            for name, (handle, _) in self._actors.items()
-            if handle.target is not None
+            {"name": name, "namespace": NAMESPACE} for name, actor in self._actors.items() if actor.target is not None
         ]
 
     def _actor(self, kind: type, name: str) -> _Handle:
         found = self._actors.get(name)
-        if found is None or found[0].target is None:
-            made = Turns(lambda: self.now) if kind is Turns else object()
-            self._actors[name] = _Handle(made), self._acting
-        return self._actors[name][0]
+        if found is not None and found.target is not None:
+            return _Handle(found, made=False)
+        self.made += kind is Turns
+        self._actors[name] = _Actor(Turns(lambda: self.now) if kind is Turns else object(), self._acting)
+        return _Handle(self._actors[name], made=True)
 
     def work(self, seconds: float) -> None:
         """Let so much time pass."""
@@ -212,9 +232,9 @@ class SharedCluster:
     def _gone(self, study: Study) -> None:
         study.over = self.now
         study.ends.clear()
-        for handle, maker in self._actors.values():
-            if maker is study:
-                handle.target = None
+        for actor in self._actors.values():
+            if actor.maker is study:
+                actor.target = None
 
     def _count(self, here: Sequence[Study]) -> None:
         cores = self.cores(self.now)

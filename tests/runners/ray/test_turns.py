@@ -94,6 +94,7 @@ def test_who_had_to_wait_for_long_runs_is_made_up_for_it(monkeypatch: pytest.Mon
 def test_nobody_is_owed_for_time_in_which_more_was_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     few, others = Study("few", 5, most=1), [Study("a", 5), Study("b", 5)]
     cluster = at_work(monkeypatch, 8, few, *others)
+    assert cluster.made == 1, "the account is kept"
     before = [study.held for study in (few, *others)]
     # After an hour it wants all that it can have.
     few.most = few.share.max_concurrent = None

@@ -361,8 +361,10 @@ class ClusterShare:
             self._present = frozenset(name for name in here if name.startswith(PREFIX)) | {self._name}
             if len(self._present) > 1:
                 with suppress(RayError):
-                    # Perhaps another one than the last time.
-                    self._turns = self._actor(Turns, TURNS)
+                    # Perhaps another one than the last time. An actor ends with the handle of who made it.
+                    found = self._actor(Turns, TURNS)
+                    if found != self._turns:
+                        self._turns = found
                     self._turns.hear.remote(self._name, self.user, self.needed, self._holds)
             elif self._turns is not None:
                 with suppress(RayError):
