@@ -6,6 +6,7 @@ Ray is loaded where runs are trained on it alone: a study of this process alone 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from threading import Thread
 from typing import Any, cast
@@ -65,9 +66,14 @@ def _on_ray(
         tell=tell,
     )
     connect(options)
-    return lambda folder, warn, stop: RayTuneRunner(
-        trainer, options, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop
-    )
+
+    def on_ray(folder: StudyFolder, warn: Callable[[str], None], stop: StopRequest) -> RayTuneRunner:
+        # Those of a Ray cluster often have one account.
+        studies = folder.path.parent.resolve()
+        ours = replace(options, user=f"{studies.stat().st_uid}:{studies}")
+        return RayTuneRunner(trainer, ours, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop)
+
+    return on_ray
 
 
 def _in_process(space: Space, trainer: Trainer) -> MakeRunner:

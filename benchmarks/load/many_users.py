@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.many_users_plan import USERS, made_words
-from benchmarks.load.many_users_shares import TOLERANCE, shares, use
+from benchmarks.load.many_users_shares import LEAST_SECONDS, TOLERANCE, shares, use, user_of
 from benchmarks.measure import hardware, hardware_words
 from benchmarks.results import RESULTS, markdown, save, stamp
 
@@ -100,12 +100,12 @@ def tables_of(outcome: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[d
     }
     events = {**outcome["events"], **happened}
     studies = [share for share in shares(samples) if share.compared]
-    users = shares(samples, lambda name: name.partition("/")[0])
+    users = shares(samples, user_of)
     share_rows = [["of", "slot-seconds", "even", "share"]] + [
-        [share.name, f"{share.held:.0f}", f"{share.even:.0f}", f"{share.ratio:.2f}"] for share in [*studies, *users]
+        [share.name, f"{share.held:.0f}", f"{share.even:.0f}", f"{share.ratio:.2f}"] for share in [*users, *studies]
     ]
-    uneven = [share.name for share in studies if not share.is_even]
-    busy = f"{100 * use(samples):.0f} % of the slots were held while a study wanted more."
+    uneven = [share.name for share in [*users, *studies] if share.compared and not share.is_even]
+    busy = f"{100 * use(samples):.0f} % of the slots were held meanwhile."
     made = made_words(options["seed"], options["studies"], options["minutes"])
     goal = f"1 is even; the goal is within {TOLERANCE:.0%}"
     tables = {
@@ -113,7 +113,8 @@ def tables_of(outcome: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[d
         "What happened, to drivers and to the cluster.": markdown(
             [["event", "times"], *([name, str(events[name])] for name in sorted(events))]
         ),
-        f"Shares of studies that wanted more at the same time ({goal}), and of each user's studies together. "
+        f"Shares of the slots while more were wanted than there are ({goal}), of users and of those of their studies "
+        f"to which {LEAST_SECONDS:g} slot-seconds were due. Even is among users first, then among the studies of each. "
         f"{busy}": markdown(share_rows),
         "The studies.": markdown([list(rows[0])[:-1], *([str(one) for one in row.values()][:-1] for row in rows)]),
     }

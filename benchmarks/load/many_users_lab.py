@@ -18,14 +18,14 @@ from random import Random
 from typing import Any
 
 from benchmarks.load import many_users_network
-from benchmarks.load.many_users_cluster import NODES, Lab, commands
+from benchmarks.load.many_users_cluster import GONE, NODES, Lab, commands
 from benchmarks.load.many_users_operator import PLACE, Operator, Watch
 from benchmarks.load.many_users_plan import (
-    LONG_SEEDS,
     LONG_SHAPE,
     USERS,
     Plan,
     make_plan,
+    runs_left,
     space_of,
 )
 from tune_bn.study.driver import WORKING, read_driver_state
@@ -39,7 +39,7 @@ CACHES = ("torchinductor_", ".cache", ".config")
 
 
 class Sampler:
-    """Once a second: who holds how many slots, and who has work for more."""
+    """Once a second: who holds how many slots, and who could use how many."""
 
     def __init__(self, lab: Lab, watch: Watch, operators: list[Operator]) -> None:
         self.lab = lab
@@ -67,9 +67,24 @@ class Sampler:
                 self.watch.log(f"actors of the class {kind}")
             name = self._name(drivers.get(actor["JobID"], 0))
             held[name] = held.get(name, 0) + 1
-        present = sum(1 for a in self.lab.actors().values() if a["Name"].startswith("study-") and a["State"] == "ALIVE")
-        wants = [o.plan.words for o in self.operators if o.active and self._wants(o, held.get(o.plan.words, 0))]
-        return {"at": self.watch.now, "capacity": self.lab.capacity(), "present": present, "held": held, "wants": wants}
+        # Those that the others on the cluster see.
+        present = {
+            self._name(drivers.get(actor["JobID"], 0))
+            for actor in self.lab.actors().values()
+            if actor["Name"].startswith("study-") and actor["State"] not in GONE
+        }
+        wants = {
+            one.plan.words: wanted
+            for one in self.operators
+            if one.active and one.plan.words in present and (wanted := self._wants(one, held.get(one.plan.words, 0)))
+        }
+        return {
+            "at": self.watch.now,
+            "capacity": self.lab.capacity(),
+            "present": sorted(present),
+            "held": held,
+            "wants": wants,
+        }
 
     def _name(self, pid: int) -> str:
         if pid not in self.names:
@@ -79,16 +94,14 @@ class Sampler:
                     self.names[pid] = operator.plan.words
         return self.names.get(pid, "?")
 
-    def _wants(self, operator: Operator, held: int) -> bool:
-        """Whether its stage has runs that are neither recorded nor hold a slot."""
+    def _wants(self, operator: Operator, held: int) -> int:
+        """How many slots it could use: no more than its stage has runs that are not recorded."""
         state = read_driver_state(operator.folder)
         if state is None or state.state != WORKING or not operator.folder.is_locked or state.reason:
-            return False
-        at_most = space_of(operator.plan)["resources"].get("max_concurrent", NODES)
-        if operator.plan.shape == LONG_SHAPE:
-            # The records are fresher than what the driver tells every few seconds.
-            return held < at_most and operator.count() + held < 2 * LONG_SEEDS[operator.plan.pace]
-        return held < at_most and state.planned - state.done > held
+            return 0
+        at_most = int(space_of(operator.plan)["resources"].get("max_concurrent", NODES))
+        # The records are fresher than what the driver tells every few seconds.
+        return max(held, min(at_most, runs_left(operator.plan, operator.count())))
 
 
 def main() -> None:

@@ -169,6 +169,12 @@ def space_of(plan: StudyPlan, seeds: int | None = None) -> dict[str, Any]:
     return content | {"claim": {"arms": {"small": arm}}, "seeds": {"confirm": {"from": first, "to": first + seeds - 1}}}
 
 
+def runs_left(plan: StudyPlan, records: int) -> int:
+    """Runs that the stage of a study has left, which are not recorded."""
+    ends = {SEARCH_SHAPE: (2, 3, 9), CLAIM_SHAPE: (6,), LONG_SHAPE: (2 * LONG_SEEDS[plan.pace],)}[plan.shape]
+    return next((end - records for end in ends if end > records), 0)
+
+
 @dataclass(frozen=True)
 class Step:
     """What one driver of a study did."""

@@ -31,9 +31,10 @@ from benchmarks.load.many_users_plan import (
     StudyPlan,
     faults_of,
     make_plan,
+    runs_left,
     space_of,
 )
-from benchmarks.load.many_users_shares import shares, use
+from benchmarks.load.many_users_shares import shares, use, user_of
 from tune_bn.records.record import FAILED, Record
 from tune_bn.space.loading import parse_space
 
@@ -131,29 +132,39 @@ def test_how_a_driver_must_end_depends_on_what_happened_to_it(alone: list[Record
     assert (faults == []) is right
 
 
-def samples(*rows: tuple[dict[str, int], list[str]]) -> list[dict[str, Any]]:
+def samples(*rows: tuple[dict[str, int], dict[str, int]]) -> list[dict[str, Any]]:
     """One a second."""
     return [{"at": float(at), "capacity": 8, "held": held, "wants": wants} for at, (held, wants) in enumerate(rows)]
 
 
-def test_shares_are_of_those_that_want_more_at_the_same_time() -> None:
-    busy = ({"ada/a": 3, "ben/b": 2, "cleo/c": 1, "ada/d": 2}, ["ada/a", "ben/b", "cleo/c"])
-    alone = ({"ada/a": 8}, ["ada/a"])
-    found = {share.name: share for share in shares(samples(*[busy] * 100, *[alone] * 100, busy))}
-    assert {name: (share.held, share.even) for name, share in found.items()} == {
-        "ada/a": (300, 200),
-        "ben/b": (200, 200),
-        "cleo/c": (100, 200),
+def test_shares_are_of_users_first_and_then_of_their_studies_while_there_is_too_little() -> None:
+    busy = ({"ada/a": 3, "ben/b": 1, "ben/c": 1, "cleo/d": 3}, {"ada/a": 8, "ben/b": 1, "ben/c": 9, "cleo/d": 8})
+    enough = ({"ada/a": 7, "ben/b": 1}, {"ada/a": 7, "ben/b": 1})
+    found = {share.name: share for share in shares(samples(*[busy] * 150, *[enough] * 100, busy))}
+    assert {name: (share.held / 150, share.even / 150) for name, share in found.items()} == {
+        "ada/a": (3, pytest.approx(8 / 3)),
+        # One that has all that it can use is counted with it.
+        "ben/b": (1, pytest.approx(1)),
+        "ben/c": (1, pytest.approx(8 / 3 - 1)),
+        "cleo/d": (3, pytest.approx(8 / 3)),
     }
-    assert {name: share.is_even for name, share in found.items()} == {"ada/a": False, "ben/b": True, "cleo/c": False}
-    (ada, *_) = shares(samples(*[busy] * 101), lambda name: name.partition("/")[0])
-    assert (ada.name, ada.ratio, ada.compared) == ("ada", 1.5, True)
+    assert {name for name, share in found.items() if not share.is_even} == {"ada/a", "ben/c", "cleo/d"}
+    ada, ben, _ = shares(samples(*[busy] * 151), user_of)
+    assert (ada.ratio, ben.ratio) == (pytest.approx(9 / 8), pytest.approx(6 / 8))
+    assert [share.compared for share in shares(samples(*[busy] * 100))] == [True, False, True, True]
     assert use(samples(*[busy] * 3)) == 1.0
-    assert use(samples(alone, ({}, []), ({"ada/a": 4}, ["ada/a"]))) == 0.75
+    assert use(samples(enough, ({}, {}), ({"ada/a": 4}, {"ada/a": 9}))) == 0.5
+
+
+def test_a_study_could_use_no_more_slots_than_its_stage_has_runs_left() -> None:
+    search, claim, long = (replace(PLAN, shape=shape) for shape in (SEARCH_SHAPE, CLAIM_SHAPE, LONG_SHAPE))
+    assert [runs_left(search, records) for records in range(10)] == [2, 1, 1, 6, 5, 4, 3, 2, 1, 0]
+    assert [runs_left(claim, records) for records in (0, 5, 6, 7)] == [6, 1, 0, 0]
+    assert runs_left(long, 400) == 80
 
 
 def test_the_tables_say_what_is_wrong_and_only_an_even_share_without_fault_is_well() -> None:
-    even = samples(*[({"ada/a": 2, "ben/b": 2}, ["ada/a", "ben/b"])] * 200)
+    even = samples(*[({"ada/a": 4, "ben/b": 4}, {"ada/a": 8, "ben/b": 8})] * 200)
     study = {
         "study": "ada/a",
         "shape": "claim",
@@ -172,7 +183,7 @@ def test_the_tables_say_what_is_wrong_and_only_an_even_share_without_fault_is_we
     for changed in (
         {"studies": [{**study, "wrong": ["lost: confirm-a-1"]}]},
         {"studies": [study], "left": ["process ray::x"]},
-        {"studies": [study], "samples": samples(*[({"ada/a": 3, "ben/b": 2}, ["ada/a", "ben/b"])] * 200)},
+        {"studies": [study], "samples": samples(*[({"ada/a": 5, "ben/b": 3}, {"ada/a": 8, "ben/b": 8})] * 200)},
     ):
         assert not tables_of({**outcome, **changed}, options)[1]
     assert (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 
 from tests.conftest import SyntheticStudy
 from tune_bn.analysis.verdict import write_verdict
-from tune_bn.cli.watch import BLOCKS, for_encoding, screen, sparkline, still
+from tune_bn.cli.watch import BLOCKS, for_encoding, screen, sparkline, still, watch
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.study.driver import LIVE_FILE, Driver
@@ -103,3 +106,53 @@ def test_an_encoding_without_blocks_gets_other_signs(tmp_path: Path, synthetic_s
         # Other signs in the same places.
         assert [len(line) for line in told.splitlines()] == [len(line) for line in text.splitlines()]
         assert told.replace("γ", "g").isascii()
+
+
+class Terminal(io.StringIO):
+    """A standard output; its cursor moves unless ``$TERM`` says otherwise."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "moves"),
+    [
+        (False, {}, False),
+        # Wanted by those whose logs show colours.
+        (False, {"FORCE_COLOR": "1"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (True, {"TERM": "xterm"}, True),
+        (True, {"TERM": "xterm", "COLUMNS": "20"}, True),
+    ],
+)
+def test_where_no_cursor_moves_a_study_is_shown_once(
+    terminal: bool,
+    environment: dict[str, str],
+    moves: bool,
+    tmp_path: Path,
+    synthetic_study: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = StudyFolder(part(synthetic_study(), "search").write(tmp_path / "one", plan=False))
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out = Terminal(terminal)
+    monkeypatch.setattr(sys, "stdout", out)
+
+    def looked_on(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tune_bn.cli.watch.time.sleep", looked_on)
+    ended: AbstractContextManager[Any] = pytest.raises(KeyboardInterrupt) if moves else nullcontext()
+    with ended:
+        watch(lambda: folder)
+    said = out.getvalue()
+    assert said.count("one  stopped") == 1
+    assert ("\x1b" in said) is moves

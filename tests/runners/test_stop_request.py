@@ -29,8 +29,7 @@ def deaf() -> Iterator[None]:
 
 def test_a_study_that_waits_for_its_turn_stops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     share, stop = ClusterShare(cpu=1, gpu=0), StopRequest()
-    monkeypatch.setattr(ClusterShare, "own", 0)
-    monkeypatch.setattr(ClusterShare, "my_turn", lambda self: stop.ask() or False)
+    monkeypatch.setattr(ClusterShare, "may_begin", lambda self, holds: stop.ask() or False)
     with pytest.raises(Interrupted):
         share.await_turn(stop.check)
 

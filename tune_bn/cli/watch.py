@@ -248,9 +248,10 @@ def for_encoding(text: str, encoding: str | None) -> str:
 
 
 def watch(look: Callable[[], StudyFolder]) -> None:
-    """Show a study until Ctrl-C; into a pipe once."""
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
+    """Show a study until Ctrl-C; into a pipe once, and so on a terminal whose cursor does not move (TERM=dumb)."""
+    # FORCE_COLOR asks for colours in a log, never for cursor movements.
+    console = Console(force_terminal=sys.stdout.isatty(), markup=False, highlight=False)
+    if not console.is_interactive:
         print(for_encoding(still(look()), sys.stdout.encoding), flush=True)
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 STUDIES = Path("studies")
@@ -13,16 +14,19 @@ IN_PROCESS = "in-process"
 
 
 def shown(path: Path) -> str:
-    """A path as the current folder sees it."""
+    """A path as the current folder sees it; whole where that is none any more."""
     try:
         return str(path.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):
         return str(path)
 
 
 def in_output(folder: Path) -> list[str]:
     """``--output`` for the folder of a study, or no words where the verbs look there by themselves."""
-    return [] if folder.parent == STUDIES.absolute() else ["--output", shown(folder.parent)]
+    with suppress(OSError):
+        if folder.parent == STUDIES.absolute():
+            return []
+    return ["--output", shown(folder.parent)]
 
 
 def line_in_report(verb: str, folder: Path) -> str:

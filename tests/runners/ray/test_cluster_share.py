@@ -15,95 +15,40 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.tune.search import Searcher
 
-from tune_bn.data.config import DataConfig
+from tests.runners.ray.tasks import DATA, a_task
 from tune_bn.data.dataset import load_dataset
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import RunResult, SchedulerConfig, Task
 from tune_bn.runners.ray import share as cluster_share
 from tune_bn.runners.ray.feed import FeedSearcher, Ledger
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
-from tune_bn.runners.ray.share import ClusterShare, divided
+from tune_bn.runners.ray.share import ClusterShare
 from tune_bn.runners.ray.trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 
-DATA = DataConfig(source="digits", train_size=20, val_size=20, test_size=20)
-CONFIG = RunConfig(ModelConfig(arch="resnet8"), DATA, TrainConfig(epochs=1, batch_size=20))
-
-
-def a_task(trial: int) -> Task:
-    return Task("search", "candidate", trial, {}, CONFIG, (1,))
-
 
 @pytest.mark.parametrize(
-    ("fits", "studies", "limit", "elastic", "own", "most", "crowded"),
+    ("fits", "limit", "elastic", "most", "capacity"),
     [
-        (4, 1, None, False, 4, 4, False),
-        (4, 1, 9, False, 9, 9, False),
-        (4, 2, None, False, 2, 2, False),
-        # The fifth goes round.
-        (5, 2, None, False, 2, 3, False),
-        (8, 3, None, False, 2, 3, False),
-        (5, 2, 2, False, 2, 2, False),
-        (5, 2, 9, False, 2, 3, False),
-        (1, 2, None, False, 0, 1, True),
-        (2, 3, 2, False, 0, 1, True),
+        (4, None, False, 4, 4),
+        # Alone, it may have some wait in Ray.
+        (4, 9, False, 9, 4),
+        (4, 2, False, 2, 4),
         # As it is, the cluster has nothing: it grows when trials wait.
-        (1, 1, 8, True, 8, 8, False),
-        (1, 2, 8, True, 4, 4, False),
-        (16, 2, 8, True, 8, 8, False),
+        (1, 8, True, 8, 8),
+        (16, 8, True, 8, 16),
     ],
 )
-def test_a_study_takes_no_more_than_its_share(
-    fits: int, studies: int, limit: int | None, elastic: bool, own: int, most: int, crowded: bool
+def test_a_study_takes_what_it_may_have_of_a_cluster_as_it_can_be(
+    fits: int, limit: int | None, elastic: bool, most: int, capacity: int
 ) -> None:
     share = ClusterShare(cpu=1, gpu=0, max_concurrent=limit, elastic=elastic)
     # It has just looked.
-    share._looked_at, share._fits, share._present = math.inf, fits, frozenset(map(str, range(studies)))
-    assert (share.own, share.most, share.crowded) == (own, most, crowded)
-    assert studies * own <= max(fits, limit or 0)
-
-
-@pytest.mark.parametrize(
-    ("slots", "limits", "own", "around"),
-    [
-        (8, [8, 8], 4, 0),
-        (8, [8, 8, 8], 2, 2),
-        # What the others will never need is left to those that do.
-        (8, [1, 8], 7, 0),
-        (8, [1, 1, 8, 8], 3, 0),
-        (8, [2, 2, 8, 8, 8], 1, 3),
-        (8, [1, 2, 8, 8, 8], 1, 3),
-        (8, [3, 8, 8], 2, 2),
-        (8, [1, 1, 1], 8, 0),
-        (2, [1, 1, 2], 0, 2),
-        (1, [1] * 9, 0, 1),
-    ],
-)
-def test_the_cluster_is_divided_evenly_among_those_that_may_have_more(
-    slots: int, limits: list[int], own: int, around: int
-) -> None:
-    assert divided(slots, limits) == (own, around)
-    # All of it is somebody's, and nothing is two studies'.
-    held = sum(min(own, limit) for limit in limits) + around
-    assert held == min(slots, sum(limits))
-
-
-def test_the_others_know_what_a_study_will_never_need() -> None:
-    has = {"CPU": 32.0, "GPU": 8.0}
-    small, wide, mine = (
-        ClusterShare(cpu=4, gpu=0.5, max_concurrent=2),
-        ClusterShare(cpu=12, gpu=1, max_concurrent=1),
-        ClusterShare(cpu=4, gpu=1),
-    )
-    for share, fits in ((small, 8), (wide, 2), (mine, 8)):
-        share._looked_at, share._fits, share._has = math.inf, fits, has
-        share._present = frozenset({small._name, wide._name, mine._name})
-    # A quarter of the cores and three eighths of them leave three eighths, in trials of its own.
-    assert [mine._limit_of(share._name) for share in (small, wide, mine)] == [2, 3, 8]
-    assert (mine.own, mine.most) == (3, 3)
-    assert (small.own, small.most) == (2, 2)
-    assert wide.most == 1
+    share._looked_at, share._fits, share._has = math.inf, fits, {"CPU": fits}
+    assert share.most == most
+    assert share._capacity() == {"CPU": capacity, "GPU": 0}
+    assert [holds for holds in range(20) if share.may_begin(holds)] == [*range(most)]
 
 
 @pytest.mark.parametrize(
@@ -153,12 +98,10 @@ class Endless:
         self.results.extend(results)
 
 
-def searcher(
-    feed: Endless, *, most: int, own: int | None = None, turns: Sequence[bool] = ()
-) -> tuple[FeedSearcher, Ledger, Any]:
+def searcher(feed: Endless, *, most: int, turns: Sequence[bool] = ()) -> tuple[FeedSearcher, Ledger, Any]:
     left = iter(turns)
-    share = SimpleNamespace(most=most, own=most if own is None else own, my_turn=lambda: next(left, True), returned=0)
-    share.give_back = lambda: vars(share).update(returned=share.returned + 1)
+    share = SimpleNamespace(most=most, may_begin=lambda holds: next(left, True), told=[])
+    share.tell = share.told.append
     ledger = Ledger()
     return FeedSearcher(feed, ledger, share, lambda: None), ledger, share  # type: ignore[arg-type, return-value]
 
@@ -166,9 +109,9 @@ def searcher(
 def test_no_more_trials_are_begun_than_the_share_of_the_moment() -> None:
     search, ledger, share = searcher(Endless(9), most=2)
     assert [search.suggest(name) is not None for name in "abc"] == [True, True, False]
-    share.own = share.most = 3
+    share.most = 3
     assert search.suggest("c") is not None
-    share.own = share.most = 1
+    share.most = 1
     for name in "ab":
         del ledger.tasks[name]
         assert search.suggest("d") is None
@@ -187,7 +130,7 @@ def test_the_search_ends_when_no_task_can_come_back() -> None:
 
 
 def test_a_study_yields_between_two_trials_when_its_turn_is_over() -> None:
-    search, ledger, _ = searcher(Endless(9), most=1, own=0, turns=[True, False])
+    search, ledger, _ = searcher(Endless(9), most=1, turns=[True, False])
     for name in "ab":
         assert search.suggest(name)[TASK].trial == ord(name) - ord("a") + 1
         assert search.suggest("c") is None, "one is in flight"
@@ -196,17 +139,16 @@ def test_a_study_yields_between_two_trials_when_its_turn_is_over() -> None:
     assert (search.yielded, search.finished) == (True, False)
 
 
-def test_a_slot_that_goes_round_is_used_in_a_turn_alone_and_given_back_where_there_is_nothing_to_begin() -> None:
-    search, ledger, share = searcher(Endless(4), most=3, own=2, turns=[True, False, True])
-    assert [search.suggest(name) is not None for name in "abc"] == [True, True, True], "the third in its turn"
+def test_a_turn_that_is_over_ends_nothing_that_is_at_work_and_is_given_back_where_there_is_nothing_to_begin() -> None:
+    search, ledger, share = searcher(Endless(4), most=9, turns=[True, True, False, True])
+    assert [search.suggest(name) is not None for name in "abc"] == [True, True, True]
     del ledger.tasks["c"]
-    assert search.suggest("d") is None, "the turn is over, and nothing ends for it"
+    assert search.suggest("d") is None, "the turn is over"
     assert not search.yielded
-    del ledger.tasks["b"]
-    assert search.suggest("d") is not None, "what is its own waits for nobody"
-    assert share.returned == 0
+    assert search.suggest("d") is not None
+    assert share.told == []
     assert search.suggest("e") is None, "nothing is left"
-    assert share.returned == 1
+    assert share.told == [3]
 
 
 def test_nothing_new_is_begun_until_a_run_has_its_gpu_alone() -> None:
@@ -223,14 +165,17 @@ def test_nothing_new_is_begun_until_a_run_has_its_gpu_alone() -> None:
 
 
 OTHER = """
-import sys, ray
-from ray.util import list_named_actors
-from tune_bn.runners.ray.share import SILENT_SECONDS, ClusterShare, Turns
+import sys, time, ray
+from tune_bn.runners.ray.share import ClusterShare
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-share = ClusterShare(cpu=1, gpu=0, shared=True)
+share = ClusterShare(cpu=1, gpu=0, max_concurrent=1, shared=True)
+share.await_turn()
 ray.get(share._presence.__ray_ready__.remote())
 print("here", flush=True)
-sys.stdin.read()
+while True:
+    time.sleep(0.05)
+    # It keeps the one that it has.
+    share.may_begin(1)
 """
 
 
@@ -295,13 +240,12 @@ def test_a_search_in_several_turns_is_one_search(cluster: Cluster, monkeypatch: 
     runner = RayTuneRunner(BuiltinTrainer(load_dataset(data)), RayOptions(address=cluster.address, max_concurrent=1))
     asked: list[bool] = []
 
-    def my_turn() -> bool:
+    def may_begin(holds: int) -> bool:
         # Granted where it is waited for, and over as soon as a trial has ended.
         asked.append(not (asked and asked[-1]))
         return asked[-1]
 
-    monkeypatch.setattr(ClusterShare, "own", 0)
-    runner.share.my_turn = my_turn  # type: ignore[method-assign]
+    runner.share.may_begin = may_begin  # type: ignore[method-assign]
     # Only what learns passes; without learning a trial is below the one of the first turn.
     learning = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=0.05))
     hopeless = RunConfig(ModelConfig(arch="resnet8"), data, TrainConfig(epochs=4, batch_size=20, lr=1e-12))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console, RenderableType
 
 PIPE_WIDTH = 10_000
@@ -22,7 +24,8 @@ def plain_console(*, colours: bool = True, least_width: int = 0) -> Console:
 def rendered(*parts: RenderableType) -> str:
     """The text of a table, as wide as the terminal. Into a pipe every column keeps its whole text."""
     console = plain_console()
-    if not console.is_terminal:
+    # FORCE_COLOR asks for colours in a pipe, not for the width of a terminal.
+    if not (console.is_terminal and sys.stdout.isatty()):
         console.width = PIPE_WIDTH
     with console.capture() as text:
         console.print(*parts)

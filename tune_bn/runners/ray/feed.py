@@ -129,9 +129,8 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         if ledger.making_room or in_flight >= self.share.most:
             return None
         more = ledger.again or not self.feed.exhausted
-        beyond = in_flight >= self.share.own
         # The first one's turn was waited for.
-        if more and beyond and self._begun and not self.share.my_turn():
+        if more and self._begun and not self.share.may_begin(in_flight):
             if in_flight:
                 return None
             self.yielded = True
@@ -146,9 +145,8 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
             if again:
                 self.place = FRESH if self.place == SHARED else SHARED
             return self._handed_out(trial_id, task, self.place)
-        if beyond:
-            # Nothing to begin in its turn, which another study may have.
-            self.share.give_back()
+        # Nothing to begin in its turn, which another study may have.
+        self.share.tell(in_flight)
         return Searcher.FINISHED if self.finished else None
 
     @property

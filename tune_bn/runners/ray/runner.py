@@ -75,6 +75,8 @@ class RayOptions:
     takes seconds to load."""
     init: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of ``ray.init``."""
+    user: str = ""
+    """Whose study it is, where others share the cluster: users have even shares."""
     tell: Callable[[str], None] = lambda line: None
     """Takes a line for the user where a Ray of this machine starts in another way than the environment says."""
 
@@ -230,6 +232,8 @@ class RayTuneRunner:
         self._tune_folder = tune_folder(_folders[-1].path if _folders else None)
         self.folder = self._tune_folder.path
         self.trainer = trainer
+        # It may be gone when a later stage begins.
+        self._started_in = os.getcwd()
         self._base = ray.put(trainer.without_test())
         self._test: ObjectRef | None = None
         self._experiment: Experiment | None = None
@@ -239,6 +243,7 @@ class RayTuneRunner:
             max_concurrent=options.max_concurrent,
             elastic=options.elastic,
             shared=options.address is not None,
+            user=options.user,
         )
 
     @property
@@ -273,7 +278,7 @@ class RayTuneRunner:
             # Whatever ended the stage early ended these with it.
             for task in ledger.tasks.values():
                 listener.task_killed(task)
-            self.share.give_back()
+            self.share.tell(0)
 
     def _turn(self, feed: Feed, listener: Listener, ledger: Ledger, stopping: EarlyStopping, pairs: Pairs) -> bool:
         """Work on a stage until it is done or other studies are to have their turn; whether there is more of it."""
@@ -353,7 +358,7 @@ class RayTuneRunner:
             trainer=self._base,
             options=worker,
             threads=max(1, int(self.options.cpu)),
-            folder=os.getcwd(),
+            folder=self._started_in,
         )
         return tune.with_resources(trainable, partial(placement, cpu=self.options.cpu, gpu=self.options.gpu))
 
