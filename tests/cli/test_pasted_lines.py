@@ -194,22 +194,21 @@ def test_a_confirmation_takes_another_budget_and_resources(study: StudyFolder, b
         assert (space.resources.max_concurrent, space.budget.total_hours) == (1, 9)
 
 
-@pytest.mark.parametrize("locked", [True, False])
 @pytest.mark.parametrize(
-    ("settings", "seeds", "epochs"),
+    ("setting", "seeds", "epochs", "locked"),
     [
-        (["seeds.confirm={from: 1000, to: 1003}"], [1000, 1001, 1002, 1003], 1),
-        (["seeds.confirm=[1000, 1002, 1009]"], [1000, 1002, 1009], 1),
+        ("seeds.confirm={from: 1000, to: 1003}", [1000, 1001, 1002, 1003], 2, True),
+        ("seeds.confirm=[1000, 1002, 1009]", [1000, 1002, 1009], 2, True),
         # Those of the study are used.
-        (["seeds.confirm={from: 1, to: 9}"], None, 1),
-        (["train.epochs=2"], None, 2),
+        ("seeds.confirm={from: 1, to: 9}", None, 2, True),
+        ("train.epochs=3", None, 3, False),
     ],
 )
 def test_what_a_result_depends_on_is_a_new_study_whose_line_can_be_typed(
     study: StudyFolder,
     began: list[Any],
     typed: Typed,
-    settings: list[str],
+    setting: str,
     seeds: list[int] | None,
     epochs: int,
     locked: bool,
@@ -217,24 +216,23 @@ def test_what_a_result_depends_on_is_a_new_study_whose_line_can_be_typed(
     if not locked:
         interrupted(study)
         study.plan_file.unlink()
-    options = [word for setting in settings for word in ("--set", setting)]
-    before = study.space_file.read_bytes()
-    for verb in (
-        commands.study_command("confirm", study.path, *options),
-        commands.search_command(study.path, *options),
+    before, found = study.space_file.read_bytes(), set[str]()
+    for line in (
+        commands.study_command("confirm", study.path, "--set", setting),
+        commands.search_command(study.path, "--set", setting),
     ):
-        status, text = typed(verb)
+        status, text = typed(line)
         assert (status, began) == (2, [])
         assert ("whose plan is locked" in text) == locked
-        assert study.space_file.read_bytes() == before
-        (line,) = _lines(text)
-        status, text = typed(line)
-        assert status == 0, (line, text)
-        space = began.pop()["space"]
-        used = study.space().seeds
-        assert space.train.epochs == epochs
-        assert seeds is None or list(space.seeds.confirm) == seeds
-        assert {*space.seeds.confirm}.isdisjoint({*used.search, *used.select, *used.confirm})
+        found |= _lines(text)
+    assert study.space_file.read_bytes() == before
+    (line,) = found
+    status, text = typed(line)
+    assert status == 0, (line, text)
+    space, used = began[0]["space"], study.space().seeds
+    assert space.train.epochs == epochs
+    assert seeds is None or list(space.seeds.confirm) == seeds
+    assert {*space.seeds.confirm}.isdisjoint({*used.search, *used.select, *used.confirm})
 
 
 def test_what_verbs_and_pages_print_can_be_typed(

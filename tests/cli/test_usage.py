@@ -54,7 +54,7 @@ def test_a_space_file_is_given_by_its_option(studies: Path, verb: str) -> None:
         ("--finalists", "--set budget.finalists=…"),
         ("--seeds", "--set 'seeds.confirm={from: 1, to: 30}'"),
         ("--gamma", "--set 'search.gamma={log_uniform: [0.05, 1.0]}'"),
-        ("--root", "--set data.root=…, or --set trainer.root=…"),
+        ("--root", "--set data.root=…"),
     ],
 )
 def test_an_option_that_is_a_key_is_said_as_one(studies: Path, option: str, key: str) -> None:

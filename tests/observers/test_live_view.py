@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 from dataclasses import replace
 from typing import Literal
@@ -102,10 +101,10 @@ def test_what_is_left_after_the_first_of_many_that_run_side_by_side(terminal: Sc
     for trial in range(1, at_once):
         terminal.observer.task_progress(task(trial), {101: [point(39, 90.0)]})
     terminal.observer.run_recorded(scored(0, 97.0), ())
-    [left] = re.findall(r"(\d+:\d\d:\d\d|\d+:\d\d) left", terminal.last_frame()[0])
-    minutes = sum(int(part) * 60**power for power, part in enumerate(reversed(left.split(":")))) / 60
-    whole = 128 / at_once * 40 / 60
-    assert whole - 40 / 60 - 0.1 <= minutes <= 1.05 * whole
+    left = terminal.observer._progress.seconds_left
+    assert left is not None
+    whole = 128 / at_once * 40
+    assert whole - 40 - 2 <= left <= 1.05 * whole
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ def repeated_images(
     for one, other in combinations(splits, 2):
         shared = [digest for digest in found[other] if digest in found[one]]
         if shared:
-            first = [f"{named(other, found[other][key])} is {named(one, found[one][key])}" for key in shared[:examples]]
+            said = [f"{named(other, found[other][key])} is {named(one, found[one][key])}" for key in shared[:examples]]
             count = f"{len(shared):,} {other} image{'s are' if len(shared) > 1 else ' is a'} {one} image"
-            lines.append(_line(f"{count}{'s' * (len(shared) > 1)} too", first, len(shared)))
+            lines.append(_line(f"{count}{'s' * (len(shared) > 1)} too", said, len(shared)))
     if twins:
         lines.append(_line(f"{len(twins):,} images occur in two classes", twins[:examples], len(twins)))
     return lines
