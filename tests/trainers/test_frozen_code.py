@@ -20,6 +20,7 @@ from tune_bn.trainers.checked import WRONG
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command import code as code_module
 from tune_bn.trainers.command.code import FrozenCode, freeze
+from tune_bn.trainers.command.trainer import CommandTrainer
 from tune_bn.trainers.opened_files import not_frozen
 
 
@@ -171,7 +172,9 @@ def test_words_for_a_shell_are_refused(name: str, tmp_path: Path) -> None:
 )
 def test_words_that_need_no_shell_are_taken(command: list[str], tmp_path: Path) -> None:
     tmp_path.joinpath("big.npz").touch()
-    assert trainer_of(space_of(tmp_path, command=command)).settings.command == tuple(command)
+    trainer = trainer_of(space_of(tmp_path, command=command))
+    assert isinstance(trainer, CommandTrainer)
+    assert trainer.settings.command == tuple(command)
 
 
 def line(space: Any, folder: Path) -> str:

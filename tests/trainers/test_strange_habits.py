@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,7 +165,7 @@ def test_modules_are_found_in_the_copy_by_whichever_path_names_them(
     run.close()
 
 
-def function_of(folder: Path, body: str, **settings: object) -> ScriptRun:
+def function_of(folder: Path, body: str, **settings: Any) -> ScriptRun:
     """A run of a function in this process."""
     name = f"habit_{abs(hash((str(folder), body)))}"
     files = {f"{name}.py": "import os, sys, tune_bn\ndef train(run):\n" + indented(body), "data.txt": "seen"}

@@ -84,4 +84,4 @@ def not_frozen(reads: Iterable[str], code: FrozenCode, own: Iterable[Path]) -> l
 def loaded_modules() -> set[str]:
     """The files of all modules of this process, by their real paths."""
     files = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
-    return {os.path.realpath(file) for file in files if isinstance(file, str)}
+    return {os.path.realpath(str(file)) for file in files if file}

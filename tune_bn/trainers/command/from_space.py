@@ -72,8 +72,8 @@ def command_trainer(space: Space, *, study: Path | None = None) -> CommandTraine
             for key, command in (("command", settings.command), ("test_command", sealed.command)):
                 check_words(key, command, root)
             left_out = [root / "studies", *([] if study is None else [study.parent])]
-            data = [Path(place) for place in (settings.search_data, sealed.data) if place is not None]
-            frozen = freeze(root, section.code, leave_out=left_out, data=data)
+            places = [Path(place) for place in (settings.search_data, sealed.data) if place is not None]
+            frozen = freeze(root, section.code, leave_out=left_out, data=places)
         _check_placeholders(space, settings, sealed, root)
         _check_code(section.code, settings, sealed, root, frozen)
     except ConfigError as error:
