@@ -68,7 +68,9 @@ def not_frozen(reads: Iterable[str], code: FrozenCode, own: Iterable[Path]) -> l
     # What is no code is linked, and links lead anywhere.
     homes = {home, *(os.path.realpath(os.path.join(home, name)) for name in code.links)}
     below = tuple(place + os.sep for place in homes)
-    away = tuple(os.path.realpath(place) + os.sep for place in (*own, sys.prefix, Path(tune_bn.__file__).parent))
+    away = tuple(
+        os.path.realpath(place) + os.sep for place in (*map(str, own), sys.prefix, str(Path(tune_bn.__file__).parent))
+    )
     found = set()
     for place in reads:
         folder, name = os.path.split(place)
