@@ -155,7 +155,7 @@ def test_images_that_occur_twice_are_said(root: Path) -> None:
     _, lines = read_data(config(root, val_size=40))
     text = "\n".join(lines)
     (both,) = [line for line in lines if "in two classes" in line]
-    assert both == (f"1 images occur in two classes: {root}/test/cat/04.png ('cat') is {root}/train/ant/08.png ('ant')")
+    assert both == f"1 image occurs in two classes: {root}/test/cat/04.png ('cat') is {root}/train/ant/08.png ('ant')"
     assert f"{root}/test/cat/03.png is {root}/train/cat/07.png" in text
     assert any("validation" in line.partition(":")[0] and "training" in line.partition(":")[0] for line in lines)
 

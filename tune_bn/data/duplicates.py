@@ -52,7 +52,8 @@ def repeated_images(
             count = f"{len(shared):,} {other} image{'s are' if len(shared) > 1 else ' is a'} {one} image"
             lines.append(_line(f"{count}{'s' * (len(shared) > 1)} too", said, len(shared)))
     if twins:
-        lines.append(_line(f"{len(twins):,} images occur in two classes", twins[:examples], len(twins)))
+        many = "images occur" if len(twins) > 1 else "image occurs"
+        lines.append(_line(f"{len(twins):,} {many} in two classes", twins[:examples], len(twins)))
     return lines
 
 
