@@ -30,11 +30,11 @@ def test_a_pipe_gets_one_plain_line_per_finished_run(pipe: Screen) -> None:
     pipe.clock.now += 5
     pipe.observer.run_recorded(run(), ())
     pipe.observer.study_finished("FINISHED", {})
-    # Two runs in 10 seconds and 16 to go: 80 seconds.
+    # A run and an epoch of forty in 5 seconds, then two runs in 10 and 16 to go.
     assert pipe.lines == [
         "search  24 runs planned, 6 done before",
         "search  trial 3 seed 101  gamma=0.03 c=10  completed 40/40 epochs  val 97.33 %  1.4 s  "
-        "[7/24, best 97.33 %, 1:25 left]",
+        "[7/24, best 97.33 %, 1:23 left]",
         "search  trial 7 seed 101  gamma=0.2 c=100  completed 40/40 epochs  val 97.17 %  1.4 s  "
         "[8/24, best 97.33 %, 1:20 left]",
     ]

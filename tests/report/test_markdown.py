@@ -27,7 +27,7 @@ def test_the_verdict_comes_first_with_its_numbers(synthetic_study, tmp_path):
     folder = synthetic_study(effect=1.5).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
     text = render(load(folder))
-    assert text.split("\n\n")[2] == typeset(f"**Supported:** {verdict['reason']}")
+    assert text.split("\n\n")[1] == typeset(f"**Supported:** {verdict['reason']}")
     assert f"tune_bn verify {folder.name}" in text
 
 
@@ -72,7 +72,7 @@ def test_several_candidates_show_the_adjusted_p_value(synthetic_study, report):
 
 def test_a_study_that_is_not_supported_says_so(synthetic_study, report):
     text = report(synthetic_study(effect=0.1))
-    assert text.split("\n\n")[2].startswith("**Not supported:** ")
+    assert text.split("\n\n")[1].startswith("**Not supported:** ")
     assert "**" not in "".join(tables(text)["Result"][2])
 
 
@@ -85,7 +85,7 @@ def test_an_invalid_study_lists_what_is_wrong_and_quotes_no_p_value(synthetic_st
     folder = study.with_records(broken).write(tmp_path / "digits-1")
     verdict = write_verdict(folder)
     text = render(load(folder))
-    assert text.split("\n\n")[2].startswith("**Invalid:** ")
+    assert text.split("\n\n")[1].startswith("**Invalid:** ")
     assert all(f"- {problem}" in text for problem in verdict["problems"])
     header, _, candidate = tables(text)["Result"]
     assert candidate[header.index("p")] == "–"
