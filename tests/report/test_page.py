@@ -188,8 +188,8 @@ def test_every_outcome_has_its_sentence_first(synthetic_study, tmp_path, outcome
     if outcome != "open":
         assert write_verdict(folder)["verdict"] == outcome
     page = Page(page_of(contents(load(folder))))
-    # Under the title stands what was trained, and then the verdict.
-    _, sentence = page.all("p")[:2]
+    # Under the title stands the verdict, and then what was trained.
+    sentence = page.all("p")[0]
     assert sentence["class"] == f"verdict {outcome}"
     word = {"not_supported": "Not supported:", "open": "Not confirmed yet:"}.get(outcome, f"{outcome.capitalize()}:")
     assert page.words[3] == word or word in page.text.split("Result")[0]
