@@ -126,7 +126,7 @@ def test_trials_that_wait_for_a_type_in_vain_are_released() -> None:
     pairs = Pairs(PairPlacement(clock=clock), gpu=1)
     pairs._types, pairs._looked_at = dict(MIXED), float("inf")
     ledger = Ledger()
-    share: Any = SimpleNamespace(most=9, own=9, my_turn=lambda: True)
+    share: Any = SimpleNamespace(most=9, may_begin=lambda in_flight: True, tell=lambda in_flight: None)
     feed: Any = Feed(run("baseline", 1, beside="H100"), run("baseline", 2, beside="A100"))
     search = FeedSearcher(feed, ledger, share, lambda: None, pairs.kind_of)
     assert [search.suggest(name)[KIND] for name in "ab"] == ["H100", "A100"]
