@@ -231,8 +231,9 @@ def test_a_warm_worker_is_killed_between_two_runs(
 def test_a_whole_node_is_killed(
     tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable
 ) -> None:
-    # Slow until it happened: the run that is hit must not end before.
-    place = Workplace(tmp_path, ONE_STAGE, pace=0.3, counting=counting)
+    # Slow until it happened: the run that is hit must not end before, and two workers whose starts lie a quarter of a
+    # minute apart on a busy machine must both be at their start then.
+    place = Workplace(tmp_path, ONE_STAGE, pace=1.0, counting=counting)
     options = connected(place, address=cluster.address)
     node = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
     removal = threading.Thread(target=lambda: cluster.remove_node(node, allow_graceful=False))
@@ -262,8 +263,9 @@ def test_a_node_is_drained(
     fault_table: FaultTable,
     checkpoints: bool,
 ) -> None:
-    # Slow until it happened: the run that is hit must not end before.
-    place = Workplace(tmp_path, ONE_STAGE, pace=0.3, counting=counting)
+    # Slow until it happened: the run that is hit must not end before, and two workers whose starts lie a quarter of a
+    # minute apart on a busy machine must both be at their start then.
+    place = Workplace(tmp_path, ONE_STAGE, pace=1.0, counting=counting)
     # No checkpoint is due: the one that counts is written on notice.
     options = connected(place, address=cluster.address, checkpoint_seconds=3600, max_failures=0)
     gone = sorted(node.node_id for node in cluster.worker_nodes)[0]
