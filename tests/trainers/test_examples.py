@@ -88,7 +88,10 @@ def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path:
     runner.close()
     assert not verdict.is_invalid, verdict.reason
     confirmed = [record for record in folder.records if record.stage == "confirm"]
-    assert len(confirmed) == 2 * len(space.seeds.confirm)
+    # Where the learning rate is tuned, the baseline has rivals.
+    arms = [*verdict.baselines, *verdict.rivals, *verdict.candidates]
+    assert len(arms) == 2 or space.nuisance
+    assert len(confirmed) == len(arms) * len(space.seeds.confirm)
     assert all(trainer.score.test in record.scores for record in confirmed)
     assert not any(trainer.score.test in record.scores for record in folder.records if record.stage != "confirm")
     report = (folder.path / "report.md").read_text(encoding="utf-8")
