@@ -78,7 +78,7 @@ bench-speed-results: install
 		$(BIN)/python -m benchmarks.speed.$$name || exit 1; done
 
 bench-statistics-results: install
-	for name in power designs slow_baseline sample_efficiency calibration summary; do \
+	for name in power designs slow_baseline tuning_luck sample_efficiency calibration summary; do \
 		OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.statistics.$$name || exit 1; done
 
 soak: install
