@@ -77,7 +77,7 @@ def _rivals_words(plan: Plan) -> str:
     """What a candidate had to be better than beside the baseline that was chosen; empty where that was all."""
     if not plan.rivals:
         return ""
-    most = max(len(arm.opponents) for arm in plan.candidates)
+    most = plan.most_opponents
     each = "both" if most == 2 else f"each of {most}"
     return (
         f" A candidate had to hold against {each} tunings of the baseline, among them the baseline at the candidate's "

@@ -66,7 +66,7 @@ def standing(plan: Plan, scores: Scores) -> Standing:
     except PairsError as error:
         return Standing(dict.fromkeys(arms, len(seeds)), True, problem=str(error))
     needed = {name: _needs(outcome, rule.looks) for name, outcome in outcomes.items()}
-    for other in (*plan.every_baseline, *plan.rivals):
+    for other in plan.every_tuning:
         needed[other.arm] = max(needed[arm.arm] for arm in plan.candidates if other.arm in arm.opponents)
     finished = all(outcome.last.decision is not Decision.CONTINUE for outcome in outcomes.values())
     return Standing(needed, finished, outcomes)

@@ -145,7 +145,7 @@ def _impute(
     score = plan.score
     if plan.failed != WORST or score.low is None or score.high is None:
         return []
-    baselines = {arm.arm for arm in (*plan.every_baseline, *plan.rivals)}
+    baselines = {arm.arm for arm in plan.every_tuning}
     ends = sorted((score.low, score.high), key=score.objective)
     found = [place for place in failed if place not in scored]
     for arm, seed in found:

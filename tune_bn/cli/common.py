@@ -337,7 +337,7 @@ def say_verdict(verdict: Verdict) -> None:
         say_words(f"note:    {remark}.", 9)
     judged = [arm for arm in verdict.candidates if arm.effect is not None]
     if len(judged) > 1:
-        say("\n".join(["", *arms_table(verdict, [*verdict.baselines, *verdict.rivals]), ""]))
+        say("\n".join(["", *arms_table(verdict, verdict.every_tuning), ""]))
 
 
 def print_verdict(folder: StudyFolder, verdict: Verdict) -> None:

@@ -232,12 +232,22 @@ class Plan(ExactKeys):
     @property
     def arms(self) -> tuple[PlannedArm, ...]:
         """The baselines first, then their rivals and the candidates in their order."""
-        return (*self.every_baseline, *self.rivals, *self.candidates)
+        return (*self.every_tuning, *self.candidates)
 
     @property
     def every_baseline(self) -> tuple[PlannedArm, ...]:
         """One, or one for each setting of the claim."""
         return (self.baseline, *self.baselines)
+
+    @property
+    def every_tuning(self) -> tuple[PlannedArm, ...]:
+        """All that a candidate may be compared with: the baselines, then their rivals."""
+        return (*self.every_baseline, *self.rivals)
+
+    @property
+    def most_opponents(self) -> int:
+        """How many tunings of the baseline a candidate meets at most."""
+        return max(len(arm.opponents) for arm in self.candidates)
 
     @property
     def configs(self) -> Mapping[str, Mapping[str, Any]]:

@@ -304,8 +304,12 @@ class Verdict(AnyVerdict):
 
     def arm_against(self, candidate: Candidate) -> StudyArm:
         """The baseline or rival that a candidate of a plan that could be read is compared with."""
-        every = (*self.baselines, *self.rivals)
-        return next((arm for arm in every if arm.arm == candidate.against), self.baselines[0])
+        return next((arm for arm in self.every_tuning if arm.arm == candidate.against), self.baselines[0])
+
+    @property
+    def every_tuning(self) -> tuple[StudyArm, ...]:
+        """All that a candidate may be compared with: the baselines, then their rivals."""
+        return (*self.baselines, *self.rivals)
 
     @property
     def baseline(self) -> StudyArm | None:

@@ -87,7 +87,7 @@ def scores(study: StudyFiles) -> Iterator[Block]:
     if score.difference_unit:
         words += f"; differences in {score.difference_unit_words}"
     yield paragraph(words + ("." if score.higher_is_better else "; lower is better, and so is a negative difference."))
-    for baseline in (*verdict.baselines, *verdict.rivals):
+    for baseline in verdict.every_tuning:
         candidates = [
             arm
             for arm in verdict.candidates

@@ -199,7 +199,7 @@ def _in_brackets(words: str, unit: str) -> str:
 
 def table_tex(verdict: Verdict) -> str:
     """The arms as a booktabs table; bold where the claim holds."""
-    arms = [*verdict.baselines, *verdict.rivals, *verdict.candidates]
+    arms = [*verdict.every_tuning, *verdict.candidates]
     keys = config_keys([arm.config for arm in arms])
     several = len(verdict.candidates) > 1
     interval = (
@@ -293,7 +293,7 @@ def method_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> lis
 
 def _rivals_words(plan: Plan) -> str:
     """Why there is more than one baseline; empty where there is one."""
-    met = max(len(arm.opponents) for arm in plan.candidates)
+    met = plan.most_opponents
     if met < 2:
         return ""
     return (
@@ -355,7 +355,7 @@ def checklist_words(verdict: Verdict, plan: Plan, records: Sequence[Record]) -> 
     devices = sorted({str(record.environment.get("device_model") or record.device) for record in done})
     retried = len(verdict.retried)
     digits = decimals_of_verdict(verdict)
-    arms = [*verdict.baselines, *verdict.rivals, *verdict.candidates]
+    arms = [*verdict.every_tuning, *verdict.candidates]
     spread = ", ".join(f"{arm.arm} {arm.std:.{digits}f}" for arm in arms)
     unit = f" ({words})" if (words := plan.score.difference_unit_words) else ""
     versions = ", ".join(f"{name} {value[:16]}" for name, value in sorted(plan.versions.items()))

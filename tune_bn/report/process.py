@@ -227,8 +227,7 @@ def _finalists(study: StudyFiles, selected: Sequence[Trial]) -> Block:
     confirmed = {trial.arm: trial for trial in study.trials[CONFIRM]}
     names: dict[tuple[str, int | None], list[str]] = {}
     if study.plan is not None:
-        baselines = (*study.plan.every_baseline, *study.plan.rivals)
-        for role, arms in ((CANDIDATE, study.plan.candidates), (BASELINE, baselines)):
+        for role, arms in ((CANDIDATE, study.plan.candidates), (BASELINE, study.plan.every_tuning)):
             for arm in arms:
                 names.setdefault((role, arm.trial), []).append(arm.arm)
     rows: list[list[str]] = []

@@ -99,7 +99,7 @@ def result(study: StudyFiles) -> Iterator[Block]:
     if len(verdict.baselines) > 1:
         yield from _by_setting(verdict)
     # A baseline is an arm of which nothing was compared.
-    arms = [*(Candidate(**vars(arm)) for arm in (*verdict.baselines, *verdict.rivals)), *verdict.candidates]
+    arms = [*(Candidate(**vars(arm)) for arm in verdict.every_tuning), *verdict.candidates]
     several, step = len(verdict.candidates) > 1, correction_words(verdict)
     losses = states_losses(verdict)
     # Older verdicts have the one-sided bound beside an interval that does not belong to the test.
@@ -158,7 +158,7 @@ def result(study: StudyFiles) -> Iterator[Block]:
 def _by_opponent(verdict: Verdict) -> Iterator[Block]:
     """Each candidate against each tuning of the baseline that it met."""
     unit, digits = score_of_verdict(verdict).difference_unit, decimals_of_verdict(verdict)
-    configs = {arm.arm: config_words(arm.config) for arm in (*verdict.baselines, *verdict.rivals)}
+    configs = {arm.arm: config_words(arm.config) for arm in verdict.every_tuning}
     rows: list[list[Span]] = []
     for arm in verdict.candidates:
         for other in arm.opponents:

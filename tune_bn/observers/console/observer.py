@@ -124,7 +124,7 @@ class ConsoleObserver(Observer):
         arms = ", ".join(arm.arm for arm in plan.candidates)
         when = " before" if self._plan_known else ""
         how = f"{len(plan.seeds)} seeds, {plan.stopping}{looks}"
-        met = max(len(arm.opponents) for arm in plan.candidates)
+        met = plan.most_opponents
         tunings = f" against {met} tunings of the baseline" if met > 1 else ""
         self._print(f"plan  {plan.plan_sha256[:12]} locked{when}: {arms}{tunings} on {how}")
         if self._plan_known:

@@ -101,7 +101,7 @@ def curve_ends(study: StudyFiles) -> dict[str, float]:
 
 def _baselines(study: StudyFiles) -> set[str]:
     plan = study.plan
-    return {BASELINE} if plan is None else {arm.arm for arm in (*plan.every_baseline, *plan.rivals)}
+    return {BASELINE} if plan is None else {arm.arm for arm in plan.every_tuning}
 
 
 def _finding(study: StudyFiles, arm: str) -> str:
