@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SyntheticStudy
+from tests.observers.standard_output import StandardOutput
 from tune_bn.analysis.verdict import write_verdict
 from tune_bn.cli.watch import BLOCKS, for_encoding, screen, sparkline, still, watch
 from tune_bn.protocols.runner import Point, Task
@@ -108,17 +108,6 @@ def test_an_encoding_without_blocks_gets_other_signs(tmp_path: Path, synthetic_s
         assert told.replace("γ", "g").isascii()
 
 
-class Terminal(io.StringIO):
-    """A standard output; its cursor moves unless ``$TERM`` says otherwise."""
-
-    def __init__(self, terminal: bool) -> None:
-        super().__init__()
-        self.terminal = terminal
-
-    def isatty(self) -> bool:
-        return self.terminal
-
-
 @pytest.mark.parametrize(
     ("terminal", "environment", "moves"),
     [
@@ -143,7 +132,7 @@ def test_where_no_cursor_moves_a_study_is_shown_once(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    out = Terminal(terminal)
+    out = StandardOutput(terminal)
     monkeypatch.setattr(sys, "stdout", out)
 
     def looked_on(seconds: float) -> None:

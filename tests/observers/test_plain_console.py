@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
 
 import pytest
 from rich.table import Table
 
+from tests.observers.standard_output import StandardOutput
 from tune_bn.observers.console.plain import rendered
-
-
-class Output(io.StringIO):
-    """A standard output."""
-
-    def __init__(self, terminal: bool) -> None:
-        super().__init__()
-        self.terminal = terminal
-
-    def isatty(self) -> bool:
-        return self.terminal
 
 
 @pytest.mark.parametrize(
@@ -33,7 +22,7 @@ def test_a_pipe_gets_the_whole_text_of_a_column_whatever_is_said_of_colours(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "stdout", Output(terminal))
+    monkeypatch.setattr(sys, "stdout", StandardOutput(terminal))
     table = Table()
     table.add_column("a")
     table.add_row("x" * 200)

@@ -26,20 +26,20 @@ from tune_bn.records.verdict import Average, Candidate, known
 from tune_bn.records.verdict_details import Decision, Opponent
 
 
+def _objectives(plan: Plan, scores: Mapping[str, Mapping[int, float]], name: str, n: int | None = None) -> Array:
+    """The first n scores of an arm, of which higher is better, shape (n,); None: all that are planned."""
+    return np.array([plan.score.objective(scores[name][seed]) for seed in plan.seeds[:n]])
+
+
 def average_over_settings(plan: Plan, scores: Mapping[str, Mapping[int, float]], *, imputed: bool) -> Average:
     """The average over the settings of a plan that claims it.
 
     Raises:
         PairsError: it cannot be judged.
     """
-    score = plan.score
-
-    def objectives(name: str) -> Array:
-        return np.array([score.objective(scores[name][seed]) for seed in plan.seeds])
-
     settings = {arm.opponent.partition(".")[2]: arm for arm in plan.candidates}
-    candidate = {setting: objectives(arm.arm) for setting, arm in settings.items()}
-    baseline = {setting: objectives(arm.opponent) for setting, arm in settings.items()}
+    candidate = {setting: _objectives(plan, scores, arm.arm) for setting, arm in settings.items()}
+    baseline = {setting: _objectives(plan, scores, arm.opponent) for setting, arm in settings.items()}
     return pooled(candidate, baseline, claim_by(plan), alpha=plan.alpha, no_loss=imputed)
 
 
@@ -74,9 +74,7 @@ def _compared_with(
     alpha, score, claim = plan.alpha, plan.score, claim_by(plan)
     outcome = held.outcomes.get(arm.arm)
     n = len(plan.seeds) if outcome is None else outcome.last.n
-    candidate, baseline = (
-        np.array([score.objective(scores[name][seed]) for seed in plan.seeds[:n]]) for name in (arm.arm, opponent)
-    )
+    candidate, baseline = (_objectives(plan, scores, name, n) for name in (arm.arm, opponent))
     result = paired_t_test(candidate, baseline, alpha=alpha)
     error = difference_error(candidate, baseline)
     row = replace(
@@ -111,14 +109,11 @@ def without_test(
 ) -> tuple[Comparison, Candidate]:
     """A candidate of which there is no test: all its pairs are there, since no look can have ended it."""
     score, seeds, held = plan.score, plan.seeds, evidence.standing
-
-    def objectives(name: str) -> Array:
-        return np.array([score.objective(evidence.scores[name][seed]) for seed in seeds])
-
-    candidate = objectives(arm.arm)
+    candidate = _objectives(plan, evidence.scores, arm.arm)
+    others = {name: _objectives(plan, evidence.scores, name) for name in arm.opponents}
     # The one against which there is no test, of several.
-    opponent = min(arm.opponents, key=lambda name: float(np.ptp(candidate - objectives(name))))
-    baseline = objectives(opponent)
+    opponent = min(others, key=lambda name: float(np.ptp(candidate - others[name])))
+    baseline = others[opponent]
     effect = plain_effect(candidate, baseline)
     row = replace(
         row,

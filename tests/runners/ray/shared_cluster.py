@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -13,6 +13,7 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
+from benchmarks.load.many_users_shares import even
 from tests.runners.ray.tasks import a_task
 from tune_bn.protocols.runner import RunResult, Task
 from tune_bn.runners.ray import share as cluster_share
@@ -91,15 +92,6 @@ class Study:
     def length(self, random: Random) -> float:
         """Of its next run."""
         return self.seconds if isinstance(self.seconds, int | float) else random.uniform(*self.seconds)
-
-
-def even(amount: float, wants: Mapping[str, float]) -> dict[str, float]:
-    """What each has of something where nobody may have more while another, who wants more, has less."""
-    left, shares = amount, dict.fromkeys(wants, 0.0)
-    for number, name in enumerate(sorted(wants, key=lambda name: wants[name])):
-        shares[name] = min(wants[name], left / (len(wants) - number))
-        left -= shares[name]
-    return shares
 
 
 @dataclass

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.runners.ray.shared_cluster import SharedCluster, Study, even
+from benchmarks.load.many_users_shares import even
+from tests.runners.ray.shared_cluster import SharedCluster, Study
 from tune_bn.runners.ray.share import SILENT_SECONDS, TURN_SECONDS, UNKNOWN_SECONDS, Turns
 
 ONE = {"CPU": 1.0}
