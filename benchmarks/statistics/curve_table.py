@@ -5,7 +5,8 @@
 
 `train` trains the runs of the table that are not there yet, the most telling first, one after the other on one thread,
 and keeps each as a file of its own below `build/curve_table`; it may be stopped and begun again at any time, and
-several may work side by side, each on a part. `pack` gathers what is there into one Parquet file of the results.
+several may work side by side, each on a part. `pack` adds what is there to the Parquet file of the results. A run that
+this file has is not trained again, so that a table grows over many sittings and machines.
 
 A row is a run to its end, without early stopping: every epoch's training loss, validation accuracy and loss, and the
 test accuracy and loss with the weights of the best validation epoch and with the last, with one bit for each test
@@ -52,6 +53,8 @@ CS = (1.0, 10.0, 100.0, 1000.0)
 TELLING = ((1.0, 1.0), (0.1, 100.0), (0.1, 10.0), (0.2, 10.0), (0.5, 100.0), (0.5, 10.0), (0.05, 100.0), (0.1, 1.0))
 """γ and c of the cells that are also trained for other lengths: BASE, the paper's, and those between them."""
 CURVES = ("train_loss", "val_accuracy", "val_loss")
+RUN = ["epochs", "lr", "gamma", "c", "seed"]
+"""The columns that say which run a row is."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ def cifar10_runs() -> Iterator[tuple[Cell, int]]:
     for seed in (1, 2, 3):
         yield from ((Cell(0.1, *cell, 30), seed) for cell in TELLING[:3])
     yield from grid(0.1, 1)
+    yield from ((Cell(0.1, *cell, 10), 1) for cell in TELLING)
+    yield from ((Cell(0.1, *cell, 100), 1) for cell in TELLING[:3])
+    yield from grid(0.01, 1)
     yield from lengths(10, 1)
     yield from lengths(100, 1)
-    yield from grid(0.01, 1)
     for seed in (2, 3):
         yield from grid(0.1, seed)
         yield from lengths(10, seed)
@@ -177,7 +182,15 @@ def labels_sha256(dataset: Dataset) -> str:
     return "" if dataset.test is None else hashlib.sha256(dataset.test.labels.tobytes()).hexdigest()
 
 
-def train(name: str, root: str | None, minutes: float, part: str) -> None:
+def packed(name: str, results: Path) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """The runs of a table that were packed before, and what made them; both empty before the first."""
+    path = results / "curve_table" / f"{name}.parquet"
+    if not path.exists():
+        return pd.DataFrame(), []
+    return pd.read_parquet(path), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["made"]
+
+
+def train(name: str, root: str | None, minutes: float, part: str, results: Path) -> None:
     """Train what is missing of a part of the table, until the minutes are over."""
     torch.set_num_threads(1)
     started = time.monotonic()
@@ -188,9 +201,14 @@ def train(name: str, root: str | None, minutes: float, part: str) -> None:
     data = DeviceData(dataset, torch.device("cpu"))
     made = {key: value for key, value in stamp(started).items() if key != "seconds"}
     made |= {"hardware": hardware(), "data_sha256": dataset.sha256, "test_labels_sha256": labels_sha256(dataset)}
+    before, makers = packed(name, results)
+    if makers and makers[0]["data_sha256"] != dataset.sha256:
+        raise SystemExit(f"{root or name}: other data than that of {results / 'curve_table' / name}.parquet")
+    rows = before.reindex(columns=RUN).to_numpy()
+    there = {name_of(Cell(lr, gamma, c, int(epochs)), int(seed)) for epochs, lr, gamma, c, seed in rows}
     for place, (cell, seed) in enumerate(dict.fromkeys(table.runs())):
         path = folder / name_of(cell, seed)
-        if place % parts != number - 1 or path.exists():
+        if place % parts != number - 1 or path.name in there or path.exists():
             continue
         if time.monotonic() - started > 60 * minutes:
             break
@@ -200,12 +218,15 @@ def train(name: str, root: str | None, minutes: float, part: str) -> None:
 
 
 def pack(name: str, results: Path) -> None:
-    """Gather the runs of a table into ``results/curve_table/NAME.parquet``, and what made them into ``NAME.json``."""
+    """Add the runs that were trained to ``results/curve_table/NAME.parquet``, and what made them to ``NAME.json``.
+
+    A run of another sitting replaces none that is there.
+    """
+    before, makers = packed(name, results)
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RUNS / name).glob("*.json"))]
-    data = {run["made"]["data_sha256"] for run in found}
+    data = {made["data_sha256"] for made in [*makers, *(run["made"] for run in found)]}
     if len(data) != 1:
         raise SystemExit(f"{RUNS / name}: runs on {len(data)} different data sets; accepted: runs on one")
-    makers: list[dict[str, Any]] = []
     rows = []
     for run in found:
         if run["made"] not in makers:
@@ -214,10 +235,10 @@ def pack(name: str, results: Path) -> None:
         rows.append({key: bytes.fromhex(v) if key.startswith("test_correct") else v for key, v in row.items()})
     folder = results / "curve_table"
     folder.mkdir(parents=True, exist_ok=True)
-    frame = pd.DataFrame(rows).sort_values(["epochs", "lr", "gamma", "c", "seed"], ignore_index=True)
-    frame.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
-    write_json(folder / f"{name}.json", {"runs": len(rows), "made": makers})
-    print(f"{len(rows)} runs in {folder / name}.parquet, {(folder / f'{name}.parquet').stat().st_size:,} bytes")
+    frame = pd.concat([before, pd.DataFrame(rows)], ignore_index=True).drop_duplicates(RUN)
+    frame.sort_values(RUN, ignore_index=True).to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
+    write_json(folder / f"{name}.json", {"runs": len(frame), "made": makers})
+    print(f"{len(frame)} runs in {folder / name}.parquet, {(folder / f'{name}.parquet').stat().st_size:,} bytes")
 
 
 def main() -> None:
@@ -231,7 +252,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     given = parser.parse_args()
     if given.verb == "train":
-        train(given.table, given.data, given.minutes, given.part)
+        train(given.table, given.data, given.minutes, given.part, given.results)
     else:
         pack(given.table, given.results)
 
