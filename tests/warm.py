@@ -25,7 +25,7 @@ from pathlib import Path
 LOADED = (
     *("torch", "torch._dynamo", "torch.optim", "scipy.stats", "pandas", "ray", "ray.tune", "mlflow", "optuna"),
     *("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.figure", "sqlalchemy", "alembic"),
-    *("tune_bn.cli", "tune_bn.wiring", "tune_bn.runners.ray.runner", "tune_bn.observers.mlflow.observer"),
+    *("tune_bn.cli", "tune_bn.front.wiring", "tune_bn.runners.ray.runner", "tune_bn.observers.mlflow.observer"),
     *("tune_bn.trainers.builtin", "tune_bn.training.network_check", "tune_bn.samplers.optuna.journal"),
 )
 

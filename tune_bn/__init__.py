@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tune_bn._version import __version__
+from tune_bn.host.version import __version__
 
 if TYPE_CHECKING:
     from tune_bn.front.scores import verify_scores
@@ -81,7 +81,7 @@ if not TYPE_CHECKING:
             try:
                 return getattr(import_module(_HOMES[name]), name)
             except ImportError as error:
-                from tune_bn.extras import missing_extra
+                from tune_bn.host.extras import missing_extra
 
                 if (missing := missing_extra(error, f"tune_bn.{name}")) is None:
                     raise

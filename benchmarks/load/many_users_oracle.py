@@ -15,6 +15,7 @@ from benchmarks.load import many_users_network
 from benchmarks.load.many_users_plan import LONG_SHAPE, Left, StudyPlan, faults_of, space_of, step_row
 from benchmarks.load.mlflow_load import missing
 from tune_bn.data.dataset import load_dataset
+from tune_bn.front.wiring import sampler_of
 from tune_bn.protocols.observer import Observer
 from tune_bn.protocols.runner import Point
 from tune_bn.records.record import Record
@@ -24,7 +25,6 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.versions import commit
-from tune_bn.wiring import sampler_of
 
 
 class Nobody(Observer):

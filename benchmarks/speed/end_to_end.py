@@ -174,7 +174,7 @@ def measure(size: Size, rounds: int) -> list[dict[str, Any]]:
         return 1.0
 
     # Whoever comes first must not be the one who reads the libraries from the disk.
-    timed_lines(["-c", "import benchmarks.speed.plain_tune, tune_bn.wiring"])
+    timed_lines(["-c", "import benchmarks.speed.plain_tune, tune_bn.front.wiring"])
     turns = {name: partial(turn, study) for name, study in contenders(size).items()}
     timings = take_turns(turns, rounds, warm_up=0)
     return [

@@ -37,6 +37,7 @@ from typing import Any, Protocol
 
 from benchmarks.statistics.surrogates import Point, Surrogate, point_of
 from tune_bn.errors import RunnerError
+from tune_bn.front.wiring import sampler_of
 from tune_bn.protocols.runner import Feed, History, Listener, Runner, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.sampler import Sampler
 from tune_bn.records.curves import Point as CurvePoint
@@ -49,7 +50,6 @@ from tune_bn.study.study import Study
 from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.training.points import epoch_point
 from tune_bn.training.versions import library_versions
-from tune_bn.wiring import sampler_of
 
 AGREEMENT = 0.5
 """Correlation of the validation and the test accuracy of one run over seeds; assumed."""

@@ -11,9 +11,9 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.study.test_asked import CONTENT
-from tune_bn import asking
 from tune_bn.cli import app, ask
 from tune_bn.errors import TuneBNError
+from tune_bn.front import asking
 
 
 @pytest.fixture

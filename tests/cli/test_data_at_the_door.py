@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from tune_bn.cli import app
 from tune_bn.cli.jobs import carry_out_as_job
 from tune_bn.errors import DataError
+from tune_bn.front.wiring import run_study
 from tune_bn.observers.console.observer import ConsoleObserver
 from tune_bn.space.file import dump_yaml
 from tune_bn.space.loading import parse_space
-from tune_bn.wiring import run_study
 
 SPACE: dict[str, Any] = {
     "name": "tiny",

@@ -17,6 +17,7 @@ from tests.study.local_studies import CONTENT, study_in, tiny_dataset
 from tests.study.workers import loops, task_worker
 from tune_bn.cli import main
 from tune_bn.cli.inspection import as_text
+from tune_bn.front.wiring import conclude
 from tune_bn.protocols.runner import Task
 from tune_bn.records.diagnostics import read_diagnostics, to_json
 from tune_bn.records.files import write_json
@@ -28,7 +29,6 @@ from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun
-from tune_bn.wiring import conclude
 
 SPACE = parse_space(CONTENT | {"budget": {"trials": 2, "finalists": 1}}, "tiny")
 OWN = ("--gamma", "0.2", "--c", "1")

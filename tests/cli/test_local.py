@@ -87,7 +87,7 @@ def test_a_study_goes_on_where_it_ran(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_has_no_effect_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tune_bn.wiring import _where
+    from tune_bn.front.wiring import _where
 
     plain, several = (
         parse_space({**CONTENT, "resources": resources}, "tiny")

@@ -30,7 +30,7 @@ def test_the_door_lets_a_search_into_it(
     def reached(*_: Any, **__: Any) -> None:
         raise RunnerError("the study would begin here")
 
-    monkeypatch.setattr("tune_bn.wiring.run_study", reached)
+    monkeypatch.setattr("tune_bn.front.wiring.run_study", reached)
     with pytest.raises(SystemExit) as ended:
         main(["search", "--output", name, *study])
     assert ended.value.code == 2

@@ -15,9 +15,10 @@ import pytest
 
 from tests.study.local_studies import CONTENT
 from tests.study.scripted_runner import scripted_study
-from tune_bn import wiring
 from tune_bn.cli import main
 from tune_bn.cli.common import resume_line
+from tune_bn.front import wiring
+from tune_bn.front.wiring import conclude
 from tune_bn.protocols.runner import Task
 from tune_bn.records import commands
 from tune_bn.records.files import write_json
@@ -25,7 +26,6 @@ from tune_bn.records.verdict import Verdict
 from tune_bn.space.loading import parse_space
 from tune_bn.study.driver import STOPPED, DriverState
 from tune_bn.study.folder import StudyFolder
-from tune_bn.wiring import conclude
 
 PACKAGE = Path(commands.__file__).parents[1]
 ODD = "my 'studies' & more"

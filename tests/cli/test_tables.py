@@ -7,8 +7,8 @@ import pytest
 from tune_bn.analysis.columns import Columns
 from tune_bn.analysis.scores import judge_scores
 from tune_bn.analysis.verdict import judge
-from tune_bn.cli.score_files import read_scores
 from tune_bn.errors import ScoresError
+from tune_bn.front.score_files import read_scores
 from tune_bn.records.table import write_table
 
 pandas = pytest.importorskip("pandas")

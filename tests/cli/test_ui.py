@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from tune_bn.cli import app
 from tune_bn.errors import ServiceError, TrackingError
-from tune_bn.ports import foreign
+from tune_bn.host.ports import foreign
 from tune_bn.service import neighbours
 from tune_bn.service.head import Settings
 from tune_bn.service.neighbours import OtherHead

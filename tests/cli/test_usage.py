@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tune_bn.cli import app
-from tune_bn.cli.common import naming
 from tune_bn.errors import MethodError
+from tune_bn.front.surroundings import naming
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tune_bn.cli.validate import check_surroundings, describe, planned
+from tune_bn.cli.validate import describe, planned
 from tune_bn.errors import DataError, MethodError, TrackingError
+from tune_bn.front.surroundings import check_surroundings
 from tune_bn.method.config import ModelConfig
 from tune_bn.space.loading import parse_space
 from tune_bn.space.space import Space

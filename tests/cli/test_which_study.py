@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from tune_bn.cli.which_study import existing_study
 from tune_bn.errors import StudyError
+from tune_bn.front.which_study import existing_study
 
 ASKED = {
     "verify": ["verify", "{study}", "--json"],

@@ -294,12 +294,12 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
     """
     from tests.study.local_studies import Follower
     from tune_bn.data.dataset import load_dataset
+    from tune_bn.front.wiring import sampler_of
     from tune_bn.space.loading import parse_space
     from tune_bn.study.folder import StudyFolder
     from tune_bn.study.study import Study
     from tune_bn.trainers.builtin import BuiltinTrainer, words_of
     from tune_bn.training.versions import commit
-    from tune_bn.wiring import sampler_of
 
     space = parse_space(dict(place.content), "space.yaml")
     dataset = load_dataset(space.data)

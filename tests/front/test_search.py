@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 
 import tune_bn
 from examples import digits
 from tests.conftest import make_study
 from tune_bn.analysis.plan import plan_from
-from tune_bn.cli import common
 from tune_bn.errors import Interrupted, SpecError, StudyError
+from tune_bn.front import carrying_out
 from tune_bn.front.search import _loaded, _settings
 from tune_bn.observers.events import Event, EventObserver
 from tune_bn.protocols.observer import StudyInfo
@@ -103,11 +102,11 @@ def test_bad_arguments_leave_nothing(tmp_path: Path, arguments: dict[str, Any], 
 def test_an_interrupt_says_how_to_go_on_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def told_to_stop(open_folder: Any, *_: Any, **__: Any) -> None:
         open_folder()
-        raise typer.Exit(130)
+        raise Interrupted("interrupted by SIGTERM")
 
-    monkeypatch.setattr(common, "carry_out", told_to_stop)
+    monkeypatch.setattr(carrying_out, "carry_out", told_to_stop)
     line = re.escape(f"tune_bn.search(study='digits-1', output='{tmp_path}', resume=True)")
-    with pytest.raises(Interrupted, match=rf"^interrupted; nothing that finished is lost. To go on: {line}$"):
+    with pytest.raises(Interrupted, match=rf"^interrupted by SIGTERM; nothing that finished is lost. To go on: {line}$"):
         tune_bn.search("digits.yaml", output=tmp_path)
     # The stored space is the one of the line.
     with pytest.raises(Interrupted, match=line):

@@ -189,7 +189,7 @@ def test_a_wheel_holds_its_commit(tmp_path: Path, change: bool, ending: str) -> 
     checkout = tmp_path / "checkout"
     (checkout / "tune_bn").mkdir(parents=True)
     (checkout / "tune_bn/__init__.py").write_text("__version__ = '1'\n")
-    (checkout / "tune_bn/_version.py").write_text('__version__ = "1.2.3"\n')
+    (checkout / "tune_bn/host/version.py").write_text('__version__ = "1.2.3"\n')
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout)
     (checkout / "search_spaces").mkdir()

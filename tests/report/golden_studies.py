@@ -24,10 +24,10 @@ from tests.analysis.test_harm import SETTINGS
 from tests.analysis.test_other_goals import LOSS, stating
 from tests.conftest import SyntheticStudy, make_study
 from tests.report.rendering import render
-from tune_bn._version import __version__
 from tune_bn.analysis.verdict import renew_verdict, write_verdict
 from tune_bn.cli.common import say_verdict
 from tune_bn.errors import TuneBNError
+from tune_bn.host.version import __version__
 from tune_bn.records.files import write_json
 from tune_bn.report.paperkit import write_paperkit
 from tune_bn.report.study import load

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tune_bn.errors import Interrupted
-from tune_bn.process import let_signals_in
+from tune_bn.host.process import let_signals_in
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.runners.ray.share import ClusterShare
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tune_bn.cli.validate import check_surroundings
 from tune_bn.errors import DataError, MethodError
+from tune_bn.front.surroundings import check_surroundings
 from tune_bn.space.loading import parse_space
 from tune_bn.space.possible_runs import BatchSizes, possible_runs
 from tune_bn.space.space import Space

@@ -10,6 +10,7 @@ import torch
 
 from tune_bn.data.dataset import Dataset, load_dataset
 from tune_bn.errors import Interrupted
+from tune_bn.front.wiring import sampler_of
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.records.plan import Plan
 from tune_bn.records.record import Record
@@ -20,7 +21,6 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.builtin import BuiltinTrainer, words_of
 from tune_bn.training.versions import commit
-from tune_bn.wiring import sampler_of
 
 CONTENT: dict[str, Any] = {
     "name": "tiny",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.study.local_studies import Follower
+from tune_bn.front.wiring import sampler_of
 from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.records.record import COMPLETED, FAILED
 from tune_bn.space.space import Space
@@ -14,7 +15,6 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.training.points import epoch_point
-from tune_bn.wiring import sampler_of
 
 Score = Callable[[Task, int], float | str | None]
 """Accuracy of a task's run on a seed, in percent; where it fails the error, or None for one and the same."""

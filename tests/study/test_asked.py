@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import tune_bn
-from tune_bn import asking
-from tune_bn.asking import FINISHED, RUN, WAITING, Asked, ask, renew, tell
 from tune_bn.errors import SpecError, StudyError
+from tune_bn.front import asking
+from tune_bn.front.asking import FINISHED, RUN, WAITING, Asked, ask, renew, tell
 from tune_bn.records.record import Record
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder

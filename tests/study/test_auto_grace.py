@@ -20,6 +20,7 @@ from tests.study.local_studies import Follower, essence
 from tune_bn.analysis.early_order import read_looks
 from tune_bn.cli.validate import describe
 from tune_bn.errors import Interrupted
+from tune_bn.front.wiring import sampler_of
 from tune_bn.observers.console.observer import ConsoleObserver
 from tune_bn.protocols.runner import PastTrial, RunResult, SchedulerConfig, Task
 from tune_bn.records.curves import Point as CurvePoint
@@ -33,7 +34,6 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.training.points import epoch_point
-from tune_bn.wiring import sampler_of
 
 EPOCHS, FIRST = 20, 16
 RULES = ("asha", "median")

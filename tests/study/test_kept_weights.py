@@ -11,13 +11,13 @@ import torch
 
 from tests.study.local_studies import CONTENT, Follower, tiny_dataset
 from tune_bn.cli import main
+from tune_bn.front.wiring import sampler_of
 from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import parse_space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.versions import commit
-from tune_bn.wiring import sampler_of
 
 
 @pytest.mark.parametrize("keep", ["none", "confirmed"])

@@ -17,6 +17,7 @@ from tune_bn.analysis.plan import read_plan
 from tune_bn.analysis.verdict import judge, verify_study
 from tune_bn.cli.status import candidates_words, describe_study, table
 from tune_bn.errors import StudyError
+from tune_bn.front.wiring import conclude, sampler_of
 from tune_bn.observers.console.progress import Progress
 from tune_bn.observers.console.view import run_line
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, DIVERGED, PRUNED, SEARCH, SELECT
@@ -27,7 +28,6 @@ from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.study.warm_start import warm_started
 from tune_bn.testing.scripted import ScriptedTrainer
-from tune_bn.wiring import conclude, sampler_of
 
 EPOCHS = 4
 LOSS = Score("val_loss", "test_loss", MIN, step="step")

@@ -22,6 +22,7 @@ from tests.study.workers import task_worker
 from tune_bn.analysis.verdict import verify_study
 from tune_bn.data.dataset import Dataset
 from tune_bn.errors import Interrupted
+from tune_bn.front.wiring import sampler_of
 from tune_bn.protocols.runner import Feed, Listener, Point, RunResult, Task
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
 from tune_bn.runners.local import LocalRunner
@@ -35,7 +36,6 @@ from tune_bn.study.study import Study
 from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.loop import TrainingRun
-from tune_bn.wiring import sampler_of
 
 SEEDS = [101, 102, 103]
 GAMMAS = [0.1, 0.2, 0.4, 0.8]

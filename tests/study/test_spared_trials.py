@@ -13,6 +13,7 @@ from benchmarks.statistics.simulation import Laboratory, SimulatedRunner
 from benchmarks.statistics.surrogates import EqualArms
 from tests.study.local_studies import Follower
 from tune_bn.errors import Interrupted, StudyError
+from tune_bn.front.wiring import sampler_of
 from tune_bn.protocols.runner import RunResult
 from tune_bn.records.record import BASELINE, CANDIDATE, COMPLETED, DIVERGED, FAILED, PRUNED, SEARCH, Record
 from tune_bn.space.loading import parse_space
@@ -20,7 +21,6 @@ from tune_bn.space.space import Space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.testing.scripted import ScriptedTrainer
-from tune_bn.wiring import sampler_of
 
 EPOCHS, FINALISTS = 18, 3
 ARMS = (BASELINE, CANDIDATE)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.study.local_studies import CONTENT, Follower
 from tune_bn.errors import Interrupted
+from tune_bn.front.wiring import sampler_of
 from tune_bn.observers.fanout import Observers
 from tune_bn.protocols.runner import Task
 from tune_bn.protocols.stop_request import StopRequest
@@ -22,7 +23,6 @@ from tune_bn.study.driver import Driver, read_driver_state
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.testing.scripted import ScriptedTrainer
-from tune_bn.wiring import sampler_of
 
 LIMITS = {"total_hours": 100.0, "cost": 100.0}
 TRAINER = ScriptedTrainer(

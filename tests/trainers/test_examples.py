@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.study.local_studies import Follower
+from tune_bn.front.wiring import conclude, sampler_of
 from tune_bn.protocols.trainer import Place
 from tune_bn.runners.local import LocalRunner
 from tune_bn.space.loading import load_space
@@ -20,7 +21,6 @@ from tune_bn.trainers.checked import OK, UNKNOWN, Checked, keep
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.versions import commit
-from tune_bn.wiring import conclude, sampler_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if (path / "space.yaml").exists())

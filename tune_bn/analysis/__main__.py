@@ -13,7 +13,7 @@ from pathlib import Path
 from tune_bn.analysis.bundles import verify_bundle
 from tune_bn.analysis.verdict import verdict_on_study
 from tune_bn.errors import TuneBNError
-from tune_bn.process import exit_status, open_standard_streams
+from tune_bn.host.process import exit_status, open_standard_streams
 from tune_bn.records.bundle import is_bundle
 
 

@@ -73,7 +73,7 @@ class Columns:
 
 
 def read_scores(path: Path, *, paired_by: str | None = None, columns: Columns | None = None) -> Scores:
-    """The scores of a text or JSON file; :func:`tune_bn.cli.score_files.read_scores` reads Parquet too.
+    """The scores of a text or JSON file; :func:`tune_bn.front.score_files.read_scores` reads Parquet too.
 
     A long table has the columns ``arm``, ``score`` and ``paired_by``, and perhaps others, which are ignored. ``nan``
     and ``inf`` are read, and make the verdict invalid. Spaces around a value do not count. Pairs are text.

@@ -1,7 +1,7 @@
 """Files as tables: a header and rows of cells, each row with its place in the file. Nothing is judged here.
 
 Delimited text (comma, semicolon, tab or bar; what spreadsheets write), JSON lines and a JSON list of objects, with the
-standard library alone. :mod:`tune_bn.cli.score_files` adds Parquet.
+standard library alone. :mod:`tune_bn.front.score_files` adds Parquet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line. Verbs only; :mod:`tune_bn.wiring` puts the parts together.
+"""The command line. Verbs only; :mod:`tune_bn.front.wiring` puts the parts together.
 
 Exit status: 0 done, 1 the verdict is invalid, 2 bad input, 3 not supported beside --require supported, 130 interrupted.
 """
@@ -13,12 +13,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.main import get_command
 
-from tune_bn._version import __version__
 from tune_bn.cli import ask, check, doctor, head, inspect, paper, proof, statistics, studies, tools, verify
 from tune_bn.cli.common import DEFAULT_SPACE, app
 from tune_bn.errors import TuneBNError
-from tune_bn.extras import missing_extra
-from tune_bn.process import (
+from tune_bn.host.extras import missing_extra
+from tune_bn.host.process import (
     exit_status,
     leave_first_process,
     let_signals_in,
@@ -26,6 +25,7 @@ from tune_bn.process import (
     settle_environment,
     without_empty_caches,
 )
+from tune_bn.host.version import __version__
 
 __all__ = [
     "DEFAULT_SPACE",

@@ -25,7 +25,7 @@ from tune_bn.errors import StudyError
 from tune_bn.records.commands import shown, study_command
 
 if TYPE_CHECKING:
-    from tune_bn.asking import Asked
+    from tune_bn.front.asking import Asked
     from tune_bn.study.folder import StudyFolder
 
 _POLL_SECONDS = 2.0
@@ -67,8 +67,8 @@ def ask(
     within its lease is handed out again. With --space a study that is not there yet is
     begun; where it is there, it goes on, so every loop may be started by the same line.
     """
-    from tune_bn.asking import WAITING
-    from tune_bn.asking import ask as ask_for
+    from tune_bn.front.asking import WAITING
+    from tune_bn.front.asking import ask as ask_for
 
     folder = _begun(study, space, set_ or [], output)
     seconds = _seconds(lease)
@@ -113,8 +113,8 @@ def tell(
     run that diverged. To tell the same again changes nothing; to tell something else is
     refused. A run that failed is handed out again as often as budget.max_failures says.
     """
-    from tune_bn.asking import renew as keep
-    from tune_bn.asking import tell as tell_of
+    from tune_bn.front.asking import renew as keep
+    from tune_bn.front.asking import tell as tell_of
 
     folder = existing_study(study, output)
     if renew:
@@ -227,7 +227,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _mirror(folder: StudyFolder) -> None:
     """Show a finished study to MLflow, where it is installed."""
-    from tune_bn.extras import installed
+    from tune_bn.host.extras import installed
 
     if not all(map(installed, ("mlflow", "ray", "torch"))):
         return
@@ -235,7 +235,7 @@ def _mirror(folder: StudyFolder) -> None:
 
     verdict = final_verdict(folder)
     if verdict is not None:
-        from tune_bn.wiring import catch_up
+        from tune_bn.front.wiring import catch_up
 
         catch_up(folder, folder.space(), verdict, lambda line: typer.echo(f"warning: {line}", err=True))
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, SpaceOption, app, naming, say
-from tune_bn.errors import StudyError
+from tune_bn.cli.common import DEFAULT_SPACE, STUDIES, OutputOption, SetOption, SpaceOption, app, say
+from tune_bn.front.surroundings import naming
 
 if TYPE_CHECKING:
     from tune_bn.space.space import Space
-    from tune_bn.study.folder import StudyFolder
     from tune_bn.trainers.checked import Finding
-
-CHECK_FILE = "check.json"
 
 
 @app.command()
@@ -32,8 +26,9 @@ def check(space: SpaceOption = DEFAULT_SPACE, set_: SetOption = None, output: Ou
     line. Exit status 1 where something is wrong. `tune_bn search` asks for it where
     the trainer is a command or a function of your own.
     """
-    from tune_bn.cli.validate import check_surroundings, planned
-    from tune_bn.machine import usable_cores
+    from tune_bn.cli.validate import planned
+    from tune_bn.front.surroundings import check_surroundings
+    from tune_bn.host.machine import usable_cores
     from tune_bn.protocols.trainer import Place
     from tune_bn.space.loading import load_space, source_words
     from tune_bn.space.locate import find_space
@@ -80,57 +75,3 @@ def _device(space: Space) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def require_checked(space: Space, source: str, output: Path, *, unchecked: bool) -> str | None:
-    """Refuse a trainer of the user's own that was never checked, or failed; returns a remark on what was found.
-
-    Raises:
-        StudyError: it was not, and ``unchecked`` does not allow it.
-    """
-    import json
-
-    from tune_bn.trainers.checked import check_file
-    from tune_bn.trainers.choose import trainer_of
-
-    if space.trainer is None:
-        return None
-    path = check_file(output, space, trainer_of(space))
-    try:
-        outcome = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        outcome = None
-    if unchecked:
-        found = "was never checked" if outcome is None else "was checked" if outcome["ok"] else "failed its check"
-        return f"--unchecked: the trainer of this study {found}"
-    file, _, overrides = source.partition(" with ")
-    words = ["tune_bn", "check", "--space", file]
-    for override in re.split(r" (?=[\w.]+=)", overrides) if overrides else []:
-        words += ["--set", override]
-    command = shlex.join([*words, *([] if output == STUDIES else ["--output", str(output)])])
-    if outcome is None:
-        raise StudyError(
-            f"{source}: trainer: this code with this space was never checked; accepted: `{os.fspath(command)}` first, "
-            "or --unchecked"
-        )
-    if not outcome["ok"]:
-        wrong = next(one for one in outcome["findings"] if one["verdict"] == "WRONG")
-        raise StudyError(
-            f"{source}: trainer: its check found: {wrong['trap'].strip()}: {wrong['words']}; accepted: a trainer that "
-            f"passes `{os.fspath(command)}`, or --unchecked"
-        )
-    return None
-
-
-def keep_with_study(space: Space, output: Path, study: StudyFolder) -> None:
-    """Copy the outcome of the check into the study, whose report tells it."""
-    from tune_bn.records.files import write_text, writing
-    from tune_bn.trainers.checked import check_file
-    from tune_bn.trainers.choose import trainer_of
-
-    try:
-        text = check_file(output, space, trainer_of(space)).read_text(encoding="utf-8")
-    except OSError:
-        text = '{"ok": null, "findings": []}\n'
-    with writing(study.path / CHECK_FILE):
-        write_text(study.path / CHECK_FILE, text)

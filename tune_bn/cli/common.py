@@ -8,41 +8,26 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tune_bn.cli.completion import InOrder, known_keys, known_spaces, known_studies
-from tune_bn.cli.which_study import existing_study as existing_study
-from tune_bn.cli.which_study import latest_study as latest_study
-from tune_bn.cli.which_study import study_name as study_name
-from tune_bn.errors import (
-    ConfigError,
-    DataError,
-    Interrupted,
-    MethodError,
-    RunnerError,
-    StudyError,
-    TrackingError,
-    TuneBNError,
-)
-from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
-from tune_bn.records.commands import (
-    IN_PROCESS,
-    place_words,
-    search_command,
-)
+from tune_bn.errors import ConfigError, Interrupted, StudyError, TuneBNError
+from tune_bn.front.which_study import existing_study as existing_study
+from tune_bn.front.which_study import latest_study as latest_study
+from tune_bn.front.which_study import study_name as study_name
+from tune_bn.records.commands import IN_PROCESS, place_words, search_command
 from tune_bn.records.commands import STUDIES as STUDIES
 from tune_bn.records.commands import shown as shown
 from tune_bn.records.data_file import data_remarks
-from tune_bn.study.folder import StudyFolder, require_writable
+from tune_bn.study.folder import StudyFolder
 
 if TYPE_CHECKING:
-    from tune_bn.observers.console.observer import ConsoleObserver
     from tune_bn.records.verdict import AnyVerdict, Verdict
+    from tune_bn.space.space import Space
 
 app = typer.Typer(
     cls=InOrder,
@@ -111,8 +96,8 @@ def exit_by(verdict: AnyVerdict, require: str | None = None) -> None:
 
 
 def run(
-    open_folder: Any,
-    space: Any,
+    open_folder: Callable[[], StudyFolder],
+    space: Space,
     source: str,
     address: str | None,
     place: Path,
@@ -121,6 +106,8 @@ def run(
     **stages: Any,
 ) -> None:
     """Run as :func:`carry_out` does, and print the verdict."""
+    from tune_bn.front.carrying_out import finished
+
     going_on = stages.get("going_on")
     known = None if going_on is None else finished(going_on)
     if going_on is None or known is None:
@@ -130,102 +117,50 @@ def run(
         return
     print_verdict(going_on, known)
 
-    from tune_bn.wiring import catch_up
+    from tune_bn.front.wiring import catch_up
 
     catch_up(going_on, space, known, lambda line: typer.echo(f"warning: {line}", err=True))
     exit_by(known, require)
 
 
 def carry_out(
-    open_folder: Any,
-    space: Any,
+    open_folder: Callable[[], StudyFolder],
+    space: Space,
     source: str,
     address: str | None,
     place: Path,
     *,
     to_go_on: list[str] | None = None,
-    studies_dir: Path | None = None,
     going_on: StudyFolder | None = None,
-    console: ConsoleObserver | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, Verdict]:
-    """Check at the door and run: the study's folder and its verdict; where it is to stop, print how to go on."""
-    from tune_bn.extras import require
+    """As :func:`tune_bn.front.carrying_out.carry_out`; where it was told to stop, print how to go on and end with 130.
 
-    require("a study", "train", *([] if address == IN_PROCESS else ["ray"]), "mlflow")
+    ``to_go_on`` is the line to type then, where it is not the study's own.
+    """
+    from tune_bn.front.carrying_out import carry_out
 
-    from tune_bn.cli.validate import check_surroundings
-    from tune_bn.observers.mlflow.uri import check_store
-    from tune_bn.process import without_empty_caches
-    from tune_bn.service.jobs import VARIABLE
-
-    if going_on is not None:
-        if (known := finished(going_on)) is not None:
-            return going_on, known
-        require_budget(going_on, space)
-        if not os.environ.get(VARIABLE):
-            going_on.forget_stop()
     begun = [] if going_on is None else [going_on]
 
     def opening() -> StudyFolder:
         begun.append(open_folder())
         return begun[-1]
 
-    stop = StopRequest()
     try:
-        with stop.on_signals(), without_empty_caches():
-            require_writable(place)
-            sign_of_life(f"{source}: looking at data, networks, and where runs are tracked …")
-            remarks: list[str] = []
-            with naming(source):
-                check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
-                on_data = check_surroundings(space, remarks.append)
-            for remark in on_data:
-                typer.echo(f"data  {remark}", err=True)
-
-            from tune_bn.observers.console.observer import ConsoleObserver
-            from tune_bn.wiring import run_study
-
-            stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
-            with naming(source), console or ConsoleObserver() as told:
-                verdict = run_study(opening, space, address=address, console=told, **stages)
-    except (Interrupted, KeyboardInterrupt) as error:
+        return carry_out(opening, space, source, address, place, going_on=going_on, **stages)
+    except Interrupted as error:
         lost = "nothing was begun"
         if begun:
             line = resume_line(begun[-1].path, address)
             if to_go_on is not None:
                 line = shlex.join([*to_go_on, *raised_words(begun[-1].path)])
             lost = f"nothing that finished is lost. To go on: {line}"
-        typer.echo(f"{stop.reason or error or INTERRUPTED}; {lost}", err=True)
+        typer.echo(f"{error}; {lost}", err=True)
         raise typer.Exit(130) from None
-    return begun[-1], verdict
-
-
-@contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Name the space file in errors about its keys: who finds a value wrong does not know where it was written."""
-    try:
-        yield
-    except (DataError, MethodError, RunnerError, TrackingError) as error:
-        if str(error).startswith(("model.", "data.", "train.", "resources.", "tracking.", "search.", "claim.")):
-            raise type(error)(f"{source}: {error}{_module_beside(source, str(error))}") from None
-        raise
-
-
-def _module_beside(source: str, problem: str) -> str:
-    """Where a module that was not found lies beside the space file: it is looked for in the current folder."""
-    folder = Path(source.partition(" with ")[0]).parent
-    found = re.search(r"there is no module (\w+)", problem)
-    if found is None or folder.resolve() == Path.cwd():
-        return ""
-    names = [name for name in (f"{found[1]}.py", found[1]) if (folder / name).exists()]
-    return (
-        f"; {folder / names[0]} is one: type the line in that folder (cd {shlex.quote(str(folder))})" if names else ""
-    )
 
 
 def place_of(local: bool, address: str | None, job: bool = False) -> str | None:
-    """Where the runs are trained, by these options; see :func:`tune_bn.wiring.run_study`.
+    """Where the runs are trained, by these options; see :func:`tune_bn.front.wiring.run_study`.
 
     Raises:
         StudyError: they contradict each other.
@@ -259,12 +194,6 @@ def say_words(text: str, indent: int = 0) -> None:
             for line in text.split("\n")
         )
     say(text)
-
-
-def sign_of_life(text: str) -> None:
-    """Tell a person who waits what is being done; a file or a program would take it for a result or an error."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        print(text, file=sys.stderr, flush=True)
 
 
 def looks_of(text: str) -> list[int]:
@@ -302,26 +231,6 @@ def raised_words(folder: Path) -> list[str]:
     except TuneBNError:
         return []
     return raised_limits(read_driver_state(study), space.budget, space.resources)
-
-
-def finished(folder: StudyFolder) -> Verdict | None:
-    """The verdict of a study that has nothing left to run, which is said; None where it goes on."""
-    from tune_bn.study.done import final_verdict
-
-    if folder.is_locked or (verdict := final_verdict(folder)) is None:
-        return None
-    say(f"{folder.name} is finished: nothing is left to run")
-    return verdict
-
-
-def require_budget(folder: StudyFolder, space: Any) -> None:
-    """Refuse to go on with a study whose driver would stop at once, before anything is started for it."""
-    from tune_bn.study.driver import DriverState, raised_limits, read_driver_state, used_up
-
-    state = read_driver_state(folder) or DriverState()
-    if reason := used_up(state, space.budget, space.resources):
-        options = raised_limits(state, space.budget, space.resources)
-        raise StudyError(f"{folder.name}: {reason}; accepted: more, as in {search_command(folder.path, *options)}")
 
 
 def say_verdict(verdict: Verdict) -> None:

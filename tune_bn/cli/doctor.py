@@ -17,7 +17,7 @@ def doctor(output: OutputOption = STUDIES, as_json: JsonOption = False) -> None:
     disk and cores; starts no Ray and no server. Exit status: 0 a search would run
     here, 1 it would not.
     """
-    from tune_bn import doctor
+    from tune_bn.host import doctor
 
     findings = doctor.examine(output)
     say(json.dumps(doctor.as_json(findings), indent=2, ensure_ascii=False) if as_json else doctor.text(findings))

@@ -84,7 +84,7 @@ def ports(
     The cluster files ask so: Ray itself needs a minute, and names no port.
     """
     from tune_bn.errors import ServiceError
-    from tune_bn.ports import foreign, problem
+    from tune_bn.host.ports import foreign, problem
 
     if reason := foreign(host):
         raise ServiceError(f"--host: {host!r} is {reason}; accepted: an address of this machine, 0.0.0.0 for any")

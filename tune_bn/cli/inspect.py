@@ -16,12 +16,12 @@ from tune_bn.cli.common import (
     SetOption,
     app,
     existing_study,
-    naming,
     say,
     shown,
-    sign_of_life,
 )
 from tune_bn.errors import StudyError
+from tune_bn.front.surroundings import naming
+from tune_bn.host.process import sign_of_life
 from tune_bn.records.commands import study_command
 from tune_bn.study.folder import require_writable
 

@@ -13,9 +13,9 @@ import torch
 from rich.table import Table
 
 from tune_bn.analysis.plan import read_plan
-from tune_bn.cli.validate import check_surroundings
 from tune_bn.data.dataset import describe_data, load_dataset
 from tune_bn.errors import ConfigError, MethodError, SpecError, StudyError, first_line
+from tune_bn.front.surroundings import check_surroundings
 from tune_bn.method.networks import load_weights
 from tune_bn.observers.console.plain import rendered
 from tune_bn.records.diagnostics import Diagnostics, read_diagnostics, to_json
@@ -140,7 +140,8 @@ def of_first_step(space: Space, given: Mapping[str, Any], seed: int) -> Diagnost
 
     Raises:
         SpecError: a given value is not acceptable.
-        DataError, MethodError, TrackingError: the space is not; see :func:`tune_bn.cli.validate.check_surroundings`.
+        DataError, MethodError, TrackingError: the space is not; see
+            :func:`tune_bn.front.surroundings.check_surroundings`.
     """
     config = _config(space, given)
     check_surroundings(space, single=config)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tune_bn.cli.common import STUDIES, OutputOption, exit_by, naming, say
+from tune_bn.cli.common import STUDIES, OutputOption, exit_by, say
 from tune_bn.cli.head import head_app
 from tune_bn.errors import RunnerError, TrackingError
+from tune_bn.front.surroundings import naming
 from tune_bn.records.commands import study_command
 from tune_bn.study.folder import StudyFolder
 
@@ -33,8 +34,8 @@ def carry_out_as_job(
 
     The end of this process, by Ctrl-C or a lost connection, does not end the job.
     """
-    from tune_bn.cli.validate import check_surroundings
     from tune_bn.data.dataset import load_dataset
+    from tune_bn.front.surroundings import check_surroundings
     from tune_bn.observers.console.observer import ConsoleObserver
     from tune_bn.service.jobs import JobServer
 

@@ -21,13 +21,13 @@ from tune_bn.cli.common import (
     SetOption,
     app,
     carry_out,
-    naming,
     print_verdict,
     say,
     shown,
     study_name,
 )
 from tune_bn.errors import StudyError, TuneBNError
+from tune_bn.front.surroundings import naming
 from tune_bn.study.folder import StudyFolder, list_studies, new_study, require_writable
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ def _announced(words: str, opener: Callable[[], StudyFolder]) -> StudyFolder:
 
 def _check_data(parts: Sequence[Column]) -> None:
     """What the last column lacks is said before the first one has taken its hours."""
-    from tune_bn.cli.validate import check_surroundings
     from tune_bn.data.dataset import load_dataset
+    from tune_bn.front.surroundings import check_surroundings
     from tune_bn.observers.console.observer import ConsoleObserver
 
     for column in parts:

@@ -20,8 +20,8 @@ from rich.text import Text
 from tune_bn.analysis.wording import config_words, spoken
 from tune_bn.cli.validate import planned
 from tune_bn.errors import RecordError, TuneBNError
+from tune_bn.host.process import unread
 from tune_bn.observers.console.plain import plain_console, rendered
-from tune_bn.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.plan import Plan
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record

@@ -26,20 +26,18 @@ from tune_bn.cli.common import (
     app,
     existing_study,
     latest_study,
-    naming,
     place_of,
-    require_budget,
     resume_line,
     run,
     say,
     say_words,
     shown,
-    sign_of_life,
     study_name,
 )
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
-from tune_bn.process import unread
+from tune_bn.front.surroundings import naming
+from tune_bn.host.process import sign_of_life, unread
 from tune_bn.records.commands import study_command
 from tune_bn.study.folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
 
@@ -147,7 +145,7 @@ def search(
         loaded = load_space(path, [*overrides, tracked])
     told: list[str] = []
     if loaded.trainer is not None and not resume:
-        from tune_bn.cli.check import require_checked
+        from tune_bn.front.checked import require_checked
 
         if remarked := require_checked(loaded, source, output, unchecked=unchecked):
             told.append(remarked)
@@ -167,7 +165,7 @@ def search(
     def beginning(folder: StudyFolder) -> StudyFolder:
         folder.created(loaded)
         if loaded.trainer is not None:
-            from tune_bn.cli.check import keep_with_study
+            from tune_bn.front.checked import keep_with_study
 
             keep_with_study(loaded, output, folder)
         used = remark(loaded, list_studies(output))
@@ -194,6 +192,8 @@ def search(
     if job and (going_on is None or final_verdict(going_on) is None):
         require_writable(place)
         if going_on is not None:
+            from tune_bn.front.carrying_out import require_budget
+
             require_budget(going_on, loaded)
         carry_out_as_job(opening, loaded, source, going_on, require)
     else:

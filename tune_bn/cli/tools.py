@@ -18,11 +18,11 @@ from tune_bn.cli.common import (
     SpaceOption,
     app,
     existing_study,
-    naming,
     say,
 )
 from tune_bn.errors import TrackingError
-from tune_bn.process import unread
+from tune_bn.front.surroundings import naming
+from tune_bn.host.process import unread
 
 UI_PORT = 5000
 
@@ -83,6 +83,7 @@ def ui(
     Where a server tracks them, such as that of a cluster's head, say where its page is and how to log in.
     """
     from tune_bn.cli.open_page import can_open, open_later
+    from tune_bn.host.ports import address_of, foreign, free_port, problem
     from tune_bn.observers.mlflow.compat import SERVER, apply
     from tune_bn.observers.mlflow.uri import (
         VARIABLE,
@@ -94,7 +95,6 @@ def ui(
         named_uri,
         shown,
     )
-    from tune_bn.ports import address_of, foreign, free_port, problem
 
     named = named_uri(None) if uri is None else NamedUri(uri, "--uri")
     if named is None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tune_bn.analysis.wording import config_words
-from tune_bn.cli.validate import check_surroundings
 from tune_bn.errors import ConfigError, SpecError
-from tune_bn.machine import usable_cores
+from tune_bn.front.surroundings import check_surroundings
+from tune_bn.host.machine import usable_cores
 from tune_bn.space.space import Space
 
 
@@ -21,7 +21,8 @@ def train_once(
 
     Raises:
         SpecError: a given value is not acceptable.
-        DataError, MethodError, TrackingError: the space is not; see :func:`tune_bn.cli.validate.check_surroundings`.
+        DataError, MethodError, TrackingError: the space is not; see
+            :func:`tune_bn.front.surroundings.check_surroundings`.
     """
     try:
         config = space.run_config(given)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tune_bn.analysis.wording import claim_words, config_words, detectable_words, number_words, with_unit
 from tune_bn.cli.cost import cost_of_a_run
 from tune_bn.data.cache import Progress
-from tune_bn.machine import usable_cores
-from tune_bn.protocols.trainer import Cost, Door
+from tune_bn.front.surroundings import checked_door
+from tune_bn.host.machine import usable_cores
+from tune_bn.protocols.trainer import Cost
 from tune_bn.records.ledger import spent_level
 from tune_bn.records.record import BASELINE, CANDIDATE
 from tune_bn.space.messages import spec_words
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import first_trials
-from tune_bn.training.config import RunConfig
 
 START_SECONDS = 15
 """Imports, the start of Ray, the verdict and the report."""
@@ -72,43 +72,6 @@ def power_words(space: Space) -> str:
     return f"{words}; the claim is {claim_words(claim)}, so that this counts from {start} on"
 
 
-def check_surroundings(
-    space: Space, remark: Callable[[str], None] | None = None, *, single: RunConfig | None = None
-) -> Sequence[str]:
-    """Check what the space names outside itself, its trainer's part and the tracking store, without starting anything.
-
-    The door of every verb that trains or looks into a network: what one accepts, all accept.
-
-    Args:
-        space: what is asked.
-        remark: told, in a line each, what is accepted but should be known.
-        single: a run that is asked for by itself, and need not be one of the study's.
-
-    Returns:
-        Remarks on the data, a line each.
-
-    Raises:
-        DataError: the data is missing or does not fit.
-        MethodError: a network does not exist, cannot be treated as asked, or cannot be trained on the images.
-        TrackingError: the tracking URI is not one that MLflow takes, or what is to be tracked cannot be.
-    """
-    return _checked(space, remark or (lambda line: None), single)[1]
-
-
-def _checked(space: Space, remark: Callable[[str], None], single: RunConfig | None) -> tuple[Door, Sequence[str]]:
-    from tune_bn.observers.mlflow.system import check_system_metrics
-    from tune_bn.observers.mlflow.uri import check_tracking_uri, named_uri
-    from tune_bn.trainers.door import door_of
-
-    if (tracked := named_uri(space.tracking.uri)) is not None:
-        check_tracking_uri(tracked.uri, tracked.place)
-    if space.tracking.system_metrics:
-        for line in check_system_metrics(space.resources.gpu):
-            remark(line)
-    door = door_of(space)
-    return door, door.check(remark, single=single)
-
-
 def describe(
     space: Space, path: Path, *, output: Path | None = None, measure: bool | None = False, read: bool = False
 ) -> str:
@@ -125,7 +88,7 @@ def describe(
         DataError, MethodError, TrackingError: see :func:`check_surroundings`.
     """
     remarks: list[str] = []
-    door, _ = _checked(space, remarks.append, None)
+    door, _ = checked_door(space, remarks.append)
     plan, described = planned(space), door.describe()
     middle = [*_stages(space, plan), f"power      {power_words(space)}", f"tracking   {_tracking_words(space)}"]
     notes = [f"note       {line}" for line in remarks]

@@ -334,7 +334,7 @@ def _columns(
 
 
 def _verify_table(path: Path, columns: Columns, options: Mapping[str, Any], as_json: bool, require: str | None) -> None:
-    from tune_bn.cli.score_files import read_scores
+    from tune_bn.front.score_files import read_scores
 
     with _options():
         scores = read_scores(path, columns)

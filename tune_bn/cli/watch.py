@@ -19,7 +19,7 @@ from tune_bn.analysis.monitoring import standing
 from tune_bn.analysis.wording import config_keys, config_words, symbol
 from tune_bn.cli.status import candidates_words, describe_study, duration_words
 from tune_bn.errors import TuneBNError
-from tune_bn.process import unread
+from tune_bn.host.process import unread
 from tune_bn.records.files import read_bytes
 from tune_bn.records.record import CANDIDATE, COMPLETED, CONFIRM, FAILED, SEARCH, SELECT, STAGES, Record
 from tune_bn.records.score import Score, read_score

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tune_bn.errors import DataError
-from tune_bn.machine import usable_cores
+from tune_bn.host.machine import usable_cores
 
 _BLOCK_IMAGES, _BLOCK_BYTES = 64, 2**22
 _MOST_BAD, _BAD_NAMED = 100, 5

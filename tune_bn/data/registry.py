@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tune_bn.extensions import Table, load
+from tune_bn.host.extensions import Table, load
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def source_of(name: str) -> Source:
 
     Raises:
         KeyError: there is none.
-        ConfigError: as :class:`~tune_bn.extensions.Table` raises it.
+        ConfigError: as :class:`~tune_bn.host.extensions.Table` raises it.
     """
     return Source(name, "arrays that a function gives", name, arrays=True) if ":" in name else SOURCES[name]
 

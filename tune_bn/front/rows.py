@@ -58,7 +58,7 @@ class Rows(Sequence[Mapping[str, Any]]):
         Raises:
             MissingExtra: pandas is not installed.
         """
-        from tune_bn.extras import require
+        from tune_bn.host.extras import require
 
         require("to_pandas()", "tables")
 

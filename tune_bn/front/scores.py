@@ -109,7 +109,7 @@ def _scores(table: Any, columns: Any) -> Any:
     from tune_bn.analysis.columns import scores_of
 
     if isinstance(table, str | PathLike):
-        from tune_bn.cli.score_files import read_scores
+        from tune_bn.front.score_files import read_scores
 
         return read_scores(Path(fspath(table)), columns)
     return scores_of(_table_of(table), columns)

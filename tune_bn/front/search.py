@@ -58,14 +58,14 @@ def search(
         Interrupted: the study was stopped; the message says how to go on.
         TuneBNError: the space, the data or an argument is not acceptable; or the study cannot be run.
     """
-    from tune_bn.extras import require
+    from tune_bn.host.extras import require
 
     if local and address is not None:
         raise StudyError(f"local: got True beside address={address!r}; accepted: one of the two")
     address = IN_PROCESS if local else address
     require("tune_bn.search", "train", *([] if local else ["ray"]), "mlflow")
 
-    from tune_bn.process import settle_environment
+    from tune_bn.host.process import settle_environment
     from tune_bn.study.folder import StudyFolder, new_study, require_writable
 
     settle_environment()
@@ -73,7 +73,7 @@ def search(
     going_on = _to_resume(study, folder_of_all) if resume else None
     loaded, source = _loaded(space, overrides, going_on)
     if loaded.trainer is not None and going_on is None:
-        from tune_bn.cli.check import require_checked
+        from tune_bn.front.checked import require_checked
 
         require_checked(loaded, source, folder_of_all, unchecked=unchecked)
     opening: Callable[[], StudyFolder]
@@ -82,7 +82,7 @@ def search(
         going_on.check_resume(loaded)
         opening, place = partial(going_on.resumed, loaded), going_on.path
     elif study is not None:
-        from tune_bn.cli.common import study_name
+        from tune_bn.front.which_study import study_name
 
         folder = StudyFolder(folder_of_all / study_name(study, "study"))
         require_writable(folder_of_all)
@@ -111,7 +111,7 @@ def begin_study(
     Raises:
         TuneBNError: the space is not acceptable, or the study was begun with another one.
     """
-    from tune_bn.cli.common import study_name
+    from tune_bn.front.which_study import study_name
     from tune_bn.study.folder import StudyFolder, require_writable
     from tune_bn.trainers.ask import ask_trainer
 
@@ -141,10 +141,9 @@ def _carried_out(
     going_on: StudyFolder | None,
     on_event: Callable[[Event], object] | None,
 ) -> Study:
-    import typer
     from rich.console import Console
 
-    from tune_bn.cli.common import carry_out
+    from tune_bn.front.carrying_out import carry_out
     from tune_bn.observers.console.observer import ConsoleObserver
     from tune_bn.observers.events import EventObserver
 
@@ -153,7 +152,7 @@ def _carried_out(
     def open_folder() -> StudyFolder:
         begun.append(opening())
         if space.trainer is not None and going_on is None:
-            from tune_bn.cli.check import keep_with_study
+            from tune_bn.front.checked import keep_with_study
 
             keep_with_study(space, output, begun[-1])
         return begun[-1]
@@ -174,16 +173,13 @@ def _carried_out(
             studies_dir=output if going_on is None else going_on.path.parent,
             going_on=going_on,
         )
-    except typer.Exit:
-        # The command line's word for it, whose reason is printed.
+    except Interrupted as error:
         if not begun:
-            raise Interrupted("interrupted; nothing was begun") from None
+            raise Interrupted(f"{error}; nothing was begun") from None
         name, kept = begun[-1].name, "nothing that finished is lost"
         where = "" if output == Path("studies") else f", output={str(output)!r}"
         where += ", local=True" if address == IN_PROCESS else ""
-        raise Interrupted(
-            f"interrupted; {kept}. To go on: tune_bn.search(study={name!r}{where}, resume=True)"
-        ) from None
+        raise Interrupted(f"{error}; {kept}. To go on: tune_bn.search(study={name!r}{where}, resume=True)") from None
     found = open_study(folder.path)
     if isinstance(console, EventObserver) and found.verdict is not None:
         console.concluded(str(found.verdict))
@@ -191,7 +187,7 @@ def _carried_out(
 
 
 def _to_resume(study: str | None, output: Path) -> StudyFolder:
-    from tune_bn.cli.common import existing_study
+    from tune_bn.front.which_study import existing_study
 
     if study is None:
         raise StudyError("study: missing beside resume=True; accepted: the name of the study to go on with")

@@ -20,7 +20,7 @@ from tune_bn.records.record import STAGES, Record
 from tune_bn.records.table import rows_of
 
 if TYPE_CHECKING:
-    from tune_bn.asking import Asked, Told
+    from tune_bn.front.asking import Asked, Told
     from tune_bn.study.folder import StudyFolder
 
 _SPACE, _PLAN, _RECORDS = "space.yaml", "plan.json", "records.jsonl"
@@ -128,7 +128,8 @@ class Study:
     def ask(self, *, lease: float = 3600.0, worker: str = "", wait: bool = False, again: bool = False) -> Asked:
         """The next run of a study with ``trainer.ask``, for a loop of your own to train.
 
-        Any number of loops may ask at once, on any machine that shares the folder. See :class:`tune_bn.asking.Asked`::
+        Any number of loops may ask at once, on any machine that shares the folder. See
+        :class:`tune_bn.front.asking.Asked`::
 
             while asked := study.ask(wait=True):
                 scores = train(asked.params, asked.seed, asked.steps, test=asked.test)  # None: no test score
@@ -143,7 +144,7 @@ class Study:
         Raises:
             StudyError: it is not such a study.
         """
-        from tune_bn.asking import WAITING, ask
+        from tune_bn.front.asking import WAITING, ask
 
         while True:
             asked = ask(self._folder, lease=lease, worker=worker, again=again)
@@ -163,14 +164,14 @@ class Study:
         seconds: float | None = None,
         device: str | None = None,
     ) -> Told:
-        """What became of a run that was asked for; the arguments are those of :func:`tune_bn.asking.tell`.
+        """What became of a run that was asked for; the arguments are those of :func:`tune_bn.front.asking.tell`.
 
         Telling the same again changes nothing. The last run of the study brings the verdict and the report.
 
         Raises:
             StudyError: no such run was handed out; scores are missing, strange or impossible; others were told before.
         """
-        from tune_bn.asking import tell
+        from tune_bn.front.asking import tell
 
         told = tell(self._folder, run, scores, curve=curve, failed=failed, seconds=seconds, device=device)
         self._forget()
@@ -182,7 +183,7 @@ class Study:
         Raises:
             StudyError: it is not out.
         """
-        from tune_bn.asking import renew
+        from tune_bn.front.asking import renew
 
         renew(self._folder, run, lease)
 

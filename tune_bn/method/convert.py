@@ -7,7 +7,7 @@ from typing import TypeGuard
 from torch import Tensor, nn
 
 from tune_bn.errors import MethodError
-from tune_bn.extensions import load
+from tune_bn.host.extensions import load
 from tune_bn.method.batchnorm import InputBatchNorm2d
 from tune_bn.method.gated import GatedBatchNorm2d
 from tune_bn.method.iebn import InstanceEnhancementBatchNorm2d

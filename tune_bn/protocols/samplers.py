@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tune_bn.extensions import Table
+from tune_bn.host.extensions import Table
 
 
 @dataclass(frozen=True)

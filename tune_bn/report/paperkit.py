@@ -15,7 +15,6 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tune_bn._version import __version__
 from tune_bn.analysis.plan import claim_by, read_plan
 from tune_bn.analysis.verdict import verdict_on_study
 from tune_bn.analysis.wording import (
@@ -31,6 +30,7 @@ from tune_bn.analysis.wording import (
     with_unit,
 )
 from tune_bn.errors import StudyError
+from tune_bn.host.version import __version__
 from tune_bn.records.energy import energy_words
 from tune_bn.records.files import write_text
 from tune_bn.records.log import RecordLog

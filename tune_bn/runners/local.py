@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tune_bn.errors import Interrupted, RunnerError
-from tune_bn.machine import usable_cores
+from tune_bn.host.machine import usable_cores
 from tune_bn.protocols.runner import Feed, History, Listener, RunResult, SchedulerConfig, Task
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Place, PreemptedError, Session, Trainer

@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from tune_bn.errors import ServiceError
+from tune_bn.host.ports import address_of, foreign, free_port, problem
 from tune_bn.observers.mlflow.uri import check_tracking_uri, shown
-from tune_bn.ports import address_of, foreign, free_port, problem
 from tune_bn.service.postgres import Postgres, check_socket, run_as
 from tune_bn.service.secret_files import ensure_ray_token, read_or_make, write_mlflow_credentials, write_private
 from tune_bn.service.supervision import Program, Supervisor

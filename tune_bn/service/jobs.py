@@ -23,7 +23,7 @@ from tune_bn.records.commands import study_command
 from tune_bn.records.files import write_json
 from tune_bn.records.identity import is_copy
 from tune_bn.records.reading import read_as
-from tune_bn.study.driver import read_driver_state
+from tune_bn.study.driver import JOB_VARIABLE, read_driver_state
 from tune_bn.study.folder import StudyFolder, list_studies
 
 MOST_IN_VAIN = 5
@@ -33,9 +33,6 @@ JOB_FILE = "job.json"
 # As Ray names them; its package takes long to load.
 _STOPPED = "STOPPED"
 _ENDED = (_STOPPED, "SUCCEEDED", "FAILED")
-
-VARIABLE = "TUNE_BN_JOB"
-"""Set for the driver of a job, to the job's name: whoever typed the command was not there when it began."""
 
 STOP_SECONDS = 60
 """How long Ray lets a driver end that it was told to stop (``ray job stop``), before it kills it; by itself, 3 s."""
@@ -103,7 +100,7 @@ class JobServer:
         while True:
             job = replace(job, submission_id=self._free_name(folder.name, count))
             write_json(folder.path / JOB_FILE, asdict(job))
-            variable = f"{VARIABLE}={job.submission_id}"
+            variable = f"{JOB_VARIABLE}={job.submission_id}"
             try:
                 self._client.submit_job(
                     entrypoint=f"cd {shlex.quote(directory)} && {variable} exec {shlex.join(words)}",

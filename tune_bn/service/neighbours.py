@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tune_bn.ports import address_of
+from tune_bn.host.ports import address_of
 from tune_bn.service.head import SYSTEM_STATE, Head, default_state
 from tune_bn.study.folder import StudyFolder, closed_studies, list_studies
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import RunnerError, TuneBNError
-from tune_bn.machine import CORES_VARIABLE, usable_cores
+from tune_bn.host.machine import CORES_VARIABLE, usable_cores
 from tune_bn.runners.ray.folder import RayFolder
 
 MARK = "tune_bn-node "

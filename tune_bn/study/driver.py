@@ -42,6 +42,8 @@ LISTEN_SECONDS = 0.2
 """Between two looks at the request to stop. Ray kills the driver of a job 3 s after it said so."""
 _LOOK_SECONDS = 1.0
 """Between two looks for reasons to make it."""
+JOB_VARIABLE = "TUNE_BN_JOB"
+"""Set for the driver of a Ray job, to the job's name: whoever typed the command was not there when it began."""
 TO_GO_ON_VARIABLE, BATCH_JOB_VARIABLE = "TUNE_BN_TO_GO_ON", "TUNE_BN_BATCH_JOB"
 """Under a batch system: the command that goes on with the study, not `tune_bn search`, and the number of the job."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from tune_bn.errors import ConfigError, SpecError, first_line
-from tune_bn.extensions import added_code, code_of, load
+from tune_bn.host.extensions import added_code, code_of, load
 from tune_bn.protocols.trainer import Place, Run, RunResult, Session, Trainer
 from tune_bn.protocols.trainers import TRAINERS
 from tune_bn.space.space import Space

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import tune_bn
 from tune_bn.trainers.command.code import FrozenCode
 
+PACKAGE = Path(__file__).parents[1]
 _TEMPORARY = ("/tmp/", "/var/tmp/")
 SMALL_FILE = 1 << 26
 """Larger files are compared by their paths alone."""
@@ -68,9 +68,7 @@ def not_frozen(reads: Iterable[str], code: FrozenCode, own: Iterable[Path]) -> l
     # What is no code is linked, and links lead anywhere.
     homes = {home, *(os.path.realpath(os.path.join(home, name)) for name in code.links)}
     below = tuple(place + os.sep for place in homes)
-    away = tuple(
-        os.path.realpath(place) + os.sep for place in (*map(str, own), sys.prefix, str(Path(tune_bn.__file__).parent))
-    )
+    away = tuple(os.path.realpath(place) + os.sep for place in (*map(str, own), sys.prefix, str(PACKAGE)))
     found = set()
     for place in reads:
         folder, name = os.path.split(place)

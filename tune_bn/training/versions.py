@@ -12,9 +12,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tune_bn._version import __version__
 from tune_bn.data.registry import SOURCES
-from tune_bn.extensions import added_code
+from tune_bn.host.extensions import added_code
+from tune_bn.host.version import __version__
 from tune_bn.method.norms import NORMS
 from tune_bn.method.user_network import is_user_network, source_packages, source_sha256
 

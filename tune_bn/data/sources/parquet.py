@@ -25,7 +25,7 @@ from tune_bn.data.decoding import OnDisk
 from tune_bn.data.sources.base import FileSet, ImageFiles, require_every_class, root_folder
 from tune_bn.data.sources.folder import SPLITS, TEST, TRAIN, VALIDATION, choose_val
 from tune_bn.errors import DataError, listed
-from tune_bn.extras import require
+from tune_bn.host.extras import require
 
 IMAGE, LABEL = ("image", "img"), ("label", "labels", "fine_label")
 LAYOUT = "train-*.parquet and test-*.parquet"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from tune_bn.errors import TrackingError
-from tune_bn.extras import installed
+from tune_bn.host.extras import installed
 from tune_bn.observers.mlflow.compat import system_monitors
 
 LEAST_SECONDS = 1.0

@@ -122,7 +122,7 @@ def told_of(
     device: str,
     worker: str,
 ) -> dict[str, Any]:
-    """What is told of a run, in the form in which it is kept; :mod:`tune_bn.asking` has checked it.
+    """What is told of a run, in the form in which it is kept; :mod:`tune_bn.front.asking` has checked it.
 
     Args:
         score: of the study.

@@ -25,8 +25,8 @@ from ray.exceptions import RayError
 from ray.tune.error import TuneError
 
 from tune_bn.errors import ClusterLost, Interrupted, RunnerError, first_line, own_fault
-from tune_bn.machine import cuda_devices, usable_cores
-from tune_bn.process import WAITING, apart
+from tune_bn.host.machine import cuda_devices, usable_cores
+from tune_bn.host.process import WAITING, apart
 from tune_bn.protocols.runner import Feed, History, Listener, SchedulerConfig
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from tune_bn.errors import StudyError
-from tune_bn.extensions import load
+from tune_bn.host.extensions import load
 from tune_bn.protocols.distributions import Cases, Choice, Distribution, Range
 from tune_bn.protocols.sampler import Outcome, Proposal
 from tune_bn.protocols.samplers import SAMPLERS

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tune_bn.process import WAITING
+from tune_bn.host.process import WAITING
 from tune_bn.protocols.trainer import Place
 from tune_bn.script.folder import RUN_VARIABLE
 from tune_bn.trainers.command.placeholders import text_of

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tune_bn.errors import TuneBNError, first_line
-from tune_bn.extras import EXTRAS, installed
-from tune_bn.machine import cuda_devices, usable_cores
+from tune_bn.host.extras import EXTRAS, installed
+from tune_bn.host.machine import cuda_devices, usable_cores
 
 OK, WARNING, BROKEN, MISSING = "ok", "warning", "broken", "missing"
 """``missing``: not installed. ``warning``: a search runs, but see what is said."""

@@ -13,9 +13,9 @@ import pytest
 
 from tests.conftest import make_study
 from tune_bn.errors import MissingExtra
-from tune_bn.extras import EXTRAS, installed, missing_extra, require
+from tune_bn.host.extras import EXTRAS, installed, missing_extra, require
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAVY = {name for names in EXTRAS.values() for name in names}
 
 # A fresh interpreter that cannot find these packages, as if they had never been installed.

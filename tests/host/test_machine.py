@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tune_bn.errors import RunnerError
-from tune_bn.machine import cuda_devices, usable_cores
+from tune_bn.host.machine import cuda_devices, usable_cores
 
 
 @pytest.fixture

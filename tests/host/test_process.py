@@ -28,7 +28,7 @@ in_namespace = pytest.mark.skipif(not can_isolate(), reason="unshare may not mak
 
 
 def python(program: str) -> list[str]:
-    return [sys.executable, "-c", f"import os, signal, sys, time\nfrom tune_bn.process import *\n{program}"]
+    return [sys.executable, "-c", f"import os, signal, sys, time\nfrom tune_bn.host.process import *\n{program}"]
 
 
 def run(program: str, *before: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -236,7 +236,7 @@ def test_another_process_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("it is not process 1")
 
     monkeypatch.setattr(os, "fork", fork)
-    from tune_bn.process import leave_first_process
+    from tune_bn.host.process import leave_first_process
 
     leave_first_process()
 

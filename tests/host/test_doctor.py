@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tune_bn import doctor
 from tune_bn.cli import app
-from tune_bn.doctor import BROKEN, MISSING, OK, WARNING, Finding
+from tune_bn.host import doctor
+from tune_bn.host.doctor import BROKEN, MISSING, OK, WARNING, Finding
 
 
 @pytest.fixture

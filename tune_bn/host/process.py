@@ -259,3 +259,9 @@ def _take_terminal() -> None:
     with suppress(OSError):
         os.tcsetpgrp(0, os.getpgrp())
     signal.signal(signal.SIGTTOU, former)
+
+
+def sign_of_life(text: str) -> None:
+    """Tell a person who waits what is being done; a file or a program would take it for a result or an error."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)

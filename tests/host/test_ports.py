@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tune_bn.cli import app
 from tune_bn.errors import ServiceError, TrackingError
-from tune_bn.ports import free_port, problem
+from tune_bn.host.ports import free_port, problem
 
 
 @pytest.mark.parametrize("there", ["127.0.0.1", "0.0.0.0"])
@@ -48,10 +48,10 @@ def test_an_address_of_another_machine_is_no_fault_of_the_port(
 def test_one_that_is_asleep_on_the_port_holds_it_by_its_user_alone_where_its_process_is_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tune_bn.ports._owners", lambda inodes: iter(()))
+    monkeypatch.setattr("tune_bn.host.ports._owners", lambda inodes: iter(()))
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert problem("127.0.0.1", server.getsockname()[1]) == f"taken by a process of user {getpass.getuser()}"
-        monkeypatch.setattr("tune_bn.ports._TABLES", ())
+        monkeypatch.setattr("tune_bn.host.ports._TABLES", ())
         assert problem("127.0.0.1", server.getsockname()[1]) == "taken by another process"
 
 

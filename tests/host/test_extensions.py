@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_bn.extensions import Table, load
+from tune_bn.host.extensions import Table, load
 from tune_bn.method.norms import NORMS, Norm
 from tune_bn.training.versions import library_versions
 

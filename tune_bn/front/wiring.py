@@ -12,9 +12,9 @@ from threading import Thread
 from typing import Any, cast
 
 from tune_bn.analysis.wording import spoken
-from tune_bn.asking import conclude as conclude
-from tune_bn.asking import sampler_of as sampler_of
 from tune_bn.errors import Interrupted
+from tune_bn.front.asking import conclude as conclude
+from tune_bn.front.asking import sampler_of as sampler_of
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
 from tune_bn.observers.mlflow.models import ModelOf, TrainedModel

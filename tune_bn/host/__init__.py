@@ -1,0 +1,1 @@
+"""This machine and this installation: cores, ports, the process itself; libraries, and packages that add to tables."""
