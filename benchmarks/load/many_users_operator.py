@@ -32,7 +32,7 @@ from benchmarks.load.many_users_plan import (
     space_of,
 )
 from tune_bn.service.jobs import JobServer, read_job
-from tune_bn.study.driver import WORKING, DriverState, read_driver_state
+from tune_bn.study.driver import FINISHED, WORKING, DriverState, read_driver_state
 from tune_bn.study.folder import StudyFolder
 
 PLACE = Path("/tmp/lab")
@@ -124,8 +124,8 @@ class Operator:
         elif kind == CANCEL:
             self._stays_cancelled()
         state = read_driver_state(self.folder) or before
-        if state.started_at == before.started_at:
-            # It ended before it could tell anything.
+        if state.started_at == before.started_at and before.state != FINISHED:
+            # It ended before it could tell anything; of a study that is finished there is nothing to tell.
             state = DriverState(state="")
         step = Step(kind, code, state.state, state.reason, round(self.watch.now - after, 1), self._last_line())
         self.steps.append(step)
