@@ -106,7 +106,8 @@ def test_an_interrupt_says_how_to_go_on_in_python(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(carrying_out, "carry_out", told_to_stop)
     line = re.escape(f"tune_bn.search(study='digits-1', output='{tmp_path}', resume=True)")
-    with pytest.raises(Interrupted, match=rf"^interrupted by SIGTERM; nothing that finished is lost. To go on: {line}$"):
+    words = rf"^interrupted by SIGTERM; nothing that finished is lost. To go on: {line}$"
+    with pytest.raises(Interrupted, match=words):
         tune_bn.search("digits.yaml", output=tmp_path)
     # The stored space is the one of the line.
     with pytest.raises(Interrupted, match=line):

@@ -90,6 +90,11 @@ def test_confirmed_runs_become_models_once_and_others_do_not(study: Study) -> No
         assert (model.source_run_id, model.status.name) == (run.info.run_id, "READY")
         assert (model.params["gamma"], model.tags["study"]) == ("0.2", "first")
         assert run.data.tags["model_id"] == model.model_id
+        scores = {metric.key: metric.value for metric in model.metrics}
+        assert scores
+        assert scores.items() <= run.data.metrics.items()
+        # What the model has of a score is no second point of the run's.
+        assert all(len(study.client.get_metric_history(run.info.run_id, name)) == 1 for name in scores)
     task = tasks[0]
     mlflow.set_tracking_uri(study.uri)
     try:

@@ -190,15 +190,14 @@ class MlflowStore:
 
     def finish_run(self, record: Record, curve: Sequence[Point]) -> None:
         """Show a run as its record says, with its whole curve."""
-        tags, start = _record_tags(record), _to_milliseconds(record.started_at)
-        end = start + round(1000 * record.duration_seconds)
+        tags, (start, end) = _record_tags(record), _times(record)
         run = self._runs.get(record.key)
         if run is None:
             run, tags = self._create_run(record.key, tags, start), {}
         # No one saw when an epoch ended: spread them evenly. Equal times let the store drop a point that is sent twice.
         step = (end - start) / max(record.epochs, 1)
         points = [(point, start + round(step * point.step)) for point in curve if point.step > run.epochs]
-        scores = [Metric(self._metric_of(name), value, end, 0) for name, value in sorted(record.scores.items())]
+        scores = self._scores(record)
         epochs = max([run.epochs, *(point.step for point, _ in points)])
         tags["record_sha256"] = record.sha256
         self._log(run, _curve_metrics(points) + scores, record.config, tags, epochs=epochs)
@@ -223,12 +222,21 @@ class MlflowStore:
         return self.shows(record) and not self._runs[record.key].has_model
 
     def log_model(self, record: Record, model: TrainedModel) -> None:
-        """Make a logged model of the network of a run that is shown."""
+        """Make a logged model of the network of a run that is shown, with the run's scores."""
         run = self._runs[record.key]
         tags = {name: text for name, text in _record_tags(record).items() if name not in ("reason", "attempts")}
         made = log_model(self._client, self._experiment_id, run.run_id, record, model, {**self._common_tags, **tags})
+        # The run has them already, at this time, so that they stay single there.
+        self._client.log_batch(run.run_id, metrics=self._scores(record, made))
         self._client.set_tag(run.run_id, _MODEL, made)
         run.has_model = True
+
+    def _scores(self, record: Record, model_id: str | None = None) -> list[Metric]:
+        _, end = _times(record)
+        return [
+            Metric(self._metric_of(name), value, end, 0, model_id=model_id)
+            for name, value in sorted(record.scores.items())
+        ]
 
     def _metric_of(self, score: str) -> str:
         """The metric of a score: ``best_val_accuracy``. It and the curve would otherwise share one, and the score would
@@ -342,6 +350,12 @@ def _curve_metrics(points: Sequence[tuple[Point, int]]) -> list[Any]:
 def _accepted(name: str) -> str:
     """A metric's name with ``_`` for whatever MLflow does not take: one odd name would cost the whole curve."""
     return _NOT_ACCEPTED.sub("_", name)[:_LONGEST_NAME].strip("/ ") or "_"
+
+
+def _times(record: Record) -> tuple[int, int]:
+    """When a run began and ended, in milliseconds."""
+    start = _to_milliseconds(record.started_at)
+    return start, start + round(1000 * record.duration_seconds)
 
 
 def _to_milliseconds(iso: str) -> int:
