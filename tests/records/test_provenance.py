@@ -187,7 +187,7 @@ def test_a_spoilt_file_names_none(package: Path, text: str) -> None:
 @pytest.mark.parametrize(("change", "ending"), [(False, ""), (True, "-dirty")])
 def test_a_wheel_holds_its_commit(tmp_path: Path, change: bool, ending: str) -> None:
     checkout = tmp_path / "checkout"
-    (checkout / "tune_bn").mkdir(parents=True)
+    (checkout / "tune_bn/host").mkdir(parents=True)
     (checkout / "tune_bn/__init__.py").write_text("__version__ = '1'\n")
     (checkout / "tune_bn/host/version.py").write_text('__version__ = "1.2.3"\n')
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):

@@ -16,6 +16,7 @@ from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import Dataset
 from tune_bn.method.config import NORMS
 from tune_bn.method.convert import convert
+from tune_bn.training import engine
 from tune_bn.training.device_data import DeviceData
 from tune_bn.training.loop import TrainingRun, train
 from tune_bn.training.optimizer import make_optimizer, make_schedule
@@ -183,9 +184,10 @@ class Brightness(nn.Module):
         return F.one_hot(third, 3).float()
 
 
-# An evaluation batch holds at most 2^20 pixels and at most 1,024 images.
+# An evaluation batch holds at most 2^20 pixels and 1,024 images, of which a CPU takes at most 2^17 and 256 at once.
 @pytest.mark.parametrize(
-    ("side", "images", "batches"), [(8, 1500, [1024, 476]), (256, 40, [16, 16, 8]), (1100, 2, [1, 1])]
+    ("side", "images", "batches"),
+    [(8, 1500, [256, 256, 256, 256, 256, 220]), (128, 70, [8] * 8 + [6]), (256, 5, [2, 2, 1]), (1100, 2, [1, 1])],
 )
 def test_large_images_are_evaluated_in_smaller_batches(side: int, images: int, batches: list[int]) -> None:
     split = make_split(images, side, classes=3, seed=0, channels=1)
@@ -199,6 +201,18 @@ def test_large_images_are_evaluated_in_smaller_batches(side: int, images: int, b
     assert accuracy == pytest.approx(100 * share)
     hit = math.log(math.e + 2) - 1
     assert loss == pytest.approx(share * hit + (1 - share) * (hit + 1), rel=1e-6)
+
+
+def test_the_pieces_of_an_evaluation_batch_change_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset("many", ("a", "b", "c"), make_split(60, 16, 3, 0), make_split(700, 16, 3, 1), None)
+    run = TrainingRun(run_config(), DeviceData(dataset, CPU), 1)
+    run.train_epoch()
+    logits: list[list[Tensor]] = [[], []]
+    totals = run.engine.evaluate(run.data.val, lambda one, _: logits[0].append(one))
+    monkeypatch.setattr(engine, "CPU_BATCH", 1024)
+    whole = run.engine.evaluate(run.data.val, lambda one, _: logits[1].append(one))
+    assert torch.equal(torch.cat(logits[0]), torch.cat(logits[1]))
+    assert torch.equal(totals, whole)
 
 
 def test_pixels_are_scaled_to_one_and_laid_out_channels_last() -> None:

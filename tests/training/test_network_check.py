@@ -354,6 +354,12 @@ def test_nothing_is_left_behind(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_splits_are_evaluated_in_batches_of_bounded_size() -> None:
-    assert evaluation_batches((3, 32, 32), 5000, 2048) == (1024, 904)
-    assert evaluation_batches((1, 8, 8), 600, 897) == (600, 897)
-    assert evaluation_batches((3, 224, 224), 21, 40) == (20, 1)
+    assert evaluation_batches((3, 32, 32), 5000, 2048, gpu=True) == (1024, 904)
+    assert evaluation_batches((1, 8, 8), 600, 897, gpu=True) == (600, 897)
+    assert evaluation_batches((3, 224, 224), 21, 40, gpu=True) == (20, 1)
+
+
+def test_a_cpu_takes_a_batch_of_an_evaluation_in_pieces() -> None:
+    assert evaluation_batches((3, 32, 32), 5000, 2048) == (128, 8)
+    assert evaluation_batches((1, 8, 8), 600, 897) == (256, 88, 129)
+    assert evaluation_batches((3, 224, 224), 21, 40) == (2, 1)

@@ -106,7 +106,8 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
     """Try each network once; yields remarks."""
     from tune_bn.training.network_check import Batches, OneImageError, check_network, evaluation_batches
 
-    evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size)
+    gpu = space.resources.gpu > 0
+    evaluation = evaluation_batches(data.image_shape, data.val_size, data.test_size, gpu=gpu)
     checked, sized = set[str](), set[tuple[str, BatchSizes]]()
     for runs in found:
         model, train, sizes = runs.config.model, runs.config.train, runs.sizes
@@ -124,7 +125,6 @@ def _check_networks(space: Space, found: Sequence[PossibleRuns], data: DataSumma
         try:
             # How many images a network takes is no matter of its layers' kind.
             wanted = None if (model.arch, sizes) in sized else batches
-            gpu = space.resources.gpu > 0
             yield from check_network(config, data.image_shape, data.num_classes, wanted, gpu=gpu)
             sized.add((model.arch, sizes))
         except OneImageError as error:

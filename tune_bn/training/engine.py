@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 EVALUATION_PIXELS = 2**20
 """Pixels of an evaluation batch: 1024 images of 32×32. It bounds the memory that large images take."""
 EVALUATION_BATCH = 1024
+CPU_PIXELS, CPU_BATCH = 2**17, 256
+"""Pixels and images that a network takes at once of an evaluation batch on a CPU, whose caches then hold what one layer
+leaves for the next. The logits are the same, bit for bit."""
 
 RECORDED_TOLERANCE = 0.02
 """Relative difference of loss and correct predictions that kernels may make that add in another order."""
@@ -194,11 +197,18 @@ class Engine:
         with torch.inference_mode(), arithmetic(precision, device), autocast(precision, device):
             for part, images in zip(parts, split.batches(parts), strict=True):
                 labels = split.labels[part]
-                logits = self.scored(to_input(centre_crop(images, self.config.data), self.memory_format))
+                logits = self._logits(centre_crop(images, self.config.data))
                 totals += count(F.cross_entropy(logits.float(), labels), logits, labels)
                 if each is not None:
                     each(logits, labels)
         return totals
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """What is scored, on an evaluation batch (B, C, H, W) uint8."""
+        if images.device.type != "cpu":
+            return cast(Tensor, self.scored(to_input(images, self.memory_format)))
+        pieces = images.split(pass_size((images.shape[1], images.shape[2], images.shape[3])))
+        return torch.cat([self.scored(to_input(piece, self.memory_format)) for piece in pieces])
 
     def _train(self, order: Tensor, sizes: Sequence[int], steps: Mapping[int, Step]) -> Tensor:
         """One step for each batch size, from the start of the epoch."""
@@ -308,6 +318,11 @@ class Engine:
 def evaluation_batch(image_shape: tuple[int, int, int]) -> int:
     """Images of an evaluation batch, of (C, H, W) as the network sees them."""
     return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (image_shape[1] * image_shape[2])))
+
+
+def pass_size(image_shape: tuple[int, int, int]) -> int:
+    """Images of one forward pass of an evaluation on a CPU, of (C, H, W) as the network sees them."""
+    return max(1, min(CPU_BATCH, CPU_PIXELS // (image_shape[1] * image_shape[2])))
 
 
 def to_device(model: nn.Module, device: torch.device, memory_format: str = CHANNELS_LAST) -> nn.Module:

@@ -19,7 +19,7 @@ from tune_bn.method.undisturbed import host_randomness, uncompiled, undisturbed
 from tune_bn.method.user_network import is_user_network
 from tune_bn.training.config import RunConfig
 from tune_bn.training.cost import forward_flops
-from tune_bn.training.engine import evaluation_batch
+from tune_bn.training.engine import evaluation_batch, pass_size
 from tune_bn.training.layout import FORMATS, IMAGES, MOST_FLOPS, layout_of
 from tune_bn.training.optimizer import make_optimizer
 from tune_bn.training.precision import autocast
@@ -38,9 +38,14 @@ class Batches:
     evaluation: tuple[int, ...] = ()
 
 
-def evaluation_batches(image_shape: Shape, *sizes: int) -> tuple[int, ...]:
-    """Sizes of the batches in which splits of so many images of (C, H, W) are evaluated."""
-    most = evaluation_batch(image_shape)
+def evaluation_batches(image_shape: Shape, *sizes: int, gpu: bool = False) -> tuple[int, ...]:
+    """Sizes of the batches that a network sees where splits of so many images of (C, H, W) are evaluated."""
+    batches = _parts(sizes, evaluation_batch(image_shape))
+    return batches if gpu else _parts(batches, pass_size(image_shape))
+
+
+def _parts(sizes: Sequence[int], most: int) -> tuple[int, ...]:
+    """Sizes of what is made of so many images in parts of at most ``most``."""
     found = {min(size, most): None for size in sizes} | {size % most: None for size in sizes if size % most}
     return tuple(found)
 
