@@ -207,7 +207,7 @@ class Engine:
         """What is scored, on an evaluation batch (B, C, H, W) uint8."""
         if images.device.type != "cpu":
             return cast(Tensor, self.scored(to_input(images, self.memory_format)))
-        pieces = images.split(pass_size((images.shape[1], images.shape[2], images.shape[3])))
+        pieces = torch.split(images, pass_size((images.shape[1], images.shape[2], images.shape[3])))
         return torch.cat([self.scored(to_input(piece, self.memory_format)) for piece in pieces])
 
     def _train(self, order: Tensor, sizes: Sequence[int], steps: Mapping[int, Step]) -> Tensor:
