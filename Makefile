@@ -65,6 +65,7 @@ test-system: install
 bench: install
 	$(BIN)/python -m benchmarks.speed.training_loop --workloads resnet8 resnet18 --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.fusion --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.evaluation --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.roofline --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.checkpoints --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.scaling --rounds 3 --results $(BENCH)
@@ -74,7 +75,7 @@ bench: install
 
 bench-speed-results: install
 	$(BIN)/python -m benchmarks.speed.training_loop --compile
-	for name in fusion roofline checkpoints packing scaling bf16_parity driver_limits end_to_end speed; do \
+	for name in fusion evaluation roofline checkpoints packing scaling bf16_parity driver_limits end_to_end speed; do \
 		$(BIN)/python -m benchmarks.speed.$$name || exit 1; done
 
 bench-statistics-results: install

@@ -15,6 +15,7 @@ from benchmarks.measure import Spread, Timing, hardware_words, ratios, timings_o
 from benchmarks.results import markdown, read, speed_parser
 from benchmarks.speed import driver_limits, end_to_end, training_loop
 from benchmarks.speed.checkpoints import shares
+from benchmarks.speed.evaluation import PIECES, WHOLE
 from tune_bn.records.files import write_text
 from tune_bn.runners.checkpoint import CHECKPOINT_SHARE
 
@@ -107,6 +108,15 @@ def fusion_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
+def evaluation_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
+    """An evaluation in pieces."""
+    lines = []
+    for words in dict.fromkeys(row["workload"] for row in rows):
+        found = ratios(timings_of([row for row in rows if row["workload"] == words]), PIECES, WHOLE)
+        lines.append((f"evaluation of {words}, in pieces", "", found.words(), "× whole batches, the same to the bit"))
+    return lines
+
+
 def checkpoint_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
     """What checkpoints cost."""
     goal = 100 * CHECKPOINT_SHARE
@@ -137,6 +147,7 @@ SECTIONS: Mapping[str, Callable[[Rows, Mapping[str, Any]], list[Line]]] = {
     "scaling": partial(together_lines, "runs/s"),
     "packing": partial(together_lines, "images/s"),
     "fusion": fusion_lines,
+    "evaluation": evaluation_lines,
     "checkpoints": checkpoint_lines,
     "roofline": roofline_lines,
 }

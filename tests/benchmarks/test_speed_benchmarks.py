@@ -14,14 +14,16 @@ import ray
 import torch
 from ray.tune.experiment import config_parser
 from scipy import stats
+from torch import Tensor
 
 from benchmarks.measure import Spread, Timing, ratios, rows, take_turns
 from benchmarks.results import RESULTS, save
-from benchmarks.speed import driver_limits, fusion, packing, roofline, speed, training_loop
+from benchmarks.speed import driver_limits, evaluation, fusion, packing, roofline, speed, training_loop
 from benchmarks.speed.bf16_parity import non_inferiority
 from benchmarks.speed.end_to_end import FULL, OURS, PLAIN, REUSED, SAME_WORK, SMALL, Size
 from benchmarks.speed.training_loop import OFFICIAL, Workload
 from tune_bn.runners.ray.runner import RayOptions, connect
+from tune_bn.training import engine
 
 CPU = torch.device("cpu")
 
@@ -80,6 +82,20 @@ def test_fused_seeds_train_as_seeds_in_turn() -> None:
     losses = seeds.in_turn()()
     assert len(set(losses.tolist())) == 3
     assert fusion.difference(seeds, steps=3) < 1e-3
+
+
+def test_an_evaluation_is_measured_whole_and_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    plain = engine.to_input
+
+    def to_input(images: Tensor, memory_format: str) -> Tensor:
+        seen.append(len(images))
+        return plain(images, memory_format)
+
+    both = evaluation.contenders(Workload("resnet8", 8, 300, 1))
+    monkeypatch.setattr(engine, "to_input", to_input)
+    assert [evaluate() for evaluate in both.values()] == [300.0, 300.0]
+    assert seen == [300, 256, 44]
 
 
 def test_the_serial_bound_adds_the_times_of_computing_and_of_memory() -> None:
