@@ -43,7 +43,7 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.records.files import canonical_json, write_json, write_text
 from tune_bn.training.config import RunConfig, TrainConfig
 from tune_bn.training.device_data import DeviceData
-from tune_bn.training.engine import to_input
+from tune_bn.training.engine import pass_size, to_input
 from tune_bn.training.loop import TrainingRun
 from tune_bn.training.points import TEST_ACCURACY
 
@@ -148,9 +148,10 @@ def correct_on(run: TrainingRun, split: DeviceSplit) -> tuple[Tensor, float]:
     """Which images the run's present weights get right, bool (N,), and the mean cross-entropy."""
     model, right, loss = run.model.eval(), [], 0.0
     with torch.inference_mode():
-        for first in range(0, len(split), 1000):
-            labels = split.labels[first : first + 1000]
-            logits = model(to_input(split.images[first : first + 1000]))
+        size = pass_size((split.images.shape[1], split.images.shape[2], split.images.shape[3]))
+        for first in range(0, len(split), size):
+            labels = split.labels[first : first + size]
+            logits = model(to_input(split.images[first : first + size]))
             right.append(logits.argmax(dim=1) == labels)
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
     return torch.cat(right), loss / len(split)
