@@ -201,6 +201,34 @@ def test_stop_reaches_a_job_that_does_not_run_or_has_not_begun(
         assert "was told to stop and has not ended after 0 s" in str(result.exception)
 
 
+def test_a_head_that_goes_away_is_said_in_a_line(
+    study: StudyFolder, server: JobServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*given: object, **named: object) -> None:
+        raise ConnectionError("connection refused")
+
+    interrupted(study)
+    job = read_job(study)
+    assert job is not None
+    monkeypatch.setattr("tune_bn.service.jobs.JobServer", lambda: server)
+    monkeypatch.setattr(server._client, "submit_job", away)
+    assert resume_interrupted(study.path.parent, server) == [
+        "one: --job: Ray does not take the job tune_bn-one-2 (connection refused); accepted: a healthy head"
+    ]
+    monkeypatch.setattr(server._client, "list_jobs", away)
+    for ask in (lambda: server.is_active(job), lambda: resume_interrupted(study.path.parent, server)):
+        with pytest.raises(RunnerError, match=r"went away \(connection refused\); accepted"):
+            ask()
+    result = CliRunner().invoke(app, ["head", "resume", "--output", str(study.path.parent)])
+    assert isinstance(result.exception, RunnerError)
+    # Its jobs went with it.
+    result = CliRunner().invoke(app, ["stop", "one", "--output", str(study.path.parent)])
+    assert (result.exit_code, result.stdout.partition(".")[0]) == (
+        0,
+        "one does not run, and no driver of it begins again by itself",
+    )
+
+
 def test_a_study_that_was_no_job_or_runs_or_has_a_verdict_is_left_alone(study: StudyFolder, server: JobServer) -> None:
     assert resume_interrupted(study.path.parent, server) == []
     interrupted(study)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tune_bn.errors import RecordError, RunnerError, TuneBNError, first_line, own_fault
 from tune_bn.records.commands import study_command
@@ -108,24 +109,28 @@ class JobServer:
                     metadata={"study": folder.name, "folder": str(folder.path)},
                     runtime_env={"env_vars": {STOP_WAIT_VARIABLE: str(STOP_SECONDS)}},
                 )
-            except (RuntimeError, ValueError) as error:
+            # Of an HTTP client too.
+            except Exception as error:
+                if own_fault(error) is not None:
+                    raise
                 if self._is_of_another(job, folder):
                     continue
                 raise RunnerError(
-                    f"--job: Ray does not take the job {job.submission_id} ({error}); accepted: a healthy head"
+                    f"--job: Ray does not take the job {job.submission_id} ({first_line(error)[:200]}); accepted: a "
+                    "healthy head"
                 ) from None
             return job
 
     def _free_name(self, study: str, number: int) -> str:
         """Other studies of this name, of whomever, may have run on this cluster before."""
-        taken = {job.submission_id for job in self._client.list_jobs()}
+        taken = {job.submission_id for job in self._jobs()}
         while (name := f"tune_bn-{study}" + ("" if number == 1 else f"-{number}")) in taken:
             number += 1
         return name
 
     def _is_of_another(self, job: Job, folder: StudyFolder) -> bool:
         """Whether another study of the same name was submitted in the same moment."""
-        found = (item.metadata for item in self._client.list_jobs() if item.submission_id == job.submission_id)
+        found = (item.metadata for item in self._jobs() if item.submission_id == job.submission_id)
         owner = next(found, None)
         return owner is not None and owner.get("folder") != str(folder.path)
 
@@ -165,9 +170,20 @@ class JobServer:
         return self._status(job) == _STOPPED
 
     def _status(self, job: Job) -> str | None:
-        found = (item.status for item in self._client.list_jobs() if item.submission_id == job.submission_id)
+        found = (item.status for item in self._jobs() if item.submission_id == job.submission_id)
         status = next(found, None)
         return None if status is None else str(status.value)
+
+    def _jobs(self) -> list[Any]:
+        try:
+            return list(self._client.list_jobs())
+        # A head may go away at any moment.
+        except Exception as error:
+            if own_fault(error) is not None:
+                raise
+            raise RunnerError(
+                f"the job server of this machine went away ({first_line(error)[:200]}); accepted: a head whose Ray runs"
+            ) from None
 
 
 def read_job(folder: StudyFolder) -> Job | None:
@@ -192,13 +208,22 @@ def may_begin_again(folder: StudyFolder) -> bool:
 
 
 def at_work(folder: StudyFolder) -> Callable[[], bool]:
-    """Tells whether the study's job waits or runs; that it does not, where this machine is no head that knows of it."""
+    """Tells whether the study's job waits or runs; that it does not, where this machine is no head that knows of it.
+
+    A head that goes away takes its jobs with it.
+    """
     job = read_job(folder)
     try:
         server = JobServer()
     except RunnerError:
         return lambda: False
-    return lambda: job is not None and server.is_active(job)
+
+    def active() -> bool:
+        with suppress(RunnerError):
+            return job is not None and server.is_active(job)
+        return False
+
+    return active
 
 
 def resume_interrupted(output: Path, server: JobServer) -> list[str]:

@@ -14,7 +14,6 @@ import ctypes
 import ipaddress
 import json
 import os
-import re
 import select
 import signal
 import socket
@@ -29,6 +28,7 @@ from typing import Any
 from tune_bn.errors import RunnerError, TuneBNError
 from tune_bn.host.machine import CORES_VARIABLE, usable_cores
 from tune_bn.runners.ray.folder import RayFolder
+from tune_bn.runners.ray.words import last_words, logged_cause, tight_limits
 
 MARK = "tune_bn-node "
 """What a line for the job begins with; a site's prologues print others."""
@@ -38,7 +38,6 @@ NETWORK_VARIABLE, PORT_VARIABLE = "TUNE_BN_NETWORK", "TUNE_BN_PORT"
 REPORTED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 _DAEMONS = {"gcs_server", "raylet"}
 _PR_SET_CHILD_SUBREAPER = 36
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class Told(Exception):
@@ -113,6 +112,8 @@ class _Node:
         variables["RAY_kill_worker_timeout_milliseconds"] = "100"
         command = [
             sys.executable,
+            # What it prints and what it raises come in their order.
+            "-u",
             "-m",
             "ray.scripts.scripts",
             "start",
@@ -135,7 +136,9 @@ class _Node:
             while process.poll() is None:
                 self._wait(reap=False)
         if process.returncode != 0:
-            raise RunnerError(f"`ray start` ended with {process.returncode}: {last_words(said.read_bytes())}")
+            causes = (last_words(said.read_bytes()), logged_cause(self.folder.ray), tight_limits())
+            words = "; ".join(filter(None, causes))
+            raise RunnerError(f"`ray start` ended with {process.returncode}: {words}")
 
     def _line(self) -> bytes:
         """The first line that the job sends."""
@@ -303,13 +306,6 @@ def _answers(address: tuple[str, int]) -> bool:
             return True
         time.sleep(0.3)
     return False
-
-
-def last_words(output: bytes) -> str:
-    """The last line that says something, without colours."""
-    lines = _COLOUR.sub("", output.decode("utf-8", errors="replace")).splitlines()
-    spoken = [line.strip() for line in lines if line.strip(" -\t")]
-    return spoken[-1][:300] if spoken else "it said nothing"
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:
