@@ -33,6 +33,11 @@ RAISED = 'Traceback (most recent call last):\n  File "node.py", line 440\n    ra
             "Check failed: no room",
         ),
         ("[2026-11-30 10:20:16,730 E 12 12] a.cc:5: torn\n[2026-11-30 10:20:17,730 I 12 12] a.cc:6: ends\n", "torn"),
+        (
+            "terminate called after throwing an instance of 'std::system_error'\n"
+            "  what():  Resource temporarily unavailable\nFatal Python error: Aborted\n",
+            "what():  Resource temporarily unavailable",
+        ),
         (LOGGED, "Local node IP: 10.77.0.12"),
         ("srun: error: n1: task 0: Killed\n", "srun: error: n1: task 0: Killed"),
     ],

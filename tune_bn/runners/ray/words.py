@@ -14,7 +14,8 @@ _LOG_LINE = re.compile(
 )
 """As Ray's Python and its daemons write them."""
 _ERROR_LEVELS = {"ERROR", "CRITICAL", "FATAL", "E", "C", "F"}
-_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Timeout|Failure)(?:: .*|)$")
+_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Timeout|Failure)(?:: .*|)$|\s+what\(\): ")
+"""The last line of a traceback, and what C++ says of an error that nobody caught."""
 _FRAMES = re.compile(r"(?:\*\*\* |PC: @|\s*@ +0x|\S*\(\+0x[0-9a-f]+\)).*$")
 """Where a daemon was when it died."""
 _ERROR = 3
@@ -84,4 +85,5 @@ def _worth(line: str) -> tuple[str, int]:
         return _FRAMES.sub("", logged["text"]).strip(), _ERROR if level in _ERROR_LEVELS else 1
     text = line.strip()
     # The lines of a traceback that are indented show where, not why.
-    return text, _ERROR if _RAISED.match(line) else 1 if line[0].isspace() or _FRAMES.match(text) else 2
+    aside = line[0].isspace() or _FRAMES.match(text) or text.startswith(("Traceback (", "terminate called "))
+    return text, _ERROR if _RAISED.match(line) else 1 if aside else 2
