@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,6 @@ import pytest
 
 from tune_bn.cli.common import resume_line
 from tune_bn.errors import RunnerError
-from tune_bn.runners.ray.folder import RayFolder
 from tune_bn.service import slurm, slurm_control, slurm_node, slurm_steps
 from tune_bn.service.slurm_control import CANCELLED, OUT_OF_TIME, PREEMPTED, QUEUED, RUNNING, fate_of
 
@@ -382,34 +377,6 @@ def test_ray_has_the_cores_of_the_task_and_reports_nothing(tmp_path: Path) -> No
     assert "--disable-usage-stats" in options
     assert "--num-cpus=3" in slurm_node.ray_options(tmp_path, {"SLURM_CPUS_PER_TASK": "8", "TUNE_BN_CORES": "3"})
     assert "--num-cpus=1" in slurm_node.ray_options(tmp_path, {"SLURM_CPUS_ON_NODE": "1"})
-
-
-def test_what_rays_daemons_wrote_of_an_error_is_told_where_ray_start_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logs = "$folder/session_2026-11-30_10-20-16_1_1/logs"
-    cause = "[2026-11-30 10:20:16,730 E 12 12] (raylet) main.cc:5: the disk is full"
-    script = tmp_path / "ray"
-    script.write_text(
-        "#!/bin/sh\nfor word; do case $word in --temp-dir=*) folder=${word#--temp-dir=} ;; esac; done\n"
-        f"mkdir -p {logs}; echo '{cause}' > {logs}/raylet.out; echo all is well > {logs}/gcs_server.out\n"
-        "echo 'Exception: The current node timed out' >&2; exit 1\n"
-    )
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setenv("RAY_TMPDIR", tempfile.mkdtemp(prefix="f", dir="/tmp"))
-    node = slurm_node._Node(os.getpid())
-    node.folder = RayFolder(tell=print)
-    monkeypatch.setattr(node, "_wait", lambda **given: time.sleep(0.01))
-    try:
-        with pytest.raises(RunnerError) as raised:
-            node._start(["--head"], "127.0.0.1")
-    finally:
-        node.folder.remove()
-        os.rmdir(os.environ["RAY_TMPDIR"])
-    assert str(raised.value) == (
-        "`ray start` ended with 1: Exception: The current node timed out; raylet: the disk is full"
-    )
 
 
 def test_scontrol_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
