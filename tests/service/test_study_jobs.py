@@ -29,12 +29,13 @@ class Client:
     def __init__(self) -> None:
         self.taken: list[dict[str, Any]] = []
         self.known: dict[str, JobStatus] = {}
+        self.exit_code: int | None = None
 
     def list_jobs(self) -> list[Any]:
         return [SimpleNamespace(submission_id=name, status=status) for name, status in self.known.items()]
 
     def get_job_info(self, name: str) -> Any:
-        return SimpleNamespace(status=self.known[name], driver_exit_code=None, message="so")
+        return SimpleNamespace(status=self.known[name], driver_exit_code=self.exit_code, message="so")
 
     async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
         yield "a line\n"
@@ -169,6 +170,8 @@ def test_who_follows_a_job_learns_that_it_was_stopped(study: StudyFolder, server
     server._client.known = {job.submission_id: JobStatus.FAILED}
     with pytest.raises(RunnerError, match="ended without its driver"):
         server.follow(job, said.append)
+    for server._client.exit_code, status in ((0, 0), (2, 2), (-9, 137)):
+        assert server.follow(job, said.append) == status
     server._client.known = {}
     with pytest.raises(RunnerError, match=r"the job server of this machine went away \('tune_bn-one'\)"):
         server.follow(job, said.append)

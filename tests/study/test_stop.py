@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -118,10 +119,28 @@ def test_stop_says_that_a_driver_was_killed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(StudyFolder, "request_stop", lambda self, expected: None)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert str(result.exception).startswith("one: its driver was killed before it could be stopped; ")
+    with monkeypatch.context() as full:
+        full.setattr(StudyFolder, "writing_problem", lambda self: "No space left on device")
+        result = CliRunner().invoke(app, ["stop", "one"])
+    assert str(result.exception).startswith(
+        "one: its driver has ended, and could not write how (No space left on device); "
+    )
     told = DriverState(state="working", started_at="2026-11-29T12:00:00+00:00", reason="tune_bn stop asked for it")
     write_json(folder.driver_file, told.__dict__)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert result.stdout.startswith("one stopped: its driver was killed while it ended. To go on: tune_bn search")
+
+
+def test_a_full_disk_is_seen(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "one").created(parse_space(SPACE, "tiny.yaml"))
+    assert folder.writing_problem() == ""
+    assert StudyFolder("/dev/full").writing_problem() == "Not a directory"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert folder.writing_problem() == "File too large"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_stop_says_that_a_driver_is_suspended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,6 +368,11 @@ def stop(
     elif state is not None and state.ended and outcome == WORKING:
         say(f"{folder.name} stopped: its driver was killed while it ended. To go on: {to_go_on}")
     else:
+        if outcome == WORKING and (problem := folder.writing_problem()):
+            raise StudyError(
+                f"{folder.name}: its driver has ended, and could not write how ({problem}); what finished is kept; "
+                f"accepted: a disk with room, then {to_go_on}"
+            )
         how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
         raise StudyError(
             f"{folder.name}: its driver {how} before it could be stopped; "

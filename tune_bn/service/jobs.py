@@ -159,7 +159,9 @@ class JobServer:
                 f"the job {job.submission_id} ended without its driver ({details.status}: {details.message}); what "
                 "finished is kept, --resume goes on"
             )
-        return int(details.driver_exit_code)
+        code = int(details.driver_exit_code)
+        # Of one that a signal ended, as a shell has it.
+        return code if code >= 0 else 128 - code
 
     def is_active(self, job: Job) -> bool:
         """Whether the driver of that submission waits or runs."""
