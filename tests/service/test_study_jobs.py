@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -202,6 +203,17 @@ def test_stop_reaches_a_job_that_does_not_run_or_has_not_begun(
         looks = iter([True] * 999)
         result = CliRunner().invoke(app, [*arguments, "--timeout", "0"])
         assert "was told to stop and has not ended after 0 s" in str(result.exception)
+
+
+def test_a_head_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's client would try for a minute, and print warnings of its own meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setattr("tune_bn.runners.ray.compat.address_of_this_machine", lambda: address)
+        monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda given: pytest.fail("was asked"))
+        with pytest.raises(RunnerError, match=r"--job: the job server of this machine cannot be used \(.*refused"):
+            JobServer()
 
 
 def test_a_head_that_goes_away_is_said_in_a_line(
