@@ -15,6 +15,7 @@ import ipaddress
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -102,10 +103,24 @@ class _Node:
                 raise RunnerError(f"Ray ended on this node (process {min(gone)}); its files are gone with it")
 
     def _start(self, options: list[str], address: str) -> None:
+        """A Ray that belongs to the cluster; tried twice where the node is too busy for the half minute that Ray waits."""
+        assert self.folder is not None
+        try:
+            self._attempt(options, address)
+        except RunnerError as error:
+            if "timed out" not in str(error).lower():
+                raise
+            _tell(remark=f"{error}; it is tried once more")
+            self._kill_all_below()
+            shutil.rmtree(self.folder.ray, ignore_errors=True)
+            self.folder.ray.mkdir(exist_ok=True)
+            self._attempt(options, address)
+
+    def _attempt(self, options: list[str], address: str) -> None:
         """``ray start``, which comes back once the node belongs to the cluster."""
         assert self.folder is not None
         temporary = self.folder.path / "tmp"
-        temporary.mkdir()
+        temporary.mkdir(exist_ok=True)
         # What runs at Ray's side (torch's compiler, Tune) keeps its temporary files here too.
         variables = {"TMPDIR": str(temporary), "RAY_TMPDIR": str(self.folder.path), "RAY_USAGE_STATS_ENABLED": "0"}
         # How long Ray waits for a worker that it ends by SIGTERM, to which all are deaf here.
@@ -170,6 +185,11 @@ class _Node:
         """Every process below this one, then the folder."""
         for number in REPORTED:
             signal.signal(number, signal.SIG_IGN)
+        self._kill_all_below()
+        if self.folder is not None:
+            self.folder.remove()
+
+    def _kill_all_below(self) -> None:
         deadline = time.monotonic() + 5
         while (children := list(_children())) and time.monotonic() < deadline:
             for pid in [pid for pid, _ in children] + list(_below({pid for pid, _ in children})):
@@ -179,8 +199,6 @@ class _Node:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             time.sleep(0.02)
-        if self.folder is not None:
-            self.folder.remove()
 
 
 def ray_options(folder: Path, environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -34,6 +34,11 @@ RAISED = 'Traceback (most recent call last):\n  File "node.py", line 440\n    ra
         ),
         ("[2026-11-30 10:20:16,730 E 12 12] a.cc:5: torn\n[2026-11-30 10:20:17,730 I 12 12] a.cc:6: ends\n", "torn"),
         (
+            "[2026-11-30 10:20:16,730 C 12 12] (raylet) main.cc:55:  An unexpected system state has occurred. You have "
+            "likely discovered a bug in Ray. Check failed: status.has_value() Timed out waiting for file /tmp/r\n",
+            "Check failed: status.has_value() Timed out waiting for file /tmp/r",
+        ),
+        (
             "terminate called after throwing an instance of 'std::system_error'\n"
             "  what():  Resource temporarily unavailable\nFatal Python error: Aborted\n",
             "what():  Resource temporarily unavailable",

@@ -18,6 +18,7 @@ _RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*\w*(?:Error|Exception|Timeout|Failure)
 """The last line of a traceback, and what C++ says of an error that nobody caught."""
 _FRAMES = re.compile(r"(?:\*\*\* |PC: @|\s*@ +0x|\S*\(\+0x[0-9a-f]+\)).*$")
 """Where a daemon was when it died."""
+_PREAMBLE = re.compile(r"An unexpected system state has occurred\..*(?=Check failed: )")
 _ERROR = 3
 _MOST = 300
 _TAIL = 1 << 18
@@ -82,7 +83,8 @@ def _worth(line: str) -> tuple[str, int]:
     """What a line says without the time and place of a log, and how likely it is that it names a cause."""
     if logged := _LOG_LINE.fullmatch(line.strip()):
         level = logged["short"] or logged["level"]
-        return _FRAMES.sub("", logged["text"]).strip(), _ERROR if level in _ERROR_LEVELS else 1
+        said = _PREAMBLE.sub("", logged["text"])
+        return _FRAMES.sub("", said).strip(), _ERROR if level in _ERROR_LEVELS else 1
     text = line.strip()
     # The lines of a traceback that are indented show where, not why.
     aside = line[0].isspace() or _FRAMES.match(text) or text.startswith(("Traceback (", "terminate called "))
