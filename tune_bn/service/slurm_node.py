@@ -103,7 +103,7 @@ class _Node:
                 raise RunnerError(f"Ray ended on this node (process {min(gone)}); its files are gone with it")
 
     def _start(self, options: list[str], address: str) -> None:
-        """A Ray that belongs to the cluster; tried twice where the node is too busy for the half minute that Ray waits."""
+        """A Ray that belongs to the cluster; tried twice where half a minute, which Ray waits, is too short."""
         assert self.folder is not None
         try:
             self._attempt(options, address)
