@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tune_bn.host.process import out_of_processes
 
 NAMESPACE = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc"]
 
@@ -335,3 +338,38 @@ def test_a_job_in_front_is_not_stopped_as_one_of_the_background() -> None:
     _, status = os.waitpid(process, 0)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "signal_at"),
+    [("-t 5", 3), ("-t 100", 90), ("-t 1", 1), ("-S -t 20", 20), ("-H -t 100; ulimit -S -t 30", 30)],
+)
+def test_the_limit_on_time_is_heard_of_before_the_system_kills(limits: str, signal_at: int) -> None:
+    program = python("import resource; hear_of_limit_on_time(); print(resource.getrlimit(resource.RLIMIT_CPU)[0])")
+    shell = ["bash", "-c", f'ulimit {limits}; exec "$@"', "sh"]
+    found = subprocess.run([*shell, *program], capture_output=True, text=True, timeout=60, check=True)
+    assert int(found.stdout) == signal_at
+
+
+def test_a_machine_that_lets_no_further_process_begin_is_said_in_a_line() -> None:
+    for error in (RuntimeError("can't start new thread"), OSError(errno.EAGAIN, "Resource temporarily unavailable")):
+        said = out_of_processes(error)
+        assert said is not None
+        assert said.startswith("processes and threads of this user: no further one begins (")
+    for error in (RuntimeError("so"), OSError(errno.ENOSPC, "so"), BlockingIOError(errno.EAGAIN, "so", 3)):
+        assert out_of_processes(error) is None
+
+
+def test_a_verb_that_finds_no_room_for_a_thread_ends_with_a_line(tmp_path: Path) -> None:
+    program = """
+import threading
+from tune_bn.cli import app, main
+@app.command()
+def begin():
+    raise RuntimeError("can't start new thread")
+main(["begin"])
+"""
+    done = run(program)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: processes and threads of this user: no further one begins (")
+    assert len(done.stderr.splitlines()) == 1

@@ -379,11 +379,6 @@ def test_ray_has_the_cores_of_the_task_and_reports_nothing(tmp_path: Path) -> No
     assert "--num-cpus=1" in slurm_node.ray_options(tmp_path, {"SLURM_CPUS_ON_NODE": "1"})
 
 
-def test_last_words_have_no_colours() -> None:
-    assert slurm_node.last_words(b"one\n\x1b[31mtwo \x1b[0m\n\n----\n") == "two"
-    assert slurm_node.last_words(b"\n") == "it said nothing"
-
-
 def test_scontrol_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RunnerError, match=r"^scontrol show config: .*No such file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -29,12 +30,13 @@ class Client:
     def __init__(self) -> None:
         self.taken: list[dict[str, Any]] = []
         self.known: dict[str, JobStatus] = {}
+        self.exit_code: int | None = None
 
     def list_jobs(self) -> list[Any]:
         return [SimpleNamespace(submission_id=name, status=status) for name, status in self.known.items()]
 
     def get_job_info(self, name: str) -> Any:
-        return SimpleNamespace(status=self.known[name], driver_exit_code=None, message="so")
+        return SimpleNamespace(status=self.known[name], driver_exit_code=self.exit_code, message="so")
 
     async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
         yield "a line\n"
@@ -169,6 +171,8 @@ def test_who_follows_a_job_learns_that_it_was_stopped(study: StudyFolder, server
     server._client.known = {job.submission_id: JobStatus.FAILED}
     with pytest.raises(RunnerError, match="ended without its driver"):
         server.follow(job, said.append)
+    for server._client.exit_code, status in ((0, 0), (2, 2), (-9, 137)):
+        assert server.follow(job, said.append) == status
     server._client.known = {}
     with pytest.raises(RunnerError, match=r"the job server of this machine went away \('tune_bn-one'\)"):
         server.follow(job, said.append)
@@ -199,6 +203,45 @@ def test_stop_reaches_a_job_that_does_not_run_or_has_not_begun(
         looks = iter([True] * 999)
         result = CliRunner().invoke(app, [*arguments, "--timeout", "0"])
         assert "was told to stop and has not ended after 0 s" in str(result.exception)
+
+
+def test_a_head_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's client would try for a minute, and print warnings of its own meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setattr("tune_bn.runners.ray.compat.address_of_this_machine", lambda: address)
+        monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda given: pytest.fail("was asked"))
+        with pytest.raises(RunnerError, match=r"--job: the job server of this machine cannot be used \(.*refused"):
+            JobServer()
+
+
+def test_a_head_that_goes_away_is_said_in_a_line(
+    study: StudyFolder, server: JobServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*given: object, **named: object) -> None:
+        raise ConnectionError("connection refused")
+
+    interrupted(study)
+    job = read_job(study)
+    assert job is not None
+    monkeypatch.setattr("tune_bn.service.jobs.JobServer", lambda: server)
+    monkeypatch.setattr(server._client, "submit_job", away)
+    assert resume_interrupted(study.path.parent, server) == [
+        "one: --job: Ray does not take the job tune_bn-one-2 (connection refused); accepted: a healthy head"
+    ]
+    monkeypatch.setattr(server._client, "list_jobs", away)
+    for ask in (lambda: server.is_active(job), lambda: resume_interrupted(study.path.parent, server)):
+        with pytest.raises(RunnerError, match=r"went away \(connection refused\); accepted"):
+            ask()
+    result = CliRunner().invoke(app, ["head", "resume", "--output", str(study.path.parent)])
+    assert isinstance(result.exception, RunnerError)
+    # Its jobs went with it.
+    result = CliRunner().invoke(app, ["stop", "one", "--output", str(study.path.parent)])
+    assert (result.exit_code, result.stdout.partition(".")[0]) == (
+        0,
+        "one does not run, and no driver of it begins again by itself",
+    )
 
 
 def test_a_study_that_was_no_job_or_runs_or_has_a_verdict_is_left_alone(study: StudyFolder, server: JobServer) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -181,6 +183,25 @@ def test_a_driver_that_begins_sees_a_request_and_a_limit_before_anything_is_trai
     state = read_driver_state(folder)
     assert state is not None
     assert (state.state, state.reason) == (STOPPED, "budget.total_hours = 1 is used up")
+
+
+def test_a_request_stays_where_the_driver_cannot_write_that_it_saw_it(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody knows of it: whoever looks next takes the driver for one that was killed, and starts another."""
+
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with suppress(Interrupted), driver_of(folder, Clock(), stop := StopRequest()).watching():
+        monkeypatch.setattr("tune_bn.study.driver.write_json", full)
+        folder.request_stop(expected=True)
+        wait_for(lambda: stop.asked)
+        raise Interrupted("so")
+    state = read_driver_state(folder)
+    assert state is not None
+    assert (state.state, state.reason) == (WORKING, ""), "it could not say so"
+    assert folder.stop_file.exists()
 
 
 @pytest.mark.long

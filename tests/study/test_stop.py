@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -117,10 +119,56 @@ def test_stop_says_that_a_driver_was_killed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(StudyFolder, "request_stop", lambda self, expected: None)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert str(result.exception).startswith("one: its driver was killed before it could be stopped; ")
+    with monkeypatch.context() as full:
+        full.setattr(StudyFolder, "writing_problem", lambda self: "No space left on device")
+        result = CliRunner().invoke(app, ["stop", "one"])
+    assert str(result.exception).startswith(
+        "one: its driver has ended, and could not write how (No space left on device); "
+    )
     told = DriverState(state="working", started_at="2026-11-29T12:00:00+00:00", reason="tune_bn stop asked for it")
     write_json(folder.driver_file, told.__dict__)
     result = CliRunner().invoke(app, ["stop", "one"])
     assert result.stdout.startswith("one stopped: its driver was killed while it ended. To go on: tune_bn search")
+
+
+def test_a_full_disk_is_seen(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "one").created(parse_space(SPACE, "tiny.yaml"))
+    assert folder.writing_problem() == ""
+    assert StudyFolder("/dev/full").writing_problem() == "Not a directory"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert folder.writing_problem() == "File too large"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_stop_says_that_a_driver_is_suspended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = StudyFolder(tmp_path / "studies/one").created(parse_space(SPACE, "tiny.yaml"))
+    program = """
+import sys
+from tune_bn.study.folder import StudyFolder
+with StudyFolder(sys.argv[1]).locked():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program, str(folder.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == b"locked\n"
+        write_json(folder.driver_file, DriverState(host=socket.gethostname(), pid=driver.pid).__dict__)
+        driver.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, driver.pid, os.WSTOPPED)
+        try:
+            result = CliRunner().invoke(app, ["stop", "one"])
+        finally:
+            driver.send_signal(signal.SIGCONT)
+    assert str(result.exception) == (
+        "one: its driver was told to stop, but is suspended (as by Ctrl-Z), and stops once it goes on; accepted: fg in "
+        f"its shell, or kill -CONT {driver.pid}"
+    )
+    assert folder.stop_file.exists()
 
 
 @pytest.mark.parametrize("closed", [(0,), (0, 1), (0, 1, 2), (2,)])

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tune_bn.host.process import is_suspended
 from tune_bn.records.log import RecordLog
 
 STRANGER = 100_000 + os.getpid()
@@ -105,6 +106,15 @@ def test_a_search_ends_cleanly_wherever_it_was_started(tmp_path: Path) -> None:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(command, cwd=workplace, process_group=0, **streams)
         wait_for(lambda: records() > before, process)
+        # Ctrl-Z halts the driver alone, and what Ray does for it goes on until it is back.
+        os.killpg(process.pid, signal.SIGTSTP)
+        wait_for(lambda: is_suspended(process.pid), process)
+        others = {int(line.split()[0]) for line in running_as_stranger().splitlines()} - {process.pid}
+        assert others
+        assert not any(map(is_suspended, others))
+        halted = records()
+        os.killpg(process.pid, signal.SIGCONT)
+        wait_for(lambda: records() > halted, process)
         os.killpg(process.pid, signal.SIGHUP)
         _, err = process.communicate(timeout=400)
         assert (process.returncode, err) == (
@@ -121,4 +131,36 @@ def test_a_search_ends_cleanly_wherever_it_was_started(tmp_path: Path) -> None:
         assert list(scratch.iterdir()) == []
     finally:
         subprocess.run(["pkill", "-KILL", "-u", str(STRANGER)], check=False)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("limit", "named"),
+    [
+        ("--nproc=20", "Resource temporarily unavailable; ulimit -u: 20 processes and threads of this user"),
+        ("--fsize=1024", "ulimit -f: 1024 bytes of a file"),
+    ],
+)
+def test_a_ray_that_a_limit_lets_not_start_says_which(limit: str, named: str, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("prlimit") is None or shutil.which("setpriv") is None:
+        pytest.skip("needs root and util-linux")
+    user, scratch = STRANGER + 1, Path(f"/tmp/odd-limit-{os.getpid()}")
+    for folder in (tmp_path / "place", scratch):
+        folder.mkdir()
+        os.chown(folder, user, user)
+    (tmp_path / "place" / "tiny.yaml").write_text(yaml.safe_dump(SPACE))
+    stranger = [word.replace(str(STRANGER), str(user)) for word in AS_STRANGER]
+    bare = ["env", "-i", f"RAY_TMPDIR={scratch}", "OMP_NUM_THREADS=1"]
+    command = [*stranger, *bare, "prlimit", limit, sys.executable, *SEARCH]
+    try:
+        done = subprocess.run(command, cwd=tmp_path / "place", capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 2, done
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: Ray cannot be started on this machine (")
+        assert named in line
+        assert list(scratch.iterdir()) == []
+        assert not (tmp_path / "place" / "studies").exists()
+    finally:
+        subprocess.run(["pkill", "-KILL", "-u", str(user)], check=False)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -19,9 +19,11 @@ from tune_bn.errors import TuneBNError
 from tune_bn.host.extras import missing_extra
 from tune_bn.host.process import (
     exit_status,
+    hear_of_limit_on_time,
     leave_first_process,
     let_signals_in,
     open_standard_streams,
+    out_of_processes,
     settle_environment,
     without_empty_caches,
 )
@@ -69,6 +71,7 @@ def _command() -> Any:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: errors that tune_bn raises on purpose become one line and exit status 2."""
     let_signals_in()
+    hear_of_limit_on_time()
     leave_first_process()
     open_standard_streams()
     sys.exit(exit_status(_run(arguments)))
@@ -94,6 +97,11 @@ def _run(arguments: list[str] | None) -> int:
         if (missing := missing_extra(error, "this verb")) is None:
             raise
         print(f"error: {missing}", file=sys.stderr)
+        return 2
+    except (RuntimeError, BlockingIOError) as error:
+        if (said := out_of_processes(error)) is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 2
     except SystemExit as end:
         # Click ends without a word. Where a verb was told to stop it has said what that means.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,7 +38,7 @@ from tune_bn.cli.common import (
 from tune_bn.cli.jobs import carry_out_as_job, setting_for_job
 from tune_bn.errors import StudyError
 from tune_bn.front.surroundings import naming
-from tune_bn.host.process import sign_of_life, unread
+from tune_bn.host.process import is_suspended, sign_of_life, unread
 from tune_bn.records.commands import study_command
 from tune_bn.study.folder import StudyFolder, closed_studies, list_studies, new_study, require_writable
 
@@ -341,6 +342,12 @@ def stop(
     begins = at_work(folder) if expected else lambda: False
     deadline = time.monotonic() + timeout
     while folder.is_locked or begins():
+        driver = read_driver_state(folder)
+        if driver is not None and driver.host == socket.gethostname() and is_suspended(driver.pid):
+            raise StudyError(
+                f"{folder.name}: its driver was told to stop, but is suspended (as by Ctrl-Z), and stops once it goes "
+                f"on; accepted: fg in its shell, or kill -CONT {driver.pid}"
+            )
         if time.monotonic() > deadline:
             names = study_command("status", folder.path, "--json")
             raise StudyError(
@@ -361,6 +368,11 @@ def stop(
     elif state is not None and state.ended and outcome == WORKING:
         say(f"{folder.name} stopped: its driver was killed while it ended. To go on: {to_go_on}")
     else:
+        if outcome == WORKING and (problem := folder.writing_problem()):
+            raise StudyError(
+                f"{folder.name}: its driver has ended, and could not write how ({problem}); what finished is kept; "
+                f"accepted: a disk with room, then {to_go_on}"
+            )
         how = "was killed" if outcome == WORKING else f"ended by itself ({outcome})"
         raise StudyError(
             f"{folder.name}: its driver {how} before it could be stopped; "

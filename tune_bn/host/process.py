@@ -10,6 +10,7 @@ import errno
 import getpass
 import io
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -25,6 +26,8 @@ SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 """For torch and the processes that load it: threads that wait for each other sleep. They would spin, hundreds of times
 in a step, and where another process has one of their cores, all of them spin until it is given back."""
+CPU_NOTICE_SECONDS = 10
+"""Time of a core in which a driver ends cleanly."""
 _ERRORS = "backslashreplace"
 """γ and ± are no reason to end with a traceback on a terminal that lacks them."""
 _READER_GONE = (errno.EPIPE, errno.EIO)
@@ -36,6 +39,43 @@ def let_signals_in() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Where it is ignored the system keeps no exit status, and every process that fails seems to have gone well.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def hear_of_limit_on_time() -> None:
+    """Hear of the limit on the time of a core (SIGXCPU) early enough to end cleanly: at it the system kills.
+
+    ``ulimit -t`` of a shell sets both, the one at which the signal comes and the one at which the process is killed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard == resource.RLIM_INFINITY:
+        return
+    notice = max(1, hard - min(CPU_NOTICE_SECONDS, hard // 2))
+    if soft == resource.RLIM_INFINITY or soft > notice:
+        resource.setrlimit(resource.RLIMIT_CPU, (notice, hard))
+
+
+def out_of_processes(error: BaseException) -> str | None:
+    """The line where the system let no further process or thread begin; None where the error is another one."""
+    no_thread = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    # Of a fork. A stream that would block says how much of its letters it took.
+    no_process = isinstance(error, BlockingIOError) and not hasattr(error, "characters_written")
+    if not (no_thread or no_process):
+        return None
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    limit = "no limit of its own" if most == resource.RLIM_INFINITY else f"ulimit -u: {most}"
+    return (
+        f"processes and threads of this user: no further one begins ({limit}); accepted: room for more, by a higher "
+        "limit (ulimit -u, that of the container or the job), or --local, which needs few"
+    )
+
+
+def is_suspended(pid: int) -> bool:
+    """Whether a process of this machine is halted, as by Ctrl-Z, and does nothing until it is let go on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[:1] == ["T"]
 
 
 def settle_environment() -> None:

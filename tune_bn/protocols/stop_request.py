@@ -6,6 +6,7 @@ loop without one.
 
 from __future__ import annotations
 
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ INTERRUPTED = "interrupted"
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 """By which a person, a terminal that closes, and batch systems (a notice before the end; a limit) end a process."""
+
+_MEANS = {"SIGXCPU": ": the time of a core that this process may use is nearly used up (ulimit -t)"}
 
 
 class StopRequest:
@@ -91,7 +94,12 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again = self.asked
-        self.ask(INTERRUPTED if number == signal.SIGINT else f"{INTERRUPTED} by {signal.Signals(number).name}")
+        if number == signal.SIGXCPU:
+            # It would come again each second, and after the clean end find nobody who hears it.
+            hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+            resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+        why = f"{INTERRUPTED} by {signal.Signals(number).name}{_MEANS.get(signal.Signals(number).name, '')}"
+        self.ask(INTERRUPTED if number == signal.SIGINT else why)
         # Where nobody looks, and for a person who loses patience. Of other signals more than one may come of one wish:
         # from the kernel and the shell when a terminal closes, from a batch system to a step and through its script.
         if (number == signal.SIGINT) if again else not self._watched:

@@ -12,11 +12,13 @@ import asyncio
 import logging
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tune_bn.errors import RecordError, RunnerError, TuneBNError, first_line, own_fault
 from tune_bn.records.commands import study_command
@@ -67,12 +69,19 @@ class JobServer:
     def __init__(self) -> None:
         from ray.job_submission import JobSubmissionClient
 
+        from tune_bn.runners.ray import compat
+        from tune_bn.runners.ray.address import TIMEOUT_SECONDS
         from tune_bn.runners.ray.loopback import on_loopback_alone, stay_on_loopback
 
         if on_loopback_alone("auto"):
             stay_on_loopback()
         logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.CRITICAL)
         try:
+            where = compat.address_of_this_machine() or ""
+            if "://" not in where and where:
+                # Where nothing answers Ray itself tries for a minute, with warnings.
+                host, _, port = where.rpartition(":")
+                socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT_SECONDS).close()
             self._client = JobSubmissionClient("auto")
             self._client.list_jobs()
         # What Ray raises for a cluster that is not there, or does not let us in, is no family of errors.
@@ -108,24 +117,28 @@ class JobServer:
                     metadata={"study": folder.name, "folder": str(folder.path)},
                     runtime_env={"env_vars": {STOP_WAIT_VARIABLE: str(STOP_SECONDS)}},
                 )
-            except (RuntimeError, ValueError) as error:
+            # Of an HTTP client too.
+            except Exception as error:
+                if own_fault(error) is not None:
+                    raise
                 if self._is_of_another(job, folder):
                     continue
                 raise RunnerError(
-                    f"--job: Ray does not take the job {job.submission_id} ({error}); accepted: a healthy head"
+                    f"--job: Ray does not take the job {job.submission_id} ({first_line(error)[:200]}); accepted: a "
+                    "healthy head"
                 ) from None
             return job
 
     def _free_name(self, study: str, number: int) -> str:
         """Other studies of this name, of whomever, may have run on this cluster before."""
-        taken = {job.submission_id for job in self._client.list_jobs()}
+        taken = {job.submission_id for job in self._jobs()}
         while (name := f"tune_bn-{study}" + ("" if number == 1 else f"-{number}")) in taken:
             number += 1
         return name
 
     def _is_of_another(self, job: Job, folder: StudyFolder) -> bool:
         """Whether another study of the same name was submitted in the same moment."""
-        found = (item.metadata for item in self._client.list_jobs() if item.submission_id == job.submission_id)
+        found = (item.metadata for item in self._jobs() if item.submission_id == job.submission_id)
         owner = next(found, None)
         return owner is not None and owner.get("folder") != str(folder.path)
 
@@ -154,7 +167,9 @@ class JobServer:
                 f"the job {job.submission_id} ended without its driver ({details.status}: {details.message}); what "
                 "finished is kept, --resume goes on"
             )
-        return int(details.driver_exit_code)
+        code = int(details.driver_exit_code)
+        # Of one that a signal ended, as a shell has it.
+        return code if code >= 0 else 128 - code
 
     def is_active(self, job: Job) -> bool:
         """Whether the driver of that submission waits or runs."""
@@ -165,9 +180,20 @@ class JobServer:
         return self._status(job) == _STOPPED
 
     def _status(self, job: Job) -> str | None:
-        found = (item.status for item in self._client.list_jobs() if item.submission_id == job.submission_id)
+        found = (item.status for item in self._jobs() if item.submission_id == job.submission_id)
         status = next(found, None)
         return None if status is None else str(status.value)
+
+    def _jobs(self) -> list[Any]:
+        try:
+            return list(self._client.list_jobs())
+        # A head may go away at any moment.
+        except Exception as error:
+            if own_fault(error) is not None:
+                raise
+            raise RunnerError(
+                f"the job server of this machine went away ({first_line(error)[:200]}); accepted: a head whose Ray runs"
+            ) from None
 
 
 def read_job(folder: StudyFolder) -> Job | None:
@@ -192,13 +218,22 @@ def may_begin_again(folder: StudyFolder) -> bool:
 
 
 def at_work(folder: StudyFolder) -> Callable[[], bool]:
-    """Tells whether the study's job waits or runs; that it does not, where this machine is no head that knows of it."""
+    """Tells whether the study's job waits or runs; that it does not, where this machine is no head that knows of it.
+
+    A head that goes away takes its jobs with it.
+    """
     job = read_job(folder)
     try:
         server = JobServer()
     except RunnerError:
         return lambda: False
-    return lambda: job is not None and server.is_active(job)
+
+    def active() -> bool:
+        with suppress(RunnerError):
+            return job is not None and server.is_active(job)
+        return False
+
+    return active
 
 
 def resume_interrupted(output: Path, server: JobServer) -> list[str]:

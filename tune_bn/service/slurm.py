@@ -40,6 +40,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tune_bn.errors import RunnerError, TuneBNError
+from tune_bn.runners.ray.words import last_words
 from tune_bn.service.slurm_control import (
     CANCELLED,
     PREEMPTED,
@@ -51,7 +52,6 @@ from tune_bn.service.slurm_control import (
     scontrol,
     script_of,
 )
-from tune_bn.service.slurm_node import last_words
 from tune_bn.service.slurm_steps import Nodes
 
 WAIT_VARIABLE, MISSING_VARIABLE = "TUNE_BN_WAIT", "TUNE_BN_MISSING"

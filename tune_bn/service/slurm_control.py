@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from tune_bn.errors import RunnerError
-from tune_bn.service.slurm_node import last_words
+from tune_bn.runners.ray.words import last_words
 
 RUNNING, PREEMPTED, QUEUED = "running", "preempted", "queued again by Slurm"
 OUT_OF_TIME, CANCELLED = "its time limit is over", "cancelled"

@@ -14,8 +14,8 @@ import ctypes
 import ipaddress
 import json
 import os
-import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +29,7 @@ from typing import Any
 from tune_bn.errors import RunnerError, TuneBNError
 from tune_bn.host.machine import CORES_VARIABLE, usable_cores
 from tune_bn.runners.ray.folder import RayFolder
+from tune_bn.runners.ray.words import last_words, logged_cause, tight_limits
 
 MARK = "tune_bn-node "
 """What a line for the job begins with; a site's prologues print others."""
@@ -38,7 +39,6 @@ NETWORK_VARIABLE, PORT_VARIABLE = "TUNE_BN_NETWORK", "TUNE_BN_PORT"
 REPORTED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 _DAEMONS = {"gcs_server", "raylet"}
 _PR_SET_CHILD_SUBREAPER = 36
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class Told(Exception):
@@ -103,16 +103,32 @@ class _Node:
                 raise RunnerError(f"Ray ended on this node (process {min(gone)}); its files are gone with it")
 
     def _start(self, options: list[str], address: str) -> None:
+        """A Ray that belongs to the cluster; tried twice where half a minute, which Ray waits, is too short."""
+        assert self.folder is not None
+        try:
+            self._attempt(options, address)
+        except RunnerError as error:
+            if "timed out" not in str(error).lower():
+                raise
+            _tell(remark=f"{error}; it is tried once more")
+            self._kill_all_below()
+            shutil.rmtree(self.folder.ray, ignore_errors=True)
+            self.folder.ray.mkdir(exist_ok=True)
+            self._attempt(options, address)
+
+    def _attempt(self, options: list[str], address: str) -> None:
         """``ray start``, which comes back once the node belongs to the cluster."""
         assert self.folder is not None
         temporary = self.folder.path / "tmp"
-        temporary.mkdir()
+        temporary.mkdir(exist_ok=True)
         # What runs at Ray's side (torch's compiler, Tune) keeps its temporary files here too.
         variables = {"TMPDIR": str(temporary), "RAY_TMPDIR": str(self.folder.path), "RAY_USAGE_STATS_ENABLED": "0"}
         # How long Ray waits for a worker that it ends by SIGTERM, to which all are deaf here.
         variables["RAY_kill_worker_timeout_milliseconds"] = "100"
         command = [
             sys.executable,
+            # What it prints and what it raises come in their order.
+            "-u",
             "-m",
             "ray.scripts.scripts",
             "start",
@@ -135,7 +151,9 @@ class _Node:
             while process.poll() is None:
                 self._wait(reap=False)
         if process.returncode != 0:
-            raise RunnerError(f"`ray start` ended with {process.returncode}: {last_words(said.read_bytes())}")
+            causes = (last_words(said.read_bytes()), logged_cause(self.folder.ray), tight_limits())
+            words = "; ".join(filter(None, causes))
+            raise RunnerError(f"`ray start` ended with {process.returncode}: {words}")
 
     def _line(self) -> bytes:
         """The first line that the job sends."""
@@ -167,6 +185,11 @@ class _Node:
         """Every process below this one, then the folder."""
         for number in REPORTED:
             signal.signal(number, signal.SIG_IGN)
+        self._kill_all_below()
+        if self.folder is not None:
+            self.folder.remove()
+
+    def _kill_all_below(self) -> None:
         deadline = time.monotonic() + 5
         while (children := list(_children())) and time.monotonic() < deadline:
             for pid in [pid for pid, _ in children] + list(_below({pid for pid, _ in children})):
@@ -176,8 +199,6 @@ class _Node:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             time.sleep(0.02)
-        if self.folder is not None:
-            self.folder.remove()
 
 
 def ray_options(folder: Path, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -303,13 +324,6 @@ def _answers(address: tuple[str, int]) -> bool:
             return True
         time.sleep(0.3)
     return False
-
-
-def last_words(output: bytes) -> str:
-    """The last line that says something, without colours."""
-    lines = _COLOUR.sub("", output.decode("utf-8", errors="replace")).splitlines()
-    spoken = [line.strip() for line in lines if line.strip(" -\t")]
-    return spoken[-1][:300] if spoken else "it said nothing"
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:

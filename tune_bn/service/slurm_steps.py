@@ -15,8 +15,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from tune_bn.runners.ray.words import last_words
 from tune_bn.service.slurm_control import node_addresses
-from tune_bn.service.slurm_node import END, MARK, last_words
+from tune_bn.service.slurm_node import END, MARK
 
 END_SECONDS = 10.0
 

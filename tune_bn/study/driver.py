@@ -273,8 +273,12 @@ class Driver(Observer):
     def _write(self) -> None:
         # A full disk is for the records to report: this file is worth no error.
         state = self.state
-        with suppress(OSError):
+        try:
             write_json(self._folder.driver_file, asdict(state))
+        except OSError:
+            # The request stays: without it whoever looks next would take this driver for one that was killed.
+            return
+        with suppress(OSError):
             write_json(self._folder.path / LIVE_FILE, {"tasks": self._live()})
         if state.reason:
             # Only now, since a driver may be killed between the two. Where it cannot be removed, who starts the study

@@ -235,6 +235,16 @@ class StudyFolder:
         except OSError as error:
             raise _unwritable(self.path, error) from None
 
+    def writing_problem(self) -> str:
+        """Why nothing can be written here, as on a full disk; empty where it can."""
+        try:
+            with tempfile.TemporaryFile(dir=self.path) as handle:
+                # Of a full disk an empty file is often no problem.
+                handle.write(bytes(4096))
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
     def forget_stop(self) -> None:
         """Whoever wants the study to go on calls this first: a request that was left meant the driver before."""
         if not self.is_locked:

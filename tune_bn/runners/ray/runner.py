@@ -40,6 +40,7 @@ from tune_bn.runners.ray.loopback import leave_loopback, on_loopback_alone, stay
 from tune_bn.runners.ray.pair_placement import PairPlacement
 from tune_bn.runners.ray.share import ClusterShare
 from tune_bn.runners.ray.trainable import TaskTrainable, placement
+from tune_bn.runners.ray.words import logged_cause, tight_limits
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, WorkerOptions
 
@@ -130,10 +131,11 @@ def connect(options: RayOptions) -> None:
             ray.init(**{**arguments, **options.init})
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
+        causes = [logged_cause(_folders[-1].ray), tight_limits()] if options.address is None else []
         _disconnect()
         if own_fault(error) is not None:
             raise
-        reason = first_line(error)
+        reason = "; ".join(filter(None, (first_line(error), *causes)))
         if options.address is not None:
             raise unreachable(options.address, reason) from None
         raise RunnerError(
