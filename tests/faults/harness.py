@@ -23,6 +23,8 @@ import yaml
 from tests import warm
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import FAILED, Record
+from tune_bn.script.folder import ATTEMPT_VARIABLE
+from tune_bn.trainers.command import keeper
 
 HERE = Path(__file__).parent
 COUNTING = "counting_network:network"
@@ -50,6 +52,8 @@ ONE_STAGE: dict[str, Any] = {
 }
 PACE = 0.03
 """Seconds of a training forward; a run has 50 of them."""
+BUILTIN, COMMAND, FUNCTION = TRAINERS = ("builtin", "command", "function")
+SCRIPT = "counting_script"
 
 
 def space_with(**sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +62,31 @@ def space_with(**sections: Mapping[str, Any]) -> dict[str, Any]:
     for name, section in sections.items():
         content[name] = {**content.get(name, {}), **section}
     return content
+
+
+def trained_by(trainer: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same study by the built-in loop, or by training code of the user's own."""
+    if trainer == BUILTIN:
+        return content
+    how = {"command": ["python", f"{SCRIPT}.py"]} if trainer == COMMAND else {"function": f"{SCRIPT}:train"}
+    score = {"validation": "val", "test": "test", "goal": "max"}
+    # The helper's checkpoints are due as often as the workers'.
+    seconds = f"{content['resources']['checkpoint_seconds']}s"
+    section = {**how, "root": str(HERE), "code": [f"{SCRIPT}.py"], "score": score, "save_every": seconds}
+    rest = {key: value for key, value in content.items() if key not in ("model", "data", "train")}
+    claim = {**content.get("claim", {}), "baseline": {"gamma": 1.0, "c": 1.0}}
+    return {**rest, "claim": claim, "trainer": {**section, "steps": content["train"]["epochs"]}}
+
+
+def named(fault: str, trainer: str) -> str:
+    """A fault in the table, where it is not the built-in loop that suffers it."""
+    return fault if trainer == BUILTIN else f"{fault} ({trainer})"
+
+
+def survivors(study: Path) -> list[int]:
+    """Processes of any attempt of a script that are there once its study has ended."""
+    attempts = [line for path in study.glob("runs/*/attempts.jsonl") for line in path.read_text().splitlines()]
+    return [pid for line in attempts for pid in keeper.marked(ATTEMPT_VARIABLE, json.loads(line)["mark"])]
 
 
 def essence(records: Iterable[Record]) -> dict[str, tuple[Any, ...]]:
@@ -177,13 +206,17 @@ class Workplace:
         counting: Path | None = None,
     ) -> None:
         self.folder = folder
-        self.content = content
         self.counting = counting or folder / "counting"
+        self.content = content
+        if "trainer" in content:
+            # A script has the variables of its space, and of this package's own those of its run alone.
+            env = {SCRIPT.upper(): str(self.counting)}
+            self.content = {**content, "trainer": {**content["trainer"], "env": env}}
         folder.mkdir(parents=True, exist_ok=True)
         self.counting.mkdir(parents=True, exist_ok=True)
         self._before = self._bytes()
         self.set_pace(pace)
-        (folder / "space.yaml").write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
+        (folder / "space.yaml").write_text(yaml.safe_dump(dict(self.content)), encoding="utf-8")
 
     @property
     def study(self) -> Path:
@@ -230,7 +263,8 @@ class Workplace:
 
     def command(self, *options: str) -> list[str]:
         """What is typed after ``tune_bn``."""
-        return ["search", "--space", "space.yaml", "--study", "one", *options]
+        own = ["--unchecked"] if "trainer" in self.content else []
+        return ["search", "--space", "space.yaml", "--study", "one", *own, *options]
 
     def start(self, *options: str, **variables: str) -> warm.Warm:
         """Begin :meth:`command` in a process group of its own."""
@@ -267,7 +301,6 @@ def run_undisturbed(folder: Path, content: Mapping[str, Any] = SPACE) -> Outcome
     import torch
 
     from tune_bn.runners.local import LocalRunner
-    from tune_bn.trainers.builtin import BuiltinTrainer
 
     place = Workplace(folder, content, pace=0)
     threads = torch.get_num_threads()
@@ -275,7 +308,7 @@ def run_undisturbed(folder: Path, content: Mapping[str, Any] = SPACE) -> Outcome
     os.environ[FOLDER] = str(place.counting)
     torch.set_num_threads(1)
     try:
-        run_in_process(place, lambda dataset, _: LocalRunner(BuiltinTrainer(dataset)))
+        run_in_process(place, lambda trainer, _: LocalRunner(trainer))
     finally:
         torch.set_num_threads(threads)
         os.environ.pop(FOLDER)
@@ -289,30 +322,31 @@ def run_in_process(place: Workplace, make_runner: Callable[..., Any], observer: 
 
     Args:
         place: where.
-        make_runner: called with the data and the folder of checkpoints.
+        make_runner: called with the trainer and the study's folder.
         observer: follows; None: nobody.
     """
     from tests.study.local_studies import Follower
-    from tune_bn.data.dataset import load_dataset
     from tune_bn.front.wiring import sampler_of
     from tune_bn.space.loading import parse_space
     from tune_bn.study.folder import StudyFolder
     from tune_bn.study.study import Study
-    from tune_bn.trainers.builtin import BuiltinTrainer, words_of
+    from tune_bn.trainers.choose import trainer_of
+    from tune_bn.trainers.command.from_space import keep_code
     from tune_bn.training.versions import commit
 
     space = parse_space(dict(place.content), "space.yaml")
-    dataset = load_dataset(space.data)
+    trainer = trainer_of(space)
     where = StudyFolder(place.study)
     where.resumed(space) if where.exists else where.created(space)
-    runner = make_runner(dataset, where.checkpoints)
+    keep_code(trainer, where.path)
+    runner = make_runner(trainer, where)
     study = Study(
         where,
         space,
         runner=runner,
-        make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes),
+        make_sampler=lambda arm, outcomes: sampler_of(space, where, arm, outcomes, trainer.score.goal),
         observer=observer or Follower(),
-        trainer=BuiltinTrainer(dataset, archs=space.archs, data_words=words_of(space.data)),
+        trainer=trainer,
         commit=commit(),
     )
     study.run()

@@ -14,7 +14,18 @@ import pytest
 from mlflow import MlflowClient
 
 from tests import warm
-from tests.faults.harness import PACE, FaultTable, References, Workplace, essence
+from tests.faults.harness import (
+    PACE,
+    SPACE,
+    TRAINERS,
+    FaultTable,
+    References,
+    Workplace,
+    essence,
+    named,
+    survivors,
+    trained_by,
+)
 from tune_bn.records.record import CONFIRM, SEARCH, SELECT
 
 SLOW = 1.0
@@ -45,11 +56,13 @@ def check_mlflow(place: Workplace) -> None:
 
 
 @pytest.mark.timeout(1200)  # nine processes that load torch, one after the other
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_of_the_undisturbed_study(
-    tmp_path: Path, undisturbed: References, fault_table: FaultTable
+    tmp_path: Path, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
-    place = Workplace(tmp_path / "place")
-    reference = undisturbed(place.content)
+    content = trained_by(trainer, SPACE)
+    place = Workplace(tmp_path / "place", content)
+    reference = undisturbed(content)
     stages = Counter(key.partition("-")[0] for key in essence(reference.records))
     searched, selected = stages[SEARCH], stages[SEARCH] + stages[SELECT]
 
@@ -88,8 +101,10 @@ def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_o
 
     finished = place.search("--resume")
     assert finished.returncode == 0, finished.stderr
-    row = fault_table.add("driver killed in each stage, then stopped", 4, reference, place.outcome())
+    name = named("driver killed in each stage, then stopped", trainer)
+    row = fault_table.add(name, 4, reference, place.outcome())
     assert (row.lost, row.duplicates) == (0, 0)
+    assert survivors(place.study) == []
     check_mlflow(place)
 
     after = row_of(place)

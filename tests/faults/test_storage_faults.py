@@ -80,7 +80,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace
 
 
 def run(place: Workplace) -> Outcome:
-    run_in_process(place, lambda dataset, checkpoints: LocalRunner(BuiltinTrainer(dataset), checkpoints=checkpoints))
+    run_in_process(
+        place, lambda trainer, folder: LocalRunner(trainer, checkpoints=folder.checkpoints, runs=folder.runs)
+    )
     return place.outcome()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -14,26 +15,31 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.faults.harness import (
+    BUILTIN,
     ONE_STAGE,
     SPACE,
+    TRAINERS,
     FaultRow,
     FaultTable,
     References,
     Workplace,
     essence,
+    named,
     run_in_process,
     space_with,
+    survivors,
+    trained_by,
 )
 from tests.study.local_studies import Follower
-from tune_bn.data.config import DataConfig
-from tune_bn.data.dataset import load_dataset
 from tune_bn.method.user_network import source_trees
 from tune_bn.protocols.runner import Point, RunResult, Task
+from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.record import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
 from tune_bn.runners.ray.compat import GcsClient, preemption
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
-from tune_bn.trainers.builtin import BuiltinTrainer
+from tune_bn.script.folder import CHECKPOINT, MARK
+from tune_bn.study.folder import StudyFolder
 
 PREEMPTION = preemption()
 FOREVER_MS = 2**53
@@ -119,8 +125,9 @@ def one_machine(counting: Path) -> Iterator[None]:
 
 
 def connected(place: Workplace, **options: Any) -> RayOptions:
-    resources = {"max_concurrent": 2, "checkpoint_seconds": 0.2, "code": source_trees(place.content["model"]["arch"])}
-    made = RayOptions(**{**resources, **options})
+    model = place.content.get("model")
+    code = () if model is None else source_trees(model["arch"])
+    made = RayOptions(**{"max_concurrent": 2, "checkpoint_seconds": 0.2, "code": code, **options})
     connect(made)
     return made
 
@@ -129,9 +136,12 @@ def disturbed(
     place: Workplace, options: RayOptions, watcher: Watcher, warn: Callable[[str], None] | None = None
 ) -> None:
     """The study, through all its stages."""
-    run_in_process(
-        place, lambda dataset, folder: RayTuneRunner(BuiltinTrainer(dataset), options, folder, warn=warn), watcher
-    )
+    run_in_process(place, lambda trainer, folder: on_ray(trainer, options, folder, warn=warn), watcher)
+
+
+def on_ray(trainer: Trainer, options: RayOptions, folder: StudyFolder, **given: Any) -> RayTuneRunner:
+    """As a study has it: with a folder for its checkpoints, and one for each run."""
+    return RayTuneRunner(trainer, options, folder.checkpoints, runs=folder.runs, **given)
 
 
 def trainers() -> list[int]:
@@ -150,12 +160,36 @@ def trainers() -> list[int]:
     return sorted(pid for pid in mine if b"Trainable" in names.get(pid, b""))
 
 
-def check(row: FaultRow, watcher: Watcher, *, most_extra: float) -> None:
+def saves(mark: Path) -> list[Path]:
+    """The checkpoints that the mark of a script's run names, newest first."""
+    try:
+        return [mark.parent / save["name"] for save in json.loads(mark.read_text())["saves"]]
+    except (OSError, ValueError):
+        return []
+
+
+def saved_twice(study: Path, task: Task) -> bool:
+    """Whether a task has a checkpoint, and one before."""
+    if not (study / "runs").exists():
+        return (study / "checkpoints" / task.key / PREVIOUS).exists()
+    return all(len(saves(study / "runs" / task.run_key(seed) / CHECKPOINT / MARK)) > 1 for seed in task.seeds)
+
+
+def newest(study: Path) -> list[Path]:
+    """The newest checkpoint of each run."""
+    if not (study / "runs").exists():
+        return list(study.glob(f"checkpoints/*/{LATEST}"))
+    return [one for mark in study.glob(f"runs/*/{CHECKPOINT}/{MARK}") for one in saves(mark)[:1]]
+
+
+def check(place: Workplace, row: FaultRow, watcher: Watcher, *, most_extra: float) -> None:
+    assert survivors(place.study) == []
     assert row.times == watcher.times > 0, "nothing was broken"
     assert (row.lost, row.duplicates) == (0, 0)
     assert 0 <= row.extra_work_percent <= most_extra
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize("fault", ["worker killed", "checkpoint truncated", "checkpoints blocked"])
 def test_the_process_of_a_trial_is_killed(
     tmp_path: Path,
@@ -164,38 +198,41 @@ def test_the_process_of_a_trial_is_killed(
     undisturbed: References,
     fault_table: FaultTable,
     fault: str,
+    trainer: str,
 ) -> None:
     # A search and a confirmation, or the confirmation alone.
-    stages, content = ((SEARCH, CONFIRM), SPACE) if fault == "worker killed" else ((CONFIRM,), ONE_STAGE)
+    stages, whole = ((SEARCH, CONFIRM), SPACE) if fault == "worker killed" else ((CONFIRM,), ONE_STAGE)
+    content = trained_by(trainer, whole)
     place = Workplace(tmp_path, content, pace=0.02, counting=counting)
     warnings: list[str] = []
 
     def kill(watcher: Watcher, task: Task) -> None:
-        checkpoints = place.study / "checkpoints" / task.key
-        ready = fault == "checkpoints blocked" or (checkpoints / PREVIOUS).exists()
+        ready = fault == "checkpoints blocked" or saved_twice(place.study, task)
         # Once in each stage.
         if ready and task.stage == dict(enumerate(stages)).get(watcher.times) and (pids := trainers()):
             watcher.times += 1
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
             if fault == "checkpoint truncated":
-                for latest in (place.study / "checkpoints").glob(f"*/{LATEST}"):
+                for latest in newest(place.study):
                     os.truncate(latest, latest.stat().st_size // 2)
 
     options = connected(place, init={"num_cpus": 2})
     watcher = Watcher(kill)
 
-    def make(dataset: Any, folder: Path) -> RayTuneRunner:
+    def make(trained: Trainer, folder: StudyFolder) -> RayTuneRunner:
         if fault == "checkpoints blocked":
-            folder.touch()
-        return RayTuneRunner(BuiltinTrainer(dataset), options, folder, warn=warnings.append)
+            folder.checkpoints.touch()
+            (counting / "blocked").touch()
+        return on_ray(trained, options, folder, warn=warnings.append)
 
     run_in_process(place, make, watcher)
+    (counting / "blocked").unlink(missing_ok=True)
     names = {"worker killed": "SIGKILL of workers", "checkpoint truncated": "SIGKILL, latest checkpoint truncated"}
     name = names.get(fault, "SIGKILL, checkpoints cannot be written")
-    row = fault_table.add(name, watcher.times, undisturbed(content), place.outcome())
+    row = fault_table.add(named(name, trainer), watcher.times, undisturbed(content), place.outcome())
     # Two workers lose what they did since their last checkpoint, or all of it.
-    check(row, watcher, most_extra=100 * 2 * len(stages) / (11 if content is SPACE else 8))
+    check(place, row, watcher, most_extra=100 * 2 * len(stages) / (11 if whole is SPACE else 8))
     assert watcher.times == len(stages)
     # A run may be given to the other of two workers that were killed at once, and then to a third.
     assert {1, 2} <= {record.attempts for record in place.records()} <= {1, 2, 3}
@@ -207,10 +244,12 @@ def test_the_process_of_a_trial_is_killed(
         assert warnings == []
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_warm_worker_is_killed_between_two_runs(
-    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
+    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
-    place = Workplace(tmp_path, ONE_STAGE, pace=0, counting=counting)
+    content = trained_by(trainer, ONE_STAGE)
+    place = Workplace(tmp_path, content, pace=0, counting=counting)
     options = connected(place, max_concurrent=1, max_failures=1, init={"num_cpus": 1})
 
     class Killer(Watcher):
@@ -223,17 +262,20 @@ def test_a_warm_worker_is_killed_between_two_runs(
 
     watcher = Killer()
     disturbed(place, options, watcher)
-    row = fault_table.add("SIGKILL of a warm worker", watcher.times, undisturbed(ONE_STAGE), place.outcome())
-    check(row, watcher, most_extra=0)
+    name = named("SIGKILL of a warm worker", trainer)
+    row = fault_table.add(name, watcher.times, undisturbed(content), place.outcome())
+    check(place, row, watcher, most_extra=0)
     assert watcher.times == 2
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_whole_node_is_killed(
-    tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable
+    tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
     # Slow until it happened: the run that is hit must not end before, and two workers whose starts lie a quarter of a
     # minute apart on a busy machine must both be at their start then.
-    place = Workplace(tmp_path, ONE_STAGE, pace=1.0, counting=counting)
+    content = trained_by(trainer, ONE_STAGE)
+    place = Workplace(tmp_path, content, pace=1.0, counting=counting)
     options = connected(place, address=cluster.address)
     node = sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0]
     removal = threading.Thread(target=lambda: cluster.remove_node(node, allow_graceful=False))
@@ -248,12 +290,13 @@ def test_a_whole_node_is_killed(
     watcher = Watcher(kill)
     disturbed(place, options, watcher)
     removal.join()
-    row = fault_table.add("SIGKILL of a node", watcher.times, undisturbed(ONE_STAGE), place.outcome())
-    check(row, watcher, most_extra=100 / 8)
+    row = fault_table.add(named("SIGKILL of a node", trainer), watcher.times, undisturbed(content), place.outcome())
+    check(place, row, watcher, most_extra=100 / 8)
     assert [record.attempts for record in place.records() if record.attempts > 1] == [2] * len(watcher.killed)
     assert len(watcher.killed) == 1
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize("checkpoints", [True, False], ids=["shared checkpoints", "no checkpoints"])
 def test_a_node_is_drained(
     tmp_path: Path,
@@ -262,10 +305,12 @@ def test_a_node_is_drained(
     undisturbed: References,
     fault_table: FaultTable,
     checkpoints: bool,
+    trainer: str,
 ) -> None:
     # Slow until it happened: the run that is hit must not end before, and two workers whose starts lie a quarter of a
     # minute apart on a busy machine must both be at their start then.
-    place = Workplace(tmp_path, ONE_STAGE, pace=1.0, counting=counting)
+    content = trained_by(trainer, ONE_STAGE)
+    place = Workplace(tmp_path, content, pace=1.0, counting=counting)
     # No checkpoint is due: the one that counts is written on notice.
     options = connected(place, address=cluster.address, checkpoint_seconds=3600, max_failures=0)
     gone = sorted(node.node_id for node in cluster.worker_nodes)[0]
@@ -280,23 +325,25 @@ def test_a_node_is_drained(
             place.set_pace(0.02)
 
     watcher = Watcher(drain)
-    run_in_process(
-        place,
-        lambda dataset, folder: RayTuneRunner(BuiltinTrainer(dataset), options, folder if checkpoints else None),
-        watcher,
-    )
-    name = "node drained" if checkpoints else "node drained, no checkpoint"
-    row = fault_table.add(name, watcher.times, undisturbed(ONE_STAGE), place.outcome())
-    check(row, watcher, most_extra=0 if checkpoints else 100 / 8)
+
+    def make(trained: Trainer, folder: StudyFolder) -> RayTuneRunner:
+        return on_ray(trained, options, folder) if checkpoints else RayTuneRunner(trained, options)
+
+    run_in_process(place, make, watcher)
+    name = named("node drained" if checkpoints else "node drained, no checkpoint", trainer)
+    row = fault_table.add(name, watcher.times, undisturbed(content), place.outcome())
+    check(place, row, watcher, most_extra=0 if checkpoints else 100 / 8)
     # It is no failure of the run, though none was allowed.
     assert {record.attempts for record in place.records()} == {1}
     assert len(watcher.killed) == 1
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
-    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable
+    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
-    place = Workplace(tmp_path, ONE_STAGE, pace=0.02, counting=counting)
+    content = trained_by(trainer, ONE_STAGE)
+    place = Workplace(tmp_path, content, pace=0.02, counting=counting)
     options = connected(place, gpu=0.5, max_failures=0, init={"num_cpus": 2, "num_gpus": 1})
 
     def fill(watcher: Watcher, task: Task) -> None:
@@ -307,8 +354,9 @@ def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
     watcher = Watcher(fill)
     disturbed(place, options, watcher)
     assert place.planted() == 0
-    row = fault_table.add("out of memory on the device", watcher.times, undisturbed(ONE_STAGE), place.outcome())
-    check(row, watcher, most_extra=100 / 8)
+    name = named("out of memory on the device", trainer)
+    row = fault_table.add(name, watcher.times, undisturbed(content), place.outcome())
+    check(place, row, watcher, most_extra=100 / 8)
     (key,) = watcher.killed
     assert [record.attempts for record in place.records() if record.key == key] == [2]
     (_, beside), (_, then) = (start for start in watcher.started if start[0] == key)
@@ -342,20 +390,22 @@ class OneTask:
         self.results.extend(results)
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize(("gpu", "attempts"), [(1, 2), (0, 4)], ids=["a GPU", "no GPU"])
 def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
-    tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int
+    tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int, trainer: str
 ) -> None:
     from tune_bn.space.loading import parse_space
+    from tune_bn.trainers.choose import trainer_of
 
-    place = Workplace(tmp_path, counting=counting, pace=0)
+    place = Workplace(tmp_path, trained_by(trainer, SPACE), counting=counting, pace=0)
     options = connected(place, gpu=gpu, max_failures=3, init={"num_cpus": 1, "num_gpus": 1})
     place.plant("out_of_memory", 9)
-    config = parse_space(dict(place.content), "space.yaml").run_config({"gamma": 0.5, "c": 1.0})
+    space = parse_space(dict(place.content), "space.yaml")
+    config = space.run_config({"gamma": 0.5, "c": 1.0})
     feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
-    dataset = load_dataset(DataConfig(source="digits", train_size=40, val_size=40, test_size=40))
     try:
-        RayTuneRunner(BuiltinTrainer(dataset), options).run(feed, watcher)
+        RayTuneRunner(trainer_of(space), options).run(feed, watcher)
     finally:
         for path in counting.glob("out_of_memory-*"):
             path.unlink()
@@ -364,9 +414,9 @@ def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
     assert len(watcher.started) == attempts
     if gpu:
         assert result.reason.startswith("out of memory, with the GPU to itself, on GPU 0 of ")
-        assert result.reason.endswith(": CUDA out of memory. Tried to allocate 20.00 GiB.")
+        assert ": CUDA out of memory. Tried to allocate 20.00 GiB." in result.reason
     else:
-        assert "OutOfMemoryError" in result.reason
+        assert ("OutOfMemoryError" if trainer == BUILTIN else "RunError") in result.reason
 
 
 def test_of_two_studies_on_one_slot_each_gets_turns_and_one_fails_alone(

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.trainers.scripts import PARAMS, WALK, trainer_of
+from tune_bn.protocols.trainer import Place
 from tune_bn.records.score import MAX, Score
 from tune_bn.testing.trainer import Case, TrainerContract
+from tune_bn.trainers.command.run import RunError
 from tune_bn.trainers.command.settings import SealedTest
 
 BODY = "\n".join(
@@ -46,3 +48,14 @@ class TestFunction(TrainerContract):
     def case(self, folder: Path) -> Case:
         function = {"command": (), "function": "own_training:train", "isolate": self.isolate}
         return case_of(folder, script="", files={"own_training.py": FUNCTION}, sealed=SealedTest((), None), **function)
+
+
+@pytest.mark.parametrize("gpus", [("0",), ()])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_script_s_last_words_tell_that_its_gpu_is_full(gpus: tuple[str, ...], share: float, tmp_path: Path) -> None:
+    session = trainer_of(tmp_path).open(Place("cuda" if gpus else "cpu", 1, gpus, share))
+    words = "exit status 1 after 0 of 5 steps: {} (log: log)"
+    for full in ("torch.OutOfMemoryError: no room", "RuntimeError: CUDA error: out of memory"):
+        # Whoever has a GPU to itself is told so, as by the built-in loop.
+        assert session.is_full(RunError(words.format(full))) == bool(gpus)
+    assert not session.is_full(RunError(words.format("ValueError: no")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,28 @@ def test_an_evaluation_that_nobody_may_touch_leaves_its_score_in_a_file(tmp_path
     run = start(trainer_of(tmp_path, sealed=sealed, files=files, test_metrics=tap), tmp_path / "run", test="test")
     finish(run)
     assert run.result().scores["test"] == 6.0
+
+
+@pytest.mark.parametrize("place", [None, "/sealed/data"])
+def test_a_script_that_tests_itself_is_told_the_test_data_beside_the_data_that_it_trains_on(
+    place: str | None, tmp_path: Path
+) -> None:
+    script = """
+        import sys, tune_bn
+        run = tune_bn.current_run()
+        for step in range(run.steps): run.report(step, val=step)
+        print(sys.argv[1:], run.data, run.test_data)
+        if run.wants_test: run.finish(test=1.0)
+    """
+    command = (sys.executable, "train.py", "{data}")
+    trainer = trainer_of(tmp_path, script, sealed=SealedTest((), place), search_data="/rows", command=command)
+    confirmed = start(trainer, tmp_path / "confirmed", test="test")
+    finish(confirmed)
+    assert confirmed.files.last_words() == f"['/rows'] /rows {place}"
+    searched = start(trainer.without_test(), tmp_path / "searched")
+    finish(searched)
+    assert searched.files.last_words() == "['/rows'] /rows None"
+    assert "/sealed" not in (tmp_path / "searched/run.json").read_text()
 
 
 def test_a_script_that_ought_to_tell_its_test_score_and_does_not_fails(tmp_path: Path) -> None:

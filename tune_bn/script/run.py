@@ -66,10 +66,14 @@ class Run:
         """Where to go on from; None: from the beginning."""
         data = facts.get("data")
         self.data: Path | None = None if data is None else Path(data)
-        """Where the data is, as far as the space file says so."""
+        """Where the data of the search is, in every stage, as far as the space file says so; in a test command, where
+        the test data is."""
         self.wants_test: bool = bool(facts.get("wants_test"))
         """Whether the test score is to be reported, by :meth:`finish`: in the confirmation alone, and only where no
         test command does it."""
+        sealed = facts.get("test_data")
+        self.test_data: Path | None = None if sealed is None else Path(sealed)
+        """Where the test data is, as far as the space file says so; None unless :attr:`wants_test`."""
         self.attempt: int = int(facts.get("attempt") or 1)
         self._facts = facts
         self._saved = time.monotonic()

@@ -135,7 +135,8 @@ class TrainerSection(Section):
     )
     data: dict[str, str] = entry(
         {},
-        doc="where the data is: `search` is told to every run as `{data}` and `run.data`, `test` to the test alone",
+        doc="where the data is: `search` is told to every run as `{data}` and `run.data`, in every stage; `test` to "
+        "the test alone: as `{data}` to the test command, or as `run.test_data` where `run.wants_test`",
         accepted="a mapping with the keys search and test to paths",
     )
     files: dict[str, str] = entry(

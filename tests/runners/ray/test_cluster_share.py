@@ -20,10 +20,12 @@ from tune_bn.data.dataset import load_dataset
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import RunResult, SchedulerConfig, Task
 from tune_bn.runners.ray import share as cluster_share
+from tune_bn.runners.ray import trainable
 from tune_bn.runners.ray.feed import FeedSearcher, Ledger
 from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
 from tune_bn.runners.ray.share import ClusterShare
 from tune_bn.runners.ray.trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
+from tune_bn.runners.worker import WorkerOptions
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 
@@ -72,6 +74,21 @@ def test_tune_gives_no_warm_worker_to_a_trial_of_another_place() -> None:
     made = [placement({PLACE: place}, cpu=1, gpu=1) for place in (SHARED, FRESH, ALONE)]
     assert len(set(made)) == 3
     assert placement({}, cpu=1, gpu=1) == made[0]
+
+
+@pytest.mark.parametrize(("gpu", "place", "share"), [(0.25, SHARED, 0.25), (0.25, ALONE, 1.0), (2, SHARED, 1.0)])
+def test_a_worker_knows_its_part_of_its_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpu: float, place: str, share: float
+) -> None:
+    context = SimpleNamespace(get_node_id=lambda: "one")
+    for name, value in {"is_initialized": True, "get_gpu_ids": [0], "get_runtime_context": context}.items():
+        monkeypatch.setattr(trainable.ray, name, lambda value=value: value)
+    for name in ("accelerator_types", "DrainNotice"):
+        monkeypatch.setattr(trainable, name, lambda *given: {})
+    worker = trainable.TaskTrainable.__new__(trainable.TaskTrainable)
+    trainer: Any = SimpleNamespace(open=lambda place: None)
+    worker.setup({PLACE: place}, trainer=trainer, options=WorkerOptions(None), threads=1, gpu=gpu)
+    assert (worker.place.gpus, worker.place.share) == (("0",), share)
 
 
 class Endless:

@@ -361,6 +361,7 @@ class RayTuneRunner:
             options=worker,
             threads=max(1, int(self.options.cpu)),
             folder=self._started_in,
+            gpu=self.options.gpu,
         )
         return tune.with_resources(trainable, partial(placement, cpu=self.options.cpu, gpu=self.options.gpu))
 

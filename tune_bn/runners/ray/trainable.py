@@ -60,10 +60,15 @@ def accelerator_types(gpu: float, node: str | None = None) -> dict[str, float]:
     return found
 
 
+def gpus_of(config: Mapping[str, Any], gpu: float) -> float:
+    """GPUs that a trial holds; whole ones where it is to be alone."""
+    return float(-(-gpu // 1)) if config.get(PLACE, SHARED) == ALONE else gpu
+
+
 def placement(config: Mapping[str, Any], *, cpu: float, gpu: float) -> PlacementGroupFactory:
     """What a trial asks for; where it is to be alone, whole GPUs, and those of its pair's type where it has one."""
     place = config.get(PLACE, SHARED)
-    needed = {"CPU": cpu, "GPU": float(-(-gpu // 1)) if place == ALONE else gpu}
+    needed = {"CPU": cpu, "GPU": gpus_of(config, gpu)}
     if (kind := config.get(KIND)) is not None:
         # Each node has one of its type; a thousandth of it is what Ray itself asks for.
         needed[f"{ACCELERATOR}{kind}"] = 0.001
@@ -127,15 +132,18 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
         options: WorkerOptions,
         threads: int,
         folder: str | None = None,
+        gpu: float = 1.0,
     ) -> None:
         """Called once per actor; the arrays of ``trainer`` are views of the object store.
 
+        ``gpu`` is what a trial asks for, where it need not be alone.
         ``folder`` is where the driver was started: modules of the user's are looked for there, after all others.
         """
         if folder is not None and folder not in sys.path:
             sys.path.append(folder)
         gpus = tuple(map(str, ray.get_gpu_ids())) if ray.is_initialized() else ()
-        self.place = Place("cuda" if gpus and _has_cuda() else "cpu", threads, gpus)
+        share = min(1.0, gpus_of(config, gpu)) if gpus else 1.0
+        self.place = Place("cuda" if gpus and _has_cuda() else "cpu", threads, gpus, share)
         self.trainer = trainer
         self.session = trainer.open(self.place)
         kinds: dict[str, float] = {}

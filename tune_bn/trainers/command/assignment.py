@@ -29,11 +29,9 @@ class Assignment:
     sealed: SealedTest | None
 
     @property
-    def data(self) -> str | None:
-        """Where the data of this run is; the test data only where the script itself reports the test score."""
-        if self.sealed is not None and not self.sealed.command and self.sealed.data is not None:
-            return self.sealed.data
-        return self.settings.search_data
+    def wants_test(self) -> bool:
+        """Whether the script itself reports the test score."""
+        return self.sealed is not None and not self.sealed.command
 
     def values(self, run: Path, going_on: GoOn | None = None) -> dict[str, Any]:
         """What placeholders stand for; ``run`` is the run's folder."""
@@ -44,7 +42,8 @@ class Assignment:
             "steps": self.settings.steps,
             "checkpoint": "" if going_on is None else str(going_on.path),
             "run": str(run),
-            "data": self.data or "",
+            # In every stage the same: what is trained on is no less than the code.
+            "data": self.settings.search_data or "",
         }
 
     def facts(self, attempt: int, going_on: GoOn | None, *, first: int | None, hold: int | None) -> dict[str, Any]:
@@ -66,8 +65,9 @@ class Assignment:
             "checkpoint": None if going_on is None else str(going_on.path),
             "start": 0 if going_on is None else going_on.done,
             "first": first,
-            "data": self.data,
-            "wants_test": sealed is not None and not sealed.command,
+            "data": settings.search_data,
+            "wants_test": self.wants_test,
+            "test_data": sealed.data if sealed is not None and self.wants_test else None,
             "score": settings.score.validation,
             "goal": settings.score.goal,
             "keep": settings.test_checkpoint if sealed is not None and sealed.command else None,

@@ -58,7 +58,7 @@ def begin(
     if settings.function and alone and not settings.isolate:
         from tune_bn.trainers.command.function import FunctionThread
 
-        return FunctionThread(settings.function, code, files, threads=place.threads, env=env)
+        return FunctionThread(settings.function, code, files, mark=mark, threads=place.threads, env=env)
     argv = fill_all(_argv(settings), values)
     if going_on is not None:
         argv += fill_all(settings.resume, values)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tune_bn.script import run as script_run
-from tune_bn.script.folder import RUN_VARIABLE
+from tune_bn.script.folder import ATTEMPT_VARIABLE, RUN_VARIABLE
 from tune_bn.script.notes import forget, note
 from tune_bn.trainers.command.code import FrozenCode
 from tune_bn.trainers.command.folder import RunFolder
@@ -77,11 +77,14 @@ class FunctionThread:
         code: FrozenCode,
         files: RunFolder,
         *,
+        mark: str,
         threads: int | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.code, self.files = name, code, files
-        self._threads, self._env = threads, dict(env or {})
+        # What it starts is known by the mark: where its worker is killed, whoever tries the run again ends that first.
+        # While the worker lives it may be what a library keeps for the next run, such as a pool that compiles.
+        self._threads, self._env = threads, {**(env or {}), ATTEMPT_VARIABLE: mark}
         self._outside = os.getcwd()
         self._go, self._happened = threading.Event(), threading.Event()
         self._asked: str | None = None

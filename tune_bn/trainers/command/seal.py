@@ -74,6 +74,7 @@ class SealedRun:
             "first": 0,
             "data": sealed.data,
             "wants_test": True,
+            "test_data": sealed.data,
             "score": None,
             "goal": settings.score.goal,
             "keep": None,

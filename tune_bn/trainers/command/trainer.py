@@ -196,10 +196,9 @@ class CommandSession:
         return begun
 
     def is_full(self, error: BaseException) -> bool:
-        """Whether a script's last words say that its device has no room for it, and it was not alone there."""
+        """Whether a script's last words say that its device has no room for it."""
         words = str(error)
-        full = "out of memory" in words.lower() or "OutOfMemoryError" in words
-        return full and self.place.device != "cpu" and self.place.share < 1
+        return bool(self.place.gpus) and ("out of memory" in words.lower() or "OutOfMemoryError" in words)
 
     def free(self) -> None:
         """Nothing is kept on the device."""
