@@ -138,8 +138,8 @@ def test_a_search_ends_cleanly_wherever_it_was_started(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "named"),
     [
-        ("--nproc=20", "Resource temporarily unavailable; ulimit -u: 20 processes and threads of this user"),
-        ("--fsize=1024", "ulimit -f: 1024 bytes of a file"),
+        ("--nproc=20", "; ulimit -u: 20 processes and threads of this user)"),
+        ("--fsize=1024", "; ulimit -f: 1024 bytes of a file)"),
     ],
 )
 def test_a_ray_that_a_limit_lets_not_start_says_which(limit: str, named: str, tmp_path: Path) -> None:
