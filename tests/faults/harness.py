@@ -69,7 +69,7 @@ def trained_by(trainer: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
     if trainer == BUILTIN:
         return content
     how = {"command": ["python", f"{SCRIPT}.py"]} if trainer == COMMAND else {"function": f"{SCRIPT}:train"}
-    score = {"validation": "val", "test": "test", "goal": "max"}
+    score = {"validation": "val", "test": "test", "goal": "max", "step": "epoch"}
     # The helper's checkpoints are due as often as the workers'.
     seconds = f"{content['resources']['checkpoint_seconds']}s"
     section = {**how, "root": str(HERE), "code": [f"{SCRIPT}.py"], "score": score, "save_every": seconds}
