@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from tests.faults.harness import (
     ONE_STAGE,
     SPACE,
     TRAINERS,
-    FaultRow,
     FaultTable,
     References,
     Workplace,
@@ -27,83 +26,22 @@ from tests.faults.harness import (
     named,
     run_in_process,
     space_with,
-    survivors,
     trained_by,
 )
-from tests.study.local_studies import Follower
-from tune_bn.method.user_network import source_trees
-from tune_bn.protocols.runner import Point, RunResult, Task
+from tests.faults.on_ray import Watcher, check, connected, disturbed, on_ray
+from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.record import CONFIRM, FAILED, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
 from tune_bn.runners.ray.compat import GcsClient, preemption
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
 from tune_bn.script.folder import CHECKPOINT, MARK
 from tune_bn.study.folder import StudyFolder
 
 PREEMPTION = preemption()
 FOREVER_MS = 2**53
-EPOCHS = SPACE["train"]["epochs"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-class Watcher(Follower):
-    """Knows what runs, and may break something whenever a task has made progress."""
-
-    def __init__(self, disturb: Callable[[Watcher, Task], None] | None = None) -> None:
-        super().__init__()
-        self.disturb = disturb
-        self.running: set[str] = set()
-        self.killed: list[str] = []
-        self.started: list[tuple[str, frozenset[str]]] = []
-        """Each start, with what ran then."""
-        self.epochs: dict[str, int] = {}
-        """How far each running task has come."""
-        self.times = 0
-        """Faults injected."""
-
-    def task_started(self, task: Task) -> None:
-        self.running.add(task.key)
-        self.epochs[task.key] = 0
-        self.started.append((task.key, frozenset(self.running)))
-
-    @property
-    def two_began(self) -> bool:
-        """Whether two trials run that are seen to train and have most of their way before them, wherever they are."""
-        return len(self.running) == 2 and all(1 <= self.epochs[key] <= EPOCHS // 3 for key in self.running)
-
-    def task_progress(self, task: Task, curves: Mapping[int, Sequence[Point]]) -> None:
-        reached = [points[-1].step for points in curves.values() if points]
-        self.epochs[task.key] = max([self.epochs[task.key], *reached])
-        if self.disturb is not None:
-            self.disturb(self, task)
-
-    def task_killed(self, task: Task) -> None:
-        self.running.discard(task.key)
-        self.killed.append(task.key)
-
-    def run_recorded(self, record: Any, curve: Sequence[Point]) -> None:
-        super().run_recorded(record, curve)
-        self.running.discard(record.key)
-
-
-@pytest.fixture(scope="module")
-def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The environment of every cluster of this module; the folder in which the network counts."""
-    folder = tmp_path_factory.mktemp("counting")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in Workplace(folder, counting=folder).environment.items():
-            patch.setenv(name, value)
-        # A node that is gone is noticed in a second or two.
-        for name, value in {
-            "INITIAL_DELAY_MS": 500,
-            "PERIOD_MS": 300,
-            "TIMEOUT_MS": 1000,
-            "FAILURE_THRESHOLD": 4,
-        }.items():
-            patch.setenv(f"RAY_health_check_{name.lower()}", str(value))
-        yield folder
 
 
 @pytest.fixture
@@ -115,33 +53,6 @@ def cluster(counting: Path) -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-
-
-@pytest.fixture
-def one_machine(counting: Path) -> Iterator[None]:
-    """A cluster of the study's own, with a GPU that is one in name."""
-    yield
-    ray.shutdown()
-
-
-def connected(place: Workplace, **options: Any) -> RayOptions:
-    model = place.content.get("model")
-    code = () if model is None else source_trees(model["arch"])
-    made = RayOptions(**{"max_concurrent": 2, "checkpoint_seconds": 0.2, "code": code, **options})
-    connect(made)
-    return made
-
-
-def disturbed(
-    place: Workplace, options: RayOptions, watcher: Watcher, warn: Callable[[str], None] | None = None
-) -> None:
-    """The study, through all its stages."""
-    run_in_process(place, lambda trainer, folder: on_ray(trainer, options, folder, warn=warn), watcher)
-
-
-def on_ray(trainer: Trainer, options: RayOptions, folder: StudyFolder, **given: Any) -> RayTuneRunner:
-    """As a study has it: with a folder for its checkpoints, and one for each run."""
-    return RayTuneRunner(trainer, options, folder.checkpoints, runs=folder.runs, **given)
 
 
 def trainers() -> list[int]:
@@ -180,13 +91,6 @@ def newest(study: Path) -> list[Path]:
     if not (study / "runs").exists():
         return list(study.glob(f"checkpoints/*/{LATEST}"))
     return [one for mark in study.glob(f"runs/*/{CHECKPOINT}/{MARK}") for one in saves(mark)[:1]]
-
-
-def check(place: Workplace, row: FaultRow, watcher: Watcher, *, most_extra: float) -> None:
-    assert survivors(place.study) == []
-    assert row.times == watcher.times > 0, "nothing was broken"
-    assert (row.lost, row.duplicates) == (0, 0)
-    assert 0 <= row.extra_work_percent <= most_extra
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -336,87 +240,6 @@ def test_a_node_is_drained(
     # It is no failure of the run, though none was allowed.
     assert {record.attempts for record in place.records()} == {1}
     assert len(watcher.killed) == 1
-
-
-@pytest.mark.parametrize("trainer", TRAINERS)
-def test_a_device_out_of_memory_is_tried_once_more_with_the_run_alone(
-    tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable, trainer: str
-) -> None:
-    content = trained_by(trainer, ONE_STAGE)
-    place = Workplace(tmp_path, content, pace=0.02, counting=counting)
-    options = connected(place, gpu=0.5, max_failures=0, init={"num_cpus": 2, "num_gpus": 1})
-
-    def fill(watcher: Watcher, task: Task) -> None:
-        if not watcher.times and len(watcher.running) == 2:
-            watcher.times += 1
-            place.plant("out_of_memory")
-
-    watcher = Watcher(fill)
-    disturbed(place, options, watcher)
-    assert place.planted() == 0
-    name = named("out of memory on the device", trainer)
-    row = fault_table.add(name, watcher.times, undisturbed(content), place.outcome())
-    check(place, row, watcher, most_extra=100 / 8)
-    (key,) = watcher.killed
-    assert [record.attempts for record in place.records() if record.key == key] == [2]
-    (_, beside), (_, then) = (start for start in watcher.started if start[0] == key)
-    assert then == {key}
-    later = watcher.started[watcher.started.index((key, then)) + 1 :]
-    assert len(beside) == 2 or any(len(running) == 2 for _, running in later)
-
-
-class OneTask:
-    """A feed of one run that keeps its result."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.begun = False
-        self.results: list[RunResult] = []
-
-    @property
-    def exhausted(self) -> bool:
-        return self.begun
-
-    def next(self) -> Task | None:
-        if self.begun:
-            return None
-        self.begun = True
-        return self.task
-
-    def spares(self, task: Task) -> bool:
-        return False
-
-    def finished(self, task: Task, results: Sequence[RunResult]) -> None:
-        self.results.extend(results)
-
-
-@pytest.mark.parametrize("trainer", TRAINERS)
-@pytest.mark.parametrize(("gpu", "attempts"), [(1, 2), (0, 4)], ids=["a GPU", "no GPU"])
-def test_a_run_that_does_not_fit_a_device_fails_and_says_so(
-    tmp_path: Path, counting: Path, one_machine: None, gpu: int, attempts: int, trainer: str
-) -> None:
-    from tune_bn.space.loading import parse_space
-    from tune_bn.trainers.choose import trainer_of
-
-    place = Workplace(tmp_path, trained_by(trainer, SPACE), counting=counting, pace=0)
-    options = connected(place, gpu=gpu, max_failures=3, init={"num_cpus": 1, "num_gpus": 1})
-    place.plant("out_of_memory", 9)
-    space = parse_space(dict(place.content), "space.yaml")
-    config = space.run_config({"gamma": 0.5, "c": 1.0})
-    feed, watcher = OneTask(Task("search", "candidate", 0, {}, config, (1,), may_stop=True)), Watcher()
-    try:
-        RayTuneRunner(trainer_of(space), options).run(feed, watcher)
-    finally:
-        for path in counting.glob("out_of_memory-*"):
-            path.unlink()
-    (result,) = feed.results
-    assert (result.status, result.attempts) == (FAILED, attempts)
-    assert len(watcher.started) == attempts
-    if gpu:
-        assert result.reason.startswith("out of memory, with the GPU to itself, on GPU 0 of ")
-        assert ": CUDA out of memory. Tried to allocate 20.00 GiB." in result.reason
-    else:
-        assert ("OutOfMemoryError" if trainer == BUILTIN else "RunError") in result.reason
 
 
 def test_of_two_studies_on_one_slot_each_gets_turns_and_one_fails_alone(
