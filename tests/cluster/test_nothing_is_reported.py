@@ -80,7 +80,7 @@ def test_what_is_installed_is_told(name: str) -> None:
 
 def test_a_verb_and_what_it_starts_are_told_unless_the_user_says_otherwise() -> None:
     script = (
-        "import os, sys; from tune_bn import cli, process\n"
+        "import os, sys; from tune_bn import cli; from tune_bn.host import process\n"
         "try: cli.main(['--version'])\n"
         "except SystemExit: print({name: os.environ[name] for name in sorted(process.SILENCE | process.WAITING)})"
     )
