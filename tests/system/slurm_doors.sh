@@ -60,11 +60,10 @@ ended fails
 await 240 'test -s /run/users/alice/work/studies/killed/records.jsonl'
 on controller "scancel --signal=KILL --batch $(cat /run/jobs/goes-on)"
 ended goes-on short
-# Its driver was told by its parent's death, and ends by itself.
-for _ in {1..200}; do on n1 'pgrep -u alice -f "tune_bn search" > /dev/null' || break; sleep 0.3; done
-
 # The first process of such a host is no init, and collects no exit status.
-for number in 1 2 3; do left_in_tmp "n$number"; on "n$number" 'ls /dev/shm; ps -eo user=,args= | grep -v -e "^root" -e "<defunct>"' || true; done > /run/left
+left() { for number in 1 2 3; do left_in_tmp "n$number"; on "n$number" 'ls /dev/shm; ps -eo user=,args= | grep -v -e "^root" -e "<defunct>"' || true; done; }
+# Its driver was told by its parent's death, and ends by itself.
+for _ in {1..200}; do left > /run/left; [ -s /run/left ] || break; sleep 0.3; done
 find /run/users -iname '*token*' > /run/tokens
 ls /run/users/alice/work/studies > /run/studies
 cp /run/users/alice/work/*.log /run/jobs/
