@@ -85,7 +85,7 @@ def describe(
         read: whether :func:`describe_images` tries what else is to be known of the data.
 
     Raises:
-        DataError, MethodError, TrackingError: see :func:`check_surroundings`.
+        DataError, MethodError, TrackingError: see :func:`tune_bn.front.surroundings.check_surroundings`.
     """
     remarks: list[str] = []
     door, _ = checked_door(space, remarks.append)

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,7 +69,7 @@ class JobServer:
         from ray.job_submission import JobSubmissionClient
 
         from tune_bn.runners.ray import compat
-        from tune_bn.runners.ray.address import TIMEOUT_SECONDS
+        from tune_bn.runners.ray.address import connect_once
         from tune_bn.runners.ray.loopback import on_loopback_alone, stay_on_loopback
 
         if on_loopback_alone("auto"):
@@ -80,8 +79,7 @@ class JobServer:
             where = compat.address_of_this_machine() or ""
             if "://" not in where and where:
                 # Where nothing answers Ray itself tries for a minute, with warnings.
-                host, _, port = where.rpartition(":")
-                socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT_SECONDS).close()
+                connect_once(where)
             self._client = JobSubmissionClient("auto")
             self._client.list_jobs()
         # What Ray raises for a cluster that is not there, or does not let us in, is no family of errors.

@@ -31,11 +31,21 @@ def reachable_address(address: str) -> str:
     if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise unreachable(address, f"the port {port!r} is not a number from 1 to 65535")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT_SECONDS).close()
+        connect_once(f"{host}:{port}")
     except (OSError, UnicodeError) as error:
         raise unreachable(address, str(error)) from None
     _one_attempt()
     return f"{host}:{port}"
+
+
+def connect_once(address: str) -> None:
+    """Connect to ``HOST:PORT`` and let go of it.
+
+    Raises:
+        OSError: nothing answers there in time.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT_SECONDS).close()
 
 
 def unreachable(address: str, reason: str) -> RunnerError:
