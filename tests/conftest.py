@@ -70,6 +70,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session")
+def warm_ray() -> None:
+    """Workers of a Ray that this process starts are forked with their libraries loaded (:mod:`tests.warm`)."""
+    from tests import warm
+
+    warm.use_for_ray()
+
+
 @dataclass(frozen=True)
 class SyntheticStudy:
     """A study that was never trained: its plan, its records in the order of their stages, and its curves."""

@@ -177,7 +177,7 @@ def test_costs_of_trials_and_reports_are_told_apart() -> None:
     assert driver_limits.growth(found + slower) == pytest.approx(3.0)
 
 
-def test_idle_trials_pass_through_the_real_runner() -> None:
+def test_idle_trials_pass_through_the_real_runner(warm_ray: None) -> None:
     connect(RayOptions(init={"num_cpus": 2}))
     try:
         found = driver_limits.one_stage(6, 3)
@@ -246,7 +246,9 @@ def test_what_runs_on_a_bare_gpu_machine_loads_none_of_the_adapters() -> None:
     assert not {"ray", "optuna", "mlflow", "pydantic", "yaml", "matplotlib", "typer", "rich"} & loaded
 
 
-def test_what_tune_pickles_for_every_trial_does_not_grow_with_the_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_tune_pickles_for_every_trial_does_not_grow_with_the_trials(
+    warm_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tune writes the options of an experiment as a command line for every trial, functions and all."""
     sizes: list[int] = []
     written = config_parser._to_argv

@@ -12,7 +12,7 @@ from tests.faults.harness import Workplace
 
 
 @pytest.fixture(scope="module")
-def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def counting(warm_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The environment of every cluster of this module; the folder in which the network counts."""
     folder = tmp_path_factory.mktemp("counting")
     with pytest.MonkeyPatch.context() as patch:

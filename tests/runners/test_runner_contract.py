@@ -29,7 +29,7 @@ class TestLocal(RunnerContract):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(warm_ray: None) -> Iterator[None]:
     """One for all of them: it takes ten seconds to start."""
     connect(RayOptions(init={"num_cpus": 2}))
     with pytest.MonkeyPatch.context() as patch:

@@ -50,7 +50,7 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(warm_ray: None) -> Iterator[None]:
     # Workers inherit this: the same number of threads everywhere, or float sums differ in their last bits.
     torch.set_num_threads(1)
     connect(RayOptions(init={"num_cpus": 2}))

@@ -112,7 +112,7 @@ def check_runs(runner: Runner) -> None:
 
 
 def test_workers_of_this_machine_import_it_where_the_search_started(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, warm_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     (folder / "torch").mkdir()
@@ -124,7 +124,7 @@ def test_workers_of_this_machine_import_it_where_the_search_started(
 
 
 def test_a_cluster_is_sent_the_module_or_the_package(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, warm_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

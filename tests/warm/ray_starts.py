@@ -1,0 +1,59 @@
+"""How a Ray of the tests gets its processes from the warm server: its workers, and the two agents of each node."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+JOB = "ffffffff"
+"""The first job of any Ray, whose workers can be forked (see ``stand_in.py``)."""
+
+
+def patch(stand_in: str) -> None:
+    """Let every Ray that this process starts have its workers and agents forked by the server of ``stand_in``."""
+    from ray._private import node, services
+
+    if getattr(services.start_raylet, "stand_in", None) is not None:
+        services.start_raylet.stand_in = stand_in
+        return
+    start_raylet = services.start_raylet
+
+    def warm(*given: Any, **named: Any) -> Any:
+        python = services._build_python_executable_command_memory_profileable
+
+        def agent(component: str, *rest: Any, **more: Any) -> list[str]:
+            return [sys.executable, "-S", "-E", warm.stand_in]  # type: ignore[attr-defined]
+
+        services._build_python_executable_command_memory_profileable = agent
+        # What sets a worker up, in Ray, is a script of its own, which then becomes the worker.
+        setups = [value for value in given if isinstance(value, str) and value.endswith("setup_worker.py")]
+        assert len(setups) == 1
+        given = tuple(warm.stand_in if value == setups[0] else value for value in given)  # type: ignore[attr-defined]
+        try:
+            return start_raylet(*given, **named)
+        finally:
+            services._build_python_executable_command_memory_profileable = python
+
+    warm.stand_in = stand_in  # type: ignore[attr-defined]
+    services.start_raylet = warm
+    assert node.ray._private.services.start_raylet is warm
+
+
+def set_up(arguments: list[str]) -> list[str]:
+    """In the forked process, what Ray does before it runs the script: the runtime environment, and its arguments."""
+    from ray._private.runtime_env.context import RuntimeEnvContext
+    from ray._private.utils import update_envs
+
+    if not arguments[0].endswith("default_worker.py"):
+        # An agent ends with its parent, by whom it was started.
+        os.environ["RAY_RAYLET_PID"] = str(os.getppid())
+        return arguments
+    rest = []
+    for argument in arguments:
+        if argument.startswith("--serialized-runtime-env-context="):
+            context = RuntimeEnvContext.deserialize(argument.partition("=")[2])
+            update_envs(context.env_vars)
+        elif not argument.startswith("--language="):
+            rest.append(argument)
+    return rest

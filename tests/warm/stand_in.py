@@ -1,0 +1,55 @@
+"""What is started in the place of Python, by tests or by Ray: it has the warm server fork the process, and is it to all.
+
+It lies beside the server's socket, and loads nothing: it passes on its arguments, folder, variables and streams, waits,
+and ends as the process ends. Where it is killed, so is the process.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+SOCKET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "socket")
+JOB = "ffffffff"
+"""The first job of any Ray. Its name is a constant of Ray's that no fork can change."""
+CONTEXT = "--serialized-runtime-env-context="
+
+
+def cold() -> bool:
+    """Whether a worker of Ray cannot be forked: it is of a later job, or of another Python."""
+    contexts = [json.loads(one.removeprefix(CONTEXT) or "{}") for one in sys.argv if one.startswith(CONTEXT)]
+    own = all(one.get("py_executable", sys.executable) == sys.executable for one in contexts)
+    plain = not any(one.get("command_prefix") or one.get("override_worker_entrypoint") for one in contexts)
+    return sys.argv[1].endswith("default_worker.py") and not (own and plain)
+
+
+def main() -> None:
+    """Ask, wait and end."""
+    if cold():
+        set_up = os.path.join(os.path.dirname(sys.argv[1]), "setup_worker.py")
+        os.execv(sys.executable, [sys.executable, set_up, *sys.argv[1:]])
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.connect(SOCKET)
+    request = {
+        "arguments": sys.argv[1:],
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "group": os.getpgid(0),
+    }
+    socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
+    # What else holds the streams of a process that is gone keeps those from ending who read them.
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)
+    pid = int(server.recv(64) or 0)
+    # Ctrl-C and the like come to the whole group: what the process makes of them is its own matter.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: os.kill(pid, number) if number == signal.SIGTERM else None)
+    status = int(server.recv(64) or -signal.SIGKILL)
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+main()
