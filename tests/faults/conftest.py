@@ -18,19 +18,11 @@ def counting(warm_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with pytest.MonkeyPatch.context() as patch:
         for name, value in Workplace(folder, counting=folder).environment.items():
             patch.setenv(name, value)
-        # A node that is gone is noticed in a second or two.
-        for name, value in {
-            "INITIAL_DELAY_MS": 500,
-            "PERIOD_MS": 300,
-            "TIMEOUT_MS": 1000,
-            "FAILURE_THRESHOLD": 4,
-        }.items():
-            patch.setenv(f"RAY_health_check_{name.lower()}", str(value))
         yield folder
 
 
 @pytest.fixture
 def one_machine(counting: Path) -> Iterator[None]:
-    """A cluster of the study's own, with a GPU that is one in name."""
+    """A Ray of the study's own, with a GPU that is one in name."""
     yield
     ray.shutdown()

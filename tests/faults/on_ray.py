@@ -84,6 +84,6 @@ def on_ray(trainer: Trainer, options: RayOptions, folder: StudyFolder, **given: 
 
 def check(place: Workplace, row: FaultRow, watcher: Watcher, *, most_extra: float) -> None:
     assert survivors(place.study) == []
-    assert row.times == watcher.times > 0, "nothing was broken"
+    assert row.times == watcher.times > 0, f"nothing was broken: {watcher.started}"
     assert (row.lost, row.duplicates) == (0, 0)
     assert 0 <= row.extra_work_percent <= most_extra

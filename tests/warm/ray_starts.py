@@ -7,7 +7,9 @@ import sys
 from typing import Any
 
 JOB = "ffffffff"
-"""The first job of any Ray, whose workers can be forked (see ``stand_in.py``)."""
+"""No job: workers that Ray starts before anybody asks for them have this, and learn whose they are by their first task.
+
+Ray reads it when it is loaded, so one name must do for all."""
 
 
 def patch(stand_in: str) -> None:

@@ -62,7 +62,7 @@ def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     import numpy
     import torch
 
-    numpy.random.seed()
+    numpy.random.seed()  # noqa: NPY002 - what libraries draw from without asking for a seed
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = [argument for argument in request["arguments"] if argument not in ("-u", "-S", "-s")]

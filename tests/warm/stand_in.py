@@ -1,7 +1,7 @@
-"""What is started in the place of Python, by tests or by Ray: it has the warm server fork the process, and is it to all.
+"""Started by tests, or by Ray, in the place of Python: it has the warm server fork the process, and stands for it.
 
-It lies beside the server's socket, and loads nothing: it passes on its arguments, folder, variables and streams, waits,
-and ends as the process ends. Where it is killed, so is the process.
+It lies beside the server's socket, and loads nothing: it passes on its arguments, folder, variables and streams,
+waits, and ends as the process ends. Where it is killed, so is the process.
 """
 
 import json
@@ -11,13 +11,11 @@ import socket
 import sys
 
 SOCKET = os.path.join(os.path.dirname(os.path.abspath(__file__)), "socket")
-JOB = "ffffffff"
-"""The first job of any Ray. Its name is a constant of Ray's that no fork can change."""
 CONTEXT = "--serialized-runtime-env-context="
 
 
 def cold() -> bool:
-    """Whether a worker of Ray cannot be forked: it is of a later job, or of another Python."""
+    """Whether a worker of Ray cannot be forked: it has another Python, or a container."""
     contexts = [json.loads(one.removeprefix(CONTEXT) or "{}") for one in sys.argv if one.startswith(CONTEXT)]
     own = all(one.get("py_executable", sys.executable) == sys.executable for one in contexts)
     plain = not any(one.get("command_prefix") or one.get("override_worker_entrypoint") for one in contexts)
@@ -42,14 +40,14 @@ def main() -> None:
     for descriptor in (0, 1, 2):
         os.close(descriptor)
     pid = int(server.recv(64) or 0)
-    # Ctrl-C and the like come to the whole group: what the process makes of them is its own matter.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: os.kill(pid, number) if number == signal.SIGTERM else None)
+    # Ctrl-C and the like come to the whole group, and the process is in it: what it makes of them is its own matter.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Whoever asks this one to end means the process.
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(pid, number))
     status = int(server.recv(64) or -signal.SIGKILL)
-    if status < 0:
-        signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
-        os.kill(os.getpid(), -status)
-    os._exit(status)
+    # One that a signal ended has no status of its own: that is said as a shell says it.
+    os._exit(status if status >= 0 else 128 - status)
 
 
 main()
