@@ -41,7 +41,9 @@ search: install
 ui: install
 	$(BIN)/tune_bn ui
 
-test: lint unit
+# Types take one core for a minute or two, in which the tests collect themselves.
+test: install
+	$(MAKE) -j 2 lint unit
 
 lint: install
 	$(BIN)/ruff check .
