@@ -58,6 +58,14 @@ def test_one_of_the_two_does_not_outlive_the_other(killed: str, tmp_path: Path) 
         time.sleep(0.01)
 
 
+def test_no_two_processes_draw_the_same_names(tmp_path: Path) -> None:
+    code = "from ray._raylet import ActorClassID, ObjectRef\n"
+    code += "print(ObjectRef.from_random().hex(), ActorClassID.from_random().hex())\n"
+    command = stand_in(tmp_path, code)
+    names = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(3)]
+    assert len({name for both in names for name in both}) == 6
+
+
 def test_workers_of_a_ray_are_forked_and_have_what_was_loaded(warm_ray: None) -> None:
     import ray
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 JOB = "ffffffff"
@@ -40,6 +42,29 @@ def patch(stand_in: str) -> None:
     warm.stand_in = stand_in  # type: ignore[attr-defined]
     services.start_raylet = warm
     assert node.ray._private.services.start_raylet is warm
+
+
+@contextlib.contextmanager
+def own_chance() -> Iterator[None]:
+    """Load modules of Ray without a draw from its generator of random names, which all that is forked would share.
+
+    It takes its state from the system when it is first asked, in each process for itself unless that was before the
+    fork. Two workers that draw the same name for an object end each other.
+    """
+    import ray.actor
+
+    drawn = ray.actor.ActorClassID
+
+    class FromTheSystem:
+        @staticmethod
+        def from_random() -> Any:
+            return drawn(os.urandom(drawn.size()))
+
+    ray.actor.ActorClassID = FromTheSystem  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        ray.actor.ActorClassID = drawn  # type: ignore[misc]
 
 
 def set_up(arguments: list[str]) -> list[str]:

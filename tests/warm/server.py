@@ -106,8 +106,9 @@ def serve(path: str) -> NoReturn:
     """Fork what is asked for, until standard input ends."""
     # Ray reads these two once and for all when it is loaded. The raylet is who must outlive its workers.
     os.environ.update({"RAY_JOB_ID": JOB, "RAY_RAYLET_PID": str(os.getpid())})
-    for name in LOADED:
-        importlib.import_module(name)
+    with ray_starts.own_chance():
+        for name in LOADED:
+            importlib.import_module(name)
     ray_starts.patch(os.path.join(os.path.dirname(path), "stand_in.py"))
     assert len(os.listdir("/proc/self/task")) == 1, "a library has started a thread, which no fork would have"
     gc.collect()
