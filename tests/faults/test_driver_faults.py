@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 
 from tests import warm
 from tests.faults.harness import (
-    BUILTIN,
     PACE,
     SPACE,
+    TRAINERS,
     FaultTable,
     References,
     Workplace,
@@ -56,7 +56,7 @@ def check_mlflow(place: Workplace) -> None:
 
 
 @pytest.mark.timeout(1200)  # nine processes that load torch, one after the other
-@pytest.mark.parametrize("trainer", [BUILTIN])
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_of_the_undisturbed_study(
     tmp_path: Path, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:

@@ -15,7 +15,6 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.faults.harness import (
-    BUILTIN,
     ONE_STAGE,
     SPACE,
     TRAINERS,
@@ -148,7 +147,7 @@ def test_the_process_of_a_trial_is_killed(
         assert warnings == []
 
 
-@pytest.mark.parametrize("trainer", [BUILTIN])
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_warm_worker_is_killed_between_two_runs(
     tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
@@ -172,7 +171,7 @@ def test_a_warm_worker_is_killed_between_two_runs(
     assert watcher.times == 2
 
 
-@pytest.mark.parametrize("trainer", [BUILTIN])
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_whole_node_is_killed(
     tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
@@ -200,7 +199,7 @@ def test_a_whole_node_is_killed(
     assert len(watcher.killed) == 1
 
 
-@pytest.mark.parametrize("trainer", [BUILTIN])
+@pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize("checkpoints", [True, False], ids=["shared checkpoints", "no checkpoints"])
 def test_a_node_is_drained(
     tmp_path: Path,
