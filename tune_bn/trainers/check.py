@@ -296,7 +296,8 @@ class Checker:
         if left:
             self._found(trap, WRONG, f"processes {', '.join(map(str, left))} live on")
             return
-        outside = sorted(place for place in first.writes if not is_own(place, self.runs.folder))
+        env = self.trainer.settings.env if isinstance(self.trainer, CommandTrainer) else {}
+        outside = sorted(place for place in first.writes if not is_own(place, self.runs.folder, env))
         words = "two at once are each as they are alone, and nothing lives on"
         if outside:
             self._found(trap, WRONG, f"{words}, but it writes outside its run's folder: {outside[0]}")
