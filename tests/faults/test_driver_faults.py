@@ -12,12 +12,16 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from ray.cluster_utils import Cluster
 
 from tests import warm
 from tests.faults.harness import (
+    BUILTIN,
+    COMMAND,
+    FUNCTION,
+    ONE_STAGE,
     PACE,
     SPACE,
-    TRAINERS,
     FaultTable,
     References,
     Workplace,
@@ -56,7 +60,7 @@ def check_mlflow(place: Workplace) -> None:
 
 
 @pytest.mark.timeout(1200)  # nine processes that load torch, one after the other
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", [BUILTIN])
 def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_of_the_undisturbed_study(
     tmp_path: Path, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
@@ -114,3 +118,32 @@ def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_o
     assert logged[-1].split("  ", 1)[1].startswith("verdict: ")
     recorded = [line for line in logged if " epochs " in line and "completed" in line]
     assert len(recorded) >= len(essence(place.records())), "every driver adds its lines"
+
+
+@pytest.mark.parametrize("trainer", [COMMAND, FUNCTION])
+def test_a_driver_that_is_killed_leaves_no_script_on_a_cluster_and_another_goes_on(
+    tmp_path: Path, counting: Path, undisturbed: References, fault_table: FaultTable, trainer: str
+) -> None:
+    content = trained_by(trainer, ONE_STAGE)
+    place = Workplace(tmp_path / "place", content, counting=counting)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        process = place.start("--address", cluster.address)
+        place.wait_for_records(1, process)
+        # In the middle of the runs after that, each of which has checkpoints behind it.
+        place.wait_for_steps(place.steps + 30, process)
+        place.set_pace(SLOW)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        # The workers are the cluster's, which lives on.
+        place.wait_for(lambda: survivors(place.study) == [])
+        place.set_pace(0)
+        finished = place.search("--address", cluster.address, "--resume")
+    finally:
+        cluster.shutdown()
+    assert finished.returncode in (0, 1), finished.stderr
+    row = fault_table.add(named("driver killed, on a cluster", trainer), 1, undisturbed(content), place.outcome())
+    assert (row.lost, row.duplicates) == (0, 0)
+    # Two runs lose what they did since their last checkpoint.
+    assert 0 <= row.extra_work_percent <= 100 * 2 / 8
+    assert survivors(place.study) == []
