@@ -15,6 +15,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.faults.harness import (
+    BUILTIN,
     ONE_STAGE,
     SPACE,
     TRAINERS,
@@ -171,7 +172,7 @@ def test_a_warm_worker_is_killed_between_two_runs(
     assert watcher.times == 2
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", [BUILTIN])
 def test_a_whole_node_is_killed(
     tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
