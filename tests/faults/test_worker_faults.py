@@ -172,6 +172,7 @@ def test_a_warm_worker_is_killed_between_two_runs(
     assert watcher.times == 2
 
 
+# Nodes are lost under the built-in loop alone: scripts and functions came through too, at 17 s of a core each.
 @pytest.mark.parametrize("trainer", [BUILTIN])
 def test_a_whole_node_is_killed(
     tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable, trainer: str
@@ -200,7 +201,7 @@ def test_a_whole_node_is_killed(
     assert len(watcher.killed) == 1
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", [BUILTIN])
 @pytest.mark.parametrize("checkpoints", [True, False], ids=["shared checkpoints", "no checkpoints"])
 def test_a_node_is_drained(
     tmp_path: Path,
