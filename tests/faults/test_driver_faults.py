@@ -16,6 +16,9 @@ from mlflow import MlflowClient
 from tests import warm
 from tests.faults.harness import (
     BUILTIN,
+    COMMAND,
+    FUNCTION,
+    ONE_STAGE,
     PACE,
     SPACE,
     FaultTable,
@@ -114,3 +117,27 @@ def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_o
     assert logged[-1].split("  ", 1)[1].startswith("verdict: ")
     recorded = [line for line in logged if " epochs " in line and "completed" in line]
     assert len(recorded) >= len(essence(place.records())), "every driver adds its lines"
+
+
+@pytest.mark.parametrize("trainer", [COMMAND, FUNCTION])
+def test_a_driver_that_trains_by_itself_is_killed_leaves_no_script_and_another_goes_on(
+    tmp_path: Path, undisturbed: References, fault_table: FaultTable, trainer: str
+) -> None:
+    content = trained_by(trainer, ONE_STAGE)
+    place = Workplace(tmp_path / "place", content)
+    process = place.start("--local")
+    place.wait_for_records(1, process)
+    # In the middle of the run after that, which has checkpoints behind it.
+    place.wait_for_steps(place.steps + 30, process)
+    place.set_pace(SLOW)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    place.wait_for(lambda: survivors(place.study) == [])
+    place.set_pace(0)
+    finished = place.search("--local", "--resume")
+    assert finished.returncode in (0, 1), finished.stderr
+    row = fault_table.add(named("driver killed, without Ray", trainer), 1, undisturbed(content), place.outcome())
+    assert (row.lost, row.duplicates) == (0, 0)
+    # The run loses what it did since its last checkpoint.
+    assert 0 <= row.extra_work_percent <= 100 / 8
+    assert survivors(place.study) == []

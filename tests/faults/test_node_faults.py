@@ -11,8 +11,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.faults.harness import (
-    BUILTIN,
     ONE_STAGE,
+    TRAINERS,
     FaultTable,
     References,
     Workplace,
@@ -53,7 +53,7 @@ def cluster(counting: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     cluster.shutdown()
 
 
-@pytest.mark.parametrize("trainer", [BUILTIN])
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_whole_node_is_killed(
     tmp_path: Path, counting: Path, cluster: Cluster, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
@@ -81,7 +81,7 @@ def test_a_whole_node_is_killed(
     assert len(watcher.killed) == 1
 
 
-@pytest.mark.parametrize("trainer", [BUILTIN])
+@pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize("checkpoints", [True, False], ids=["shared checkpoints", "no checkpoints"])
 def test_a_node_is_drained(
     tmp_path: Path,

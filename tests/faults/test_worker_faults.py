@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import (
-    BUILTIN,
     ONE_STAGE,
     SPACE,
     TRAINERS,
@@ -132,7 +131,7 @@ def test_the_process_of_a_trial_is_killed(
         assert warnings == []
 
 
-@pytest.mark.parametrize("trainer", [BUILTIN])
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_warm_worker_is_killed_between_two_runs(
     tmp_path: Path, counting: Path, one_machine: None, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:

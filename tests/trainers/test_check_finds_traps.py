@@ -14,6 +14,7 @@ from tune_bn.space.loading import load_space
 from tune_bn.trainers.check import Checker
 from tune_bn.trainers.checked import OK, WRONG, Checked
 from tune_bn.trainers.choose import trainer_of
+from tune_bn.trainers.opened_files import is_own
 
 RIGHT = WALK.replace("rng = random", "open(str(run.data) + '/rows.txt').read()\nrng = random")
 TEST_COMMAND = ["python", "test.py", "{checkpoint}", "{data}"]
@@ -148,8 +149,22 @@ def test_a_script_that_is_right_passes_every_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_planted_trap_is_found(trap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, options, line, words = TRAPS[trap]
-    monkeypatch.setattr("tune_bn.trainers.opened_files._TEMPORARY", ("/nowhere/",))
+    monkeypatch.setattr("tune_bn.trainers.opened_files._TEMPORARY", ())
+    monkeypatch.setattr("tune_bn.trainers.opened_files._NAME_TEMPORARY", ())
     found = checked(tmp_path, script, **options)
     wrong = {finding.trap: finding.words for finding in found.findings if finding.verdict == WRONG}
     assert not found.ok
     assert any(name.strip().startswith(line) and words in said for name, said in wrong.items()), found.findings
+
+
+def test_a_temporary_folder_is_whichever_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python itself tries a temporary folder by a file in it, and a cluster's lies anywhere.
+    monkeypatch.setattr("tune_bn.trainers.opened_files._TEMPORARY", ())
+    places = {name: tmp_path / name for name in ("job", "space", "data")}
+    for place in places.values():
+        place.mkdir()
+    (tmp_path / "link").symlink_to(places["job"])
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "link"))
+    given = {"TMP": f"{places['space']}/"}
+    own = {name for name, place in places.items() if is_own(f"{place}/x49g_ye5", tmp_path / "runs", given)}
+    assert own == {"job", "space"}

@@ -133,6 +133,11 @@ FUNCTIONS = {
         + LOOP,
         None,
     ),
+    "a rank that reports": (
+        "pid = os.fork()\nif not pid:\n    for step in range(run.steps): run.report(step, val=step)\n    os._exit(0)\n"
+        "os.waitpid(pid, 0)\n",
+        None,
+    ),
     "a flood": ("for _ in range(3000): sys.stdout.write('x' * 999 + chr(10))\n" + LOOP, None),
     "a step twice, alike": (LOOP + "run.report(4, val=4)\n", None),
     "a step twice": ("run.report(0, val=1.0)\nrun.report(0, val=2.0)\n", "step 0 was reported twice"),

@@ -11,17 +11,34 @@ from typing import Any
 _asked = threading.Event()
 _before: Any = None
 _installed = False
+_children_end = False
 _forking = threading.local()
 
 
 def listen() -> None:
     """Note a SIGTERM from now on, and hand it on to the handler that was there before. May be called twice."""
-    global _before, _installed
+    global _before
     if threading.current_thread() is not threading.main_thread() or _is_of_a_pool():
         return
     if signal.getsignal(signal.SIGTERM) is not _on_term:
         # A library may have put its own handler over ours in between; it is chained like any other.
         _before = signal.signal(signal.SIGTERM, _on_term)
+    _watch_forks()
+
+
+def let_children_end() -> None:
+    """From now on a process that is forked off is ended by SIGTERM, whatever this one does about it.
+
+    Ray's workers and drivers raise SystemExit. What is raised in a child while Python itself, or a library, is at work
+    after the fork is printed and forgotten, and a pool that ends its workers at that moment waits for ever.
+    """
+    global _children_end
+    _children_end = True
+    _watch_forks()
+
+
+def _watch_forks() -> None:
+    global _installed
     if not _installed:
         os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_reset)
         _installed = True
@@ -57,8 +74,11 @@ def _let_through() -> None:
 
 def _reset() -> None:
     # A pool ends its workers by SIGTERM: one that inherits a handler which only sets a flag would never end.
-    if signal.getsignal(signal.SIGTERM) is _on_term:
-        # A thread that forks is the child's main thread.
+    handler = signal.getsignal(signal.SIGTERM)
+    # A thread that forks is the child's main thread.
+    if _children_end and callable(handler):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    elif handler is _on_term:
         signal.signal(signal.SIGTERM, _before if _before is not None else signal.SIG_DFL)
     _asked.clear()
     _let_through()

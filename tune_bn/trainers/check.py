@@ -25,7 +25,7 @@ from tune_bn.trainers.command.trainer import CommandSession, CommandTrainer
 from tune_bn.trainers.cut_runs import CutRuns, ways_of
 from tune_bn.trainers.neighbours import is_accepted, with_other_value
 from tune_bn.trainers.opened_files import copies, files_below, is_own, loaded_modules, not_frozen
-from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of, too_coarse
+from tune_bn.trainers.short_runs import Short, ShortRuns, StuckError, alike, results_of, spread_of, too_coarse
 
 
 class Checker:
@@ -161,21 +161,18 @@ class Checker:
         trap = _NAMES["_seeds"]
         again = self._again(first)
         others = {stage: self.runs.short(self.base, self._seed(stage)) for stage in ("select", "confirm")}
-        self._spread = max(
-            abs(a - b) for other in others.values() for a, b in zip(first.values, other.values, strict=False)
-        )
         if again.values != first.values:
             self._found(trap, WRONG, f"the same seed twice gives {self._differ(first.told(()), again.told(()))}")
             return
         self._results = results_of(first, again, others.values())
+        self._spread = spread_of(first, others.values(), self._results)
         for stage, other in others.items():
             if alike(first, other, self._results):
                 seeds = f"{self._seed('search')} and {self._seed(stage)}"
                 why = self._too_coarse(first) or "the seed does nothing"
                 self._found(trap, WRONG, f"seeds {seeds} give the same scores: {why}")
                 return
-        by = f"by up to {self._spread:.3g}" if self._spread else f"in {listed(self._results)}"
-        self._found(trap, OK, f"one seed twice is equal bit for bit; others differ {by}")
+        self._found(trap, OK, f"one seed twice is equal bit for bit; others differ {self._spread}")
 
     def _again(self, first: Short) -> Short:
         """The baseline's run a second time: beside another, which answers for the last trap too where it is equal
@@ -196,7 +193,7 @@ class Checker:
         session = self.runs.session
         return not isinstance(session, CommandSession) or not session.trainer.settings.function
 
-    _spread = 0.0
+    _spread = "in nothing"
     _results: Sequence[str] = ()
     _pair: Sequence[Short] | Exception | None = None
 
@@ -269,7 +266,7 @@ class Checker:
         cuts = CutRuns(self.runs, self.base, self._seed("search"), self._results, uncut, self._differ)
         found = cuts.cut(tuple(ways_of(scripts)))
         if found.wrong:
-            self._found(trap, WRONG, f"{'; '.join(found.wrong)} (seeds differ by up to {self._spread:.3g})")
+            self._found(trap, WRONG, f"{'; '.join(found.wrong)} (seeds differ {self._spread})")
             return
         if found.through:
             words = f"the script was through before it could be ended by {', '.join(found.through)}"
@@ -296,7 +293,8 @@ class Checker:
         if left:
             self._found(trap, WRONG, f"processes {', '.join(map(str, left))} live on")
             return
-        outside = sorted(place for place in first.writes if not is_own(place, self.runs.folder))
+        env = self.trainer.settings.env if isinstance(self.trainer, CommandTrainer) else {}
+        outside = sorted(place for place in first.writes if not is_own(place, self.runs.folder, env))
         words = "two at once are each as they are alone, and nothing lives on"
         if outside:
             self._found(trap, WRONG, f"{words}, but it writes outside its run's folder: {outside[0]}")

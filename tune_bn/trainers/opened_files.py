@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from tune_bn.trainers.command.code import FrozenCode
 
 PACKAGE = Path(__file__).parents[1]
-_TEMPORARY = ("/tmp/", "/var/tmp/")
+_TEMPORARY = ("/tmp", "/var/tmp")
+_NAME_TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 SMALL_FILE = 1 << 26
 """Larger files are compared by their paths alone."""
 
@@ -48,9 +50,17 @@ def _content(place: str) -> str | None:
         return None
 
 
-def is_own(place: str, folder: Path) -> bool:
-    """Whether a file that is written to belongs to the run, to the system, or to a cache."""
-    own = (os.path.realpath(folder), "/dev/", "/proc/", "/sys/", "pipe:", "socket:", *_TEMPORARY)
+def is_own(place: str, folder: Path, env: Mapping[str, object] = MappingProxyType({})) -> bool:
+    """Whether a file that is written to belongs to the run, to the system, to a temporary folder or to a cache.
+
+    Args:
+        place: its real path.
+        folder: the run's.
+        env: variables that the run has beside those of this process.
+    """
+    named = [str(env.get(name, os.environ.get(name, ""))) for name in _NAME_TEMPORARY]
+    temporary = (os.path.realpath(path) + os.sep for path in (*_TEMPORARY, *named) if os.path.isabs(path))
+    own = (os.path.realpath(folder), "/dev/", "/proc/", "/sys/", "pipe:", "socket:", *temporary)
     if place.startswith(own):
         return True
     return "__pycache__" in place or "/.cache/" in place or "/.config/" in place

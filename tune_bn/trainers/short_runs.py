@@ -71,6 +71,17 @@ def results_of(first: Short, again: Short, others: Iterable[Short]) -> list[str]
     return found or names
 
 
+def spread_of(first: Short, others: Iterable[Short], names: Sequence[str]) -> str:
+    """How far other seeds lie from the first: by the score, or where that is equal, by a metric that is not."""
+    lists = [short.told(names) for short in (first, *others)]
+    for place, name in enumerate(("", *names)):
+        columns = [[row[place] for row in rows] for rows in lists]
+        pairs = [(a, b) for column in columns[1:] for a, b in zip(columns[0], column, strict=False)]
+        if spread := max((abs(a - b) for a, b in pairs if a is not None and b is not None), default=0.0):
+            return f"by up to {spread:.3g}" + f" in {name}" * bool(name)
+    return "in nothing"
+
+
 def too_coarse(short: Short, names: Iterable[str]) -> bool:
     """Whether its score and these metrics took so few values that another run may have the same ones by chance."""
     return len(set(short.values)) <= 2 and all(len(set(_of(short, name))) <= 2 for name in names)

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from tune_bn.script import run as script_run
 from tune_bn.script.folder import ATTEMPT_VARIABLE, RUN_VARIABLE
 from tune_bn.script.notes import forget, note
+from tune_bn.script.signals import let_children_end
 from tune_bn.trainers.command.code import FrozenCode
 from tune_bn.trainers.command.folder import RunFolder
 from tune_bn.trainers.command.process import End
@@ -92,7 +93,9 @@ class FunctionThread:
         self._started = time.monotonic()
         self._grace = files.settings.grace
         self._timeout = files.settings.timeout
+        self._process = os.getpid()
         os._exit = _exit_of_function
+        let_children_end()
         self._thread = _RunThread(self._call, f"run {name}")
         self._thread.start()
 
@@ -137,6 +140,8 @@ class FunctionThread:
         return End(self._status, self._asked, by, 0, (), time.monotonic() - self._started)
 
     def _gate(self) -> bool:
+        if os.getpid() != self._process:  # A rank that was forked off: nobody here lets it go on.
+            return True
         try:
             inside = os.getcwd()
         except OSError:  # It has removed it.
