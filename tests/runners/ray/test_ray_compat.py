@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -108,9 +110,33 @@ def test_a_ray_for_one_study_starts_less_and_rays_own_ways_come_back(
         raise RuntimeError("it does not start")
     assert [getattr(Node, name) for name in names] == before
     assert os.environ.get("OMP_NUM_THREADS") == stated
+    with compat.for_one_study([], beforehand=False) as arguments:
+        assert arguments == {"_system_config": {"prestart_worker_first_driver": False}}
     with compat.for_one_study([]) as arguments:
         assert arguments == {}
         assert os.environ.get("OMP_NUM_THREADS") == stated
+
+
+UNDER_A_LIMIT = """
+import sys
+from ray._private import services
+from tune_bn.runners.ray import runner
+start_raylet = services.start_raylet
+services.start_raylet = lambda *given, **named: start_raylet(
+    *(sys.argv[1] if str(one).endswith("setup_worker.py") else one for one in given), **named
+)
+runner.tight_limits = lambda: "ulimit -u: 150 processes and threads of this user"
+runner.connect(runner.RayOptions())
+print("let in")
+"""
+
+
+def test_under_a_limit_a_worker_that_dies_as_it_begins_does_not_keep_the_driver_out(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text("import os\nos._exit(1)\n")
+    # Ray's own call waited for ever, and neither a signal nor a thread could end it.
+    command = [sys.executable, "-c", UNDER_A_LIMIT, str(tmp_path / "dies.py")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "let in\n", done.stderr
 
 
 @pytest.mark.parametrize(

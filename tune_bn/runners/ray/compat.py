@@ -150,7 +150,7 @@ def local_folder(path: str) -> dict[str, str]:
 
 
 @contextmanager
-def for_one_study(preload: Sequence[str]) -> Iterator[dict[str, Any]]:
+def for_one_study(preload: Sequence[str], *, beforehand: bool = True) -> Iterator[dict[str, Any]]:
     """In this block ``ray.init`` starts a Ray without what serves nobody but people who look at it.
 
     That is the server of its dashboard, for which Ray waits even where there is none, the process that asks for more
@@ -160,6 +160,8 @@ def for_one_study(preload: Sequence[str]) -> Iterator[dict[str, Any]]:
         preload: modules that workers load when they start, before anybody asks for one. Libraries read the number of
             their threads as they are loaded; Ray states it when a worker is asked for, too late then. So it is stated
             beforehand: one, as for any trial of one core.
+        beforehand: whether workers start before anybody asks for one. Ray lets its driver in once these have come, and
+            never where one of them dies as it begins.
 
     Yields:
         Arguments of ``ray.init``.
@@ -177,7 +179,10 @@ def for_one_study(preload: Sequence[str]) -> Iterator[dict[str, Any]]:
     if states:
         os.environ[_THREADS] = "1"
     try:
-        yield {"_system_config": {"preload_python_modules": list(preload)}} if preload else {}
+        config: dict[str, Any] = {"preload_python_modules": list(preload)} if preload else {}
+        if not beforehand:
+            config["prestart_worker_first_driver"] = False
+        yield {"_system_config": config} if config else {}
     finally:
         for name, own in before.items():
             setattr(Node, name, own)

@@ -127,7 +127,10 @@ def connect(options: RayOptions) -> None:
                 stack.enter_context(apart())
                 # Who wants to look at it gets all of it.
                 if "include_dashboard" not in options.init:
-                    arguments |= stack.enter_context(compat.for_one_study(_preloaded(options)))
+                    # Workers that a limit ends as they begin are to be seen, and not waited for.
+                    beforehand = not tight_limits()
+                    preloaded = _preloaded(options) if beforehand else ()
+                    arguments |= stack.enter_context(compat.for_one_study(preloaded, beforehand=beforehand))
             ray.init(**{**arguments, **options.init})
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
