@@ -27,13 +27,9 @@ from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.trainer import Trainer
 from tune_bn.records.record import CONFIRM, SEARCH
 from tune_bn.runners.checkpoint import LATEST, PREVIOUS
-from tune_bn.runners.ray.compat import preemption
 from tune_bn.runners.ray.runner import RayTuneRunner
 from tune_bn.script.folder import CHECKPOINT, MARK
 from tune_bn.study.folder import StudyFolder
-
-PREEMPTION = preemption()
-FOREVER_MS = 2**53
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

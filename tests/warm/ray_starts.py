@@ -16,32 +16,24 @@ Ray reads it when it is loaded, so one name must do for all."""
 
 def patch(stand_in: str) -> None:
     """Let every Ray that this process starts have its workers and agents forked by the server of ``stand_in``."""
-    from ray._private import node, services
+    from ray._private import services
 
-    if getattr(services.start_raylet, "stand_in", None) is not None:
-        services.start_raylet.stand_in = stand_in
-        return
     start_raylet = services.start_raylet
+    python = services._build_python_executable_command_memory_profileable
+
+    def agent(component: str, *given: Any, **named: Any) -> list[str]:
+        return [sys.executable, "-S", "-E", stand_in]
 
     def warm(*given: Any, **named: Any) -> Any:
-        python = services._build_python_executable_command_memory_profileable
-
-        def agent(component: str, *rest: Any, **more: Any) -> list[str]:
-            return [sys.executable, "-S", "-E", warm.stand_in]  # type: ignore[attr-defined]
-
-        services._build_python_executable_command_memory_profileable = agent
         # What sets a worker up, in Ray, is a script of its own, which then becomes the worker.
-        setups = [value for value in given if isinstance(value, str) and value.endswith("setup_worker.py")]
-        assert len(setups) == 1
-        given = tuple(warm.stand_in if value == setups[0] else value for value in given)  # type: ignore[attr-defined]
+        (set_up,) = [value for value in given if isinstance(value, str) and value.endswith("setup_worker.py")]
+        services._build_python_executable_command_memory_profileable = agent
         try:
-            return start_raylet(*given, **named)
+            return start_raylet(*(stand_in if value == set_up else value for value in given), **named)
         finally:
             services._build_python_executable_command_memory_profileable = python
 
-    warm.stand_in = stand_in  # type: ignore[attr-defined]
     services.start_raylet = warm
-    assert node.ray._private.services.start_raylet is warm
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ import threading
 from typing import Any, NoReturn
 
 from tests.warm import ray_starts
-from tests.warm.ray_starts import JOB
 
 LOADED = (
     *("torch", "torch._dynamo", "torch.optim", "scipy.stats", "pandas", "ray", "ray.tune", "mlflow", "optuna"),
@@ -105,7 +104,7 @@ def run(arguments: list[str], environment: dict[str, str]) -> None:
 def serve(path: str) -> NoReturn:
     """Fork what is asked for, until standard input ends."""
     # Ray reads these two once and for all when it is loaded. The raylet is who must outlive its workers.
-    os.environ.update({"RAY_JOB_ID": JOB, "RAY_RAYLET_PID": str(os.getpid())})
+    os.environ.update({"RAY_JOB_ID": ray_starts.JOB, "RAY_RAYLET_PID": str(os.getpid())})
     with ray_starts.own_chance():
         for name in LOADED:
             importlib.import_module(name)

@@ -93,7 +93,6 @@ class FunctionThread:
         self._started = time.monotonic()
         self._grace = files.settings.grace
         self._timeout = files.settings.timeout
-        self._process = os.getpid()
         os._exit = _exit_of_function
         let_children_end()
         self._thread = _RunThread(self._call, f"run {name}")
@@ -140,7 +139,7 @@ class FunctionThread:
         return End(self._status, self._asked, by, 0, (), time.monotonic() - self._started)
 
     def _gate(self) -> bool:
-        if os.getpid() != self._process:  # A rank that was forked off: nobody here lets it go on.
+        if os.getpid() != self._thread.process:  # A rank that was forked off: nobody here lets it go on.
             return True
         try:
             inside = os.getcwd()
