@@ -21,7 +21,7 @@ from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.runners import checkpoint
 from tune_bn.runners.checkpoint import CheckpointStore, CheckpointWriter
 from tune_bn.runners.ray import trainable as ray_trainable
-from tune_bn.runners.ray.runner import RayOptions, connect
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.runners.ray.trainable import DRAIN_SECONDS, DrainNotice
 from tune_bn.training.weight_files import read_weight_file
 

@@ -12,9 +12,17 @@ with suppress(OSError):
 def main() -> None:
     """Entry point. Loading the verbs takes a moment, in which Ctrl-C is no error either."""
     try:
+        from tune_bn.host.collector import QuickEnd, collect_seldom
+
+        collect_seldom()
+        end = QuickEnd()
         from tune_bn.cli import main as run
 
-        run()
+        try:
+            run()
+        except SystemExit as asked:
+            end.status = asked.code if isinstance(asked.code, int) else None
+            raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         # Whatever else is being loaded is not worth its traceback.

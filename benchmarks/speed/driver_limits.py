@@ -28,7 +28,8 @@ from tune_bn.data.dataset import Dataset, Split
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Point, RunResult, Task
 from tune_bn.protocols.trainer import COMPLETED
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.runners.ray.trainable import REPORT, TASK, TaskTrainable
 from tune_bn.runners.worker import Report
 from tune_bn.trainers.builtin import BuiltinTrainer

@@ -20,7 +20,8 @@ from tune_bn.data.config import DataConfig
 from tune_bn.data.dataset import load_dataset
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Task
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 

@@ -22,7 +22,7 @@ from benchmarks.speed import driver_limits, evaluation, fusion, packing, rooflin
 from benchmarks.speed.bf16_parity import non_inferiority
 from benchmarks.speed.end_to_end import FULL, OURS, PLAIN, REUSED, SAME_WORK, SMALL, Size
 from benchmarks.speed.training_loop import OFFICIAL, Workload
-from tune_bn.runners.ray.runner import RayOptions, connect
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.training import engine
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from tune_bn.cli import app
 from tune_bn.cli.jobs import carry_out_as_job
-from tune_bn.errors import DataError
+from tune_bn.errors import DataError, TuneBNError
+from tune_bn.front.runners import Runners
 from tune_bn.front.wiring import run_study
 from tune_bn.observers.console.observer import ConsoleObserver
 from tune_bn.space.file import dump_yaml
@@ -90,7 +91,7 @@ def forbidden(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def never(*_: Any, **__: Any) -> Any:
         pytest.fail("must not come to this")
 
-    monkeypatch.setattr("tune_bn.runners.ray.runner.connect", never)
+    monkeypatch.setattr("tune_bn.runners.ray.start.connect", never)
     return never
 
 
@@ -98,7 +99,7 @@ def test_a_search_decodes_before_it_takes_the_cluster(workplace: Path, forbidden
     damage(workplace)
     space = parse_space(SPACE | {"data": {"source": "folder", "root": "images"}}, "x")
     with pytest.raises(DataError, match=r"dog/6.png: unreadable"):
-        run_study(forbidden, space, address=None, console=ConsoleObserver())
+        run_study(forbidden, space, runners=Runners(space, None, ConsoleObserver()), console=ConsoleObserver())
 
 
 def test_a_job_decodes_before_there_is_a_study(
@@ -120,3 +121,36 @@ def test_a_question_about_val_names_the_space_file(workplace: Path) -> None:
     with pytest.raises(DataError, match=r"^tiny.yaml: data.val_folder: got null; accepted: test \(val/ holds the test"):
         validate()
     assert "test images are those of val/; validation" in validate("--set", "data.val_folder=test")
+
+
+@pytest.fixture
+def rays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What became of the Ray of this machine, which is none."""
+    happened: list[str] = []
+    monkeypatch.setattr("tune_bn.runners.ray.start.connect", lambda options: happened.append("started"))
+    monkeypatch.setattr("tune_bn.runners.ray.start.disconnect", lambda: happened.append("left"))
+    return happened
+
+
+def search_refused(space: dict[str, Any]) -> str:
+    Path("asked.yaml").write_text(dump_yaml(space))
+    with pytest.raises(TuneBNError) as refused:
+        CliRunner().invoke(app, ["search", "--space", "asked.yaml"], catch_exceptions=False)
+    assert not Path("studies").exists()
+    return str(refused.value)
+
+
+def test_data_that_is_not_there_is_said_before_a_ray_of_this_machine_starts(workplace: Path, rays: list[str]) -> None:
+    assert "nowhere" in search_refused(SPACE | {"data": {"source": "folder", "root": "nowhere"}})
+    assert rays == []
+
+
+@pytest.mark.parametrize("late", ["a network", "an image"])
+def test_what_is_seen_later_ends_the_ray_that_started_meanwhile(workplace: Path, rays: list[str], late: str) -> None:
+    space = SPACE | {"data": {"source": "folder", "root": "images"}}
+    if late == "an image":
+        damage(workplace)
+        assert "dog/6.png: unreadable" in search_refused(space)
+    else:
+        assert "no module missing_module" in search_refused(space | {"model": {"arch": "missing_module:network"}})
+    assert rays == ["started", "left"]

@@ -11,12 +11,15 @@ from tests.study.scripted_runner import scripted_study
 from tune_bn.cli import main
 from tune_bn.cli.common import resume_line
 from tune_bn.errors import RunnerError, StudyError
+from tune_bn.front.runners import Runners
 from tune_bn.front.search import search
+from tune_bn.observers.console.observer import ConsoleObserver
 from tune_bn.protocols.runner import Task
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.records.commands import IN_PROCESS
 from tune_bn.runners.local import local_place
 from tune_bn.space.loading import parse_space
+from tune_bn.space.space import Space
 from tune_bn.study.driver import Driver
 
 CONTENT: dict[str, Any] = {
@@ -87,14 +90,17 @@ def test_a_study_goes_on_where_it_ran(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_has_no_effect_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tune_bn.front.wiring import _where
 
     plain, several = (
         parse_space({**CONTENT, "resources": resources}, "tiny")
         for resources in ({}, {"max_concurrent": 8, "elastic": True})
     )
-    (line,) = _where(plain, IN_PROCESS)
+
+    def where(space: Space, address: str | None) -> list[str]:
+        return list(Runners(space, address, ConsoleObserver())._where())
+
+    (line,) = where(plain, IN_PROCESS)
     assert "no Ray: one run after the other in this process" in line
-    _, idle = _where(several, IN_PROCESS)
+    _, idle = where(several, IN_PROCESS)
     assert idle == "local  without effect here: resources max_concurrent: 8, elastic: true"
-    assert list(_where(plain, None)) == ["ray  starting on this machine …"]
+    assert where(plain, None) == ["ray  starting on this machine …"]

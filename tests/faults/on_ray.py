@@ -16,7 +16,8 @@ from tests.study.local_studies import Follower
 from tune_bn.method.user_network import source_trees
 from tune_bn.protocols.runner import Point, Task
 from tune_bn.protocols.trainer import Trainer
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.study.folder import StudyFolder
 
 EPOCHS = SPACE["train"]["epochs"]

@@ -19,7 +19,8 @@ from tune_bn.errors import RecordError, StudyError
 from tune_bn.protocols.runner import RunResult, Task
 from tune_bn.records.log import RecordLog
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.space.loading import parse_space
 from tune_bn.trainers.builtin import BuiltinTrainer
 

@@ -23,7 +23,8 @@ from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Runner, RunResult, SchedulerConfig, Task
 from tune_bn.records.record import COMPLETED, DIVERGED
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.runners.worker import WorkerOptions
 from tune_bn.testing.tasks import Events, Tasks
 from tune_bn.trainers.builtin import BuiltinTrainer
@@ -243,7 +244,7 @@ def test_the_driver_does_not_keep_the_trials_of_a_long_stage(cluster: None, data
 
 
 def test_more_than_the_cluster_has_is_refused_with_what_it_has(cluster: None) -> None:
-    from tune_bn.runners.ray.runner import _require_resources
+    from tune_bn.runners.ray.start import _require_resources
 
     with pytest.raises(RunnerError, match=r"resources\.gpu: got 8 per trial, but this process may use 0 GPUs"):
         _require_resources(RayOptions(gpu=8))

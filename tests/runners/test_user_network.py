@@ -17,7 +17,8 @@ from tune_bn.errors import MethodError
 from tune_bn.method.config import ModelConfig
 from tune_bn.protocols.runner import Runner, Task
 from tune_bn.records.record import COMPLETED
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.testing.tasks import Tasks
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig

@@ -160,7 +160,7 @@ def carry_out(
 
 
 def place_of(local: bool, address: str | None, job: bool = False) -> str | None:
-    """Where the runs are trained, by these options; see :func:`tune_bn.front.wiring.run_study`.
+    """Where the runs are trained, by these options; see :class:`tune_bn.front.runners.Runners`.
 
     Raises:
         StudyError: they contradict each other.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tune_bn.errors import Interrupted, StudyError
+from tune_bn.front.runners import Runners
 from tune_bn.front.surroundings import check_surroundings, naming
 from tune_bn.host.process import sign_of_life, without_empty_caches
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
@@ -32,6 +33,7 @@ def carry_out(
     studies_dir: Path | None = None,
     going_on: StudyFolder | None = None,
     console: ConsoleObserver | None = None,
+    ray_init: Mapping[str, Any] | None = None,
     **stages: Any,
 ) -> tuple[StudyFolder, Verdict]:
     """Check at the door and run: the study's folder and its verdict.
@@ -40,7 +42,7 @@ def carry_out(
         open_folder: makes or opens the study's folder, once all is known to be good.
         space: what is asked.
         source: what errors call the space.
-        address: see :func:`tune_bn.front.wiring.run_study`.
+        address: see :class:`tune_bn.front.runners.Runners`, and there ``ray_init``.
         place: the study's folder, or where it will be made.
         studies_dir: the folder of all studies; None: what ``place`` says.
         going_on: the study that is gone on with; one that is finished is told so, and runs nothing.
@@ -74,19 +76,27 @@ def carry_out(
         with stop.on_signals(), without_empty_caches():
             require_writable(place)
             sign_of_life(f"{source}: looking at data, networks, and where runs are tracked …")
-            remarks: list[str] = []
-            with naming(source):
-                check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
-                on_data = check_surroundings(space, remarks.append)
-            for remark in on_data:
-                print(f"data  {remark}", file=sys.stderr, flush=True)
-
-            from tune_bn.front.wiring import run_study
             from tune_bn.observers.console.observer import ConsoleObserver
 
-            stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
             with naming(source), console or ConsoleObserver() as told:
-                verdict = run_study(opening, space, address=address, console=told, **stages)
+                check_store(space.tracking.uri, studies_dir or (place.parent if StudyFolder(place).exists else place))
+                runners = Runners(space, address, told, ray_init)
+                try:
+                    remarks: list[str] = []
+                    # A study that goes on is first compared with what it began with.
+                    meanwhile = runners.begin if going_on is None else None
+                    for remark in check_surroundings(space, remarks.append, meanwhile=meanwhile):
+                        print(f"data  {remark}", file=sys.stderr, flush=True)
+                    # Ray has taken signals for itself.
+                    stop.listen()
+                    stop.check()
+
+                    from tune_bn.front.wiring import run_study
+
+                    stages |= {"going_on": going_on, "remarks": remarks, "stop": stop}
+                    verdict = run_study(opening, space, runners=runners, console=told, **stages)
+                finally:
+                    runners.leave()
     except (Interrupted, KeyboardInterrupt) as error:
         raise Interrupted(stop.reason or str(error) or INTERRUPTED) from None
     return begun[-1], verdict

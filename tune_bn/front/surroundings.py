@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def check_surroundings(
-    space: Space, remark: Callable[[str], None] | None = None, *, single: RunConfig | None = None
+    space: Space,
+    remark: Callable[[str], None] | None = None,
+    *,
+    single: RunConfig | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Sequence[str]:
     """Check what the space names outside itself, its trainer's part and the tracking store, without starting anything.
 
@@ -28,6 +32,7 @@ def check_surroundings(
         space: what is asked.
         remark: told, in a line each, what is accepted but should be known.
         single: a run that is asked for by itself, and need not be one of the study's.
+        meanwhile: begins what goes on by itself, once what is seen at once is good, and before what takes seconds.
 
     Returns:
         Remarks on the data, a line each.
@@ -37,11 +42,14 @@ def check_surroundings(
         MethodError: a network does not exist, cannot be treated as asked, or cannot be trained on the images.
         TrackingError: the tracking URI is not one that MLflow takes, or what is to be tracked cannot be.
     """
-    return checked_door(space, remark or (lambda line: None), single)[1]
+    return checked_door(space, remark or (lambda line: None), single, meanwhile)[1]
 
 
 def checked_door(
-    space: Space, remark: Callable[[str], None], single: RunConfig | None = None
+    space: Space,
+    remark: Callable[[str], None],
+    single: RunConfig | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> tuple[Door, Sequence[str]]:
     """The door of the space's trainer, after :func:`check_surroundings`, and what that returns."""
     from tune_bn.observers.mlflow.system import check_system_metrics
@@ -53,7 +61,7 @@ def checked_door(
     if space.tracking.system_metrics:
         for line in check_system_metrics(space.resources.gpu):
             remark(line)
-    door = door_of(space)
+    door = door_of(space, meanwhile)
     return door, door.check(remark, single=single)
 
 

@@ -1,27 +1,23 @@
-"""Wires the adapters to a study: a runner, Optuna, MLflow and the console. Only the command line imports it.
-
-Ray is loaded where runs are trained on it alone: a study of this process alone needs none.
-"""
+"""Wires the adapters to a study: a runner, Optuna, MLflow and the console. Only the command line imports it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from importlib import import_module
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Thread
-from typing import Any, cast
+from typing import cast
 
 from tune_bn.analysis.wording import spoken
 from tune_bn.errors import Interrupted
 from tune_bn.front.asking import conclude as conclude
 from tune_bn.front.asking import sampler_of as sampler_of
+from tune_bn.front.runners import Runners
 from tune_bn.observers.console.observer import ConsoleObserver, console_log
 from tune_bn.observers.fanout import Observers
 from tune_bn.observers.mlflow.models import ModelOf, TrainedModel
 from tune_bn.observers.mlflow.observer import MlflowObserver
 from tune_bn.observers.mlflow.uri import store_uri
 from tune_bn.protocols.observer import Observer, StudyInfo
-from tune_bn.protocols.runner import Runner
 from tune_bn.protocols.stop_request import INTERRUPTED, StopRequest
 from tune_bn.protocols.trainer import Trainer, data_remarks_of
 from tune_bn.records.commands import IN_PROCESS
@@ -29,7 +25,6 @@ from tune_bn.records.identity import identity_of, is_copy
 from tune_bn.records.record import SEARCH, Record
 from tune_bn.records.score import read_score
 from tune_bn.records.verdict import Verdict
-from tune_bn.runners.local import LocalRunner, local_place
 from tune_bn.space.space import Space
 from tune_bn.study.continuity import require_same
 from tune_bn.study.driver import Driver
@@ -40,91 +35,24 @@ from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.changes import code_changes
 from tune_bn.training.versions import commit, commit_remark
 
-MakeRunner = Callable[[StudyFolder, Callable[[str], None], StopRequest], Runner]
-"""A runner for a study's folder; it warns by a function, and heeds a request to stop."""
-
-
-def _on_ray(
-    space: Space, trainer: Trainer, address: str | None, init: Mapping[str, Any], tell: Callable[[str], None]
-) -> MakeRunner:
-    """Connects to the cluster, or starts one. Raises ``RunnerError`` where that cannot be, or a trial does not fit."""
-    from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
-
-    resources = space.resources
-    options = RayOptions(
-        address=address,
-        cpu=resources.cpu,
-        gpu=resources.gpu,
-        max_concurrent=resources.max_concurrent,
-        elastic=resources.elastic,
-        max_failures=space.budget.max_failures,
-        checkpoint_seconds=resources.checkpoint_seconds,
-        keep_weights=resources.keep_weights == "confirmed",
-        code=trainer.code,
-        modules=(type(trainer).__module__,),
-        init=init,
-        tell=tell,
-    )
-    connect(options)
-
-    def on_ray(folder: StudyFolder, warn: Callable[[str], None], stop: StopRequest) -> RayTuneRunner:
-        # Those of a Ray cluster often have one account.
-        studies = folder.path.parent.resolve()
-        ours = replace(options, user=f"{studies.stat().st_uid}:{studies}")
-        return RayTuneRunner(trainer, ours, folder.checkpoints, runs=folder.runs, warn=warn, stop=stop)
-
-    return on_ray
-
-
-def _in_process(space: Space, trainer: Trainer) -> MakeRunner:
-    """Raises ``RunnerError`` where this process has not what a trial holds."""
-    resources = space.resources
-    place = local_place(resources.cpu, resources.gpu)
-    return lambda folder, warn, stop: LocalRunner(
-        trainer,
-        place=place,
-        checkpoints=folder.checkpoints,
-        runs=folder.runs,
-        checkpoint_seconds=resources.checkpoint_seconds,
-        keep_weights=resources.keep_weights == "confirmed",
-        max_failures=space.budget.max_failures,
-        warn=warn,
-        stop=stop,
-    )
-
-
-def _where(space: Space, address: str | None) -> Iterator[str]:
-    """Where the runs will be trained, and what is not done there."""
-    if address != IN_PROCESS:
-        yield f"ray  {f'joining {address} …' if address else 'starting on this machine …'}"
-        return
-    yield "local  no Ray: one run after the other in this process, which a run may take down (--resume goes on)"
-    resources = space.resources
-    idle = [f"max_concurrent: {resources.max_concurrent}"] * (resources.max_concurrent not in (None, 1))
-    idle += ["elastic: true"] * resources.elastic
-    if idle:
-        yield f"local  without effect here: resources {', '.join(idle)}"
-
 
 def run_study(
     open_folder: Callable[[], StudyFolder],
     space: Space,
     *,
-    address: str | None,
+    runners: Runners,
     console: ConsoleObserver,
     going_on: StudyFolder | None = None,
     stages: Callable[[Study], None] = Study.run,
-    ray_init: Mapping[str, Any] | None = None,
     remarks: Sequence[str] = (),
     stop: StopRequest | None = None,
 ) -> Verdict:
     """Run a study's stages, then verify and report. Returns the verdict.
 
     ``open_folder`` makes or opens the study's folder; it is called once data and cluster are known to be good, so that
-    bad input leaves nothing behind. ``address`` is that of a Ray cluster; None: one is started on this machine;
-    :data:`tune_bn.records.commands.IN_PROCESS`: there is none. ``going_on`` is the study's folder where it holds a
-    study already: what that began with is compared before a cluster is reached. ``remarks`` are told on the console and
-    in the driver's log. At a request to ``stop`` the study ends.
+    bad input leaves nothing behind. ``runners`` knows where the runs are trained. ``going_on`` is the study's folder
+    where it holds a study already: what that began with is compared before a cluster is reached. ``remarks`` are told
+    on the console and in the driver's log. At a request to ``stop`` the study ends.
 
     Raises:
         Interrupted: it was told to stop; what had finished is kept.
@@ -134,17 +62,11 @@ def run_study(
     if going_on is not None:
         require_same(going_on, space, trainer, commit=commit())
     stop = StopRequest() if stop is None else stop
-    for line in _where(space, address):
-        console.note(line)
-    make_runner = (
-        _in_process(space, trainer)
-        if address == IN_PROCESS
-        else _on_ray(space, trainer, address, ray_init or {}, console.warn)
-    )
+    make_runner = runners.reach(trainer)
     stop.listen()
     folder = open_folder()
     output = folder.path.parent
-    driver = Driver(folder, space.budget, space.resources, stop=stop, address=address or "")
+    driver = Driver(folder, space.budget, space.resources, stop=stop, address=runners.address or "")
     with folder.locked(), driver.watching(), console_log(folder.log_file) as log:
 
         def warn(message: str) -> None:
@@ -156,7 +78,7 @@ def run_study(
         keep_code(trainer, folder.path)
         runner = make_runner(folder, warn, stop)
         store = store_uri(space.tracking.uri, output)
-        elsewhere = address is not None and address != IN_PROCESS
+        elsewhere = runners.address not in (None, IN_PROCESS)
         if space.tracking.system_metrics and elsewhere:
             warn("tracking.system_metrics: none, since runs of a cluster are on machines that this process cannot see")
         mlflow = MlflowObserver(
@@ -205,12 +127,20 @@ def run_study(
             observer.study_finished(status, summary)
 
 
+def _load_report() -> None:
+    # What is missing or broken is told where it is needed.
+    with suppress(Exception):
+        from tune_bn.report.figures.importance import load_evaluator
+
+        load_evaluator()
+
+
 class _Ahead:
     """Loads what draws the report once the workers have all that they need, so that nobody waits for it at the end."""
 
     def stage_started(self, stage: str, planned_runs: int, done_runs: int) -> None:
         if stage != SEARCH:
-            Thread(target=import_module, args=("tune_bn.report",), name="report-ahead").start()
+            Thread(target=_load_report, name="report-ahead").start()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *given: None

@@ -29,8 +29,9 @@ FEW_IMAGES = 100
 class BuiltinDoor:
     """A :class:`tune_bn.protocols.trainer.Door` of the loop of :mod:`tune_bn.training`."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, meanwhile: Callable[[], None] | None = None) -> None:
         self.space = space
+        self._meanwhile = meanwhile
 
     @cached_property
     def data(self) -> DataSummary:
@@ -53,6 +54,9 @@ class BuiltinDoor:
                     "accepted: a size that leaves none or more, since batch norm cannot normalize one image"
                     f"{_other_size(sizes, data)}"
                 )
+        # Networks need torch.
+        if self._meanwhile is not None:
+            self._meanwhile()
         for line in dict.fromkeys(_check_networks(self.space, found, data)):
             remark(line)
         return data.remarks

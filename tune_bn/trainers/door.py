@@ -11,13 +11,18 @@ from tune_bn.protocols.trainers import TRAINERS
 from tune_bn.space.space import Space
 
 
-def door_of(space: Space) -> Door:
-    """The door of the trainer that a space asks for. Opens nothing."""
+def door_of(space: Space, meanwhile: Callable[[], None] | None = None) -> Door:
+    """The door of the trainer that a space asks for. Opens nothing.
+
+    Args:
+        space: what is asked.
+        meanwhile: called by a check that takes seconds, once what is seen at once is good.
+    """
     if space.trainer is not None:
         return OwnDoor(space)
     from tune_bn.trainers.builtin_door import BuiltinDoor
 
-    return BuiltinDoor(space)
+    return BuiltinDoor(space, meanwhile)
 
 
 class OwnDoor:

@@ -22,8 +22,9 @@ from tune_bn.protocols.runner import RunResult, SchedulerConfig, Task
 from tune_bn.runners.ray import share as cluster_share
 from tune_bn.runners.ray import trainable
 from tune_bn.runners.ray.feed import FeedSearcher, Ledger
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
 from tune_bn.runners.ray.share import ClusterShare
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.runners.ray.trainable import ALONE, FRESH, PLACE, SHARED, TASK, placement
 from tune_bn.runners.worker import WorkerOptions
 from tune_bn.trainers.builtin import BuiltinTrainer

@@ -15,7 +15,8 @@ from tune_bn.protocols.runner import RunResult, Task
 from tune_bn.records.record import COMPLETED
 from tune_bn.runners.ray import feed as ray_feed
 from tune_bn.runners.ray import pair_placement
-from tune_bn.runners.ray.runner import RayOptions, RayTuneRunner, connect
+from tune_bn.runners.ray.runner import RayTuneRunner
+from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.trainers.builtin import BuiltinTrainer
 from tune_bn.training.config import RunConfig, TrainConfig
 

@@ -15,8 +15,8 @@ import ray
 from ray._private.node import Node
 
 from tune_bn.errors import RunnerError
-from tune_bn.runners.ray import compat, runner
-from tune_bn.runners.ray.runner import RayOptions
+from tune_bn.runners.ray import compat, start
+from tune_bn.runners.ray.start import RayOptions
 
 UPGRADE = f"Ray {ray.__version__} lacks it: mend tune_bn/runners/ray/compat.py"
 
@@ -120,13 +120,13 @@ def test_a_ray_for_one_study_starts_less_and_rays_own_ways_come_back(
 UNDER_A_LIMIT = """
 import sys
 from ray._private import services
-from tune_bn.runners.ray import runner
+from tune_bn.runners.ray import start
 start_raylet = services.start_raylet
 services.start_raylet = lambda *given, **named: start_raylet(
     *(sys.argv[1] if str(one).endswith("setup_worker.py") else one for one in given), **named
 )
-runner.tight_limits = lambda: "ulimit -u: 150 processes and threads of this user"
-runner.connect(runner.RayOptions())
+start.tight_limits = lambda: "ulimit -u: 150 processes and threads of this user"
+start.connect(start.RayOptions())
 print("let in")
 """
 
@@ -153,18 +153,18 @@ def test_under_a_limit_a_worker_that_dies_as_it_begins_does_not_keep_the_driver_
 def test_workers_load_torch_beforehand_where_all_of_them_train(
     options: RayOptions, preloaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "usable_cores", lambda: 4)
-    assert bool(runner._preloaded(options)) is preloaded
+    monkeypatch.setattr(start, "usable_cores", lambda: 4)
+    assert bool(start._preloaded(options)) is preloaded
 
 
 def test_threads_of_a_trial_sleep_while_they_wait_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert runner._runtime_environment(RayOptions(address="auto")) == {}, "one thread waits for nobody"
+    assert start._runtime_environment(RayOptions(address="auto")) == {}, "one thread waits for nobody"
     asleep = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
-    assert runner._runtime_environment(RayOptions(address="auto", cpu=4)) == asleep
+    assert start._runtime_environment(RayOptions(address="auto", cpu=4)) == asleep
     code = {"py_modules": [str(tmp_path)]}
-    assert runner._runtime_environment(RayOptions(address="auto", cpu=2, code=[tmp_path])) == code | asleep
+    assert start._runtime_environment(RayOptions(address="auto", cpu=2, code=[tmp_path])) == code | asleep
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert runner._runtime_environment(RayOptions(address="auto", cpu=2))["env_vars"] == {"OMP_WAIT_POLICY": "ACTIVE"}
+    assert start._runtime_environment(RayOptions(address="auto", cpu=2))["env_vars"] == {"OMP_WAIT_POLICY": "ACTIVE"}

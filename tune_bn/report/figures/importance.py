@@ -112,6 +112,14 @@ def _at_equal_epochs(study: StudyFiles, trials: Sequence[Trial]) -> tuple[int, l
     return epochs, [(trial, value) for trial, value in scored if np.isfinite(value)]
 
 
+def load_evaluator() -> None:
+    """Load what asks and answers, which takes a second. May be called in another thread."""
+    import optuna
+
+    # Optuna loads it, and scikit-learn with it, at its first use.
+    _ = optuna.importance.FanovaImportanceEvaluator
+
+
 def _importance(study: StudyFiles, score: str, trials: Sequence[tuple[Trial, float]]) -> Importance | None:
     if len(trials) > MOST_TRIALS:
         trials = [trials[index] for index in np.linspace(0, len(trials) - 1, MOST_TRIALS).round().astype(int)]

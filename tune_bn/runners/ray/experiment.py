@@ -42,6 +42,7 @@ class Experiment:
         max_failures: of a trial that raises.
         pending: trials that may wait for a worker; None: any number.
         keep: seconds for which a worker without a trial is kept while no trial waits.
+        own_ray: whether the Ray is this process's own.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Experiment:
         max_failures: int,
         pending: int | None = None,
         keep: float = 0.0,
+        own_ray: bool = False,
     ) -> None:
         self._experiment = TuneExperiment(
             "",
@@ -66,7 +68,7 @@ class Experiment:
         )
         self._share = share
         self._pending = pending or _MANY
-        self._keep = keep
+        self._keep, self._own_ray = keep, own_ray
         self._controller: Any = None
         self._stage: CurrentStage
         self._scheduler: Scheduler
@@ -82,7 +84,12 @@ class Experiment:
             self._stage = CurrentStage(callback)
             self._scheduler = Scheduler(stopping, lambda: self._share.beside_others)
             self._controller = compat.make_controller(
-                self._experiment, searcher, self._scheduler, [self._stage], keep=self._keep
+                self._experiment,
+                searcher,
+                self._scheduler,
+                [self._stage],
+                keep=self._keep,
+                own_ray=self._own_ray,
             )
             self._controller.update_max_pending_trials(self._pending)
         else:
