@@ -4,22 +4,24 @@
 
 Each contender is a command that starts in an empty folder, alone on the machine, and is timed from its start to its
 end: imports, Ray, search, confirmation, tracking, report. The contenders take turns, and the order turns by one from
-round to round. ``plain`` is ``benchmarks.speed.plain_tune`` as it stands, ``plain, actors reused`` the same with
-the one option of Tune that keeps its workers. ``ours`` is ``tune_bn search --space digits.yaml`` as a user types it,
-which trains more: the selection. ``ours, the same work`` trains what ``plain`` trains and one run more, the smallest
-selection that there is. Searches differ in what they try, and so in how much ASHA stops: the tables say how many epochs
-each contender trained.
+round to round; what is measured is written after each round. ``plain`` is ``benchmarks.speed.plain_tune`` as it stands,
+``plain, actors reused`` the same with the one option of Tune that keeps its workers. ``ours`` is ``tune_bn search
+--space digits.yaml`` as a user types it, which trains more: no trial is stopped before that is known to be safe, and
+there is the selection. ``ours, the same work`` trains what ``plain`` trains, by the same early stopping, and one run
+more, the smallest selection that there is. Searches differ in what they try, and so in how much ASHA stops: the tables
+say how many epochs each contender trained.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -32,11 +34,19 @@ from scipy import stats
 from benchmarks.measure import Spread, hardware, hardware_words, take_turns
 from benchmarks.results import markdown, mean_words, save, speed_parser, stamp
 from tune_bn.records.log import RecordLog
-from tune_bn.records.record import CONFIRM, SEARCH, SELECT
+from tune_bn.records.record import CONFIRM, SEARCH, SELECT, Record
 
 TOP = Path(__file__).parents[2]
+ORDER = (SEARCH, SELECT, CONFIRM)
 PLAIN, REUSED, OURS, SAME_WORK = "plain", "plain, actors reused", "ours", "ours, the same work"
 STAGES = ("search_seconds", "select_seconds", "confirm_seconds")
+FIRST_RUN, NEXT_STAGE, PROMPT = "first_run_seconds", "next_stage_seconds", "prompt_seconds"
+WAITS = {
+    FIRST_RUN: "from the command to the first run",
+    NEXT_STAGE: "from a stage's last run to the next's first (the longer of both)",
+    PROMPT: "from the last run to the prompt",
+}
+"""What a user waits for while nothing trains."""
 Lines = Sequence[tuple[float, str]]
 """What a command printed, each line with the seconds since its start."""
 
@@ -70,6 +80,7 @@ def plain_columns(printed: Mapping[str, Any]) -> dict[str, Any]:
         "search_seconds": printed["search_seconds"],
         "select_seconds": 0.0,
         "confirm_seconds": printed["confirm_seconds"],
+        **dict.fromkeys(WAITS),
         **_result(printed["best"], printed["baseline"], printed["candidate"], printed["p_value"]),
         "verdict": None,
     }
@@ -81,17 +92,17 @@ def ours(size: Size, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
         overrides = [
             f"budget.trials={size.trials}",
             f"train.epochs={size.epochs}",
-            f"scheduler.grace={size.grace}",
             f"seeds.confirm={{from: 1, to: {size.pairs}}}",
             *overrides,
         ]
     options = [word for override in overrides for word in ("--set", override)]
+    started = time.monotonic()
     lines = timed_lines(["-m", "tune_bn", "search", "--space", "digits.yaml", "--output", str(folder), *options])
-    return ours_columns(folder / "digits-1", lines)
+    return ours_columns(folder / "digits-1", lines, time.monotonic() - started)
 
 
-def ours_columns(study: Path, lines: Lines) -> dict[str, Any]:
-    """The columns of a row, from the folder of a study and what its command printed."""
+def ours_columns(study: Path, lines: Lines, seconds: float) -> dict[str, Any]:
+    """The columns of a row, from the folder of a study, what its command printed, and how long it took."""
     records = RecordLog(study / "records.jsonl").read()
     verdict = json.loads((study / "verdict.json").read_text(encoding="utf-8"))
     candidate = verdict["candidates"][0]
@@ -99,6 +110,7 @@ def ours_columns(study: Path, lines: Lines) -> dict[str, Any]:
         "runs": len(records),
         "epochs_trained": sum(record.epochs for record in records),
         **stage_seconds(lines),
+        **waits(lines, records, seconds),
         **_result(candidate["config"], verdict["baseline"], candidate, candidate["p_value"]),
         "verdict": verdict["verdict"],
     }
@@ -107,12 +119,31 @@ def ours_columns(study: Path, lines: Lines) -> dict[str, Any]:
 def stage_seconds(lines: Lines) -> dict[str, float]:
     """How long each stage of ours took, its workers' start included: by the lines that announce the stages."""
     begins = {
-        stage: next(at for at, line in lines if line.startswith(f"{stage} ") and "planned" in line)
-        for stage in (SEARCH, SELECT, CONFIRM)
+        stage: next(at for at, line in lines if line.startswith(f"{stage} ") and "planned" in line) for stage in ORDER
     }
     end = max(at for at, line in lines if line.startswith(f"{CONFIRM} "))
     times = [*begins.values(), end]
     return {name: round(after - before, 2) for name, (before, after) in zip(STAGES, pairwise(times), strict=True)}
+
+
+def waits(lines: Lines, records: Sequence[Record], seconds: float) -> dict[str, float]:
+    """Seconds of :data:`WAITS`: a run has a line at its end, in the order of the records, which say how long it took.
+
+    Args:
+        lines: what the command printed.
+        records: of its study.
+        seconds: until the command's end.
+    """
+    ends = [at for at, line in lines if re.match(rf"({'|'.join(ORDER)})  .* seed \d+  ", line)]
+    runs = [(record.stage, at - record.duration_seconds, at) for record, at in zip(records, ends, strict=True)]
+    first = {stage: min(begun for of, begun, _ in runs if of == stage) for stage in ORDER}
+    last = {stage: max(ended for of, _, ended in runs if of == stage) for stage in ORDER}
+    found = (
+        first[SEARCH],
+        max(first[after] - last[before] for before, after in pairwise(ORDER)),
+        seconds - last[CONFIRM],
+    )
+    return {name: round(value, 2) for name, value in zip(WAITS, found, strict=True)}
 
 
 def _result(
@@ -160,12 +191,13 @@ def contenders(size: Size) -> dict[str, Callable[[Path], dict[str, Any]]]:
         PLAIN: partial(plain, size, ()),
         REUSED: partial(plain, size, ("--reuse-actors",)),
         OURS: partial(ours, size, ()),
-        SAME_WORK: partial(ours, size, ("budget.finalists=1", "seeds.select=[201]")),
+        SAME_WORK: partial(ours, size, (f"scheduler.grace={size.grace}", "budget.finalists=1", "seeds.select=[201]")),
     }
 
 
-def measure(size: Size, rounds: int) -> list[dict[str, Any]]:
-    """One row per round and contender."""
+def measure(size: Size, rounds: int) -> Iterator[list[dict[str, Any]]]:
+    """After each round all rows so far: one per round and contender."""
+    rows: list[dict[str, Any]] = []
     columns: list[dict[str, Any]] = []
 
     def turn(study: Callable[[Path], dict[str, Any]]) -> float:
@@ -174,13 +206,18 @@ def measure(size: Size, rounds: int) -> list[dict[str, Any]]:
         return 1.0
 
     # Whoever comes first must not be the one who reads the libraries from the disk.
-    timed_lines(["-c", "import benchmarks.speed.plain_tune, tune_bn.front.wiring"])
-    turns = {name: partial(turn, study) for name, study in contenders(size).items()}
-    timings = take_turns(turns, rounds, warm_up=0)
-    return [
-        {"round": timing.round, "contender": timing.contender, "seconds": round(timing.seconds, 2)} | found
-        for timing, found in zip(timings, columns, strict=True)
-    ]
+    timed_lines(["-c", "import benchmarks.speed.plain_tune, tune_bn.front.wiring, tune_bn.runners.ray.runner"])
+    studies = contenders(size)
+    names = list(studies)
+    for number in range(rounds):
+        order = names[number % len(names) :] + names[: number % len(names)]
+        timings = take_turns({name: partial(turn, studies[name]) for name in order}, 1, warm_up=0)
+        rows += [
+            {"round": number, "contender": timing.contender, "seconds": round(timing.seconds, 2)} | found
+            for timing, found in zip(timings, columns, strict=True)
+        ]
+        columns.clear()
+        yield rows
 
 
 def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -209,6 +246,16 @@ def stage_table(rows: Sequence[Mapping[str, Any]]) -> str:
         stages = [median(row[key] for row in own) for key in STAGES]
         rest = median(row["seconds"] - sum(row[key] for key in STAGES) for row in own)
         lines.append((name, *(f"{value:.1f}" for value in (*stages, rest))))
+    return markdown(lines)
+
+
+def wait_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Seconds of each of :data:`WAITS`."""
+    lines: list[tuple[str, ...]] = [("contender", *WAITS.values())]
+    for name in _names(rows):
+        own = [row for row in rows if row["contender"] == name]
+        if own[0][PROMPT] is not None:
+            lines.append((name, *(Spread.of([row[key] for row in own]).words(1) for key in WAITS)))
     return markdown(lines)
 
 
@@ -258,21 +305,25 @@ def main() -> None:
     parser = speed_parser(__doc__)
     parser.add_argument("--small", action="store_true", help="6 trials, 3 pairs, 10 epochs")
     given = parser.parse_args()
-    started, size = time.monotonic(), SMALL if given.small else FULL
-    rows, machine = measure(size, given.rounds), hardware()
+    started, size, machine = time.monotonic(), SMALL if given.small else FULL, hardware()
     amounts = f"{size.trials} trials, {size.pairs} pairs, {size.epochs} epochs"
-    where = f"{given.rounds} round{'s' * (given.rounds > 1)}, {hardware_words(machine)}"
-    save(
-        "end_to_end",
-        rows,
-        stamp(started) | {"hardware": machine, "size": vars(size)},
-        {
-            f"**A whole study** ({amounts}; median and range over {where})": speed_table(rows),
-            "**Where the seconds go** (medians; rest: imports, start of Ray, verdict, report, exit)": stage_table(rows),
-            "**What was found** (first round)": f"{result_table(rows)}\n\n{parity_line(rows)}",
-        },
-        given.results,
-    )
+    for rows in measure(size, given.rounds):
+        done = 1 + max(row["round"] for row in rows)
+        where = f"{done} round{'s' * (done > 1)}, {hardware_words(machine)}"
+        save(
+            "end_to_end",
+            rows,
+            stamp(started) | {"hardware": machine, "size": vars(size)},
+            {
+                f"**A whole study** ({amounts}; median and range over {where})": speed_table(rows),
+                "**Where the seconds go** (medians; rest: imports, start of Ray, verdict, report, exit)": stage_table(
+                    rows
+                ),
+                "**What a user waits for while nothing trains** (seconds, median and range)": wait_table(rows),
+                "**What was found** (first round)": f"{result_table(rows)}\n\n{parity_line(rows)}",
+            },
+            given.results,
+        )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ Line = tuple[str, str, str, str]
 LOOP_GOALS = {"resnet18": (2.2, 5.0), "resnet8": (1.5, None)}
 """× the official loop by network: on two CPU cores, on a GPU."""
 STUDY_GOAL = 5.0
+WAIT_GOALS = {end_to_end.FIRST_RUN: 6.0, end_to_end.NEXT_STAGE: 0.5, end_to_end.PROMPT: 2.0}
+"""Seconds of a study in which nothing trains."""
 REUSED_GOAL = 0.15
 FUSION_GOAL = 2.0
 SHARE_GOALS = {"resnet18": 50.0, "resnet50": 45.0}
@@ -69,6 +71,12 @@ def study_lines(rows: Rows, made: Mapping[str, Any]) -> list[Line]:
         reused = ratios(timings, name, end_to_end.REUSED).words()
         note = f"× plain Tune study; {reused} × the same with actors reused"
         lines.append((f"{words}: {name}", f"≥ {STUDY_GOAL:g} ×" if full else "", found, note))
+    for key, what in end_to_end.WAITS.items():
+        # Results of before it was measured have no such column.
+        values = [float(row[key]) for row in rows if row["contender"] == end_to_end.OURS and row.get(key)]
+        if values:
+            goal = WAIT_GOALS[key]
+            lines.append((f"{words}: {what}", f"≤ {goal:g} s", verdict(Spread.of(values), goal, at_most=True), "s"))
     return lines
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from benchmarks.measure import Spread, Timing, ratios, rows, take_turns
 from benchmarks.results import RESULTS, save
-from benchmarks.speed import driver_limits, evaluation, fusion, packing, roofline, speed, training_loop
+from benchmarks.speed import driver_limits, end_to_end, evaluation, fusion, packing, roofline, speed, training_loop
 from benchmarks.speed.bf16_parity import non_inferiority
 from benchmarks.speed.end_to_end import FULL, OURS, PLAIN, REUSED, SAME_WORK, SMALL, Size
 from benchmarks.speed.training_loop import OFFICIAL, Workload
+from tune_bn.records.record import CONFIRM, SEARCH, SELECT
 from tune_bn.runners.ray.start import RayOptions, connect
 from tune_bn.training import engine
 
@@ -284,6 +286,20 @@ def test_only_a_study_of_the_full_size_is_held_against_the_goal(
     assert f"| {goal} | 3.00 (3.00 to 3.00)" in lines[0]
     assert ("**missed**" in lines[0]) == (size is FULL)
     assert "2.00 (2.00 to 2.00) × the same with actors reused" in lines[0]
+
+
+def test_waits_are_what_is_left_between_the_runs() -> None:
+    stages = [SEARCH, SEARCH, SELECT, CONFIRM, CONFIRM]
+    ends = [10.0, 12.5, 15.0, 18.0, 21.0]
+    lines = [(1.0, "ray  starting on this machine …"), (6.0, "search  2 runs planned")]
+    lines += [(at, f"{stage}  trial 0 seed 1  gamma=1  completed 4/4") for stage, at in zip(stages, ends, strict=True)]
+    lines.append((21.1, "report  verdict, pages and pictures …"))
+    records = [
+        SimpleNamespace(stage=stage, duration_seconds=seconds)
+        for stage, seconds in zip(stages, (3, 2, 2, 2, 2), strict=True)
+    ]
+    found = end_to_end.waits(lines, records, 24.0)
+    assert found == {end_to_end.FIRST_RUN: 7.0, end_to_end.NEXT_STAGE: 1.0, end_to_end.PROMPT: 3.0}
 
 
 def test_the_table_of_goals_is_that_of_the_committed_results() -> None:
