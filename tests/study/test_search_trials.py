@@ -190,6 +190,14 @@ def test_a_trial_that_goes_on_from_a_checkpoint_tells_what_it_had_reached_at_the
     assert again.step().passed == {}
 
 
+def test_a_worker_that_reports_rarely_reports_every_milestone_and_the_end(dataset: Dataset) -> None:
+    space = space_with(train={**CONTENT["train"], "epochs": 6})
+    task = Task(SEARCH, CANDIDATE, 0, {"gamma": 0.3}, space.run_config({"gamma": 0.3}), tuple(SEEDS), may_stop=True)
+    worker = task_worker(task, dataset, WorkerOptions(None, report_seconds=3600, milestones=(2, 3)))
+    reports = [worker.step() for _ in range(3)]
+    assert [(report.epoch, report.done) for report in reports] == [(2, False), (3, False), (6, True)]
+
+
 def test_a_resumed_scheduler_is_shown_what_the_first_one_saw_of_diverged_and_torn_trials(
     tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,7 +118,7 @@ class TaskWorker:
         return all(run.done for run in self.runs)
 
     def step(self) -> Report:
-        """Train until a report is due, or nothing is new for the moment."""
+        """Train until a report is due: after a while, at a milestone, and at the end."""
         start = time.monotonic()
         while not self.done:
             # Side by side: a run that is ahead of others waits for them.
@@ -127,7 +127,7 @@ class TaskWorker:
             now = time.monotonic()
             if self.writer is not None and not self.done and self.writer.due and not any(waiting):
                 self._save(self.writer)
-            if any(waiting) or self.epoch in self.options.milestones or now - start >= self.options.report_seconds:
+            if self.epoch in self.options.milestones or now - start >= self.options.report_seconds:
                 break
         if self.writer is not None and self.done:
             # Whoever hears that the task is done may discard its folder.

@@ -124,6 +124,22 @@ def searcher(feed: Endless, *, most: int, turns: Sequence[bool] = ()) -> tuple[F
     return FeedSearcher(feed, ledger, share, lambda: None), ledger, share  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.parametrize(("most", "seconds"), [(2, 1.0), (200, 1.0), (1000, 5.0)])
+def test_where_many_runs_are_in_flight_each_reports_more_rarely(
+    most: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, _, _ = searcher(Endless(9), most=most)
+    config = search.suggest("a")
+    given: list[WorkerOptions] = []
+    monkeypatch.setattr(trainable, "TaskWorker", lambda task, session, score, options: given.append(options))
+    worker = trainable.TaskTrainable.__new__(trainable.TaskTrainable)
+    worker.config, worker.worker, worker.notice, worker.options = config, None, None, WorkerOptions(None)
+    worker.session = worker.trainer = SimpleNamespace(is_full=lambda error: False, score=None)
+    with pytest.raises(AttributeError):
+        worker.step()
+    assert [options.report_seconds for options in given] == [seconds]
+
+
 def test_no_more_trials_are_begun_than_the_share_of_the_moment() -> None:
     search, ledger, share = searcher(Endless(9), most=2)
     assert [search.suggest(name) is not None for name in "abc"] == [True, True, False]

@@ -29,6 +29,7 @@ from tune_bn.runners.ray.trainable import (
     OUT_OF_MEMORY,
     PLACE,
     REPORT,
+    REPORT_SECONDS,
     SHARED,
     TASK,
     TEST,
@@ -36,6 +37,15 @@ from tune_bn.runners.ray.trainable import (
 )
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
+
+REPORTS_A_SECOND = 200
+"""Reports for which a driver has time in half of a core. Of more runs each reports more rarely than once a second, but
+at the steps at which a scheduler decides as ever."""
+
+
+def report_seconds(most: int) -> float:
+    """Seconds from a report of a run to its next, where so many may be in flight."""
+    return max(1.0, most / REPORTS_A_SECOND)
 
 
 class DriverOnly:
@@ -163,6 +173,7 @@ class FeedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._begun = True
         self.ledger.tasks[trial_id] = task
         config: dict[str, Any] = {TASK: task, PLACE: place, MILESTONES: self.milestones}
+        config[REPORT_SECONDS] = report_seconds(self.share.most)
         if (kind := self.kind_of(task)) is not None:
             config[KIND] = self.ledger.kinds[trial_id] = kind
         return config if task.test_metric is None else config | {TEST: self.test()}

@@ -22,6 +22,7 @@ from tune_bn.runners.worker import TaskWorker, WorkerOptions
 
 # Keys of a trial's configuration.
 TASK, TEST, PLACE, KIND, MILESTONES = "task", "test", "place", "kind", "milestones"
+REPORT_SECONDS = "report_seconds"
 REPORT = "report"
 """Key of a trial's results."""
 
@@ -178,7 +179,11 @@ class TaskTrainable(tune.Trainable):  # type: ignore[misc]
                     self.worker.checkpoint()
                 raise NodeDrainingError(error_msg="the node is draining")
             if self.worker is None:
-                options = replace(self.options, milestones=self.config.get(MILESTONES, ()))
+                options = replace(
+                    self.options,
+                    milestones=self.config.get(MILESTONES, ()),
+                    report_seconds=self.config.get(REPORT_SECONDS, self.options.report_seconds),
+                )
                 self.worker = TaskWorker(task, self._session(), self.trainer.score, options)
             report = self.worker.step()
         except PreemptedError as error:
