@@ -10,6 +10,7 @@ timed, each in a process of its own, and its memory at the peak is noted.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,8 @@ def main() -> None:
     given = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="study-load-") as scratch:
+        # The index of `tune_bn status`.
+        os.environ["XDG_CACHE_HOME"] = str(Path(scratch) / "cache")
         many, long = Path(scratch) / "many", Path(scratch) / "long"
         work = [(many / f"study-{number:04d}", given.runs // given.studies) for number in range(given.studies)]
         runs = in_processes(write_study, [(long / "long-1", given.runs), *work], given.jobs)

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_bn.analysis.wording import config_words, spoken
+from tune_bn.cli.status_index import StatusIndex
 from tune_bn.cli.validate import planned
 from tune_bn.errors import RecordError, TuneBNError
 from tune_bn.host.process import unread
@@ -215,8 +216,11 @@ class View:
     """A line about what is not shown."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """Each study as plain values."""
-        return [describe_study(folder) for folder in self.folders]
+        """Each study as plain values. Those whose files are as they were are not read again."""
+        index = StatusIndex(describe_study)
+        rows = [index.row(folder) for folder in self.folders]
+        index.save()
+        return rows
 
     def named(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """A row for people, with the name by which the verbs find the study."""
@@ -226,33 +230,16 @@ class View:
 def watch(look: Callable[[], View], output: Path) -> None:
     """Show the studies and keep the view up to date, until Ctrl-C. Files that did not change are not read again."""
     console = plain_console()
-    known: dict[Path, tuple[Any, dict[str, Any]]] = {}
+    index = StatusIndex(describe_study)
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
-            rows = []
             view = look()
-            for folder in view.folders:
-                stamp = _stamp(folder)
-                if folder.path not in known or known[folder.path][0] != stamp:
-                    known[folder.path] = stamp, describe_study(folder)
-                rows.append(view.named(known[folder.path][1]))
+            rows = [view.named(index.row(folder)) for folder in view.folders]
             shown = [_table(rows) if rows else Text(_no_studies(output)), *([Text(view.remark)] if view.remark else [])]
             live.update(Group(*shown), refresh=True)
             if unread():
                 return
             time.sleep(WATCH_SECONDS)
-
-
-def _stamp(folder: StudyFolder) -> tuple[Any, ...]:
-    """What differs from the last time once a row would differ."""
-    found: list[Any] = [folder.is_locked]
-    for path in (folder.space_file, folder.records.path, folder.driver_file, folder.plan_file, folder.verdict_file):
-        try:
-            status = path.stat()
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-        except OSError as error:
-            found.append(error.errno)
-    return tuple(found)
 
 
 def _no_studies(output: Path) -> str:
