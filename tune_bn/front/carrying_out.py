@@ -83,13 +83,17 @@ def carry_out(
                 runners = Runners(space, address, told, ray_init)
                 try:
                     remarks: list[str] = []
+
+                    def begin() -> None:
+                        runners.begin()
+                        # Ray has taken signals for itself.
+                        stop.listen()
+                        stop.check()
+
                     # A study that goes on is first compared with what it began with.
-                    meanwhile = runners.begin if going_on is None else None
+                    meanwhile = begin if going_on is None else None
                     for remark in check_surroundings(space, remarks.append, meanwhile=meanwhile):
                         print(f"data  {remark}", file=sys.stderr, flush=True)
-                    # Ray has taken signals for itself.
-                    stop.listen()
-                    stop.check()
 
                     from tune_bn.front.wiring import run_study
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 from ray._private.node import Node
 
-from tune_bn.errors import RunnerError
+from tune_bn.errors import Interrupted, RunnerError
 from tune_bn.runners.ray import compat, start
 from tune_bn.runners.ray.start import RayOptions
 
@@ -168,3 +168,16 @@ def test_threads_of_a_trial_sleep_while_they_wait_unless_the_user_says_otherwise
     assert start._runtime_environment(RayOptions(address="auto", cpu=2, code=[tmp_path])) == code | asleep
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert start._runtime_environment(RayOptions(address="auto", cpu=2))["env_vars"] == {"OMP_WAIT_POLICY": "ACTIVE"}
+
+
+def test_a_process_that_is_told_to_end_while_ray_starts_ends_as_one_that_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(**_: object) -> None:
+        # As Ray's own handler does.
+        sys.exit(15)
+
+    monkeypatch.setattr(ray, "init", told)
+    with pytest.raises(Interrupted, match=r"^interrupted by SIGTERM$"):
+        start.connect(RayOptions())
+    assert start.folder_here() is None

@@ -20,9 +20,10 @@ from typing import Any
 
 import ray
 
-from tune_bn.errors import RunnerError, first_line, own_fault
+from tune_bn.errors import Interrupted, RunnerError, first_line, own_fault
 from tune_bn.host.machine import cuda_devices, usable_cores
 from tune_bn.host.process import WAITING, apart
+from tune_bn.protocols.stop_request import INTERRUPTED
 from tune_bn.runners.ray import compat
 from tune_bn.runners.ray.address import reachable_address, unreachable
 from tune_bn.runners.ray.folder import RayFolder
@@ -78,6 +79,7 @@ def connect(options: RayOptions) -> None:
     """Connect to the cluster, or start one on this machine, and check that a trial fits it.
 
     Raises:
+        Interrupted: this process was told to end meanwhile.
         RunnerError: the address cannot be reached, the cluster is too small for one trial, or this version of Ray lacks
             what is used of it.
     """
@@ -116,6 +118,10 @@ def connect(options: RayOptions) -> None:
                     preloaded = _preloaded(options) if beforehand else ()
                     arguments |= stack.enter_context(compat.for_one_study(preloaded, beforehand=beforehand))
             ray.init(**{**arguments, **options.init})
+    except SystemExit:
+        # While it starts, Ray ends the process so at a SIGTERM.
+        disconnect()
+        raise Interrupted(f"{INTERRUPTED} by SIGTERM") from None
     # What Ray raises where it cannot start or is not let in is no family of errors.
     except Exception as error:
         causes = [logged_cause(_folders[-1].ray), tight_limits()] if options.address is None else []
