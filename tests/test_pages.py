@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tune_bn.space.loading import parse_space
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
@@ -40,6 +42,17 @@ def test_every_word_of_the_glossary_stands_once_in_order() -> None:
     assert {"arm", "nuisance key", "grace", "regret", "look", "pruned", "d_z"} <= set(words)
     plain = [word.casefold() for word in words if word.isascii()]
     assert plain == sorted(set(plain))
+
+
+def test_the_first_steps_of_the_page_on_your_own_training_can_be_taken_and_read() -> None:
+    page = (DOCS / "your-training.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?ms)^```(\w*)\n(.*?)^```", page)
+    space = parse_space(yaml.safe_load(next(text for kind, text in blocks if kind == "yaml")), "space.yaml")
+    script = next(text for kind, text in blocks if kind == "python")
+    compile(script, "train.py", "exec")
+    assert all(f"run.{key}" in script for key in space.search)
+    # A browser's window of 1280 points shows so many columns; the rest is found by those who scroll.
+    assert [line for _, text in blocks for line in text.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.long

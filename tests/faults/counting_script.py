@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,9 +19,17 @@ from tune_bn.script.run import Run
 
 FOLDER = "COUNTING_SCRIPT"
 FORWARDS = 2
-FAULTS = {
+
+
+def leave_a_rank() -> None:
+    """A process in a session of its own that ends for nobody, as a rank of a torchrun that was killed."""
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+
+
+FAULTS: dict[str, Callable[[], Exception | None]] = {
     "out_of_memory": lambda: RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB."),
     "error": lambda: RuntimeError("a script of bad temper"),
+    "rank": leave_a_rank,
 }
 
 
@@ -32,7 +42,8 @@ def forward(folder: Path) -> None:
         if name in FAULTS:
             with suppress(FileNotFoundError):
                 path.unlink()
-                raise FAULTS[name]()
+                if (error := FAULTS[name]()) is not None:
+                    raise error
     with (folder / "steps").open("ab", buffering=0) as handle:
         handle.write(b".")
 

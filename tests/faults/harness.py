@@ -236,13 +236,17 @@ class Workplace:
         aside.replace(self.counting / "pace")
 
     def plant(self, fault: str, times: int = 1) -> None:
-        """``out_of_memory`` or ``error``: raised by so many training forwards from now on."""
+        """``out_of_memory`` or ``error``: raised by so many training forwards from now on; or ``rank``, of a script."""
         for number in range(times):
             (self.counting / f"{fault}-{number}").touch()
 
     def planted(self) -> int:
         """Planted faults that no forward has taken yet."""
         return len(list(self.counting.glob("*-*")))
+
+    def processes(self) -> list[int]:
+        """What drivers have started and still lives: Ray, its workers, keepers. Not :func:`survivors`."""
+        return sorted({*keeper.marked(FOLDER, str(self.counting))} - {*survivors(self.study)})
 
     @property
     def steps(self) -> int:

@@ -120,24 +120,37 @@ def test_a_driver_killed_in_every_stage_stopped_and_doubled_leaves_the_records_o
 
 
 @pytest.mark.parametrize("trainer", [COMMAND, FUNCTION])
-def test_a_driver_that_trains_by_itself_is_killed_leaves_no_script_and_another_goes_on(
+def test_a_driver_is_killed_without_a_ray_and_then_with_one_leaves_no_script_and_another_goes_on(
     tmp_path: Path, undisturbed: References, fault_table: FaultTable, trainer: str
 ) -> None:
     content = trained_by(trainer, ONE_STAGE)
     place = Workplace(tmp_path / "place", content)
-    process = place.start("--local")
-    place.wait_for_records(1, process)
-    # In the middle of the run after that, which has checkpoints behind it.
-    place.wait_for_steps(place.steps + 30, process)
-    place.set_pace(SLOW)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    place.wait_for(lambda: survivors(place.study) == [])
+    for how in (["--local"], ["--resume"]):
+        process = place.start(*how)
+        place.wait_for_records(len(place.records()) + 1, process)
+        # In the middle of the runs after that, which have checkpoints behind them.
+        place.wait_for_steps(place.steps + 30, process)
+        # Beside each of them, or beside its script, is a process of its own.
+        runs = 1 if "--local" in how else 2
+        place.plant("rank", runs)
+        expected = 2 * runs if trainer == COMMAND else runs
+        place.wait_for(lambda: len(survivors(place.study)) >= expected, process)  # noqa: B023
+        place.set_pace(SLOW)
+        assert "--local" in how or len(place.processes()) > 2, "there is no Ray to be left behind"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        place.wait_for(lambda: place.processes() == [])
+        if trainer == COMMAND:
+            # What a function has started ends when its run is tried again.
+            place.wait_for(lambda: survivors(place.study) == [])
+        place.set_pace(PACE)
     place.set_pace(0)
     finished = place.search("--local", "--resume")
     assert finished.returncode in (0, 1), finished.stderr
-    row = fault_table.add(named("driver killed, without Ray", trainer), 1, undisturbed(content), place.outcome())
+    assert survivors(place.study) == place.processes() == []
+    row = fault_table.add(
+        named("driver killed, without and with Ray", trainer), 2, undisturbed(content), place.outcome()
+    )
     assert (row.lost, row.duplicates) == (0, 0)
-    # The run loses what it did since its last checkpoint.
-    assert 0 <= row.extra_work_percent <= 100 / 8
-    assert survivors(place.study) == []
+    # One run and then two lose what they did since their last checkpoint.
+    assert 0 <= row.extra_work_percent <= 100 * 3 / 8

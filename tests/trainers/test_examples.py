@@ -56,12 +56,17 @@ def test_there_are_examples_and_each_is_short() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_passes_the_check_and_comes_to_a_verdict(name: str, tmp_path: Path) -> None:
+def test_an_example_passes_the_check_and_comes_to_a_verdict(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in NEEDS.get(name, ()):
         pytest.importorskip(module)
     # Each run of a script of its own imports torch anew.
     few = ["budget.trials=2", "seeds.confirm=[1,2]"] if name in ("plain_torch", *NEEDS) else []
-    space = load_space(brought_in(name, tmp_path), [*SMALL, *few])
+    path = brought_in(name, tmp_path)
+    # Where it is typed.
+    monkeypatch.chdir(path.parent)
+    space = load_space(path, [*SMALL, *few])
     trainer = trainer_of(space)
     checked: Checked = Checker(space, trainer, Place(threads=1), tmp_path / "check").run()
     found = {finding.trap: finding.verdict for finding in checked.findings}

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command import code as code_module
 from tune_bn.trainers.command.code import FrozenCode, freeze
 from tune_bn.trainers.command.trainer import CommandTrainer
-from tune_bn.trainers.opened_files import not_frozen
+from tune_bn.trainers.opened_files import loaded_modules, not_frozen
 
 
 def git(folder: Path, *words: str) -> None:
@@ -200,6 +201,17 @@ def test_a_function_that_runs_what_is_not_frozen_is_found(tmp_path: Path) -> Non
     (tmp_path / "habit_function.py").write_text(script)
     space = space_of(tmp_path, command=None, function="habit_function:train", code=["habit_function.py"])
     assert line(space, tmp_path).startswith("it runs habit_beside.py from ")
+
+
+def test_a_module_that_was_never_a_file_is_no_code_of_the_folder_where_check_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As torch's _classes and _ops.
+    made_up = ModuleType("made_up")
+    made_up.__file__ = "_made_up.py"
+    monkeypatch.setitem(sys.modules, "made_up", made_up)
+    monkeypatch.chdir(tmp_path)
+    assert not_frozen(loaded_modules(), FrozenCode("", 0, b"", os.path.realpath(tmp_path), ()), []) == []
 
 
 def test_libraries_environments_and_runs_are_no_code_of_the_user(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Started by tests, or by Ray, in the place of Python: it has the warm server fork the process, and stands for it.
 
 It lies beside the server's socket, and loads nothing: it passes on its arguments, folder, variables and streams,
-waits, and ends as the process ends. Where it is killed, so is the process.
+waits, and ends as the process ends. Where it is killed, so is the process, and where whoever started it has died, as
+Ray's workers and agents end with their raylet.
 """
 
 import json
@@ -27,6 +28,7 @@ def main() -> None:
     if cold():
         set_up = os.path.join(os.path.dirname(sys.argv[1]), "setup_worker.py")
         os.execv(sys.executable, [sys.executable, set_up, *sys.argv[1:]])
+    parent = os.getppid()
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.connect(SOCKET)
     request = {
@@ -45,7 +47,14 @@ def main() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Whoever asks this one to end means the process.
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(pid, number))
-    status = int(server.recv(64) or -signal.SIGKILL)
+    server.settimeout(1.0)
+    while True:
+        try:
+            status = int(server.recv(64) or -signal.SIGKILL)
+            break
+        except TimeoutError:
+            if os.getppid() != parent:
+                os._exit(1)
     # One that a signal ended has no status of its own: that is said as a shell says it.
     os._exit(status if status >= 0 else 128 - status)
 

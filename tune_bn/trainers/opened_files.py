@@ -94,4 +94,5 @@ def not_frozen(reads: Iterable[str], code: FrozenCode, own: Iterable[Path]) -> l
 def loaded_modules() -> set[str]:
     """The files of all modules of this process, by their real paths."""
     files = (getattr(module, "__file__", None) for module in [*sys.modules.values()])
-    return {os.path.realpath(str(file)) for file in files if file}
+    # Python knows each by its whole path; a mere name, such as torch's `_classes.py`, is of what was never a file.
+    return {os.path.realpath(file) for file in files if isinstance(file, str) and os.path.isabs(file)}
