@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -76,6 +77,15 @@ def warm_ray() -> None:
     from tests import warm
 
     warm.use_for_ray()
+
+
+@pytest.fixture
+def warm_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's ``python train.py`` is forked with torch loaded: for tests in which no script's start is the point."""
+    from tests import warm
+    from tune_bn.trainers.command import placeholders
+
+    monkeypatch.setattr(placeholders, "sys", SimpleNamespace(executable=str(warm.python())))
 
 
 @dataclass(frozen=True)
