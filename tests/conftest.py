@@ -33,6 +33,7 @@ from tests.quick import (  # noqa: F401
     pytest_runtest_protocol,
 )
 from tune_bn.analysis.plan import seal
+from tune_bn.host.collector import collect_seldom
 from tune_bn.records.files import write_json, write_text
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import Record
@@ -54,6 +55,9 @@ os.fsync = lambda descriptor: None
 # Tests may be run in the background of a script, or under nohup; what they start is to hear signals all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# As its own verbs do.
+collect_seldom()
 
 
 @pytest.hookimpl(wrapper=True)
