@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -31,6 +33,7 @@ from tests.quick import (  # noqa: F401
     pytest_runtest_protocol,
 )
 from tune_bn.analysis.plan import seal
+from tune_bn.host.collector import collect_seldom
 from tune_bn.records.files import write_json, write_text
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import Record
@@ -52,6 +55,26 @@ os.fsync = lambda descriptor: None
 # Tests may be run in the background of a script, or under nohup; what they start is to hear signals all the same.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# As its own verbs do.
+collect_seldom()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Look for no garbage among the objects that nine thousand tests are made of: there is none, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """At the end libraries look for what they leave behind."""
+    gc.unfreeze()
+
 
 SPACE_SHA256 = "5" * 64
 EPOCHS = 40
@@ -76,6 +99,15 @@ def warm_ray() -> None:
     from tests import warm
 
     warm.use_for_ray()
+
+
+@pytest.fixture
+def warm_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's ``python train.py`` is forked with torch loaded: for tests in which no script's start is the point."""
+    from tests import warm
+    from tune_bn.trainers.command import placeholders
+
+    monkeypatch.setattr(placeholders, "sys", SimpleNamespace(executable=str(warm.python())))
 
 
 @dataclass(frozen=True)

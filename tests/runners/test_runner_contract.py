@@ -16,9 +16,9 @@ from tune_bn.protocols.runner import Feed, Listener, PastTrial, Runner, RunResul
 from tune_bn.protocols.stop_request import StopRequest
 from tune_bn.protocols.trainer import COMPLETED, PRUNED, Trainer
 from tune_bn.runners.local import LocalRunner
-from tune_bn.runners.ray import start as ray_start
+from tune_bn.runners.ray import runner as ray_runner
 from tune_bn.runners.ray.runner import RayTuneRunner
-from tune_bn.runners.ray.start import RayOptions, connect
+from tune_bn.runners.ray.start import RayOptions, connect, disconnect
 from tune_bn.testing.runner import PATIENCE, RunnerContract
 from tune_bn.testing.scripted import ScriptedTrainer
 from tune_bn.testing.tasks import SCORE, Events, Tasks, Work, final_score, steps_of, task
@@ -34,9 +34,9 @@ def cluster(warm_ray: None) -> Iterator[None]:
     """One for all of them: it takes ten seconds to start."""
     connect(RayOptions(init={"num_cpus": 2}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_start, "disconnect", lambda: None)
+        patch.setattr(ray_runner, "disconnect", lambda: None)
         yield
-    ray_start.disconnect()
+    disconnect()
     assert not ray.is_initialized()
 
 

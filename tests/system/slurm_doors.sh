@@ -55,7 +55,8 @@ cp /run/users/alice/work/studies/own/verdict.json /run/jobs/
 # n2 lets nobody make a folder.
 chmod 755 /run/hosts/n2/tmp
 submit fails TUNE_BN_MISSING=fail --nodelist=n1,n2 --nodes=2 "$search" h
-submit goes-on A=1 --nodelist=n1,n2 --nodes=2 "$search" killed
+# A driver whose Ray is gone waits for it: by Ray's own settings a minute.
+submit goes-on RAY_gcs_rpc_server_reconnect_timeout_s=5 --nodelist=n1,n2 --nodes=2 "$search" killed
 ended fails
 await 240 'test -s /run/users/alice/work/studies/killed/records.jsonl'
 on controller "scancel --signal=KILL --batch $(cat /run/jobs/goes-on)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import warm
 from tune_bn.errors import SpecError
 from tune_bn.protocols.trainer import Place
 from tune_bn.protocols.trainers import TRAINERS
@@ -216,8 +216,7 @@ def test_a_study_without_ray_reaches_a_verdict_and_a_resume_of_other_code_is_ref
 def typed(folder: Path, status: int, *words: str) -> str:
     path = os.pathsep.join([str(folder), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tune_bn", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = warm.run(list(words), cwd=folder, env=environment)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr

@@ -17,7 +17,7 @@ from tune_bn.space.loading import load_space
 from tune_bn.study.folder import StudyFolder
 from tune_bn.study.study import Study
 from tune_bn.trainers.check import Checker
-from tune_bn.trainers.checked import OK, UNKNOWN, Checked, keep
+from tune_bn.trainers.checked import OK, UNKNOWN, Checked, keep, nuisance_middles
 from tune_bn.trainers.choose import trainer_of
 from tune_bn.trainers.command.from_space import keep_code
 from tune_bn.training.versions import commit
@@ -55,14 +55,29 @@ def test_there_are_examples_and_each_is_short() -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) < 120, path
 
 
+@pytest.mark.parametrize("name", ["no_torch", "plain_torch"])
+def test_a_script_runs_in_a_python_of_its_own(name: str, tmp_path: Path) -> None:
+    space = load_space(brought_in(name, tmp_path))
+    session = trainer_of(space).open(Place(threads=1))
+    run = session.start({**nuisance_middles(space), **space.baseline}, 1)
+    while not run.done:
+        run.advance()
+    assert space.trainer is not None
+    assert len(run.curve) == space.trainer.steps
+    session.close()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_passes_the_check_and_comes_to_a_verdict(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     for module in NEEDS.get(name, ()):
         pytest.importorskip(module)
-    # Each run of a script of its own imports torch anew.
-    few = ["budget.trials=2", "seeds.confirm=[1,2]"] if name in ("plain_torch", *NEEDS) else []
+    few = []
+    if name in ("plain_torch", *NEEDS):
+        # Each run of a script of its own would import torch anew.
+        request.getfixturevalue("warm_scripts")
+        few = ["budget.trials=2", "seeds.confirm=[1,2]"]
     path = brought_in(name, tmp_path)
     # Where it is typed.
     monkeypatch.chdir(path.parent)

@@ -32,7 +32,12 @@ def server() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     shutil.copy(Path(__file__).with_name("stand_in.py"), folder)
     path = folder / "socket"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    }
     command = [sys.executable, "-m", "tests.warm.server", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE)
     atexit.register(_end, process, folder)
@@ -48,6 +53,16 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     process.stdin.close()
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def python() -> Path:
+    """A ``python`` that the server forks, for scripts whose training is the point and not their start."""
+    path = server() / "python"
+    program = (server() / "stand_in.py").read_text(encoding="utf-8")
+    path.write_text(f"#!{sys.executable} -SE\n{program}", encoding="utf-8")
+    path.chmod(0o755)
+    return path
 
 
 def use_for_ray() -> None:

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.machinery
 import json
 import os
 import runpy
@@ -25,7 +26,18 @@ from typing import Any, NoReturn
 from tests.warm import ray_starts
 
 LOADED = (
-    *("torch", "torch._dynamo", "torch.optim", "scipy.stats", "pandas", "ray", "ray.tune", "mlflow", "optuna"),
+    *(
+        "torch",
+        "torch._dynamo",
+        "torch.optim",
+        "sklearn.datasets",
+        "scipy.stats",
+        "pandas",
+        "ray",
+        "ray.tune",
+        "mlflow",
+        "optuna",
+    ),
     *("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.figure", "sqlalchemy", "alembic"),
     *("ray.cluster_utils", "ray.dashboard.agent", "ray._private.runtime_env.agent.runtime_env_agent"),
     *("tune_bn.cli", "tune_bn.front.wiring", "tune_bn.runners.ray.runner", "tune_bn.observers.mlflow.observer"),
@@ -51,6 +63,8 @@ def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     encoding = environment.get("PYTHONIOENCODING", "utf-8")
     sys.stdin = os.fdopen(0, encoding=encoding, closefd=False)
     sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    if environment.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(write_through=True)
     sys.stderr = os.fdopen(2, "w", encoding=encoding, errors="backslashreplace", buffering=1, closefd=False)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
@@ -87,7 +101,7 @@ def become(request: dict[str, Any], streams: list[int]) -> NoReturn:
 
 
 def run(arguments: list[str], environment: dict[str, str]) -> None:
-    """``python ARGUMENTS``: a module, or one of Ray's own scripts."""
+    """``python ARGUMENTS``: a module, one of Ray's own scripts, or a user's."""
     paths = list(filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)))
     if arguments[0] == "-m":
         sys.path[:0] = [os.getcwd(), *paths]
@@ -96,8 +110,11 @@ def run(arguments: list[str], environment: dict[str, str]) -> None:
         return
     arguments = ray_starts.set_up(arguments)
     paths = list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
-    sys.path[:] = [os.path.dirname(arguments[0]), *paths, *FOLDERS]
+    sys.path[:] = [os.path.dirname(os.path.abspath(arguments[0])), *paths, *FOLDERS]
     sys.argv = arguments
+    if importlib.machinery.PathFinder.find_spec("sitecustomize", paths):
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
     runpy.run_path(arguments[0], run_name="__main__")
 
 

@@ -16,7 +16,9 @@ CONTEXT = "--serialized-runtime-env-context="
 
 
 def cold() -> bool:
-    """Whether a worker of Ray cannot be forked: it has another Python, or a container."""
+    """Whether it cannot be forked: a worker of Ray that has another Python or a container, or no script."""
+    if not sys.argv[1:] or (sys.argv[1].startswith("-") and sys.argv[1] != "-m"):
+        return True
     contexts = [json.loads(one.removeprefix(CONTEXT) or "{}") for one in sys.argv if one.startswith(CONTEXT)]
     own = all(one.get("py_executable", sys.executable) == sys.executable for one in contexts)
     plain = not any(one.get("command_prefix") or one.get("override_worker_entrypoint") for one in contexts)
@@ -26,8 +28,10 @@ def cold() -> bool:
 def main() -> None:
     """Ask, wait and end."""
     if cold():
-        set_up = os.path.join(os.path.dirname(sys.argv[1]), "setup_worker.py")
-        os.execv(sys.executable, [sys.executable, set_up, *sys.argv[1:]])
+        rest = sys.argv[1:]
+        if rest and rest[0].endswith("default_worker.py"):
+            rest.insert(0, os.path.join(os.path.dirname(rest[0]), "setup_worker.py"))
+        os.execv(sys.executable, [sys.executable, *rest])
     parent = os.getppid()
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.connect(SOCKET)
