@@ -156,7 +156,11 @@ def test_the_columns_of_ours_are_those_of_the_plain_study(tmp_path: Path, printe
     study = study_in(tmp_path / "tiny-1", tiny_dataset(), parse_space(CONTENT, "tiny"))
     study.run()
     verdict = write_verdict(study.folder.path)
-    found = ours_columns(study.folder.path, LINES)
+    lines = [(float(index), f"{stage}  3 runs planned") for index, stage in enumerate(("search", "select", "confirm"))]
+    runs = study.folder.records.read()
+    lines += [(10.0 + index, f"{run.stage}  trial 0 seed {run.seed}  c=1  completed") for index, run in enumerate(runs)]
+    found = ours_columns(study.folder.path, lines, 40.0)
+    assert found["prompt_seconds"] == 40 - (10 + len(runs) - 1)
     assert list(found) == list(plain_columns(printed))
     # Four trials on two seeds, two finalists on two, two arms on three.
     assert (found["runs"], found["epochs_trained"]) == (8 + 4 + 6, 2 * 18)
