@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,12 @@ def function_of(folder: Path, body: str, **settings: Any) -> ScriptRun:
 def test_a_function_has_the_copy_as_its_folder_and_leaves_the_workers_alone(tmp_path: Path) -> None:
     before = os.getcwd()
     body = "assert open('data.txt').read() == 'seen'\nos.makedirs('sub')\nos.chdir('sub')\nhere = os.getcwd()\n"
-    body += LOOP.replace("    if not", "    assert os.getcwd() == here\n    if not")
-    run = function_of(tmp_path, body)
+    # Slower than whoever waits for it asks again.
+    body += LOOP.replace("    if not", "    time.sleep(0.3)\n    assert os.getcwd() == here\n    if not")
+    run = function_of(tmp_path, f"import time\n{body}")
     while not run.done:
         if run.advance() is not None and run.steps < 5:
+            time.sleep(0.1)
             assert os.getcwd() == before
     assert [point["val"] for point in run.curve] == WHOLE
     assert os.getcwd() == before

@@ -88,6 +88,7 @@ class FunctionThread:
         self._threads, self._env = threads, {**(env or {}), ATTEMPT_VARIABLE: mark}
         self._outside = os.getcwd()
         self._go, self._happened = threading.Event(), threading.Event()
+        self._at_gate = False
         self._asked: str | None = None
         self._status: int | None = None
         self._started = time.monotonic()
@@ -101,8 +102,11 @@ class FunctionThread:
     def poll(self, seconds: float = 0.0) -> End | None:
         """See :class:`tune_bn.trainers.command.attempt.Attempt`. Being asked for more, the function goes on."""
         if seconds:
-            self._happened.clear()
-            self._go.set()
+            # Let go before it has come there, it would not wait, and work in its own folder beside whoever asks.
+            if self._at_gate:
+                self._at_gate = False
+                self._happened.clear()
+                self._go.set()
             self._happened.wait(seconds)
         if self._status is not None:
             self._thread.join()
@@ -146,6 +150,7 @@ class FunctionThread:
         except OSError:  # It has removed it.
             inside = str(self.files.path)
         os.chdir(self._outside)
+        self._at_gate = True
         self._happened.set()
         if self._asked is None:
             self._go.wait()
