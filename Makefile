@@ -72,12 +72,14 @@ bench: install
 	$(BIN)/python -m benchmarks.speed.checkpoints --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.scaling --rounds 3 --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.driver_limits --trials 100 1000 --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.speed.driver_reports --rounds 1 --results $(BENCH)
+	$(BIN)/python -m benchmarks.load.study_load --studies 200 --runs 20000 --rounds 3 --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.end_to_end --small --rounds 1 --results $(BENCH)
 	$(BIN)/python -m benchmarks.speed.speed --results $(BENCH)
 
 bench-speed-results: install
 	$(BIN)/python -m benchmarks.speed.training_loop --compile
-	for name in fusion evaluation roofline checkpoints packing scaling bf16_parity driver_limits end_to_end speed; do \
+	for name in fusion evaluation roofline checkpoints packing scaling bf16_parity driver_limits driver_reports end_to_end speed; do \
 		$(BIN)/python -m benchmarks.speed.$$name || exit 1; done
 
 bench-statistics-results: install

@@ -1,10 +1,11 @@
 """Many studies and long ones: how long it takes to list, verify and report them.
 
-    python -m benchmarks.load.study_load [--studies 1000] [--runs 100000]
+    python -m benchmarks.load.study_load [--studies 1000] [--runs 100000] [--rounds 5]
 
 Makes up so many studies with so many runs in all, and one more study with all of the runs, through the writers that
 real studies use (which wait for the disk; here they do not), with plans and learning curves. Then the commands are
-timed, each in a process of its own, and its memory at the peak is noted.
+timed, each in a process of its own, and its memory at the peak is noted; those that a person waits for every day
+several times.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from benchmarks.load.made_up import plan_of, records_of
-from benchmarks.measure import hardware, hardware_words
+from benchmarks.measure import Spread, hardware, hardware_words
 from benchmarks.results import RESULTS, in_processes, markdown, save, stamp
 from tune_bn.records.curves import CurveLog
 from tune_bn.records.files import write_json
@@ -33,6 +34,7 @@ from tune_bn.space.locate import find_space
 from tune_bn.space.space import Space
 from tune_bn.training.points import epoch_point
 
+STATUS_AGAIN, VERIFY, REPORT, HELP = "tune_bn status again", "tune_bn verify", "tune_bn report", "tune_bn --help"
 OTHER_RUNS = 33
 """Runs of a made-up study beside its search: 3 of the selection, 2 × 15 of the confirmation."""
 
@@ -82,8 +84,8 @@ def peak_mib(status: str) -> int:
 def timed(*words: str) -> dict[str, Any]:
     """Seconds and peak memory of one command line."""
     started = time.perf_counter()
-    # No module of the benchmarks in it, which would load torch.
-    code = "import sys; from tune_bn.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    " + (
+    # As the installed command, and no module of the benchmarks in it, which would load torch.
+    code = "import sys; from tune_bn.__main__ import main\ntry:\n    main()\nfinally:\n    " + (
         "print(open('/proc/self/status').read(), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", check=False)
@@ -117,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=100_000, help="in all studies together, and in the long one")
+    parser.add_argument("--rounds", type=int, default=5, help="of what a person waits for every day")
     parser.add_argument("--jobs", type=int, default=2, help="processes that make studies")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where the results are written")
     given = parser.parse_args()
@@ -137,23 +140,36 @@ def main() -> None:
         measured: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
             ("tune_bn status", all_studies, lambda: timed("status", "--output", str(many))),
             ("tune_bn status --json", all_studies, lambda: timed("status", "--json", "--output", str(many))),
-            ("tune_bn status again", all_studies, lambda: timed("status", "--output", str(many))),
             ("verify, one after the other", all_studies, lambda: verify_all(many)),
             ("tune_bn status", one_long, lambda: timed("status", "--output", str(long))),
             ("tune_bn verify", one_long, lambda: timed("verify", str(long / "long-1"))),
             ("tune_bn report", one_long, lambda: timed("report", str(long / "long-1"))),
-            ("tune_bn status STUDY", one_usual, lambda: timed("status", str(usual))),
-            ("tune_bn verify", one_usual, lambda: timed("verify", str(usual))),
-            ("tune_bn report", one_usual, lambda: timed("report", str(usual))),
         ]
-        for what, of, work_done in measured:
-            rows.append({"what": what, "of": of} | work_done())
-            print(rows[-1], flush=True)
+        daily: list[tuple[str, str, Callable[[], dict[str, Any]]]] = [
+            (STATUS_AGAIN, all_studies, lambda: timed("status", "--output", str(many))),
+            ("tune_bn status STUDY", one_usual, lambda: timed("status", str(usual))),
+            (VERIFY, one_usual, lambda: timed("verify", str(usual))),
+            (REPORT, one_usual, lambda: timed("report", str(usual))),
+            (HELP, "nothing", lambda: timed("--help")),
+        ]
+        for number in range(given.rounds):
+            for what, of, work_done in [*(measured if number == 0 else []), *daily]:
+                rows.append({"round": number, "what": what, "of": of} | work_done())
+                print(rows[-1], flush=True)
     made = stamp(started) | {"hardware": hardware()}
-    lines = [("what", "of", "seconds", "peak memory, MiB")]
-    lines += [(row["what"], row["of"], f"{row['seconds']:.1f}", str(row["peak_mib"])) for row in rows]
-    title = f"{hardware_words(made['hardware'])}. Wall clock of whole commands, with the start of Python; each once."
-    save("study_load", rows, made, {title: markdown(lines)}, given.results)
+    machine = hardware_words(made["hardware"])
+    title = f"{machine}. Wall clock of whole commands, with the start of Python; median (smallest to largest)."
+    save("study_load", rows, made, {title: load_table(rows)}, given.results)
+
+
+def load_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Seconds and memory of each command."""
+    lines = [("what", "of", "seconds", "rounds", "peak memory, MiB")]
+    for what, of in dict.fromkeys((row["what"], row["of"]) for row in rows):
+        own = [row for row in rows if (row["what"], row["of"]) == (what, of)]
+        seconds = Spread.of([float(row["seconds"]) for row in own])
+        lines.append((what, of, seconds.words(), str(len(own)), str(max(int(row["peak_mib"]) for row in own))))
+    return markdown(lines)
 
 
 if __name__ == "__main__":

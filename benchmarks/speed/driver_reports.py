@@ -69,15 +69,18 @@ def report_table(rows: Sequence[Mapping[str, Any]], per_report: float) -> str:
         )
     ]
     for runs in sorted({int(row["runs"]) for row in rows}):
-        own = [row for row in rows if int(row["runs"]) == runs]
-        alone = [float(row["driver_cpu_seconds"]) / float(row["seconds"]) for row in own]
-        whole = [
-            found + per_report / 1000 * float(row["reports"]) / float(row["seconds"])
-            for found, row in zip(alone, own, strict=True)
-        ]
-        pace = f"{report_seconds(runs):g} s"
-        lines.append((f"{runs:,}", pace, Spread.of(alone).words(), Spread.of(whole).words()))
+        waits, whole = (Spread.of(cores(rows, runs, rest)).words() for rest in (0.0, per_report))
+        lines.append((f"{runs:,}", f"{report_seconds(runs):g} s", waits, whole))
     return markdown(lines)
+
+
+def cores(rows: Sequence[Mapping[str, Any]], runs: int, per_report: float) -> list[float]:
+    """How much of a core a driver of so many runs needs, in each round; ``per_report`` as in :func:`report_table`."""
+    own = [row for row in rows if int(row["runs"]) == runs]
+    return [
+        (float(row["driver_cpu_seconds"]) + per_report / 1000 * float(row["reports"])) / float(row["seconds"])
+        for row in own
+    ]
 
 
 def main() -> None:
@@ -91,7 +94,8 @@ def main() -> None:
         rows = [{"round": number} | waiting(runs, given.seconds) for number in range(given.rounds) for runs in RUNS]
     finally:
         disconnect()
-    made = stamp(started) | {"hardware": hardware()}
+    per_report = capacity(read("driver_limits", RESULTS))[1]
+    made = stamp(started) | {"hardware": hardware(), "ms_per_report": round(per_report, 4)}
     title = f"{hardware_words(made['hardware'])}. Median (smallest to largest) of {given.rounds} rounds."
     save(
         "driver_reports",

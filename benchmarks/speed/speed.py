@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load import study_load
 from benchmarks.measure import Spread, Timing, hardware_words, ratios, timings_of
 from benchmarks.results import markdown, read, speed_parser
-from benchmarks.speed import driver_limits, end_to_end, training_loop
+from benchmarks.speed import driver_limits, driver_reports, end_to_end, training_loop
 from benchmarks.speed.checkpoints import shares
 from benchmarks.speed.evaluation import PIECES, WHOLE
 from tune_bn.records.files import write_text
@@ -27,6 +28,9 @@ STUDY_GOAL = 5.0
 WAIT_GOALS = {end_to_end.FIRST_RUN: 6.0, end_to_end.NEXT_STAGE: 0.5, end_to_end.PROMPT: 2.0}
 """Seconds of a study in which nothing trains."""
 REUSED_GOAL = 0.15
+HALF_A_CORE = 0.5
+COMMAND_GOALS = {study_load.STATUS_AGAIN: 3.0, study_load.VERIFY: 0.6, study_load.REPORT: 3.0, study_load.HELP: 0.25}
+"""Seconds."""
 FUSION_GOAL = 2.0
 SHARE_GOALS = {"resnet18": 50.0, "resnet50": 45.0}
 """Percent of the serial bound on a GPU."""
@@ -134,6 +138,30 @@ def checkpoint_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
     ]
 
 
+def report_lines(rows: Rows, made: Mapping[str, Any]) -> list[Line]:
+    """A driver of many runs at once."""
+    per_report, lines = float(made["ms_per_report"]), []
+    for runs in sorted({int(row["runs"]) for row in rows}):
+        found = Spread.of(driver_reports.cores(rows, runs, per_report))
+        goal = HALF_A_CORE if runs == max(int(row["runs"]) for row in rows) else None
+        words = "" if goal is None else f"≤ {goal:g}"
+        lines.append(
+            (f"cores of a driver of {runs:,} runs", words, verdict(found, goal, at_most=True), "reports of all of them")
+        )
+    return lines
+
+
+def load_lines(rows: Rows, _made: Mapping[str, Any]) -> list[Line]:
+    """Commands that a person waits for every day."""
+    lines = []
+    for what, goal in COMMAND_GOALS.items():
+        own = [row for row in rows if row["what"] == what]
+        of = own[-1]["of"]
+        found = Spread.of([float(row["seconds"]) for row in own if row["of"] == of])
+        lines.append((f"{what}: {of}", f"≤ {goal:g} s", verdict(found, goal, at_most=True), "s"))
+    return lines
+
+
 def roofline_lines(rows: Rows, made: Mapping[str, Any]) -> list[Line]:
     """Share of the serial bound."""
     lines = []
@@ -152,6 +180,8 @@ SECTIONS: Mapping[str, Callable[[Rows, Mapping[str, Any]], list[Line]]] = {
     "training_loop": loop_lines,
     "end_to_end": study_lines,
     "driver_limits": driver_lines,
+    "driver_reports": report_lines,
+    "study_load": load_lines,
     "scaling": partial(together_lines, "runs/s"),
     "packing": partial(together_lines, "images/s"),
     "fusion": fusion_lines,
