@@ -124,7 +124,7 @@ def searcher(feed: Endless, *, most: int, turns: Sequence[bool] = ()) -> tuple[F
     return FeedSearcher(feed, ledger, share, lambda: None), ledger, share  # type: ignore[arg-type, return-value]
 
 
-@pytest.mark.parametrize(("most", "seconds"), [(2, 1.0), (200, 1.0), (1000, 5.0)])
+@pytest.mark.parametrize(("most", "seconds"), [(2, 1.0), (150, 1.0), (1500, 10.0)])
 def test_where_many_runs_are_in_flight_each_reports_more_rarely(
     most: int, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ from tune_bn.runners.ray.trainable import (
 from tune_bn.runners.stopping import EarlyStopping
 from tune_bn.runners.worker import CheckpointWarning, CurveBook, Report, failed_results, final_results
 
-REPORTS_A_SECOND = 200
+REPORTS_A_SECOND = 150
 """Reports for which a driver has time in half of a core. Of more runs each reports more rarely than once a second, but
 at the steps at which a scheduler decides as ever."""
 
