@@ -70,7 +70,7 @@ def report_table(rows: Sequence[Mapping[str, Any]], per_report: float) -> str:
     ]
     for runs in sorted({int(row["runs"]) for row in rows}):
         waits, whole = (Spread.of(cores(rows, runs, rest)).words() for rest in (0.0, per_report))
-        lines.append((f"{runs:,}", f"{report_seconds(runs):g} s", waits, whole))
+        lines.append((f"{runs:,}", f"{report_seconds(runs):.3g} s", waits, whole))
     return markdown(lines)
 
 

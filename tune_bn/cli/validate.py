@@ -20,7 +20,7 @@ from tune_bn.space.messages import spec_words
 from tune_bn.space.space import Space
 from tune_bn.study.auto_grace import first_trials
 
-START_SECONDS = 15
+START_SECONDS = 10
 """Imports, the start of Ray, the verdict and the report."""
 
 
