@@ -273,7 +273,11 @@ class RunnerContract:
         assert main is not None
         # From another thread, as from a terminal: not inside a callback of the runner.
         send = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
-        self._interrupted(StopRequest(), send.start)
+        try:
+            self._interrupted(StopRequest(), send.start)
+        finally:
+            # A runner that ended otherwise leaves nobody who takes it.
+            send.cancel()
 
     def _interrupted(self, stop: StopRequest, interrupt: Callable[[], object]) -> None:
         feed = Tasks(task(0), task(1, config=Work(steps=1_000_000, seconds=0.01)))
