@@ -101,7 +101,7 @@ def main() -> None:
         "driver_reports",
         rows,
         made,
-        {title: report_table(rows, capacity(read("driver_limits", RESULTS))[1])},
+        {title: report_table(rows, per_report)},
         given.results,
     )
 

@@ -147,3 +147,11 @@ def test_without_a_cache_it_is_read_each_time(folder: StudyFolder, cache: Path) 
     cache.write_text("no folder")
     look = Looks(folder)
     assert [look()[1], look()[1]] == [1, 1]
+
+
+def test_without_a_home_there_is_no_index(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_bn.host.user_cache.user_cache_path", lambda name: Path("~/.cache") / name)
+    monkeypatch.chdir(folder.path)
+    look = Looks(folder)
+    assert [look()[1], look()[1]] == [1, 1]
+    assert not Path("~").exists()

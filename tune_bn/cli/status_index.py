@@ -16,8 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
+from tune_bn.errors import DataError
+from tune_bn.host.user_cache import user_cache
 from tune_bn.host.version import __version__
 from tune_bn.records.files import write_text
 from tune_bn.records.score import SCORE_FILE
@@ -52,7 +52,7 @@ class StatusIndex:
         if place not in self._known:
             self._known[place] = _read(place)
         entry, stamp = self._known[place].get(folder.name), _stamp(folder)
-        if isinstance(entry, dict) and entry.get("stamp") == stamp and isinstance(entry.get("row"), dict):
+        if entry is not None and entry["stamp"] == stamp:
             # The same study may be asked for by another way.
             return {**entry["row"], "folder": str(folder.path)}
         row = self._describe(folder)
@@ -68,8 +68,8 @@ class StatusIndex:
             place = self._changed.pop()
             known = self._known[place].items()
             # What is at work is read again by whoever asks next, since only this process knows what it saw.
-            entries = {name: one for name, one in known if one["stamp"][0] != _LOCKED and (place / name).is_dir()}
-            with suppress(OSError):
+            entries = {name: one for name, one in known if one["stamp"][:1] != [_LOCKED] and (place / name).is_dir()}
+            with suppress(OSError, DataError):
                 file = _file_of(place)
                 file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 # Studies of others may be in it, which only some may read.
@@ -81,19 +81,23 @@ _HEAD = {"format": FORMAT, "version": __version__}
 
 
 def _file_of(place: Path) -> Path:
-    return user_cache_path("tune_bn") / "status" / f"{sha256(os.fsencode(place)).hexdigest()[:24]}.json"
+    return user_cache() / "status" / f"{sha256(os.fsencode(place)).hexdigest()[:24]}.json"
 
 
 def _read(place: Path) -> dict[str, Any]:
     try:
         found = json.loads(_file_of(place).read_bytes())
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, DataError):
         return {}
     known = isinstance(found, dict) and all(found.get(key) == value for key, value in _HEAD.items())
     studies = found.get("studies") if known else None
     if not isinstance(studies, dict):
         return {}
-    return {name: one for name, one in studies.items() if isinstance(one, dict) and one.get("stamp")}
+    return {name: one for name, one in studies.items() if _is_entry(one)}
+
+
+def _is_entry(found: Any) -> bool:
+    return isinstance(found, dict) and isinstance(found.get("stamp"), list) and isinstance(found.get("row"), dict)
 
 
 def _files(folder: StudyFolder) -> Iterable[Path]:

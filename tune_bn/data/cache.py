@@ -22,10 +22,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
-
 from tune_bn.data.decoding import BadImages, Decoder, OnDisk, reading
 from tune_bn.errors import DataError
+from tune_bn.host.user_cache import user_cache
 
 Progress = Callable[[int, int], None]
 """Called with the number of images decoded so far and the number to decode."""
@@ -34,14 +33,6 @@ FORMAT = 1
 """Raised whenever entries change in a way that the key does not show."""
 IMAGES, FACTS = "images.npy", "entry.json"
 _LOCK, _PART = ".lock", ".part"
-
-
-def user_cache() -> Path:
-    """The folder of tune_bn in the user's cache: ``$XDG_CACHE_HOME/tune_bn``, or on Linux ``~/.cache/tune_bn``."""
-    folder = user_cache_path("tune_bn")
-    if not folder.is_absolute():
-        raise DataError("XDG_CACHE_HOME: not set, and there is no home folder; accepted: an absolute path")
-    return folder
 
 
 def load_decoded(

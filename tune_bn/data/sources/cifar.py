@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.data.cache import user_cache
+from tune_bn.host.user_cache import user_cache
 from tune_bn.data.config import DataConfig
 from tune_bn.data.sources.base import ArraySet, Images, Outline
 from tune_bn.data.splits import Labels
