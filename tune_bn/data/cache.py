@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import PIL
 from numpy.typing import NDArray
+
 from tune_bn.data.decoding import BadImages, Decoder, OnDisk, reading
 from tune_bn.errors import DataError
 from tune_bn.host.user_cache import user_cache

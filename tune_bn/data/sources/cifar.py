@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tune_bn.host.user_cache import user_cache
 from tune_bn.data.config import DataConfig
 from tune_bn.data.sources.base import ArraySet, Images, Outline
 from tune_bn.data.splits import Labels
 from tune_bn.errors import DataError
+from tune_bn.host.user_cache import user_cache
 
 _SHAPE = (3, 32, 32)
 
