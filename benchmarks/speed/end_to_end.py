@@ -1,15 +1,17 @@
 """A whole study of ours beside the same study as written from the documentation of Ray Tune, Optuna and MLflow.
 
-    python -m benchmarks.speed.end_to_end [--rounds 5] [--small]
+    python -m benchmarks.speed.end_to_end [--rounds 5] [--small] [--add]
 
 Each contender is a command that starts in an empty folder, alone on the machine, and is timed from its start to its
 end: imports, Ray, search, confirmation, tracking, report. The contenders take turns, and the order turns by one from
-round to round; what is measured is written after each round. ``plain`` is ``benchmarks.speed.plain_tune`` as it stands,
-``plain, actors reused`` the same with the one option of Tune that keeps its workers. ``ours`` is ``tune_bn search
---space digits.yaml`` as a user types it, which trains more: no trial is stopped before that is known to be safe, and
-there is the selection. ``ours, the same work`` trains what ``plain`` trains, by the same early stopping, and one run
-more, the smallest selection that there is. Searches differ in what they try, and so in how much ASHA stops: the tables
-say how many epochs each contender trained.
+round to round. A round takes ten minutes and is written at its end; ``--add`` goes on after the rounds that were
+written before on such a machine with the same versions, and each row says at which commit it was measured.
+
+``plain`` is ``benchmarks.speed.plain_tune`` as it stands, ``plain, actors reused`` the same with the one option of Tune
+that keeps its workers. ``ours`` is ``tune_bn search --space digits.yaml`` as a user types it, which trains more: no
+trial is stopped before that is known to be safe, and there is the selection. ``ours, the same work`` trains what
+``plain`` trains, by the same early stopping, and one run more, the smallest selection that there is. Searches differ in
+what they try, and so in how much ASHA stops: the tables say how many epochs each contender trained.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ from typing import Any
 from scipy import stats
 
 from benchmarks.measure import Spread, hardware, hardware_words, take_turns
-from benchmarks.results import markdown, mean_words, save, speed_parser, stamp
+from benchmarks.results import COMMIT, markdown, mean_words, read, save, speed_parser, stamp
 from tune_bn.records.log import RecordLog
 from tune_bn.records.record import CONFIRM, SEARCH, SELECT, Record
 
+NAME = "end_to_end"
 TOP = Path(__file__).parents[2]
 ORDER = (SEARCH, SELECT, CONFIRM)
 PLAIN, REUSED, OURS, SAME_WORK = "plain", "plain, actors reused", "ours", "ours, the same work"
@@ -195,10 +198,44 @@ def contenders(size: Size) -> dict[str, Callable[[Path], dict[str, Any]]]:
     }
 
 
-def measure(size: Size, rounds: int) -> Iterator[list[dict[str, Any]]]:
-    """After each round all rows so far: one per round and contender."""
-    rows: list[dict[str, Any]] = []
-    columns: list[dict[str, Any]] = []
+def measured_before(folder: Path, like: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the results in ``folder``, to be added to; none where there are no results.
+
+    Args:
+        folder: of results.
+        like: what must be the same as now, by its name in the results: machine, versions, size.
+
+    Raises:
+        SystemExit: it is not.
+    """
+    if not (folder / f"{NAME}.json").exists():
+        return []
+    made = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
+    for name, value in like.items():
+        if made[name] != value:
+            raise SystemExit(f"{folder / NAME}.json: {name}: {made[name]}; accepted by --add: the present one, {value}")
+    return [
+        {"commit": made["commit"]} | {key: _number(value) for key, value in row.items()} for row in read(NAME, folder)
+    ]
+
+
+def _number(text: str) -> float | str | None:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        return text or None
+
+
+def measure(size: Size, rounds: int, rows: Sequence[dict[str, Any]] = ()) -> Iterator[list[dict[str, Any]]]:
+    """After each round all rows so far: one per round and contender.
+
+    Args:
+        size: of the study.
+        rounds: to be measured.
+        rows: of the rounds before.
+    """
+    rows, columns = list(rows), []
+    first = 1 + max((row["round"] for row in rows), default=-1)
 
     def turn(study: Callable[[Path], dict[str, Any]]) -> float:
         with tempfile.TemporaryDirectory(prefix="end_to_end-") as folder:
@@ -209,11 +246,12 @@ def measure(size: Size, rounds: int) -> Iterator[list[dict[str, Any]]]:
     timed_lines(["-c", "import benchmarks.speed.plain_tune, tune_bn.front.wiring, tune_bn.runners.ray.runner"])
     studies = contenders(size)
     names = list(studies)
-    for number in range(rounds):
+    for number in range(first, first + rounds):
         order = names[number % len(names) :] + names[: number % len(names)]
         timings = take_turns({name: partial(turn, studies[name]) for name in order}, 1, warm_up=0)
         rows += [
-            {"round": number, "contender": timing.contender, "seconds": round(timing.seconds, 2)} | found
+            {"commit": COMMIT, "round": number, "contender": timing.contender, "seconds": round(timing.seconds, 2)}
+            | found
             for timing, found in zip(timings, columns, strict=True)
         ]
         columns.clear()
@@ -304,16 +342,19 @@ def main() -> None:
     """Run it all and write the results."""
     parser = speed_parser(__doc__)
     parser.add_argument("--small", action="store_true", help="6 trials, 3 pairs, 10 epochs")
+    parser.add_argument("--add", action="store_true", help="add the rounds to those in the results")
     given = parser.parse_args()
     started, size, machine = time.monotonic(), SMALL if given.small else FULL, hardware()
     amounts = f"{size.trials} trials, {size.pairs} pairs, {size.epochs} epochs"
-    for rows in measure(size, given.rounds):
+    like = {"hardware": machine, "versions": stamp(started)["versions"], "size": vars(size)}
+    before = measured_before(given.results, like) if given.add else []
+    for rows in measure(size, given.rounds, before):
         done = 1 + max(row["round"] for row in rows)
         where = f"{done} round{'s' * (done > 1)}, {hardware_words(machine)}"
         save(
-            "end_to_end",
+            NAME,
             rows,
-            stamp(started) | {"hardware": machine, "size": vars(size)},
+            stamp(started) | like,
             {
                 f"**A whole study** ({amounts}; median and range over {where})": speed_table(rows),
                 "**Where the seconds go** (medians; rest: imports, start of Ray, verdict, report, exit)": stage_table(

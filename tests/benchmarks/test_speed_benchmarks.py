@@ -288,6 +288,22 @@ def test_only_a_study_of_the_full_size_is_held_against_the_goal(
     assert "2.00 (2.00 to 2.00) × the same with actors reused" in lines[0]
 
 
+def test_rounds_are_added_to_those_of_the_same_machine_alone(tmp_path: Path) -> None:
+    like = {"hardware": {"cpu": "a CPU"}, "versions": {"ray": "2"}, "size": vars(FULL)}
+    assert end_to_end.measured_before(tmp_path, like) == []
+    written = {
+        "round": 2,
+        "contender": PLAIN,
+        "seconds": 30.5,
+        "prompt_seconds": None,
+        "baseline_scores": '{"1": 95.2}',
+    }
+    save("end_to_end", [written], {"command": "x", "commit": "abc", "seconds": 1} | like, {}, tmp_path)
+    assert end_to_end.measured_before(tmp_path, like) == [{"commit": "abc", **written}]
+    with pytest.raises(SystemExit, match=r"end_to_end.json: versions: .*'2'.*; accepted by --add: .*'3'"):
+        end_to_end.measured_before(tmp_path, like | {"versions": {"ray": "3"}})
+
+
 def test_waits_are_what_is_left_between_the_runs() -> None:
     stages = [SEARCH, SEARCH, SELECT, CONFIRM, CONFIRM]
     ends = [10.0, 12.5, 15.0, 18.0, 21.0]
