@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from dataclasses import asdict
 from typing import Any
 
@@ -37,6 +39,11 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     """Takes the rows of a process that is through."""
     table = node.config.stash.setdefault(_TABLE, FaultTable())
     table.rows += [FaultRow(**row) for row in getattr(node, "workeroutput", {}).get("faults", [])]
+    if error is not None:
+        # What it printed last lies in a file of its own that went with it; a signal or a status is at least a trace.
+        with contextlib.suppress(AttributeError, subprocess.TimeoutExpired):
+            status = node.gateway._io.popen.wait(5)
+            node.config.get_terminal_writer().line(f"\n{node.gateway.id}: ended with status {status} ({error})")
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
