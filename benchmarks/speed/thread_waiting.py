@@ -1,10 +1,11 @@
-"""Threads that wait for each other by spinning or by sleeping, on an idle machine and on a busy one.
+"""Threads that wait for each other by spinning, by sleeping, or by both, on an idle machine and on a busy one.
 
     python -m benchmarks.speed.thread_waiting [--rounds 5] [--threads 2]
 
 A step of a network is hundreds of parallel regions, and between two of them the threads of OpenMP spin, until told
 otherwise by ``OMP_WAIT_POLICY``, which is read once, when torch is loaded. So each contender is a process of its own;
-they take turns at the same epochs. *busy*: beside as many processes as there are cores that compute without end.
+they take turns at the same epochs. *ours* is what ``tune_bn`` states where the user states nothing: spin for some
+microseconds, then sleep. *busy*: beside as many processes as there are cores that compute without end.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 
 from benchmarks.measure import Timing, hardware, hardware_words, ratios, rows, take_turns
 from benchmarks.results import markdown, save, speed_parser, stamp
+from tune_bn.host.process import WAITING
 
 NETWORKS: Mapping[str, tuple[int, int]] = {"resnet8": (300, 16), "resnet18": (256, 1)}
 """Images, and epochs of a turn."""
-SPINNING, SLEEPING, ALONE = "as OpenMP has it", "OMP_WAIT_POLICY=passive", "1 thread"
+SPINNING, OURS, SLEEPING, ALONE = "as OpenMP has it", "ours", "OMP_WAIT_POLICY=passive", "1 thread"
 BURN = "while True: sum(range(10**6))"
 
 
@@ -89,6 +91,7 @@ def measured(network: str, threads: int, rounds: int) -> list[Timing]:
     with ExitStack() as stack:
         contenders = {
             SPINNING: stack.enter_context(contender(network, threads)),
+            OURS: stack.enter_context(contender(network, threads, **WAITING)),
             SLEEPING: stack.enter_context(contender(network, threads, OMP_WAIT_POLICY="passive")),
             ALONE: stack.enter_context(contender(network, 1)),
         }
@@ -102,7 +105,8 @@ def main() -> None:
     given = parser.parse_args()
     started, cores = time.monotonic(), len(os.sched_getaffinity(0))
     found: list[dict[str, Any]] = []
-    lines: list[Sequence[str]] = [("network", "machine", "ms an epoch", *(f"× {name}" for name in (SLEEPING, ALONE)))]
+    others = (OURS, SLEEPING, ALONE)
+    lines: list[Sequence[str]] = [("network", "machine", "ms an epoch", *(f"× {name}" for name in others))]
     for network in NETWORKS:
         for machine, beside in (("idle", 0), ("busy", cores)):
             with burning(beside):
@@ -110,9 +114,7 @@ def main() -> None:
             found += rows(timings, network=network, machine=machine, threads=given.threads)
             epoch = sorted(1000 / timing.rate for timing in timings if timing.contender == SPINNING)
             words = f"{epoch[len(epoch) // 2]:.0f} ({epoch[0]:.0f} to {epoch[-1]:.0f})"
-            lines.append(
-                (network, machine, words, *(ratios(timings, name, SPINNING).words() for name in (SLEEPING, ALONE)))
-            )
+            lines.append((network, machine, words, *(ratios(timings, name, SPINNING).words() for name in others)))
             print(lines[-1], flush=True)
     made = stamp(started) | {"hardware": hardware()}
     title = (

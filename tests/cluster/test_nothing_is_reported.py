@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tune_bn.host.process import WAITING
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -84,11 +86,11 @@ def test_a_verb_and_what_it_starts_are_told_unless_the_user_says_otherwise() -> 
         "try: cli.main(['--version'])\n"
         "except SystemExit: print({name: os.environ[name] for name in sorted(process.SILENCE | process.WAITING)})"
     )
-    environment = {name: value for name, value in os.environ.items() if name not in ("DO_NOT_TRACK", "OMP_WAIT_POLICY")}
+    environment = {name: value for name, value in os.environ.items() if name not in ("DO_NOT_TRACK", *WAITING)}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "", "RAY_USAGE_STATS_ENABLED": "1"}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == (
-        "{'DO_NOT_TRACK': 'true', 'MLFLOW_DISABLE_TELEMETRY': '', 'OMP_WAIT_POLICY': 'PASSIVE', "
-        "'RAY_USAGE_STATS_ENABLED': '1'}"
+        "{'DO_NOT_TRACK': 'true', 'GOMP_SPINCOUNT': '20000', 'MLFLOW_DISABLE_TELEMETRY': '', "
+        "'OMP_WAIT_POLICY': 'PASSIVE', 'RAY_USAGE_STATS_ENABLED': '1'}"
     )

@@ -16,16 +16,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 SILENCE = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """For Ray, MLflow and the processes that they start: nobody is told that, and how, they are used."""
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""For torch and the processes that load it: threads that wait for each other sleep. They would spin, hundreds of times
-in a step, and where another process has one of their cores, all of them spin until it is given back."""
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"}
+"""For torch and the processes that load it: threads that wait for each other spin for some microseconds, then sleep.
+
+They would spin a hundred times as long, hundreds of times in a step, and where another process has one of their cores,
+all of them spin until it is given back. Threads that sleep at once are woken hundreds of times in a step, for which
+tiny networks wait longer than they compute. The count is that of GNU's library, which torch has on Linux; another one
+lets them sleep at once. ``benchmarks.speed.thread_waiting`` measures it.
+"""
 CPU_NOTICE_SECONDS = 10
 """Time of a core in which a driver ends cleanly."""
 _ERRORS = "backslashreplace"
@@ -80,9 +85,15 @@ def is_suspended(pid: int) -> bool:
 
 def settle_environment() -> None:
     """State what libraries read from the environment when they are loaded, where the user states nothing."""
-    for name, value in (SILENCE | WAITING).items():
+    for name, value in SILENCE.items():
         os.environ.setdefault(name, value)
+    os.environ.update(waiting(os.environ))
     name_user()
+
+
+def waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """:data:`WAITING` as the environment has it: whoever states one of its variables there states all of them."""
+    return {name: environment[name] for name in WAITING if name in environment} or dict(WAITING)
 
 
 def name_user() -> None:

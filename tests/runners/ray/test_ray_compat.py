@@ -15,6 +15,7 @@ import ray
 from ray._private.node import Node
 
 from tune_bn.errors import Interrupted, RunnerError
+from tune_bn.host.process import WAITING
 from tune_bn.runners.ray import compat, start
 from tune_bn.runners.ray.start import RayOptions
 
@@ -160,9 +161,10 @@ def test_workers_load_torch_beforehand_where_all_of_them_train(
 def test_threads_of_a_trial_sleep_while_they_wait_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
     assert start._runtime_environment(RayOptions(address="auto")) == {}, "one thread waits for nobody"
-    asleep = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
+    asleep = {"env_vars": WAITING}
     assert start._runtime_environment(RayOptions(address="auto", cpu=4)) == asleep
     code = {"py_modules": [str(tmp_path)]}
     assert start._runtime_environment(RayOptions(address="auto", cpu=2, code=[tmp_path])) == code | asleep

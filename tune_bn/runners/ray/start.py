@@ -22,7 +22,7 @@ import ray
 
 from tune_bn.errors import Interrupted, RunnerError, first_line, own_fault
 from tune_bn.host.machine import cuda_devices, usable_cores
-from tune_bn.host.process import WAITING, apart
+from tune_bn.host.process import apart, waiting
 from tune_bn.protocols.stop_request import INTERRUPTED
 from tune_bn.runners.ray import compat
 from tune_bn.runners.ray.address import reachable_address, unreachable
@@ -71,7 +71,7 @@ def _runtime_environment(options: RayOptions) -> dict[str, Any]:
     """What workers of a running cluster lack; those of this machine have the driver's folder and environment."""
     environment: dict[str, Any] = {"py_modules": sorted(map(str, options.code))} if options.code else {}
     if options.cpu > 1:
-        environment["env_vars"] = {name: os.environ.get(name, value) for name, value in WAITING.items()}
+        environment["env_vars"] = waiting(os.environ)
     return environment
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tune_bn.host.process import WAITING
+from tune_bn.host.process import waiting
 from tune_bn.protocols.trainer import Place
 from tune_bn.script.folder import RUN_VARIABLE
 from tune_bn.trainers.command.placeholders import text_of
@@ -38,7 +38,7 @@ def script_environment(
     if not (home / "tune_bn").exists():
         (home / "tune_bn").unlink(missing_ok=True)
         (home / "tune_bn").symlink_to(PACKAGE)
-    env = {**WAITING, **env}
+    env |= waiting(env)
     env |= {
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
