@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tune_bn.host.process import out_of_processes
+from tune_bn.host.process import WAITING, out_of_processes, waiting
 
 NAMESPACE = ["unshare", "--fork", "--kill-child", "--pid", "--mount-proc"]
 
@@ -373,3 +373,9 @@ main(["begin"])
     assert done.returncode == 2
     assert done.stderr.startswith("error: processes and threads of this user: no further one begins (")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_whoever_states_how_threads_wait_states_all_of_it() -> None:
+    assert waiting({"HOME": "/home/me"}) == WAITING
+    assert waiting({"OMP_WAIT_POLICY": "ACTIVE"}) == {"OMP_WAIT_POLICY": "ACTIVE"}
+    assert waiting({"GOMP_SPINCOUNT": "5"}) == {"GOMP_SPINCOUNT": "5"}
