@@ -379,3 +379,5 @@ def test_whoever_states_how_threads_wait_states_all_of_it() -> None:
     assert waiting({"HOME": "/home/me"}) == WAITING
     assert waiting({"OMP_WAIT_POLICY": "ACTIVE"}) == {"OMP_WAIT_POLICY": "ACTIVE"}
     assert waiting({"GOMP_SPINCOUNT": "5"}) == {"GOMP_SPINCOUNT": "5"}
+    assert waiting({}, WAITING) == WAITING
+    assert waiting({"OMP_WAIT_POLICY": "ACTIVE"}, WAITING) == {"OMP_WAIT_POLICY": "ACTIVE"}

@@ -91,9 +91,10 @@ def settle_environment() -> None:
     name_user()
 
 
-def waiting(environment: Mapping[str, str]) -> dict[str, str]:
-    """:data:`WAITING` as the environment has it: whoever states one of its variables there states all of them."""
-    return {name: environment[name] for name in WAITING if name in environment} or dict(WAITING)
+def waiting(*environments: Mapping[str, str]) -> dict[str, str]:
+    """:data:`WAITING` as the first of these has it that states one of its variables: who states one states all."""
+    stated = ({name: one[name] for name in WAITING if name in one} for one in environments)
+    return next(filter(None, stated), dict(WAITING))
 
 
 def name_user() -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tune_bn.host.process import waiting
+from tune_bn.host.process import WAITING, waiting
 from tune_bn.protocols.trainer import Place
 from tune_bn.script.folder import RUN_VARIABLE
 from tune_bn.trainers.command.placeholders import text_of
@@ -32,13 +32,14 @@ def script_environment(
         origin: the folder that the code was frozen from; where a path of modules leads there, it leads to the copy.
         audit: a folder in which every Python of the script notes what it opens; None: nothing is noted.
     """
-    env = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
+    stated = {name: text_of(value) for name, value in extra.items()}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT) and name not in WAITING}
+    env |= waiting(stated, os.environ)
     home = run / HELPER
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "tune_bn").exists():
         (home / "tune_bn").unlink(missing_ok=True)
         (home / "tune_bn").symlink_to(PACKAGE)
-    env |= waiting(env)
     env |= {
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": "0",
@@ -56,7 +57,7 @@ def script_environment(
     if not any(env.get(name) for name in ("VIRTUAL_ENV", "CONDA_PREFIX")):
         # As if the environment that this runs in were activated: scripts call `python` and `torchrun`.
         env["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), env.get("PATH", os.defpath)])
-    env |= {name: text_of(value) for name, value in extra.items()}
+    env |= stated
     # The helper is found by a Python of another environment too, and nothing else of this one is: the folder holds
     # this package alone. Last, so that nothing of the script's own is hidden.
     paths = [_of_copy(path, origin, work) for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
